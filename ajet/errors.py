@@ -1,0 +1,86 @@
+"""Every exception that AgentJet raises, in one tree.
+
+    AjetError
+    ├── ConfigError (ValueError)          a YAML key, value or command-line override is wrong
+    ├── DataError (ValueError)            a data set cannot be read or holds a bad record
+    ├── MissingExtraError (ImportError)   an optional dependency is needed; the message has the command
+    ├── ModelError (ValueError)           a model folder cannot be loaded or does not fit the request
+    ├── RequestError (ValueError)         an agent's model request cannot be honoured; has an HTTP status
+    │   └── ContextLengthError            prompt and answer do not fit into the model's context
+    ├── EngineError (RuntimeError)        the engine failed; the episode may be tried again
+    ├── EpisodeError (RuntimeError)       what one episode did is wrong; recorded, the run goes on
+    ├── TrainingError (RuntimeError)      the run cannot go on (NaN, too many failures, ...)
+    └── CheckpointError (RuntimeError)    a checkpoint cannot be written or read
+"""
+
+from __future__ import annotations
+
+
+class AjetError(Exception):
+    """Base of every error that AgentJet raises on purpose."""
+
+
+class ConfigError(AjetError, ValueError):
+    """The configuration is wrong; the message names file, key, what was got and the fix."""
+
+
+class DataError(AjetError, ValueError):
+    """A data set is missing, empty or malformed; the message names file and line."""
+
+
+class MissingExtraError(AjetError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f'{package} is not installed: run  pip install "agentjet[{extra}]"')
+
+
+class ModelError(AjetError, ValueError):
+    """A model folder cannot be loaded, or the model cannot do what was asked."""
+
+
+class RequestError(AjetError, ValueError):
+    """A chat request that cannot be honoured, in the terms of the OpenAI API.
+
+    Args:
+        message: what is wrong and what would be right.
+        param: the request's field that is at fault, if one is.
+        code: the API's machine-readable code.
+        status: HTTP status.
+    """
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, status: int = 400
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.code = code
+        self.status = status
+
+
+class ContextLengthError(RequestError):
+    """The prompt leaves no room for an answer in the model's context."""
+
+    def __init__(self, prompt_tokens: int, max_model_len: int) -> None:
+        super().__init__(
+            f"This model's maximum context length is {max_model_len} tokens; "
+            f"the prompt alone has {prompt_tokens}.",
+            param="messages",
+            code="context_length_exceeded",
+        )
+
+
+class EngineError(AjetError, RuntimeError):
+    """The inference engine failed: an infrastructure fault, so the episode may be retried."""
+
+
+class EpisodeError(AjetError, RuntimeError):
+    """What a workflow or judge did in one episode is wrong: data, not a crash of the run."""
+
+
+class TrainingError(AjetError, RuntimeError):
+    """The run cannot go on."""
+
+
+class CheckpointError(AjetError, RuntimeError):
+    """A checkpoint cannot be written or read."""

@@ -1,0 +1,67 @@
+"""One workflow run, and the runs of one task that are compared with each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from ajet.schema.call import Call
+from ajet.schema.sample import Sample
+from ajet.schema.task import Task
+
+FailureKind = Literal[
+    "workflow_error", "invalid_output", "judge_error", "timeout", "engine_error", "cancelled"
+]
+
+
+@dataclass(slots=True, kw_only=True)
+class Failure:
+    """Why an episode has no reward."""
+
+    kind: FailureKind
+    message: str
+    """One line for people: exception type and text, or what limit was passed."""
+    traceback: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Episode:
+    """One workflow run on one task, all of its agents. A failed one is data too."""
+
+    episode_id: str
+    task: Task
+    repeat_index: int
+    """Which attempt of its group, from 0."""
+    calls: list[Call] = field(default_factory=list)
+    """In order of arrival."""
+    samples: list[Sample] = field(default_factory=list)
+    reward: float | None = None
+    """The episode's reward; where the workflow gave finer ones, their mean. None: failed."""
+    call_rewards: np.ndarray | None = None
+    """[len(calls)] float64: the reward that each call is credited with. None: failed."""
+    is_success: bool | None = None
+    failure: Failure | None = None
+    retries: int = 0
+    """Attempts that an infrastructure fault ended before this one."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    log_metrics: dict[str, float] = field(default_factory=dict)
+    dropped_tokens: dict[str, int] = field(default_factory=dict)
+    """Sampled tokens that are not trained, by the name of the rule that dropped them."""
+    started_s: float = 0.0
+    """Unix time."""
+    ended_s: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Group:
+    """The episodes of one task in one step: the baseline for advantages."""
+
+    task: Task
+    episodes: list[Episode] = field(default_factory=list)
+
+    @property
+    def valid(self) -> list[Episode]:
+        """Episodes with a reward."""
+        return [episode for episode in self.episodes if episode.failure is None]

@@ -1,0 +1,39 @@
+"""One training sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(slots=True, kw_only=True)
+class Sample:
+    """A flat training sequence of one episode; arrays are parallel, one entry a token."""
+
+    episode_id: str
+    task_id: str
+    agent_names: tuple[str, ...]
+    """Agents whose tokens are trained here, in order of appearance."""
+    ids: np.ndarray
+    """[L] int32."""
+    loss_mask: np.ndarray
+    """[L] bool: this token was sampled by the policy and is trained here, and nowhere else."""
+    logprobs: np.ndarray
+    """[L] float32, natural log, under the sampling policy; 0 where loss_mask is False."""
+    call_index: np.ndarray
+    """[L] int32: `Call.index` of the call that sampled the token; -1 where loss_mask is False."""
+    policy_versions: np.ndarray
+    """[L] int32; -1 where loss_mask is False."""
+    temperature: np.ndarray
+    """[L] float32: of the call that sampled the token; 1 where loss_mask is False."""
+    advantages: np.ndarray | None = None
+    """[L] float32, set after the baseline; 0 where loss_mask is False."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def num_trained(self) -> int:
+        """Tokens with loss."""
+        return int(self.loss_mask.sum())

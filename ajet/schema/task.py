@@ -1,0 +1,53 @@
+"""What users fill in and read: tasks, and what a workflow returns."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Task(BaseModel):
+    """One problem: a query, and whatever else judge or environment need to know of it."""
+
+    main_query: str = ""
+    init_messages: list[dict[str, Any]] = Field(default_factory=list)
+    task_id: str = ""
+    """Unique within a data set. Readers fill an empty one with `content_id()`."""
+    env_type: str = ""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+    def content_id(self) -> str:
+        """A stable id: 16 hex digits of the SHA-256 of everything but the id itself."""
+        content = self.model_copy(update={"task_id": ""}).model_dump_json()
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+class WorkflowTask(BaseModel):
+    """What an episode gets: the task, and what belongs to this one attempt at it."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    task: Task
+    task_id: str = ""
+    episode_uuid: str = ""
+    env_type: str = ""
+    task_tag: str = ""
+    gym_env: Any = None
+    """A client of the environment instance, or None."""
+    tokenizer: Any = None
+    """The model's tokenizer, where the backbone has one."""
+
+
+class WorkflowOutput(BaseModel):
+    """What a workflow returns.
+
+    `reward` is a float for the episode, a list with one float per tracked call in call order, or
+    a dict from agent name to float. None sends the output to the judge.
+    """
+
+    reward: float | list[float] | dict[str, float] | None = None
+    is_success: bool | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    log_metrics: dict[str, float] = Field(default_factory=dict)
