@@ -8,13 +8,20 @@ from typing import Any, Literal
 import numpy as np
 
 NewTimelineReason = Literal[
-    "first_call", "history_edited", "tools_changed", "template_rewrote_history"
+    "first_call",
+    "new_conversation",
+    "repeated_request",
+    "history_edited",
+    "tools_changed",
+    "template_rewrote_history",
 ]
 """Why a call does not continue a recorded one.
 
-`first_call`: the first of its agent. `history_edited`: no recorded call matches the messages.
-`tools_changed`: the messages match a recorded call, its tools do not.
-`template_rewrote_history`: they match, but the chat format cannot extend the recorded ids.
+`first_call`: the first of its agent. `new_conversation`: nothing but system messages is known.
+`repeated_request`: the same messages were sent before (best-of-n, a retry). `history_edited`: the
+messages leave every recorded history somewhere. `tools_changed`: the messages continue a call,
+the tools differ. `template_rewrote_history`: they continue a call, but the chat format cannot
+extend its ids.
 """
 
 

@@ -1,0 +1,1 @@
+"""What an episode's agents said, as token ids: rendering, the token tree, samples."""

@@ -1,0 +1,132 @@
+"""Messages to token ids and back, by the `renderers` library.
+
+The only place that knows it. A format renders a whole history once, extends a recorded one by
+new messages without touching its ids (the bridge), and parses a completion by special-token ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from renderers import ParsedToolCall, ToolCallParseStatus, create_renderer
+from renderers.base import MODEL_RENDERER_MAP, _populate_registry
+from renderers.configs import _config_class_for
+
+from ajet.context_tracker.tokenizer import ChatTokenizer
+from ajet.errors import MissingExtraError, ModelError
+
+Messages = list[dict[str, Any]]
+Tools = list[dict[str, Any]] | None
+
+
+@dataclass(slots=True, kw_only=True)
+class ParsedMessage:
+    """A completion as the parts of an assistant message."""
+
+    content: str
+    reasoning: str | None = None
+    tool_calls: list[tuple[str, dict[str, Any] | str]] = field(default_factory=list)
+    """Name and arguments of each well-formed call."""
+    malformed_tool_calls: int = 0
+    """Calls that could not be parsed; their raw text stands in `content`, so nothing is lost."""
+
+
+class ChatFormat:
+    """One model family's chat format over one tokenizer."""
+
+    def __init__(self, tokenizer: ChatTokenizer, renderer: Any) -> None:
+        self.tokenizer = tokenizer
+        self._renderer = renderer
+        self.stop_token_ids: tuple[int, ...] = tuple(renderer.get_stop_token_ids())
+
+    def render(self, messages: Messages, tools: Tools) -> list[int]:
+        """Ids of a whole history, up to where the assistant's next turn begins."""
+        return list(self._renderer.render_ids(messages, tools=tools, add_generation_prompt=True))
+
+    def extend(
+        self,
+        prompt_ids: list[int],
+        completion_ids: list[int],
+        new_messages: Messages,
+        tools: Tools,
+    ) -> list[int] | None:
+        """Ids that follow `prompt_ids + completion_ids` when `new_messages` are added.
+
+        None where the format cannot keep the recorded ids as they are, for example because it
+        drops earlier thinking. A turn that was cut before its end token gets the end token here,
+        as an id that nobody sampled.
+        """
+        rendered = self._renderer.bridge_to_next_turn(
+            prompt_ids, completion_ids, new_messages, tools=tools
+        )
+        if rendered is None:
+            return None
+        end_of_prompt = len(prompt_ids)
+        end = end_of_prompt + len(completion_ids)
+        ids = rendered.token_ids
+        if ids[end_of_prompt:end] != completion_ids or ids[:end_of_prompt] != prompt_ids:
+            return None
+        return list(ids[end:])
+
+    def parse(
+        self, completion_ids: Sequence[int], prompt_ids: Sequence[int], tools: Tools
+    ) -> ParsedMessage:
+        """Split a completion into content, reasoning and tool calls, by token ids."""
+        parsed = self._renderer.parse_response(
+            list(completion_ids), tools=tools, prompt_ids=list(prompt_ids)
+        )
+        good = [call for call in parsed.tool_calls if call.status == ToolCallParseStatus.OK]
+        bad = [call for call in parsed.tool_calls if call.status != ToolCallParseStatus.OK]
+        content = parsed.content or ""
+        for call in bad:
+            content = f"{content}\n{call.raw}" if content else call.raw
+        return ParsedMessage(
+            content=content,
+            reasoning=parsed.reasoning_content,
+            tool_calls=[_name_and_arguments(call) for call in good],
+            malformed_tool_calls=len(bad),
+        )
+
+
+def load_chat_format(
+    tokenizer: ChatTokenizer,
+    renderer: str = "auto",
+    options: dict[str, Any] | None = None,
+) -> ChatFormat:
+    """Choose the chat format of a model.
+
+    Args:
+        tokenizer: of the model; its name decides where `renderer` is "auto".
+        renderer: a name that `renderers` knows ("qwen3", "llama-3", ...), "default" for the
+            model's own Jinja template (needs transformers), or "auto".
+        options: settings of that renderer, for example `{"enable_thinking": False}`.
+
+    Raises:
+        ModelError: unknown name or options, or a tokenizer that lacks the format's tokens.
+    """
+    if renderer == "auto":
+        _populate_registry()
+        renderer = MODEL_RENDERER_MAP.get(tokenizer.name_or_path, "default")
+    try:
+        config = _config_class_for(renderer)(**(options or {}))
+        used: Any = _transformers_tokenizer(tokenizer) if renderer == "default" else tokenizer
+        return ChatFormat(tokenizer, create_renderer(used, config))
+    except (ValueError, AssertionError) as error:
+        raise ModelError(
+            f"chat format {renderer!r} does not fit model {tokenizer.name_or_path}: {error}"
+        ) from error
+
+
+def _transformers_tokenizer(tokenizer: ChatTokenizer) -> Any:
+    try:
+        from transformers import AutoTokenizer
+    except ImportError:
+        raise MissingExtraError("transformers", "local") from None
+    return AutoTokenizer.from_pretrained(tokenizer.folder)
+
+
+def _name_and_arguments(call: ParsedToolCall) -> tuple[str, dict[str, Any] | str]:
+    assert call.name is not None, "a call that parsed has a name"
+    return call.name, call.arguments if call.arguments is not None else {}

@@ -1,0 +1,112 @@
+"""Requests' messages in one shape, and the key by which a history is recognised.
+
+Clients write the same message in many ways: content as a string or as text parts, None for "",
+arguments re-serialised. All of them become one shape here, so that a history that a client sends
+back is recognised. What is *trained* never depends on this: ids are taken from the record.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable
+from typing import Any
+
+from ajet.errors import RequestError
+
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_ROLES |= {"tool": "tool", "function": "tool"}
+
+
+def normalize_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages of a request in the one shape that chat formats and the tracker read.
+
+    Raises:
+        RequestError: a message that a text model cannot take; names the message.
+    """
+    if not messages:
+        raise RequestError("messages: empty; expected at least one message", param="messages")
+    return [_normalize(message, position) for position, message in enumerate(messages)]
+
+
+def history_key(message: dict[str, Any]) -> Hashable:
+    """What two normalized messages have in common if they are the same turn.
+
+    Reasoning is left out: clients rarely send it back, and the recorded ids have it.
+    """
+    calls = message.get("tool_calls")
+    key = (message["role"], message["content"], message.get("tool_call_id"), message.get("name"))
+    return key if not calls else (*key, tuple(_tool_call_key(call) for call in calls))
+
+
+def _normalize(message: dict[str, Any], position: int) -> dict[str, Any]:
+    where = f"messages[{position}]"
+    role = _ROLES.get(str(message.get("role")))
+    if role is None:
+        raise RequestError(
+            f"{where}.role: got {message.get('role')!r}; expected system, developer, user, "
+            "assistant or tool",
+            param=f"{where}.role",
+        )
+    normal: dict[str, Any] = {"role": role, "content": _text(message.get("content"), where)}
+    for optional in ("tool_call_id", "reasoning_content"):
+        if message.get(optional):
+            normal[optional] = message[optional]
+    if role == "tool" and message.get("name"):
+        normal["name"] = message["name"]
+    if message.get("tool_calls"):
+        normal["tool_calls"] = [_normalize_tool_call(call, where) for call in message["tool_calls"]]
+    return normal
+
+
+def _text(content: Any, where: str) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise RequestError(
+            f"{where}.content: got {type(content).__name__}; expected text or a list of parts",
+            param=f"{where}.content",
+        )
+    parts = []
+    for part in content:
+        text = part if isinstance(part, str) else part.get("text", part.get("refusal"))
+        if not isinstance(text, str):
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            raise RequestError(
+                f"{where}.content: a part of type {kind!r}; only text is supported",
+                param=f"{where}.content",
+            )
+        parts.append(text)
+    return "".join(parts)
+
+
+def _normalize_tool_call(call: Any, where: str) -> dict[str, Any]:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise RequestError(
+            f"{where}.tool_calls: got {call!r}; expected "
+            '{"id": ..., "type": "function", "function": {"name": ..., "arguments": ...}}',
+            param=f"{where}.tool_calls",
+        )
+    return {
+        "id": call.get("id"),
+        "type": "function",
+        "function": {"name": function["name"], "arguments": _arguments(function.get("arguments"))},
+    }
+
+
+def _arguments(arguments: Any) -> Any:
+    """Parsed where it is JSON: chat formats write objects, and clients re-serialise them."""
+    if not isinstance(arguments, str):
+        return arguments if arguments is not None else {}
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
+
+
+def _tool_call_key(call: dict[str, Any]) -> Hashable:
+    function = call["function"]
+    arguments = json.dumps(function["arguments"], sort_keys=True, ensure_ascii=False)
+    return (call["id"], function["name"], arguments)

@@ -1,0 +1,124 @@
+"""From the token tree to training sequences.
+
+Each path of the tree is a timeline and becomes at most one sample. A sampled token has loss in
+the first timeline that contains it and nowhere else; what a rule drops is counted by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ajet.context_tracker.token_tree import Node, TokenTree
+from ajet.schema.call import Call
+from ajet.schema.sample import Sample
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class SampleLimits:
+    """What a sample may be at most; None is no limit."""
+
+    max_prompt_length: int | None = None
+    """Tokens before the first trained one; a sample with more is dropped whole."""
+    max_response_length: int | None = None
+    """Tokens from the first trained one on; what is beyond is cut off."""
+    max_samples: int | None = None
+    """Samples of one episode; later ones are dropped."""
+
+
+def build_samples(
+    calls: Iterable[Call], episode_id: str, task_id: str, limits: SampleLimits | None = None
+) -> tuple[list[Sample], dict[str, int]]:
+    """Merge an episode's calls into training sequences.
+
+    Returns:
+        The samples, and the sampled tokens of trained calls that each rule dropped.
+    """
+    limits = limits or SampleLimits()
+    dropped: dict[str, int] = {}
+    claimed: set[Node] = set()
+    samples: list[Sample] = []
+    for path in TokenTree(calls).paths():
+        sample = _sample_of_path(path, claimed, episode_id, task_id)
+        if sample is not None:
+            kept = _limit(sample, len(samples), limits, dropped)
+            samples.extend(kept)
+    return samples, dropped
+
+
+def _sample_of_path(
+    path: list[Node], claimed: set[Node], episode_id: str, task_id: str
+) -> Sample | None:
+    """The timeline up to its last token with loss; None if it has none."""
+    mine = [node for node in path if _is_trained(node) and node not in claimed]
+    if not mine:
+        return None
+    claimed.update(mine)
+    path = path[: path.index(mine[-1]) + 1]
+    length = sum(len(node.ids) for node in path)
+    sample = Sample(
+        episode_id=episode_id,
+        task_id=task_id,
+        agent_names=tuple(dict.fromkeys(node.call.agent_name for node in mine if node.call)),
+        ids=np.concatenate([node.ids for node in path]).astype(np.int32),
+        loss_mask=np.zeros(length, np.bool_),
+        logprobs=np.zeros(length, np.float32),
+        call_index=np.full(length, -1, np.int32),
+        policy_versions=np.full(length, -1, np.int32),
+        temperature=np.ones(length, np.float32),
+    )
+    start, trained = 0, set(mine)
+    for node in path:
+        if node in trained:
+            _write(sample, start, node)
+        start += len(node.ids)
+    return sample
+
+
+def _is_trained(node: Node) -> bool:
+    return node.call is not None and node.call.trained
+
+
+def _write(sample: Sample, start: int, node: Node) -> None:
+    call = node.call
+    assert call is not None
+    here = slice(start, start + len(node.ids))
+    there = slice(node.offset, node.offset + len(node.ids))
+    sample.loss_mask[here] = True
+    sample.logprobs[here] = call.logprobs[there]
+    sample.call_index[here] = call.index
+    sample.policy_versions[here] = call.policy_versions[there]
+    sample.temperature[here] = call.temperature
+
+
+def _limit(
+    sample: Sample, num_before: int, limits: SampleLimits, dropped: dict[str, int]
+) -> list[Sample]:
+    """The sample as the limits leave it, in a list; empty if they drop it."""
+
+    def drop(rule: str, tokens: int) -> None:
+        dropped[rule] = dropped.get(rule, 0) + tokens
+
+    prompt_length = int(np.argmax(sample.loss_mask))
+    if limits.max_samples is not None and num_before >= limits.max_samples:
+        drop("max_sample_per_task", sample.num_trained)
+        return []
+    if limits.max_prompt_length is not None and prompt_length > limits.max_prompt_length:
+        drop("max_prompt_length", sample.num_trained)
+        return []
+    if limits.max_response_length is not None:
+        end = prompt_length + limits.max_response_length
+        lost = int(sample.loss_mask[end:].sum())
+        if lost:
+            drop("max_response_length", lost)
+            return [_cut(sample, end)]
+    return [sample]
+
+
+def _cut(sample: Sample, end: int) -> Sample:
+    end = int(np.flatnonzero(sample.loss_mask[:end])[-1]) + 1
+    for name in ("ids", "loss_mask", "logprobs", "call_index", "policy_versions", "temperature"):
+        setattr(sample, name, getattr(sample, name)[:end])
+    return sample

@@ -1,0 +1,207 @@
+"""The record of one episode: every call as token ids, and which call continues which."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ajet.context_tracker.chat_format import ChatFormat, Tools
+from ajet.context_tracker.history import History, Match
+from ajet.context_tracker.messages import normalize_messages
+from ajet.context_tracker.samples import SampleLimits, build_samples
+from ajet.errors import EngineError
+from ajet.schema.call import Call, NewTimelineReason
+from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.sample import Sample
+
+
+@dataclass(slots=True, kw_only=True)
+class Prompt:
+    """A request as token ids, before the engine has answered it."""
+
+    arrival: int
+    """Order in which the episode's requests came, from 0."""
+    agent_name: str
+    ids: list[int]
+    """The whole prompt: what the engine gets."""
+    parent: Call | None
+    new_timeline: NewTimelineReason | None
+    messages: list[dict[str, Any]]
+    """All of the request's messages, normalized."""
+    num_covered: int
+    """Messages at the head that the parent's request and answer cover."""
+    tools: Tools
+
+
+class ContextTracker:
+    """Records an episode's calls and merges them into samples.
+
+    `prompt` turns a request into ids, `record` stores what the engine made of it. Both are short
+    and safe to call from any thread; between them nothing is recorded, so a request that is
+    cancelled leaves no trace.
+    """
+
+    def __init__(self, chat_format: ChatFormat, *, episode_id: str = "", task_id: str = "") -> None:
+        self.chat_format = chat_format
+        self.episode_id = episode_id
+        self.task_id = task_id
+        self.engine_error: EngineError | None = None
+        """The first infrastructure fault, which a client library may have hidden."""
+        self._histories: dict[str, History] = {}
+        self._calls: dict[str, Call] = {}
+        self._contexts: dict[str, list[int]] = {}
+        self._num_requests = 0
+        self._lock = threading.Lock()
+
+    @property
+    def calls(self) -> list[Call]:
+        """The answered calls in the order in which they were asked, numbered from 0."""
+        with self._lock:
+            calls = sorted(self._calls.values(), key=lambda call: call.call_id)
+        for index, call in enumerate(calls):
+            call.index = index
+        return calls
+
+    def samples(self, limits: SampleLimits | None = None) -> tuple[list[Sample], dict[str, int]]:
+        """The training sequences, and dropped tokens by rule. See `build_samples`."""
+        return build_samples(self.calls, self.episode_id, self.task_id, limits)
+
+    def prompt(self, agent_name: str, messages: list[dict[str, Any]], tools: Tools) -> Prompt:
+        """Token ids of a request: the recorded ids of the call it continues plus what is new.
+
+        Raises:
+            RequestError: a message that cannot be rendered.
+        """
+        messages = normalize_messages(messages)
+        with self._lock:
+            arrival, self._num_requests = self._num_requests, self._num_requests + 1
+            history = self._histories.setdefault(agent_name, History())
+            match = history.find(messages)
+            first = history.empty
+            parent = self._calls[match.call_id] if match.call_id is not None else None
+        reason: NewTimelineReason | None = None
+        ids: list[int] | None = None
+        if parent is None:
+            reason = "first_call" if first else _why_unknown(match, messages)
+        elif parent.tools != tools:
+            reason = "tools_changed"
+        else:
+            ids = self._continue(parent, messages[match.num_messages :], tools)
+            if ids is None:
+                added = messages[match.num_messages :]
+                foreign = not added or any(message["role"] == "assistant" for message in added)
+                reason = "history_edited" if foreign else "template_rewrote_history"
+        return Prompt(
+            arrival=arrival,
+            agent_name=agent_name,
+            ids=ids if ids is not None else self.chat_format.render(messages, tools),
+            parent=parent if reason is None else None,
+            new_timeline=reason,
+            messages=messages,
+            num_covered=match.num_messages if reason is None else 0,
+            tools=tools,
+        )
+
+    def record(
+        self,
+        prompt: Prompt,
+        generation: Generation,
+        *,
+        params: SamplingParams,
+        response: dict[str, Any],
+        target_tag: str,
+        trained: bool,
+        started_s: float,
+        ended_s: float,
+        finish_reason: str,
+    ) -> Call:
+        """Store an answered request.
+
+        Raises:
+            EngineError: the generation has no token, or ids and logprobs differ in number.
+        """
+        _check(generation)
+        parent_length = 0 if prompt.parent is None else _context_length(prompt.parent)
+        call = Call(
+            call_id=f"c{prompt.arrival:06d}",
+            index=prompt.arrival,
+            agent_name=prompt.agent_name,
+            target_tag=target_tag,
+            trained=trained,
+            parent_id=None if prompt.parent is None else prompt.parent.call_id,
+            new_timeline=prompt.new_timeline,
+            prompt_length=len(prompt.ids),
+            delta_ids=np.array(prompt.ids[parent_length:], np.int32),
+            completion_ids=np.array(generation.token_ids, np.int32),
+            logprobs=np.array(generation.logprobs, np.float32),
+            policy_versions=np.array(generation.policy_versions, np.int32),
+            temperature=params.temperature if params.temperature > 0 else 1.0,
+            finish_reason=finish_reason,
+            messages=prompt.messages[prompt.num_covered :],
+            tools=prompt.tools,
+            response=response,
+            started_s=started_s,
+            ended_s=ended_s,
+        )
+        answer = normalize_messages([response])[0]
+        with self._lock:
+            self._calls[call.call_id] = call
+            self._contexts[call.call_id] = prompt.ids + generation.token_ids
+            if prompt.parent is not None:
+                self._contexts.pop(prompt.parent.call_id, None)
+            self._histories[prompt.agent_name].add(prompt.messages, answer, call.call_id)
+        return call
+
+    def _continue(
+        self, parent: Call, new_messages: list[dict[str, Any]], tools: Tools
+    ) -> list[int] | None:
+        if not new_messages:
+            return None
+        context = self._context(parent)
+        prompt_ids, completion_ids = context[: parent.prompt_length], context[parent.prompt_length :]
+        delta = self.chat_format.extend(prompt_ids, completion_ids, new_messages, tools)
+        return None if delta is None else context + delta
+
+    def _context(self, call: Call) -> list[int]:
+        """Prompt plus completion: kept for the newest call of a timeline, else put together."""
+        with self._lock:
+            kept = self._contexts.get(call.call_id)
+            if kept is not None:
+                return kept
+            parts: list[np.ndarray] = []
+            ancestor: Call | None = call
+            while ancestor is not None:
+                parts += [ancestor.completion_ids, ancestor.delta_ids]
+                parent_id = ancestor.parent_id
+                ancestor = None if parent_id is None else self._calls[parent_id]
+        ids: list[int] = np.concatenate(parts[::-1]).tolist()
+        return ids
+
+
+def _context_length(call: Call) -> int:
+    return call.prompt_length + len(call.completion_ids)
+
+
+def _why_unknown(match: Match, messages: list[dict[str, Any]]) -> NewTimelineReason:
+    if match.num_known == len(messages):
+        return "repeated_request"
+    head = next(
+        (i for i, message in enumerate(messages) if message["role"] != "system"), len(messages)
+    )
+    return "new_conversation" if match.num_known <= head else "history_edited"
+
+
+def _check(generation: Generation) -> None:
+    lengths = (
+        len(generation.token_ids),
+        len(generation.logprobs),
+        len(generation.policy_versions),
+    )
+    if not lengths[0] or len(set(lengths)) > 1:
+        raise EngineError(
+            "the engine returned {} token ids, {} logprobs and {} policy versions; "
+            "expected equally many, and at least one".format(*lengths)
+        )

@@ -1,0 +1,21 @@
+"""The door of the OpenAI SDK."""
+
+from __future__ import annotations
+
+import httpx2
+from openai import AsyncOpenAI
+
+from ajet.tuner.gateway import AgentPort
+from ajet.tuner.in_process import BASE_URL, InProcessTransport
+
+
+def http_client(port: AgentPort) -> httpx2.AsyncClient:
+    """An HTTP client whose every request goes to `port`."""
+    return httpx2.AsyncClient(transport=InProcessTransport(port), trust_env=False, timeout=None)
+
+
+def openai_client(port: AgentPort) -> AsyncOpenAI:
+    """A genuine client of the OpenAI SDK. It does not retry: the rollout decides on that."""
+    return AsyncOpenAI(
+        base_url=BASE_URL, api_key="in-process", http_client=http_client(port), max_retries=0
+    )
