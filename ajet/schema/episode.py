@@ -41,6 +41,8 @@ class Episode:
     """The episode's reward; where the workflow gave finer ones, their mean. None: failed."""
     call_rewards: np.ndarray | None = None
     """[len(calls)] float64: the reward that each call is credited with. None: failed."""
+    reward_per: Literal["episode", "agent", "call"] = "episode"
+    """What the workflow or judge gave a reward for."""
     is_success: bool | None = None
     failure: Failure | None = None
     retries: int = 0

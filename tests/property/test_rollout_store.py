@@ -92,7 +92,7 @@ def through_the_store(groups: list[list[Sample]]) -> list[Sample]:
         return read_rollouts(store.write(1, [episode_with(members) for members in groups]))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.lists(samples(), max_size=4), max_size=4))
 def test_samples_come_back_as_they_were(groups: list[list[Sample]]) -> None:
     before = [sample for members in groups for sample in members]

@@ -1,0 +1,143 @@
+"""From rewards to the advantage of every trained token."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ajet.algorithm.baseline import AdvantageEstimator, GroupRewards, exact_mean
+from ajet.errors import TrainingError
+from ajet.schema.episode import Episode, Group
+from ajet.schema.sample import Sample
+
+
+@dataclass(slots=True, kw_only=True)
+class CreditReport:
+    """What there is to train on, and what gives nothing."""
+
+    samples: list[Sample] = field(default_factory=list)
+    """Samples with trained tokens, of the groups that give a gradient, in the groups' order."""
+    is_zero_variance: list[bool] = field(default_factory=list)
+    """One a group: no sample of it has an advantage other than 0."""
+
+    @property
+    def num_groups(self) -> int:
+        """Groups that were looked at."""
+        return len(self.is_zero_variance)
+
+    @property
+    def zero_variance_groups(self) -> int:
+        """Groups that give no gradient."""
+        return sum(self.is_zero_variance)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Comparison:
+    """The episodes of one group that share a baseline, with the calls that it is for."""
+
+    agent_name: str | None
+    """The agent whose calls these are; None: all calls."""
+    members: list[tuple[Episode, np.ndarray]]
+    """Each episode with [K] positions in its `calls`."""
+
+
+def credit(groups: Sequence[Group], estimator: AdvantageEstimator) -> CreditReport:
+    """Fill `Sample.advantages` of every valid episode.
+
+    The advantage of a call is (its reward - center) / scale, and each of its tokens has it. The
+    baseline (center, scale) comes from one reward an episode, so neither calls nor samples make an
+    episode weigh more:
+
+    - reward per episode: all calls have the episode's reward, compared within the group;
+    - reward per call: each call's own reward against the baseline of the episodes' means, the
+      spread within episodes being part of the scale;
+    - reward per agent: each agent is compared with itself, in those episodes of the group that
+      contain it. A group is treated so as soon as one of its episodes has a reward per agent.
+
+    Raises:
+        TrainingError: an advantage is NaN or infinite.
+    """
+    with np.errstate(invalid="ignore"):  # what comes of it is refused below, by name
+        advantages = _call_advantages(groups, estimator)
+    report = CreditReport()
+    for group in groups:
+        samples = []
+        for episode in group.valid:
+            _fill(episode, advantages[episode.episode_id])
+            samples += [sample for sample in episode.samples if sample.num_trained]
+        gives_nothing = not any(np.any(sample.advantages) for sample in samples)
+        report.is_zero_variance.append(gives_nothing)
+        if not gives_nothing:
+            report.samples += samples
+    return report
+
+
+def _call_advantages(
+    groups: Sequence[Group], estimator: AdvantageEstimator
+) -> dict[str, np.ndarray]:
+    """Episode id -> [number of calls] float64."""
+    advantages = {e.episode_id: np.zeros(len(e.calls)) for group in groups for e in group.valid}
+    by_agent: dict[str | None, list[_Comparison]] = defaultdict(list)
+    for group in groups:
+        for comparison in _comparisons(group):
+            by_agent[comparison.agent_name].append(comparison)
+    # Agents are kept apart also where an estimator looks at all groups together.
+    for comparisons in by_agent.values():
+        baselines = estimator([_rewards(comparison) for comparison in comparisons])
+        for comparison, baseline in zip(comparisons, baselines, strict=True):
+            for i, (episode, calls) in enumerate(comparison.members):
+                above = _call_rewards(episode)[calls] - baseline.center[i]
+                advantages[episode.episode_id][calls] = above / baseline.scale[i]
+    return advantages
+
+
+def _comparisons(group: Group) -> list[_Comparison]:
+    if not group.valid:
+        return []
+    if all(episode.reward_per != "agent" for episode in group.valid):
+        members = [(episode, np.arange(len(episode.calls))) for episode in group.valid]
+        return [_Comparison(agent_name=None, members=members)]
+    by_agent: dict[str, _Comparison] = {}
+    for episode in group.valid:
+        names = np.array([call.agent_name for call in episode.calls], dtype=object)
+        for name in dict.fromkeys(names):
+            comparison = by_agent.setdefault(name, _Comparison(agent_name=name, members=[]))
+            comparison.members.append((episode, np.flatnonzero(names == name)))
+    return list(by_agent.values())
+
+
+def _rewards(comparison: _Comparison) -> GroupRewards:
+    """One reward a member, and how its calls' rewards spread around it."""
+    rewards = np.zeros(len(comparison.members))
+    variance_within = np.zeros(len(comparison.members))
+    for i, (episode, calls) in enumerate(comparison.members):
+        call_rewards = _call_rewards(episode)[calls]
+        if comparison.agent_name is not None:
+            rewards[i] = exact_mean(call_rewards)
+        else:
+            assert episode.reward is not None, "a valid episode has a reward"
+            rewards[i] = episode.reward
+        if len(calls):
+            variance_within[i] = ((call_rewards - rewards[i]) ** 2).mean()
+    return GroupRewards(rewards=rewards, variance_within=variance_within)
+
+
+def _call_rewards(episode: Episode) -> np.ndarray:
+    assert episode.call_rewards is not None, "a valid episode has a reward for each call"
+    return episode.call_rewards
+
+
+def _fill(episode: Episode, advantages: np.ndarray) -> None:
+    """Spread [number of calls] advantages over the tokens of the episode's samples."""
+    if not np.isfinite(advantages).all():
+        raise TrainingError(
+            f"episode {episode.episode_id} of task {episode.task.task_id}: the advantages of its "
+            f"calls are {advantages.tolist()}, from rewards {_call_rewards(episode).tolist()}"
+        )
+    by_index = np.zeros(1 + max((call.index for call in episode.calls), default=0), np.float32)
+    by_index[[call.index for call in episode.calls]] = advantages
+    for sample in episode.samples:
+        sample.advantages = np.where(sample.loss_mask, by_index[sample.call_index], np.float32(0))

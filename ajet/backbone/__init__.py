@@ -1,0 +1,1 @@
+"""Backbones: each trains behind one small protocol; third-party imports stay in its folder."""

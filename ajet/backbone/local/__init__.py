@@ -1,0 +1,1 @@
+"""The local backbone: one machine, CPU or GPU, nothing to install beyond torch."""

@@ -1,0 +1,70 @@
+"""The differentiable forward of a stock transformers causal LM over sequences with one prefix."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from ajet.backbone.local.micro_batches import SharedPrefix
+from ajet.errors import ModelError
+
+
+def trained_logits(model: PreTrainedModel, inputs: SharedPrefix) -> torch.Tensor:
+    """[N, V] logits at the positions that predict a trained token.
+
+    The prefix runs once; its key-values stay in the graph and serve every row, so that gradients
+    reach the prefix from all of them and equal those of separate sequences. The output head runs
+    only where it is needed.
+    """
+    hidden = []
+    cache = None
+    if len(inputs.prefix_ids):
+        cache = DynamicCache(config=model.config)
+        hidden.append(_hidden_states(model, inputs.prefix_ids[None], cache))
+        cache.batch_repeat_interleave(len(inputs.suffix_ids))
+    if inputs.suffix_ids.size:
+        hidden.append(_hidden_states(model, inputs.suffix_ids, cache))
+    predictor = torch.from_numpy(inputs.predictor).to(model.device)
+    logits: torch.Tensor = model.get_output_embeddings()(torch.cat(hidden)[predictor])
+    return logits
+
+
+def _hidden_states(
+    model: PreTrainedModel, ids: np.ndarray, cache: DynamicCache | None
+) -> torch.Tensor:
+    """[B * S, H] last hidden states of ids [B, S] that follow what the cache holds.
+
+    No mask: under causal attention nothing sees the padding to its right.
+    """
+    output = model.base_model(
+        input_ids=torch.from_numpy(ids).to(model.device),
+        past_key_values=cache,
+        use_cache=cache is not None,
+    )
+    states: torch.Tensor = output.last_hidden_state
+    return states.flatten(0, 1)
+
+
+@torch.no_grad()
+def check_forward(model: PreTrainedModel) -> None:
+    """Refuse a model whose own logits `trained_logits` does not give.
+
+    One that changes them after its output head, say, or that keeps no key-values.
+
+    Raises:
+        ModelError: the logits differ.
+    """
+    rows = np.array([[1, 2, 3, 4, 5], [1, 2, 3, 6, 7]])
+    plain = model(input_ids=torch.from_numpy(rows).to(model.device), use_cache=False).logits.float()
+    shared = trained_logits(
+        model,
+        SharedPrefix(prefix_ids=rows[0, :3], suffix_ids=rows[:, 3:], predictor=np.arange(7)),
+    )
+    difference = (shared.float() - torch.cat([plain[0], plain[1, 3:]])).abs().max()
+    # Far above rounding in bfloat16, far below any other logits.
+    if not difference <= 0.1 * plain.std():
+        raise ModelError(
+            f"{type(model).__name__} computes its logits in a way that the local backbone cannot "
+            f"reproduce (they differ by {float(difference):.3g}); use another backbone"
+        )

@@ -1,0 +1,143 @@
+"""Cut a mini-batch into micro-batches that share a prefix, and pack them into arrays; numpy only.
+
+The last token of a sequence predicts nothing that is trained, so a sequence of L tokens is L - 1
+inputs. A micro-batch runs the longest common prefix of its inputs once and pads what follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ajet.schema.sample import Sample
+
+
+@dataclass(slots=True, kw_only=True)
+class SharedPrefix:
+    """The inputs of B sequences that begin with the same P tokens."""
+
+    prefix_ids: np.ndarray
+    """[P] int64: what all sequences begin with."""
+    suffix_ids: np.ndarray
+    """[B, S] int64: what follows in each, padded at the right with 0."""
+    predictor: np.ndarray
+    """[N] int64: the positions that predict a trained token, counted through the prefix and then
+    through the rows of `suffix_ids`: in [0, P + B * S)."""
+
+
+@dataclass(slots=True, kw_only=True)
+class MicroBatch:
+    """Sequences that are run at once, and their N trained tokens in the order of `predictor`."""
+
+    inputs: SharedPrefix
+    targets: np.ndarray
+    """[N] int64: the trained tokens."""
+    old_logprobs: np.ndarray
+    """[N] float32: under the sampling policy."""
+    advantages: np.ndarray
+    """[N] float32."""
+    weights: np.ndarray
+    """[N] float32: of each token in the loss."""
+    temperature: np.ndarray
+    """[N] float32, positive: what divides the logits."""
+    policy_versions: np.ndarray
+    """[N] int32."""
+
+
+def plan_micro_batches(
+    sequences: Sequence[np.ndarray], *, max_positions: int, fixed_cost: int = 64
+) -> list[list[int]]:
+    """Indices of the sequences of each micro-batch, at the least cost found.
+
+    A micro-batch costs its computed positions, padding included, plus `fixed_cost`. Each of two
+    orders, by length (little padding) and by token ids (long prefixes), is cut at its best places.
+
+    Args:
+        sequences: token ids [L_i], each of at least 2 tokens.
+        max_positions: bound on the positions of a micro-batch; a longer sequence runs alone.
+        fixed_cost: what starting one more micro-batch costs, in positions.
+    """
+    by_length = sorted(range(len(sequences)), key=lambda i: (len(sequences[i]), i))
+    by_ids = sorted(range(len(sequences)), key=lambda i: (sequences[i].tobytes(), i))
+    plans = [_cut(order, sequences, max_positions, fixed_cost) for order in (by_length, by_ids)]
+    return min(plans, key=lambda plan: plan[0])[1]
+
+
+def _cut(
+    order: list[int], sequences: Sequence[np.ndarray], max_positions: int, fixed_cost: int
+) -> tuple[int, list[list[int]]]:
+    """The cheapest way to cut an order into runs: (cost, runs), by dynamic programming."""
+    inputs = [sequences[i][:-1] for i in order]
+    lengths = np.array([len(ids) for ids in inputs])
+    # shared[k]: what inputs k and k + 1 have in common; the minimum over a run is the run's prefix.
+    shared = np.array(
+        [common_prefix_length(a, b) for a, b in zip(inputs, inputs[1:], strict=False)],
+        dtype=np.int64,
+    )
+    best = np.zeros(len(order) + 1, dtype=np.int64)
+    start = np.zeros(len(order) + 1, dtype=np.int64)
+    for end in range(1, len(order) + 1):
+        # Runs that end here, the shortest first: entry k starts at end - 1 - k.
+        longest = np.maximum.accumulate(lengths[:end][::-1])
+        prefix = np.minimum.accumulate(np.append(shared[: end - 1], lengths[end - 1])[::-1])
+        positions = prefix + np.arange(1, end + 1) * (longest - prefix)
+        allowed = positions <= max_positions
+        allowed[0] = True
+        cost = np.where(allowed, best[:end][::-1] + positions + fixed_cost, np.iinfo(np.int64).max)
+        best[end] = cost.min()
+        start[end] = end - 1 - int(cost.argmin())
+    runs = []
+    end = len(order)
+    while end:
+        runs.append(order[start[end] : end])
+        end = int(start[end])
+    return int(best[-1]), runs[::-1]
+
+
+def common_prefix_length(a: np.ndarray, b: np.ndarray) -> int:
+    """How many ids two sequences have in common from their start."""
+    length = min(len(a), len(b))
+    differs = np.flatnonzero(a[:length] != b[:length])
+    return int(differs[0]) if len(differs) else length
+
+
+def pack(weighted: Sequence[tuple[Sample, np.ndarray]]) -> MicroBatch:
+    """Put samples, each with its loss weights [L], into one micro-batch."""
+    samples = [sample for sample, _ in weighted]
+    inputs = [sample.ids[:-1] for sample in samples]
+    prefix = min(common_prefix_length(inputs[0], ids) for ids in inputs)
+    width = max(len(ids) for ids in inputs) - prefix
+    suffix_ids = np.zeros((len(samples), width), dtype=np.int64)
+    predictor = []
+    for row, (sample, ids) in enumerate(zip(samples, inputs, strict=True)):
+        assert not sample.loss_mask[0], "nothing predicts a first token"
+        suffix_ids[row, : len(ids) - prefix] = ids[prefix:]
+        position = np.flatnonzero(sample.loss_mask) - 1
+        predictor.append(np.where(position < prefix, position, position + row * width))
+
+    def trained(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        rows = zip(arrays, samples, strict=True)
+        return np.concatenate([array[sample.loss_mask] for array, sample in rows])
+
+    temperature = trained([sample.temperature for sample in samples])
+    return MicroBatch(
+        inputs=SharedPrefix(
+            prefix_ids=inputs[0][:prefix].astype(np.int64),
+            suffix_ids=suffix_ids,
+            predictor=np.concatenate(predictor),
+        ),
+        targets=trained([sample.ids for sample in samples]).astype(np.int64),
+        old_logprobs=trained([sample.logprobs for sample in samples]),
+        advantages=trained([_advantages(sample) for sample in samples]),
+        weights=trained([weights for _, weights in weighted]),
+        # A greedy completion's logprobs are those of the logits themselves.
+        temperature=np.where(temperature == 0, np.float32(1), temperature),
+        policy_versions=trained([sample.policy_versions for sample in samples]),
+    )
+
+
+def _advantages(sample: Sample) -> np.ndarray:
+    assert sample.advantages is not None, "credit comes before training"
+    return sample.advantages

@@ -1,0 +1,95 @@
+"""The rollouts of a run: training, validation as sampled, validation at temperature 0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from ajet.backbone.local.records import Records
+from ajet.engine.embedded.engine import EmbeddedEngine
+from ajet.monitor.episode_log import EpisodePhase
+from ajet.monitor.progress import Progress
+from ajet.schema.episode import Episode, Group
+from ajet.schema.task import Task
+from ajet.task_rollout.rollout import Rollout
+
+TITLES: dict[EpisodePhase, str] = {
+    "train": "rollout",
+    "eval": "evaluation",
+    "eval_greedy": "greedy evaluation",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Phases:
+    """Runs a phase's episodes, shows how far they are, and records every one of them."""
+
+    rollout: Rollout
+    engine: EmbeddedEngine
+    records: Records
+    progress: Progress
+    num_repeat: int
+    eval_temperature: float
+
+    def train(self, tasks: Sequence[Task], step: int, part: int = 0) -> list[Group]:
+        """The groups of a training step; `part` numbers the rounds of dynamic sampling."""
+        tag = f"train/{step:06d}" + (f"/{part}" if part else "")
+        return self._run("train", self.rollout, tasks, tag, self.num_repeat, step)
+
+    def validate(self, tasks: Sequence[Task], step: int) -> tuple[dict[str, float], list[Episode]]:
+        """Metrics of one episode a task, sampled as in training, and the episodes."""
+        rollout = self._at_temperature(self.eval_temperature)
+        groups = self._run("eval", rollout, tasks, f"eval/{step:06d}", 1, step)
+        episodes = [episode for group in groups for episode in group.episodes]
+        rewards = [episode.reward for episode in episodes if episode.reward is not None]
+        metrics = {"eval/success_rate": _success_rate(episodes)}
+        if rewards:
+            metrics["eval/reward_mean"] = fmean(rewards)
+        return metrics, episodes
+
+    def validate_greedy(self, tasks: Sequence[Task], step: int) -> dict[str, float]:
+        """The same tasks at temperature 0."""
+        rollout = self._at_temperature(0.0)
+        groups = self._run("eval_greedy", rollout, tasks, f"eval_greedy/{step:06d}", 1, step)
+        episodes = [episode for group in groups for episode in group.episodes]
+        return {"eval/greedy_success_rate": _success_rate(episodes)}
+
+    def _at_temperature(self, temperature: float) -> Rollout:
+        gateway = self.rollout.runner.gateway
+        defaults = gateway.defaults.model_copy(update={"temperature": temperature})
+        runner = replace(self.rollout.runner, gateway=replace(gateway, defaults=defaults))
+        return replace(self.rollout, runner=runner)
+
+    def _run(
+        self,
+        phase: EpisodePhase,
+        rollout: Rollout,
+        tasks: Sequence[Task],
+        tag: str,
+        num_repeat: int,
+        step: int,
+    ) -> list[Group]:
+        done: list[Episode] = []
+        # What a phase computes must not depend on what the engine still kept of another.
+        self.engine.forget()
+        with self.progress.phase(TITLES[phase], total=len(tasks) * num_repeat) as shown:
+
+            def keep(episode: Episode) -> None:
+                done.append(episode)
+                shown.advance()
+
+            try:
+                groups = rollout.run(tasks, num_repeat=num_repeat, tag=tag, on_episode_done=keep)
+            except BaseException:
+                # Nothing was trained, so there is no advantage to wait for.
+                self.records.write_episodes(step, phase, done)
+                raise
+        if phase != "train":
+            self.records.write_episodes(step, phase, [e for g in groups for e in g.episodes])
+        return groups
+
+
+def _success_rate(episodes: Sequence[Episode]) -> float:
+    """A failed episode is no success."""
+    return fmean(bool(episode.is_success) for episode in episodes)

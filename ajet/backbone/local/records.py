@@ -1,0 +1,56 @@
+"""Everything that a run writes into its folder while it goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ajet.monitor.episode_log import EpisodeLog, EpisodePhase
+from ajet.monitor.metrics_log import MetricsLog, read_metrics
+from ajet.monitor.rollout_store import RolloutStore
+from ajet.monitor.sinks import open_sinks
+from ajet.schema.episode import Episode
+
+
+class Records:
+    """Metrics, episodes and samples of a run.
+
+    Args:
+        run_folder: where they go.
+        loggers: `trainer_common.logger`.
+        resumed_step: what is there of later steps is removed, of all steps if it is -1;
+            None for a new run.
+    """
+
+    def __init__(
+        self, run_folder: Path, loggers: str | Sequence[str], *, resumed_step: int | None
+    ) -> None:
+        self._run_folder = run_folder
+        self._metrics = MetricsLog(run_folder, resumed_step=resumed_step)
+        self._episodes = EpisodeLog(run_folder, resumed_step=resumed_step)
+        self._samples = RolloutStore(run_folder, resumed_step=resumed_step)
+        self._sinks = open_sinks(loggers, run_folder, resumed_step=resumed_step)
+
+    def was_evaluated(self, step: int) -> bool:
+        """Validation results of this step are on disk."""
+        return any(
+            line["step"] == step and "eval/success_rate" in line
+            for line in read_metrics(self._run_folder)
+        )
+
+    def write_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
+        """One line of `metrics.jsonl`, and the same to every sink."""
+        self._metrics.write(step, metrics)
+        for sink in self._sinks:
+            sink.write(step, metrics)
+
+    def write_episodes(self, step: int, phase: EpisodePhase, episodes: Sequence[Episode]) -> None:
+        """One line an episode; the samples of training episodes with all their tokens."""
+        self._episodes.write(step, phase, episodes)
+        if phase == "train":
+            self._samples.write(step, episodes)
+
+    def close(self) -> None:
+        """The run is over."""
+        for sink in self._sinks:
+            sink.close()

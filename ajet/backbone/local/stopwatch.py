@@ -1,0 +1,31 @@
+"""Wall and CPU seconds of a step's parts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Stopwatch:
+    """Adds up what each named part took. CPU seconds are of the whole process, all threads."""
+
+    def __init__(self) -> None:
+        self.wall_s: dict[str, float] = {}
+        self.cpu_s: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time the block as part `name`."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.wall_s[name] = self.wall_s.get(name, 0.0) + time.perf_counter() - wall
+            self.cpu_s[name] = self.cpu_s.get(name, 0.0) + time.process_time() - cpu
+
+    def metrics(self) -> dict[str, float]:
+        """`time/NAME_s` and `cpu/NAME_s` of each part."""
+        return {f"time/{name}_s": seconds for name, seconds in self.wall_s.items()} | {
+            f"cpu/{name}_s": seconds for name, seconds in self.cpu_s.items()
+        }

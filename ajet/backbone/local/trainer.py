@@ -1,0 +1,146 @@
+"""One step of training: samples in, changed weights and metrics out."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from ajet.algorithm.loss_weights import loss_weights
+from ajet.algorithm.policy_loss import LossSettings, PolicyLoss, policy_loss, token_logprobs
+from ajet.backbone.local.forward import check_forward, trained_logits
+from ajet.backbone.local.micro_batches import MicroBatch, pack, plan_micro_batches
+from ajet.backbone.local.optimizer import PolicyOptimizer
+from ajet.backbone.local.update_metrics import UpdateMetrics
+from ajet.config.trainer_common import TrainerCommon
+from ajet.errors import TrainingError
+from ajet.schema.sample import Sample
+
+
+class PolicyTrainer:
+    """Trains a model in place, on the device and in the dtype that it has.
+
+    Args:
+        model: a transformers causal LM; an engine may read the same weights between updates.
+        settings: section `ajet.trainer_common`. With `use_kl_loss`, the reference is a frozen copy
+            of the model as it is now: load a checkpoint into it afterwards.
+        total_steps: of the run, where the learning rate's schedule ends.
+
+    Raises:
+        ModelError: the model cannot be trained in this way.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, settings: TrainerCommon, *, total_steps: int
+    ) -> None:
+        check_forward(model)
+        self.model = model
+        self.optimizer = PolicyOptimizer(
+            model.parameters(), settings.optim, total_steps=total_steps
+        )
+        self._settings = settings
+        self._reference = copy.deepcopy(model) if settings.use_kl_loss else None
+        algorithm = settings.algorithm
+        self._loss = LossSettings(
+            clip_ratio_low=algorithm.clip_ratio_low,
+            clip_ratio_high=algorithm.clip_ratio_high,
+            entropy_coef=algorithm.entropy_coeff,
+            kl_coef=settings.kl_loss_coef if settings.use_kl_loss else 0.0,
+        )
+
+    def update(
+        self, samples: Sequence[Sample], *, step: int, policy_version: int
+    ) -> dict[str, float]:
+        """Train on a step's samples; metrics under their public names.
+
+        `policy/logprob_diff_*` compare with the engine on the first update only, on tokens of the
+        current policy version: later updates have other weights. Without such tokens they are
+        absent, as is `policy/kl` without a reference.
+
+        Args:
+            samples: with advantages, not all of them 0; each has trained tokens.
+            step: number of the step, from 1; selects learning rate and split.
+            policy_version: of the weights as they are now.
+
+        Raises:
+            TrainingError: loss or gradient is not finite; the update was not applied.
+        """
+        metrics = UpdateMetrics(policy_version=policy_version, with_kl=self._reference is not None)
+        num_updates = self._settings.optim.num_updates_per_step
+        parts = split_by_episode(samples, num_updates, seed=f"{self._settings.seed}/{step}")
+        for number, part in enumerate(parts):
+            loss = self._backward(part, metrics, is_first=number == 0)
+            if not math.isfinite(loss):
+                raise TrainingError(f"step {step}: the loss is {loss}; nothing was updated")
+            metrics.add_update(loss=loss, grad_norm=self.optimizer.update(step))
+        return metrics.summary(samples)
+
+    def _backward(self, samples: list[Sample], metrics: UpdateMetrics, *, is_first: bool) -> float:
+        """Leave the gradient of one update's loss in the weights; the loss."""
+        weighted = list(
+            zip(samples, loss_weights(samples, self._settings.algorithm.loss_agg), strict=True)
+        )
+        if not (self._loss.kl_coef or self._loss.entropy_coef):
+            # Without an advantage there is no gradient: counted in the weights, not computed.
+            weighted = [
+                (sample, weights) for sample, weights in weighted if np.any(sample.advantages)
+            ]
+        total = 0.0
+        for rows in plan_micro_batches(
+            [sample.ids for sample, _ in weighted],
+            max_positions=self._settings.micro_batch_tokens,
+            fixed_cost=64 if self.model.device.type == "cpu" else 512,
+        ):
+            batch = pack([weighted[row] for row in rows])
+            logprobs, result = self._forward(batch)
+            result.loss.backward()
+            total += float(result.loss.detach())
+            metrics.add_micro_batch(batch, result)
+            if is_first:
+                metrics.compare_logprobs(batch, logprobs.detach().cpu().numpy())
+        return total
+
+    def _forward(self, batch: MicroBatch) -> tuple[torch.Tensor, PolicyLoss]:
+        """Logprobs [N] of the trained tokens, and their loss."""
+
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(array).to(self.model.device)
+
+        targets, temperature = tensor(batch.targets), tensor(batch.temperature)
+        logprobs, entropy = token_logprobs(
+            trained_logits(self.model, batch.inputs),
+            targets,
+            temperature,
+            with_entropy_gradient=self._loss.entropy_coef != 0,
+        )
+        reference_logprobs = None
+        if self._reference is not None:
+            with torch.no_grad():
+                reference_logits = trained_logits(self._reference, batch.inputs)
+                reference_logprobs, _ = token_logprobs(reference_logits, targets, temperature)
+        result = policy_loss(
+            logprobs=logprobs,
+            entropy=entropy,
+            old_logprobs=tensor(batch.old_logprobs),
+            advantages=tensor(batch.advantages),
+            weights=tensor(batch.weights),
+            settings=self._loss,
+            reference_logprobs=reference_logprobs,
+        )
+        return logprobs, result
+
+
+def split_by_episode(samples: Sequence[Sample], count: int, *, seed: str) -> list[list[Sample]]:
+    """Deal shuffled episodes, each with all of its samples, into at most `count` parts."""
+    by_episode: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_episode.setdefault(sample.episode_id, []).append(sample)
+    episodes = list(by_episode.values())
+    random.Random(seed).shuffle(episodes)
+    parts = [episodes[number::count] for number in range(min(count, len(episodes)))]
+    return [[sample for episode in part for sample in episode] for part in parts]

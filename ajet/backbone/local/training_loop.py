@@ -1,0 +1,199 @@
+"""The loop: rollout, advantages, update, the new weights to the engine, evaluation, checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from ajet.algorithm import ADVANTAGE_ESTIMATORS
+from ajet.algorithm.credit import CreditReport, credit
+from ajet.backbone.local.checkpoint import Progress as Position
+from ajet.backbone.local.checkpoint import save_checkpoint
+from ajet.backbone.local.interrupts import deferred_interrupt
+from ajet.backbone.local.phases import Phases
+from ajet.backbone.local.policy import Policy
+from ajet.backbone.local.records import Records
+from ajet.backbone.local.stopwatch import Stopwatch
+from ajet.backbone.local.trainer import PolicyTrainer
+from ajet.config.algorithm import Algorithm
+from ajet.config.root import AjetConfig
+from ajet.engine.embedded.engine import EmbeddedEngine
+from ajet.monitor.progress import Progress
+from ajet.monitor.summary import AFTER, BEFORE
+from ajet.monitor.transcript import Transcript, choose_example, load_transcript, save_transcript
+from ajet.schema.episode import Group
+from ajet.schema.task import Task
+from ajet.task_reader.task_batches import TaskBatches
+from ajet.task_rollout.dynamic_sampling import resample
+from ajet.task_rollout.rollout_report import rollout_metrics
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainingLoop:
+    """One run of the local backbone."""
+
+    config: AjetConfig
+    run_folder: Path
+    policy: Policy
+    engine: EmbeddedEngine
+    trainer: PolicyTrainer
+    batches: TaskBatches
+    validation_tasks: list[Task]
+    phases: Phases
+    records: Records
+    progress: Progress
+    total_steps: int
+    step: int = 0
+    """Steps that are done."""
+    saved_step: int = 0
+    """Of the newest checkpoint; 0: none."""
+
+    def run(self) -> None:
+        """Train to the last step. After Ctrl-C: a checkpoint, then KeyboardInterrupt."""
+        self.progress.start(self.total_steps, self.step)
+        try:
+            self._evaluate_before()
+            while self.step < self.total_steps:
+                self._run_step()
+                if self._is_due(self.config.trainer_common.save_freq):
+                    self._save()
+        except KeyboardInterrupt:
+            with deferred_interrupt():
+                self._save()
+            raise
+        self._save()
+
+    def _run_step(self) -> None:
+        step = self.step + 1
+        watch = Stopwatch()
+        with watch.part("rollout"):
+            groups, discarded, metrics = self._sample(step)
+        report = credit(groups, ADVANTAGE_ESTIMATORS[self._algorithm.adv_estimator])
+        metrics |= rollout_metrics(groups)
+        metrics["group/zero_variance"] = report.zero_variance_groups / report.num_groups
+        with self.progress.phase("training"), deferred_interrupt():
+            metrics |= self._update(report, step, watch)
+            episodes = [e for group in [*groups, *discarded] for e in group.episodes]
+            self.records.write_episodes(step, "train", episodes)
+            self.step = step
+        metrics |= watch.metrics() | _throughput(metrics, watch)
+        try:
+            if self._is_due(self.config.trainer_common.test_freq) or step == self.total_steps:
+                metrics |= self._evaluate()
+        finally:  # an evaluation that is interrupted does not take the step's metrics with it
+            self.records.write_metrics(step, metrics)
+        self.progress.step_done(step, metrics)
+
+    def _sample(self, step: int) -> tuple[list[Group], list[Group], dict[str, float]]:
+        """The step's groups, those that dynamic sampling replaced, and what it cost."""
+        missed = self.engine.lockstep_missed
+        groups = self.phases.train(self.batches.next_batch(self.config.data.train_batch_size), step)
+        settings = self.config.rollout
+        result = resample(
+            groups,
+            gives_gradient=self._gives_gradient,
+            run_more=lambda part, count: self.phases.train(
+                self.batches.next_batch(count), step, part
+            ),
+            max_rounds=settings.dynamic_sampling_max_rounds if settings.dynamic_sampling else 0,
+        )
+        metrics = result.metrics() if settings.dynamic_sampling else {}
+        metrics["rollout/lockstep_missed"] = self.engine.lockstep_missed - missed
+        return result.groups, result.discarded, metrics
+
+    def _gives_gradient(self, group: Group) -> bool:
+        estimator = ADVANTAGE_ESTIMATORS[self._algorithm.adv_estimator]
+        return credit([group], estimator).zero_variance_groups == 0
+
+    def _update(self, report: CreditReport, step: int, watch: Stopwatch) -> dict[str, float]:
+        if not report.samples:
+            logger.warning(
+                "step %d: every group's rewards are all equal, so there is nothing to learn from; "
+                "the weights stay as they are (see group/zero_variance)",
+                step,
+            )
+            return {}
+        with watch.part("train"):
+            metrics = self.trainer.update(
+                report.samples, step=step, policy_version=self.engine.policy_version
+            )
+        with watch.part("sync"):
+            self.engine.weights_changed()
+        self._check_logprobs(metrics, step)
+        return metrics
+
+    def _check_logprobs(self, metrics: dict[str, float], step: int) -> None:
+        bound = self.config.trainer_common.logprob_diff_bound
+        difference = metrics.get("policy/logprob_diff_max", 0.0)
+        if difference > bound and self.policy.model.dtype.itemsize >= 4:
+            logger.warning(
+                "step %d: engine and trainer differ by %.2g in a token's logprob (bound %.2g). With "
+                "equal weights that is a fault: look at top-level changes of the model between "
+                "rollout and training, at the attention implementation, and at the dtype",
+                step,
+                difference,
+                bound,
+            )
+
+    def _evaluate_before(self) -> None:
+        """Before the first step; after a resume, what the interrupted run still owed."""
+        due = self._is_due(self.config.trainer_common.test_freq)
+        if self.step == 0:
+            due = self.config.trainer_common.val_before_train
+        if due and not self.records.was_evaluated(self.step):
+            metrics = self._evaluate()
+            self.records.write_metrics(self.step, metrics)
+            self.progress.step_done(self.step, metrics)
+
+    def _evaluate(self) -> dict[str, float]:
+        if not self.validation_tasks:
+            return {}
+        watch = Stopwatch()
+        with watch.part("eval"):
+            metrics, episodes = self.phases.validate(self.validation_tasks, self.step)
+            if self.config.rollout.validation.greedy:
+                metrics |= self.phases.validate_greedy(self.validation_tasks, self.step)
+        if self.step == 0:
+            save_transcript(Transcript.of(choose_example(episodes)), self.run_folder, BEFORE)
+        before = load_transcript(self.run_folder, BEFORE)
+        if self.step == self.total_steps and before is not None:
+            same = next(e for e in episodes if e.task.task_id == before.task_id)
+            save_transcript(Transcript.of(same), self.run_folder, AFTER)
+        return metrics | watch.metrics()
+
+    def _save(self) -> None:
+        if self.step == self.saved_step:
+            return
+        with self.progress.phase("checkpoint"):
+            save_checkpoint(
+                self.run_folder / "checkpoints",
+                Position(
+                    step=self.step,
+                    policy_version=self.engine.policy_version,
+                    reader_state=self.batches.state(),
+                ),
+                model=self.policy.model,
+                optimizer=self.trainer.optimizer,
+                tokenizer_dir=self.policy.folder,
+                max_to_keep=self.config.trainer_common.max_checkpoints_to_keep,
+            )
+        self.saved_step = self.step
+
+    def _is_due(self, every: int | None) -> bool:
+        return every is not None and self.step % every == 0
+
+    @property
+    def _algorithm(self) -> Algorithm:
+        return self.config.trainer_common.algorithm
+
+
+def _throughput(metrics: dict[str, float], watch: Stopwatch) -> dict[str, float]:
+    """Tokens per second; `time/step_s` is the step without evaluation and checkpoint."""
+    rates = {"time/step_s": sum(watch.wall_s.values()), "cpu/step_s": sum(watch.cpu_s.values())}
+    rates["rollout/tokens_per_s"] = metrics["tokens/sampled"] / watch.wall_s["rollout"]
+    if "train" in watch.wall_s:
+        rates["train/tokens_per_s"] = metrics["tokens/trained_sequence"] / watch.wall_s["train"]
+    return rates

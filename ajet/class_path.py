@@ -1,0 +1,124 @@
+"""Classes by the names that stand in YAML: `package.module->Class` or `path/to/file.py->Class`."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ajet.config.suggestions import did_you_mean
+from ajet.errors import AjetError, ConfigError, MissingExtraError
+
+FILE_MODULE_PREFIX = "ajet_file_"
+EXTRAS = {
+    "agentscope": "agentscope",
+    "langchain_core": "langchain",
+    "langchain_openai": "langchain",
+    "torch": "local",
+    "transformers": "local",
+}
+"""Modules that users' files import, by the extra that installs them."""
+
+
+def load_class(path: str, expected_base: type | None, key: str) -> type[Any]:
+    """The class that a class path names.
+
+    The current directory can be imported from, as under `python -m`. A file is loaded once,
+    under a module name of its own, so that two files of one base name are two modules.
+
+    Args:
+        path: the class path.
+        expected_base: what the class must derive from; None: anything.
+        key: the configuration's key that holds the path, for messages.
+
+    Raises:
+        ConfigError: there is no such file, module or class, the class is of another kind, or an
+            import or the syntax in it is wrong. Other errors of the module come as they are.
+        MissingExtraError: it imports a library that one of our extras installs.
+    """
+    where, arrow, name = path.rpartition("->")
+    if not (arrow and where and name):
+        raise ConfigError(
+            f'{key}: got "{path}", expected "package.module->Class" or "path/to/file.py->Class"'
+        )
+    module = _load_module(where, key)
+    found = getattr(module, name, None)
+    if not inspect.isclass(found):
+        classes = [name for name, _ in inspect.getmembers(module, inspect.isclass)]
+        raise ConfigError(f'{key}: no class "{name}" in {where}{did_you_mean(name, classes)}')
+    if expected_base and not issubclass(found, expected_base):
+        raise ConfigError(f"{key}: {path} is not a subclass of {expected_base.__name__}")
+    return found
+
+
+def class_path_of(cls: type) -> str:
+    """The class path of a class: by its file where its module cannot be imported by name.
+
+    Raises:
+        ConfigError: the class is defined inside a function or class, or in no file.
+    """
+    name = cls.__qualname__
+    if "." in name:
+        raise ConfigError(f"{name}: expected a class at the top level of its file")
+    if cls.__module__ != "__main__" and not cls.__module__.startswith(FILE_MODULE_PREFIX):
+        return f"{cls.__module__}->{name}"
+    file = getattr(sys.modules[cls.__module__], "__file__", None)
+    if not file:
+        raise ConfigError(f"{name}: expected a class that is defined in a file")
+    return f"{Path(file).resolve()}->{name}"
+
+
+def _load_module(where: str, key: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return _load_file(where, key) if where.endswith(".py") else importlib.import_module(where)
+    except AjetError:
+        raise
+    except (ImportError, SyntaxError) as error:
+        missing = str(getattr(error, "name", "")).partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and missing in EXTRAS:
+            raise MissingExtraError(missing, EXTRAS[missing]) from error
+        raise ConfigError(f"{key}: cannot import {where}: {_in_one_line(error)}") from error
+
+
+def _in_one_line(error: ImportError | SyntaxError) -> str:
+    """What is wrong, and the file and line where the import stopped."""
+    text = f"{type(error).__name__}: {error.msg}"
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}:{error.lineno}: {text}"
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{frame.filename}:{frame.lineno}: " for frame in frames if _is_of_user(frame)]
+    return f"{places[-1] if places else ''}{text}"
+
+
+def _is_of_user(frame: traceback.FrameSummary) -> bool:
+    return frame.filename not in (__file__, importlib.__file__) and frame.filename[0] != "<"
+
+
+def _load_file(where: str, key: str) -> ModuleType:
+    path = Path(where).resolve()
+    if not path.is_file():
+        raise ConfigError(f"{key}: there is no file {where}")
+    main = sys.modules["__main__"]
+    if getattr(main, "__file__", None) and Path(str(main.__file__)).resolve() == path:
+        return main  # a script that names its own class: loading it again would run it again
+    name = f"{FILE_MODULE_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader, "a .py file always has a loader"
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -1,0 +1,1 @@
+"""The configuration: one pydantic class per YAML section, and how a file becomes one of them."""

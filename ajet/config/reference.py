@@ -1,0 +1,83 @@
+"""Writes `docs/configuration.md` from the configuration's classes.
+
+python -m ajet.config.reference docs/configuration.md [--check]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+
+from ajet.config.describe import expected, subsection
+from ajet.config.root import AjetConfig
+from ajet.config.section import Section
+
+HEAD = """\
+# Configuration
+
+<!-- Made by `make docs` from the classes in ajet/config/. Do not edit. -->
+
+A run is described by one YAML file with the root `ajet:`. Any key can be set on the command line
+as well, after the options: `ajet --conf math.yaml rollout.num_repeat=4`. The value is read as
+YAML; the path starts at a section below, at `ajet.`, or at a section of your own.
+
+- An unknown key, a value of the wrong kind and a file that is not there are refused, all in one
+  message, with file, line and the nearest name.
+- Files are looked for from the current directory first, then from the YAML file's folder.
+- Sections of your own stand beside `ajet:` and are read as `tuner.config.my_section.my_key`.
+- `hydra:` and `defaults:`, which older files have, are ignored with a notice.
+- The run folder's `config.yaml` holds every value that a run had, those below included.
+- A setting that the chosen backbone does not honour is named in a warning when the run starts.
+"""
+
+
+def reference() -> str:
+    """The page, in Markdown."""
+    return "\n".join([HEAD, *_section(AjetConfig, "ajet", "")])
+
+
+def _section(section: type[Section], path: str, about: str) -> Iterator[str]:
+    yield f"## `{path}`\n"
+    yield f"{about or section.__doc__}\n"
+    below: list[str] = []
+    rows: list[str] = []
+    for name, field in section.model_fields.items():
+        if kind := subsection(field):
+            below += _section(kind, f"{path}.{name}", field.description or "")
+        else:
+            rows.append(_row(name, field))
+    if rows:
+        yield "| key | default | takes | what it does |\n|---|---|---|---|"
+        yield from rows
+        yield ""
+    yield from below
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    default = "required" if field.is_required() else f"`{_default(field)}`"
+    about = " ".join((field.description or "").split())
+    return f"| `{name}` | {default} | {expected(field)} | {about} |"
+
+
+def _default(field: FieldInfo) -> str:
+    return json.dumps(field.get_default()).strip('"')
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, or with `--check` only say whether it is stale; returns the exit code."""
+    path = Path(arguments[0])
+    page = reference()
+    if "--check" not in arguments:
+        path.write_text(page, encoding="utf-8")
+    elif not path.is_file() or path.read_text(encoding="utf-8") != page:
+        sys.stderr.write(f"{path} is stale: run  make docs\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

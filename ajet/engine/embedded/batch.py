@@ -1,0 +1,164 @@
+"""The requests that run together, and what one step computes for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ajet.engine.embedded.model_runner import ModelRunner
+from ajet.engine.embedded.request import Request
+from ajet.engine.embedded.sampling import sample
+from ajet.engine.embedded.slots import SlotTable
+from ajet.errors import EngineError
+
+
+@dataclass(slots=True, kw_only=True)
+class EngineCounters:
+    """What an engine has done since it was made."""
+
+    passes: int = 0
+    """Forward passes."""
+    computed_tokens: int = 0
+    """Tokens that went through the model."""
+    sampled_tokens: int = 0
+
+
+class Batch:
+    """Admitted requests: first in line for their prompts to be computed, then running.
+
+    Args:
+        model: the model.
+        decode: from token ids to text, for stop strings.
+        slots: rows for the requests.
+        prefill_chunk_tokens: most tokens of prompts in one forward pass.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        decode: Callable[[list[int]], str],
+        slots: SlotTable,
+        prefill_chunk_tokens: int,
+    ) -> None:
+        self.counters = EngineCounters()
+        self._runner = ModelRunner(model)
+        self._decode = decode
+        self._slots = slots
+        self._prefill_chunk_tokens = prefill_chunk_tokens
+        self._line: list[Request] = []
+
+    @property
+    def requests(self) -> list[Request]:
+        """All that were admitted and are not over."""
+        running = [request for request in self._slots.requests if request is not None]
+        return running + [request for request in self._line if request.row is None]
+
+    def join(self, requests: list[Request]) -> None:
+        """Let requests in."""
+        self._line += requests
+
+    def leave(self, requests: Collection[Request]) -> None:
+        """Let requests out; what is computed for them stays in their rows."""
+        for request in requests:
+            if request.row is not None:
+                self._slots.release(request)
+        self._leave_line(requests)
+
+    def restart(self) -> None:
+        """The weights have changed: everything has to be computed again."""
+        self._slots.forget()
+        self._line = self.requests
+
+    def step(self, policy_version: int) -> list[Request]:
+        """Compute the prompts in line, or else one token of all that run.
+
+        Returns:
+            The requests that this ended; they have left.
+
+        Raises:
+            EngineError: the model's output is not numbers.
+        """
+        if self._line:
+            parts = self._prefill_parts()
+        else:
+            parts = iter([self._decode_rows()])
+        ended = []
+        for part in parts:
+            ended += self._advance(part, policy_version)
+        self.leave(ended)
+        return ended
+
+    def _prefill_parts(self) -> Iterator[list[Request]]:
+        """Forward passes of bounded size, over chunks of like length."""
+        plan = self._slots.plan(self._line)
+        self._fit_cache()
+        if plan.copies:
+            self._runner.cache.copy([*plan.copies.values()], [*plan.copies], plan.num_copied)
+        requests = sorted(plan.requests, key=lambda request: -len(self._todo(request)))
+        while requests:
+            count = max(1, self._prefill_chunk_tokens // len(self._todo(requests[0])))
+            yield requests[:count]
+            requests = requests[count:]
+
+    def _decode_rows(self) -> list[Request]:
+        """All that run, moved to the first rows so that the model reads them in place."""
+        sources, targets = self._slots.pack()
+        if sources:
+            self._runner.cache.copy(sources, targets, int(self._slots.length.max()))
+        running = self.requests
+        self._slots.reach(max(len(request.ids) for request in running))
+        self._fit_cache()
+        return running
+
+    def _fit_cache(self) -> None:
+        if self._slots.shape != self._runner.cache.shape:
+            self._runner.cache.resize(*self._slots.shape)
+
+    def _todo(self, request: Request) -> list[int]:
+        """Tokens of the request that go through the model next."""
+        start = self._slots.length[request.row]
+        return request.ids[start : start + self._prefill_chunk_tokens]
+
+    def _advance(self, requests: list[Request], policy_version: int) -> list[Request]:
+        """Compute what is next for each; sample where nothing is left; return those that end."""
+        rows = [request.row for request in requests]
+        chunks = [self._todo(request) for request in requests]
+        logits = self._runner.forward(rows, self._slots.length[rows], chunks)
+        for row, chunk in zip(rows, chunks, strict=True):
+            self._slots.hold(row, chunk)
+        self.counters.passes += 1
+        self.counters.computed_tokens += sum(map(len, chunks))
+        ready = [
+            index for index, row in enumerate(rows) if self._slots.length[row] == len(requests[index].ids)
+        ]
+        if len(ready) < len(requests):
+            logits = logits[ready]
+            requests = [requests[index] for index in ready]
+        self._leave_line(requests)
+        return self._sample(requests, logits, policy_version) if requests else []
+
+    def _sample(
+        self, requests: list[Request], logits: torch.Tensor, policy_version: int
+    ) -> list[Request]:
+        uniforms = [request.uniforms[len(request.generation.token_ids)] for request in requests]
+        params = [request.params for request in requests]
+        tokens, logprobs = (values.tolist() for values in sample(logits, params, uniforms))
+        if any(map(math.isnan, logprobs)):
+            raise EngineError("the model's logits are NaN or infinite: its weights are broken")
+        self.counters.sampled_tokens += len(tokens)
+        ended = []
+        for request, token, logprob in zip(requests, tokens, logprobs, strict=True):
+            request.append(token, logprob, policy_version)
+            if (reason := request.finish_reason(self._decode)) is not None:
+                request.generation.finish_reason = reason
+                ended.append(request)
+        return ended
+
+    def _leave_line(self, requests: Collection[Request]) -> None:
+        if self._line:
+            gone = set(requests)
+            self._line = [request for request in self._line if request not in gone]

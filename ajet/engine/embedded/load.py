@@ -1,0 +1,84 @@
+"""Loading a model, and what a model must be like for the embedded engine to serve it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from ajet.errors import ModelError
+
+
+def load_model(
+    path: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    attn_implementation: str = "sdpa",
+) -> PreTrainedModel:
+    """Load a causal language model.
+
+    Args:
+        path: a folder in Hugging Face format, or the id of a model on the hub.
+        dtype: of the weights.
+        device: where they go.
+        attn_implementation: `sdpa` or `eager`; the engine needs masks of its own.
+
+    Raises:
+        ModelError: there is no such model, or it is not one that transformers can load.
+    """
+    folder = Path(path).expanduser()
+    if not folder.exists() and _looks_like_path(str(path)):
+        raise ModelError(f"{path}: there is no such folder")
+    if folder.exists() and not (folder / "config.json").is_file():
+        raise ModelError(f"{path}: not a model folder: it has no config.json")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder if folder.exists() else str(path),
+            dtype=dtype,
+            attn_implementation=attn_implementation,
+            local_files_only=folder.exists(),
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise ModelError(f"{path}: cannot be loaded as a causal language model: {error}") from error
+    return model.to(device)
+
+
+def check_model(model: nn.Module, max_model_len: int) -> None:
+    """Refuse what the slot cache would serve wrongly.
+
+    Raises:
+        ModelError: the message says what to change.
+    """
+    config = model.config.get_text_config()
+    attention = config._attn_implementation
+    if attention not in ("sdpa", "eager"):
+        raise ModelError(
+            f"ajet.model.attn_implementation={attention!r}: the embedded engine needs "
+            "'sdpa' or 'eager'"
+        )
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and max_model_len > positions:
+        raise ModelError(
+            f"ajet.rollout.max_model_len={max_model_len}: the model has {positions} positions"
+        )
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if unknown := kinds - {"full_attention", "sliding_attention"}:
+        raise ModelError(
+            f"{config.model_type} has layers of type {', '.join(sorted(unknown))}: the embedded "
+            "engine serves attention over a key-value cache only"
+        )
+    window = getattr(config, "sliding_window", None)
+    is_windowed = "sliding_attention" in kinds or not getattr(config, "layer_types", None)
+    if is_windowed and window is not None and max_model_len > window:
+        raise ModelError(
+            f"ajet.rollout.max_model_len={max_model_len}: the model's attention slides over "
+            f"{window} tokens, and the embedded engine serves it up to that length"
+        )
+
+
+def _looks_like_path(path: str) -> bool:
+    """A hub id is `name` or `owner/name`, and nothing else."""
+    return path.startswith((".", "/", "~")) or path.count("/") > 1

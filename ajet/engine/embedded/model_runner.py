@@ -1,0 +1,77 @@
+"""Forward passes of a stock transformers model over rows of the slot cache."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from ajet.engine.embedded.slot_cache import SlotCache
+
+logger = logging.getLogger(__name__)
+
+
+class ModelRunner:
+    """Runs ragged chunks of tokens, each at the end of what its row holds."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.cache = SlotCache()
+        """Follows the slot table in shape."""
+        self._model = model
+        parameter = next(model.parameters())
+        self.device, self._dtype = parameter.device, parameter.dtype
+
+    def forward(
+        self, rows: Sequence[int], starts: np.ndarray, chunks: Sequence[Sequence[int]]
+    ) -> torch.Tensor:
+        """Compute the chunks' key-values, and the logits after each chunk's last token.
+
+        Args:
+            rows: [N] rows of the cache; 0 to N - 1 are read in place, others are gathered.
+            starts: [N] position of each chunk's first token.
+            chunks: [N] token ids, one or more each.
+
+        Returns:
+            Logits [N, V], in the model's type.
+        """
+        sizes = np.array([len(chunk) for chunk in chunks])
+        num, width = len(chunks), int(sizes.max())
+        num_keys = int((starts + sizes).max())
+        logger.debug("forward: %d rows x %d tokens, %d keys", num, width, num_keys)
+        # Chunks stand at the right edge: the logits of the last column are then all that is
+        # needed, and the model itself can leave the others out.
+        columns = np.arange(width) - (width - sizes)[:, None]
+        is_token = columns >= 0
+        positions = np.where(is_token, starts[:, None] + columns, 0)
+        ids = np.zeros((num, width), np.int64)
+        ids[is_token] = np.concatenate(chunks)
+        row_of = np.asarray(rows)
+        in_place = bool((row_of == np.arange(num)).all())
+        self.cache.aim(
+            rows=num if in_place else self._tensor(row_of),
+            write_at=(self._tensor(row_of.repeat(sizes)), self._tensor(positions[is_token])),
+            tokens=self._tensor(np.flatnonzero(is_token)),
+            num_keys=num_keys,
+        )
+        position_ids = self._tensor(positions)
+        return self._model(
+            input_ids=self._tensor(ids),
+            position_ids=position_ids,
+            attention_mask=self._mask(position_ids, num_keys),
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+
+    def _mask(self, position_ids: torch.Tensor, num_keys: int) -> torch.Tensor:
+        """[N, 1, S, K], added to the scores: a query sees its row up to its own position."""
+        keys = torch.arange(num_keys, device=self.device)
+        hidden = keys > position_ids[:, None, :, None]
+        mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self.device)
+        return mask.masked_fill_(hidden, float("-inf"))
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)

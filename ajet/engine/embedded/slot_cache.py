@@ -1,0 +1,96 @@
+"""Key-values in rows that outlive a call: the `past_key_values` of a stock transformers model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import Cache
+
+
+class SlotCache(Cache):
+    """One sequence a row: row r holds positions [0, length of r), wherever the others stand.
+
+    New keys are written at their own positions, so that rows of different lengths go through the
+    model together. Storage is [rows, heads, columns, head_dim] a layer (a head's keys in one piece:
+    twice as fast on a CPU as heads side by side), allocated as it is first needed and zeroed: what
+    is masked has weight 0, and 0 times anything finite is 0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(layers=[])
+        self.shape = 0, 0
+        """Rows and columns."""
+        self._stores: list[tuple[torch.Tensor, torch.Tensor]] = []  # keys and values, by layer
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Make room for [rows, columns] tokens, keeping what is there."""
+        old_rows, old_columns = self.shape
+        self.shape = rows, columns
+        for layer, stores in enumerate(self._stores):
+            grown = tuple(self._allocate(store) for store in stores)
+            for new, old in zip(grown, stores, strict=True):
+                new[:old_rows, :, :old_columns] = old
+            self._stores[layer] = grown[0], grown[1]
+
+    def aim(
+        self,
+        rows: torch.Tensor | int,
+        write_at: tuple[torch.Tensor, torch.Tensor],
+        tokens: torch.Tensor,
+        num_keys: int,
+    ) -> None:
+        """Say what the next forward pass reads and writes.
+
+        Args:
+            rows: [N] rows of the batch, or N for the first N rows: those are read in place.
+            write_at: [M] row and [M] position of each new token.
+            tokens: [M] where the new tokens stand in the flattened batch [N * S].
+            num_keys: columns that attention sees.
+        """
+        self._rows, self._write_at, self._tokens, self._num_keys = rows, write_at, tokens, num_keys
+
+    def update(
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store a layer's new keys and values [N, heads, S, head_dim]; return all that is seen.
+
+        Called by the model's attention.
+        """
+        if layer_idx == len(self._stores):
+            self._stores.append((self._allocate(key_states), self._allocate(value_states)))
+        keys, values = self._stores[layer_idx]
+        return self._put_and_get(keys, key_states), self._put_and_get(values, value_states)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """0: positions are always given to the model."""
+        return 0
+
+    def copy(self, sources: list[int], targets: list[int], num_tokens: int) -> None:
+        """Copy the first tokens of rows onto others, all read before any is written."""
+        for store in self._all_stores():
+            source = torch.tensor(sources, device=store.device)
+            target = torch.tensor(targets, device=store.device)
+            part = store[:, :, :num_tokens]
+            part.index_copy_(0, target, part.index_select(0, source))
+
+    def _all_stores(self) -> list[torch.Tensor]:
+        return [store for stores in self._stores for store in stores]
+
+    def _allocate(self, like: torch.Tensor) -> torch.Tensor:
+        rows, columns = self.shape
+        return like.new_zeros((rows, like.shape[1], columns, like.shape[3]))
+
+    def _put_and_get(self, store: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        flat = new.transpose(1, 2).flatten(0, 1)
+        if len(self._tokens) < len(flat):
+            flat = flat.index_select(0, self._tokens)
+        rows, positions = self._write_at
+        store[rows, :, positions] = flat
+        seen = store[:, :, : self._num_keys]
+        return seen[: self._rows] if isinstance(self._rows, int) else seen.index_select(0, self._rows)

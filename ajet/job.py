@@ -1,0 +1,139 @@
+"""The command line's Python twin."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from ajet.class_path import class_path_of
+from ajet.config.load import read_settings, resolve
+from ajet.config.overrides import key_path, set_key
+from ajet.config.root import RootConfig
+from ajet.config.yaml_file import Settings
+from ajet.errors import ConfigError
+from ajet.launcher.logs import log_to_console
+
+SOURCE = "AgentJetJob"
+
+
+class AgentJetJob:
+    """A run that is described in Python instead of YAML.
+
+        job = AgentJetJob(model="Qwen/Qwen2.5-7B-Instruct", num_repeat=4)
+        job.set_workflow(MyAgent)
+        job.set_data(type="jsonl_dataset_file", dataset_path="train.jsonl")
+        job.tune()
+
+    What is None keeps its default. Nothing is checked before `config` or `tune`.
+
+    Args:
+        backbone: what trains.
+        model: `model.path`.
+        n_gpu: `trainer_common.n_gpus_per_node`.
+        algorithm: `trainer_common.algorithm.adv_estimator`.
+        num_repeat: `rollout.num_repeat`.
+        batch_size: `data.train_batch_size`.
+        experiment_name: the run folder's name.
+        judge: class or class path of `task_judge.judge_protocol`.
+        settings: any other key of the YAML, by its path: `{"rollout.temperature": 0.9}`.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: str | None = None,
+        model: str | None = None,
+        n_gpu: int | None = None,
+        algorithm: str | None = None,
+        num_repeat: int | None = None,
+        batch_size: int | None = None,
+        experiment_name: str | None = None,
+        judge: type | str | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._settings = Settings(data={"ajet": {}}, source=SOURCE)
+        self._yaml_path = Path("agentjet_job.yaml")
+        named = {
+            "backbone": backbone,
+            "model.path": model,
+            "trainer_common.n_gpus_per_node": n_gpu,
+            "trainer_common.algorithm.adv_estimator": algorithm,
+            "rollout.num_repeat": num_repeat,
+            "data.train_batch_size": batch_size,
+            "experiment_name": experiment_name,
+            "task_judge.judge_protocol": class_path_of(judge) if isinstance(judge, type) else judge,
+        }
+        given = {key: value for key, value in named.items() if value is not None}
+        for key, value in {**given, **(settings or {})}.items():
+            self._set(key, value)
+
+    def set_workflow(self, workflow: type | str) -> Self:
+        """Run this workflow: a class that stands in a file, or its class path."""
+        path = workflow if isinstance(workflow, str) else class_path_of(workflow)
+        return self._set("rollout.user_workflow", path)
+
+    def set_data(
+        self, type: str, dataset_path: str | None = None, validation_path: str | None = None
+    ) -> Self:
+        """Take tasks from here.
+
+        Args:
+            type: `task_reader.type`.
+            dataset_path: the training tasks of a `jsonl_dataset_file`.
+            validation_path: its validation tasks.
+        """
+        self._set("task_reader.type", type)
+        for split, path in {"training": dataset_path, "validation": validation_path}.items():
+            if path and type != "jsonl_dataset_file":
+                raise ConfigError(f'{SOURCE}.set_data: type "{type}" takes no path')
+            if path:
+                self._set(f"task_reader.jsonl_dataset_file.{split}.file_path", str(path))
+        return self
+
+    def dump_job_as_yaml(self, path: str | Path) -> Self:
+        """Write what was set as a YAML file for `ajet --conf` or `load_job_from_yaml`."""
+        text = yaml.safe_dump(self._settings.data, sort_keys=False, allow_unicode=True)
+        Path(path).write_text(text, encoding="utf-8")
+        return self
+
+    def load_job_from_yaml(self, path: str | Path) -> Self:
+        """Forget what was set and take this file instead.
+
+        Raises:
+            ConfigError: the file cannot be read or is not YAML.
+        """
+        self._settings = read_settings(path)
+        self._yaml_path = Path(path)
+        return self
+
+    @property
+    def config(self) -> RootConfig:
+        """The resolved configuration.
+
+        Raises:
+            ConfigError: with a line for every problem.
+        """
+        return resolve(copy.deepcopy(self._settings), self._yaml_path)
+
+    def tune(self, *, resume: bool = False) -> Path:
+        """Run to the end and return the run folder.
+
+        Args:
+            resume: go on with the latest run of this name.
+
+        Raises:
+            AjetError: the configuration is wrong, or the run cannot go on.
+        """
+        from ajet.launcher.launch import launch
+
+        log_to_console()
+        return launch(self.config, command=sys.argv, resume=resume)
+
+    def _set(self, key: str, value: Any) -> Self:
+        set_key(self._settings, key_path(key), value, SOURCE)
+        return self

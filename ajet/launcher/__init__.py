@@ -1,0 +1,1 @@
+"""Starts a run: its folder, its log, its backbone."""

@@ -1,0 +1,27 @@
+"""The backbones, each behind one function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from ajet.config.root import RootConfig
+
+Run = Callable[[RootConfig, Path, bool], None]
+"""`run(config, run_folder, resume)`: trains to the end. Raises KeyboardInterrupt on Ctrl-C, after
+it has saved what it has."""
+
+BACKBONES = {"local": "ajet.backbone.local.entry:run"}
+"""`ajet.backbone` -> `module:function`. A new backbone is one package and one entry here."""
+
+
+def backbone_entry(name: str) -> Run:
+    """Import a backbone; what it needs is imported with it.
+
+    Raises:
+        MissingExtraError: a library that it needs is not installed.
+    """
+    module, _, function = BACKBONES[name].partition(":")
+    run: Run = getattr(import_module(module), function)
+    return run

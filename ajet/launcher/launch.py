@@ -1,0 +1,62 @@
+"""From a resolved configuration to a finished run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from ajet.class_path import load_class
+from ajet.config.ignored import ignored_settings
+from ajet.config.root import RootConfig
+from ajet.launcher.backbones import backbone_entry
+from ajet.launcher.logs import log_to_file
+from ajet.launcher.run_folder import find_run_folder, new_run_folder, write_config
+from ajet.launcher.run_record import recorded
+from ajet.task_judge.base_judge import BaseJudge
+from ajet.task_reader.task_reader_base import BaseTaskReader
+from ajet.workflow import Workflow
+
+logger = logging.getLogger(__name__)
+
+
+def launch(config: RootConfig, *, command: Sequence[str], resume: bool = False) -> Path:
+    """Run to the end, in a folder of its own or, resumed, in the one it had; returns the folder.
+
+    Args:
+        config: the resolved configuration.
+        command: what started this, for `run.json`.
+        resume: go on with the latest run of this name.
+
+    Raises:
+        AjetError: the run could not start or could not go on.
+        KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
+    """
+    ajet = config.ajet
+    parent = Path(ajet.experiment_dir).expanduser().resolve()
+    folder = find_run_folder(parent, ajet.experiment_name) if resume else None
+    _import_classes(config)
+    run = backbone_entry(ajet.backbone)
+    folder = folder or new_run_folder(parent, ajet.experiment_name)
+    log = log_to_file(folder / "logs" / "ajet.log")
+    try:
+        logger.info("run folder: %s", folder)
+        for path in ignored_settings(config, ajet.backbone):
+            logger.warning("%s has no effect with the backbone %s", path, ajet.backbone)
+        write_config(config, folder)
+        with recorded(folder, command):
+            run(config, folder, resume)
+    finally:
+        logging.getLogger().removeHandler(log)
+        log.close()
+    return folder
+
+
+def _import_classes(config: RootConfig) -> None:
+    """Import what the user wrote, so that a mistake in it is told before a run folder exists."""
+    ajet = config.ajet
+    load_class(ajet.rollout.user_workflow, Workflow, "ajet.rollout.user_workflow")
+    if ajet.task_judge.judge_protocol:
+        load_class(ajet.task_judge.judge_protocol, BaseJudge, "ajet.task_judge.judge_protocol")
+    if "->" in ajet.task_reader.type:
+        load_class(ajet.task_reader.type, BaseTaskReader, "ajet.task_reader.type")

@@ -1,0 +1,50 @@
+"""Where log lines go. The only place where handlers are set."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3", "matplotlib")
+"""Libraries that log a line or more for every request."""
+
+
+class StderrHandler(logging.Handler):
+    """Writes to what `sys.stderr` is at that moment.
+
+    A progress display puts a writer of its own there, so that lines stand above what moves.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record as a line."""
+        sys.stderr.write(f"{self.format(record)}\n")
+
+
+def log_to_console() -> None:
+    """Our own messages from INFO on, everybody's from WARNING on. A second call does nothing."""
+    root = logging.getLogger()
+    if any(isinstance(handler, StderrHandler) for handler in root.handlers):
+        return
+    handler = StderrHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or _is_ours(record))
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def log_to_file(path: Path) -> logging.Handler:
+    """Everything from INFO on, appended to the file; remove the handler when the run is over."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s")
+    )
+    logging.getLogger().addHandler(handler)
+    return handler
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] == "ajet"

@@ -1,0 +1,114 @@
+"""`run.json`: which processes worked on a run, started how, with what, and how they ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "run.json"
+LIBRARIES = ("agentjet", "torch", "transformers", "renderers", "openai", "agentscope", "numpy")
+
+
+@contextmanager
+def recorded(run_folder: Path, command: Sequence[str]) -> Iterator[None]:
+    """Add this process to `run.json`, and how it ended when the block is left.
+
+    The file holds `{"processes": [...]}`, one entry for each time that the run was started or
+    resumed, the last one last. `outcome` is `running`, `finished`, `interrupted` or
+    `failed: ...`; after a kill it stays `running`.
+    """
+    processes = [*read_processes(run_folder), _this_process(command)]
+    entry = processes[-1]
+    _write(run_folder, processes)
+    try:
+        yield
+        entry["outcome"] = "finished"
+    except KeyboardInterrupt:
+        entry["outcome"] = "interrupted"
+        raise
+    except BaseException as error:
+        entry["outcome"] = f"failed: {type(error).__name__}: {error}"
+        raise
+    finally:
+        entry["ended_at"] = _now()
+        _write(run_folder, processes)
+
+
+def read_processes(run_folder: Path) -> list[dict[str, Any]]:
+    """The entries of `run.json`; none where there is no such file."""
+    path = run_folder / FILE_NAME
+    if not path.is_file():
+        return []
+    processes: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["processes"]
+    return processes
+
+
+def is_alive(process: dict[str, Any]) -> bool:
+    """Whether a recorded process still runs: the same pid with the same start time."""
+    started = process["start_ticks"]
+    return started is not None and started == _start_ticks(process["pid"])
+
+
+def _this_process(command: Sequence[str]) -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "start_ticks": _start_ticks(os.getpid()),
+        "started_at": _now(),
+        "ended_at": None,
+        "outcome": "running",
+        "command": list(command),
+        "directory": str(Path.cwd()),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": _versions(),
+        "git_revision": _git_revision(),
+    }
+
+
+def _start_ticks(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot (proc(5)); None: gone, or no Linux."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _git_revision() -> str | None:
+    """Of the current directory, `-dirty` at its end where files differ; None where there is none."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _write(run_folder: Path, processes: list[dict[str, Any]]) -> None:
+    path = run_folder / FILE_NAME
+    aside = path.with_suffix(".tmp")
+    aside.write_text(json.dumps({"processes": processes}, indent=2) + "\n", encoding="utf-8")
+    aside.replace(path)

@@ -1,0 +1,60 @@
+"""`episodes.jsonl`: one line an episode, so that every outcome and every failure can be found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from ajet.monitor.json_lines import append_json_lines, start_json_lines
+from ajet.schema.episode import Episode
+
+FILE_NAME = "episodes.jsonl"
+
+EpisodePhase = Literal["train", "eval", "eval_greedy"]
+
+
+class EpisodeLog:
+    """Appends one line an episode, on disk when `write` returns.
+
+    Args:
+        run_dir: the run's folder.
+        resumed_step: see `start_json_lines`.
+    """
+
+    def __init__(self, run_dir: Path, *, resumed_step: int | None = None) -> None:
+        self._path = run_dir / FILE_NAME
+        start_json_lines(self._path, resumed_step)
+
+    def write(self, step: int, phase: EpisodePhase, episodes: Iterable[Episode]) -> None:
+        """Append the episodes of one phase of a step."""
+        append_json_lines(
+            self._path,
+            ({"step": step, "phase": phase, **_record(episode)} for episode in episodes),
+        )
+
+
+def _record(episode: Episode) -> dict[str, Any]:
+    failure = episode.failure
+    return {
+        "episode_id": episode.episode_id,
+        "task_id": episode.task.task_id,
+        "repeat_index": episode.repeat_index,
+        "outcome": failure.kind if failure else "ok",
+        "reward": episode.reward,
+        "is_success": episode.is_success,
+        "cause": failure.message if failure else None,
+        "traceback": failure.traceback if failure else None,
+        "retries": episode.retries,
+        "num_calls": len(episode.calls),
+        "tokens": {
+            "calls": sum(c.prompt_length + len(c.completion_ids) for c in episode.calls),
+            "sampled": sum(len(c.completion_ids) for c in episode.calls),
+            "trained_sequence": sum(len(sample) for sample in episode.samples),
+            "trained": sum(sample.num_trained for sample in episode.samples),
+        },
+        "dropped_tokens": episode.dropped_tokens,
+        "started_s": episode.started_s,
+        "duration_s": episode.ended_s - episode.started_s,
+        "calls_s": sum(call.ended_s - call.started_s for call in episode.calls),
+    }

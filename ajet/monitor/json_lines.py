@@ -1,0 +1,66 @@
+"""Files of one JSON object a line that outlive SIGKILL: a torn last line is never read as data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ajet.errors import DataError
+from ajet.monitor.atomic_file import written_aside
+
+
+def append_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Append one line a record, in one write.
+
+    The file is opened for each call: once a step this costs nothing, and nothing stays open.
+    """
+    lines = (json.dumps(record, allow_nan=False) + "\n" for record in records)
+    with path.open("ab") as file:
+        file.write("".join(lines).encode())
+
+
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a file that may be growing, or that a killed process left.
+
+    Raises:
+        DataError: a line other than the torn last one is not a JSON object.
+    """
+    return (record for _, record in _numbered(path))
+
+
+def start_json_lines(path: Path, resumed_step: int | None) -> None:
+    """Make `path` ready for a run's lines.
+
+    Args:
+        path: each of its lines has a `step`.
+        resumed_step: None makes a new file. Otherwise lines of later steps are dropped, and a
+            torn last line with them: the run is about to write them again. The other lines keep
+            their bytes. -1 drops all.
+
+    Raises:
+        FileExistsError: a new run finds the lines of another.
+        DataError: a line is not a JSON object.
+    """
+    if resumed_step is None:
+        path.touch(exist_ok=False)
+    elif path.exists():
+        with written_aside(path) as aside, aside.open("wb") as file:
+            file.writelines(
+                line for line, record in _numbered(path) if record["step"] <= resumed_step
+            )
+
+
+def _numbered(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}, line {number}: not JSON: {error}") from error
+            if not isinstance(record, dict):
+                raise DataError(f"{path}, line {number}: expected a JSON object")
+            yield line, record

@@ -1,0 +1,50 @@
+"""`metrics.jsonl`: every number of a run, one JSON object a step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ajet.errors import TrainingError
+from ajet.monitor.json_lines import append_json_lines, read_json_lines, start_json_lines
+
+FILE_NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends one line a step, on disk when `write` returns.
+
+    Args:
+        run_dir: the run's folder.
+        resumed_step: see `start_json_lines`.
+    """
+
+    def __init__(self, run_dir: Path, *, resumed_step: int | None = None) -> None:
+        self._path = run_dir / FILE_NAME
+        start_json_lines(self._path, resumed_step)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append the metrics of a step.
+
+        Raises:
+            TrainingError: one of them is NaN or infinite; nothing is written.
+        """
+        values = {name: _plain(value) for name, value in metrics.items()}
+        broken = {name: value for name, value in values.items() if not math.isfinite(value)}
+        if broken:
+            raise TrainingError(f"step {step}: metrics must be finite, got {broken}")
+        append_json_lines(self._path, [{"step": step, "time": time.time(), **values}])
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The lines of a run's `metrics.jsonl` so far, in order; none where there is no such file."""
+    path = run_dir / FILE_NAME
+    return list(read_json_lines(path)) if path.exists() else []
+
+
+def _plain(value: float) -> int | float:
+    """A Python number, also of a numpy or torch scalar; counts stay integers."""
+    return value if type(value) is int else float(value)

@@ -1,0 +1,167 @@
+"""The learning curve of a run as `reward_curve.svg` and `reward_curve.png`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ajet.errors import MissingExtraError
+from ajet.monitor.atomic_file import written_aside
+from ajet.monitor.metrics_log import read_metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
+
+FILE_NAME = "reward_curve"
+
+Metrics = dict[str, Any]
+"""One line of `metrics.jsonl`."""
+
+STYLE: dict[RcKeyType, Any] = {
+    "font.size": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#888888",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "grid.color": "#e6e6e6",
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "legend.frameon": False,
+    "svg.hashsalt": "ajet",
+}
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Line:
+    """One metric over steps."""
+
+    metric: str
+    label: str
+    colour: str
+    marker: str
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Panel:
+    """Lines that share an axis."""
+
+    title: str
+    lines: tuple[Line, ...]
+    is_share: bool
+    """Values are shares of one, shown in percent."""
+
+
+PANELS = (
+    Panel(
+        title="Success on validation tasks",
+        lines=(
+            Line(metric="eval/greedy_success_rate", label="greedy", colour="#e07b00", marker="s"),
+            Line(metric="eval/success_rate", label="sampled", colour="#1f6fb4", marker="o"),
+        ),
+        is_share=True,
+    ),
+    Panel(
+        title="Training reward, mean of the step",
+        lines=(Line(metric="reward/mean", label="reward", colour="#2a8a4a", marker="."),),
+        is_share=False,
+    ),
+)
+
+
+def draw_reward_curve(run_dir: Path) -> list[Path]:
+    """Draw validation success and training reward over steps, from the run's `metrics.jsonl`.
+
+    Returns:
+        The files that were written; none where there is nothing to draw yet.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    metrics = read_metrics(run_dir)
+    panels = [panel for panel in PANELS if any(_points(line, metrics) for line in panel.lines)]
+    if not panels:
+        return []
+    try:
+        from matplotlib import rc_context
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "local") from error
+    paths = [run_dir / f"{FILE_NAME}.{suffix}" for suffix in ("svg", "png")]
+    with rc_context(STYLE):
+        figure = _figure(run_dir.name, panels, metrics)
+        for path in paths:
+            with written_aside(path) as aside:
+                figure.savefig(aside, format=path.suffix[1:], dpi=150)
+    return paths
+
+
+def _figure(title: str, panels: Sequence[Panel], metrics: Sequence[Metrics]) -> Figure:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(8, 1 + 2.6 * len(panels)), layout="constrained")
+    axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for one, panel in zip(axes, panels, strict=True):
+        _draw_panel(one, panel, metrics)
+    axes[-1].set_xlabel("step")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    figure.suptitle(title, fontsize=14)
+    return figure
+
+
+def _draw_panel(axes: Axes, panel: Panel, metrics: Sequence[Metrics]) -> None:
+    """Each line through the steps that have its metric, first and last value written beside."""
+    from matplotlib.ticker import PercentFormatter
+
+    axes.set_title(panel.title)
+    axes.margins(x=0.09, y=0.1)
+    for line in panel.lines:
+        points = _points(line, metrics)
+        if points:
+            steps, values = zip(*points, strict=True)
+            axes.plot(
+                steps,
+                values,
+                label=line.label,
+                color=line.colour,
+                marker=line.marker,
+                markersize=6,
+                linewidth=2,
+            )
+            _label_ends(axes, panel, line, metrics)
+    if panel.is_share:
+        axes.set_ylim(-0.04, 1.09)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    if len(panel.lines) > 1:
+        axes.legend(loc="lower right", ncols=len(panel.lines))
+
+
+def _label_ends(axes: Axes, panel: Panel, line: Line, metrics: Sequence[Metrics]) -> None:
+    """Left of the first point and right of the last; of two lines, the upper's is the higher."""
+    points = _points(line, metrics)
+    ends = {points[0]: (-8, "right"), points[-1]: (8, "left")}
+    for (step, value), (shift, align) in ends.items():
+        values = [dict(_points(other, metrics)).get(step, value) for other in panel.lines]
+        highest = panel.lines[values.index(max(values))]
+        lift = 0 if len(panel.lines) == 1 else 5 if line is highest else -5
+        axes.annotate(
+            f"{value:.0%}" if panel.is_share else f"{value:.2f}",
+            (step, value),
+            (shift, lift),
+            textcoords="offset points",
+            ha=align,
+            va="center",
+            color=line.colour,
+        )
+
+
+def _points(line: Line, metrics: Sequence[Metrics]) -> list[tuple[int, float]]:
+    return [(record["step"], record[line.metric]) for record in metrics if line.metric in record]

@@ -1,0 +1,121 @@
+"""Samples as an Arrow table and back, without a Python object for each token.
+
+Columns that `Sample` does not have are for people and viewers: the episode's `repeat_index`,
+`reward` and `is_success` (null: failed), `call_spans` (which call of which agent sampled the
+trained tokens `start` to `end`) and `messages` (JSON: the conversation that the sample is the
+tokens of).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ajet.monitor.conversation import conversation
+from ajet.schema.call import Call
+from ajet.schema.episode import Episode
+from ajet.schema.sample import Sample
+
+TOKEN_COLUMNS: dict[str, tuple[pa.DataType, type[np.generic]]] = {
+    "ids": (pa.int32(), np.int32),
+    "loss_mask": (pa.bool_(), np.bool_),
+    "logprobs": (pa.float32(), np.float32),
+    "call_index": (pa.int32(), np.int32),
+    "policy_versions": (pa.int32(), np.int32),
+    "temperature": (pa.float32(), np.float32),
+    "advantages": (pa.float32(), np.float32),
+}
+"""The arrays of a sample, with their types there and here."""
+
+SPAN = pa.struct(
+    [("start", pa.int32()), ("end", pa.int32()), ("agent", pa.string()), ("call_id", pa.string())]
+)
+
+
+def table_of(episodes: Iterable[Episode]) -> pa.Table:
+    """One row a sample, in the order of episodes and of their samples."""
+    rows = [(episode, sample) for episode in episodes for sample in episode.samples]
+    samples = [sample for _, sample in rows]
+    columns = {
+        "episode_id": pa.array([s.episode_id for s in samples], pa.string()),
+        "task_id": pa.array([s.task_id for s in samples], pa.string()),
+        "repeat_index": pa.array([e.repeat_index for e, _ in rows], pa.int32()),
+        "agent_names": pa.array([s.agent_names for s in samples], pa.list_(pa.string())),
+        "reward": pa.array([e.reward for e, _ in rows], pa.float64()),
+        "is_success": pa.array([e.is_success for e, _ in rows], pa.bool_()),
+        "call_spans": pa.array([_spans(e, s) for e, s in rows], pa.list_(SPAN)),
+        "messages": pa.array([_messages(e, s) for e, s in rows], pa.string()),
+    }
+    for name, (arrow_type, _) in TOKEN_COLUMNS.items():
+        columns[name] = _token_column([getattr(s, name) for s in samples], arrow_type)
+    return pa.table(columns)
+
+
+def samples_of(table: pa.Table) -> list[Sample]:
+    """The samples of a table that `table_of` made."""
+    plain = {
+        name: table.column(name).to_pylist() for name in ("episode_id", "task_id", "agent_names")
+    }
+    arrays = {
+        name: _token_arrays(table.column(name), dtype) for name, (_, dtype) in TOKEN_COLUMNS.items()
+    }
+    return [
+        Sample(
+            episode_id=plain["episode_id"][row],
+            task_id=plain["task_id"][row],
+            agent_names=tuple(plain["agent_names"][row]),
+            **{name: column[row] for name, column in arrays.items()},
+        )
+        for row in range(table.num_rows)
+    ]
+
+
+def _token_column(arrays: Sequence[np.ndarray | None], arrow_type: pa.DataType) -> pa.Array:
+    lengths = [0 if array is None else len(array) for array in arrays]
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    missing = pa.array([array is None for array in arrays], pa.bool_())
+    present = [array for array in arrays if array is not None]
+    values = pa.array(np.concatenate(present) if present else [], arrow_type)
+    return pa.ListArray.from_arrays(offsets, values, mask=missing)
+
+
+def _token_arrays(column: pa.ChunkedArray, dtype: type[np.generic]) -> list[Any]:
+    """One array a row, None where the row is null."""
+    lists = column.combine_chunks()
+    values = lists.values.to_numpy(zero_copy_only=False).astype(dtype)
+    bounds = lists.offsets.to_numpy()
+    missing = lists.is_null().to_numpy(zero_copy_only=False)
+    return [
+        None if missing[row] else values[bounds[row] : bounds[row + 1]] for row in range(len(lists))
+    ]
+
+
+def _spans(episode: Episode, sample: Sample) -> list[dict[str, Any]]:
+    """Runs of trained tokens of one call."""
+    calls, index = _by_index(episode), sample.call_index
+    bounds = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), len(index)]
+    runs = [
+        (start, end, calls[int(index[start])])
+        for start, end in pairwise(bounds)
+        if start < end and index[start] >= 0
+    ]
+    return [
+        {"start": start, "end": end, "agent": call.agent_name, "call_id": call.call_id}
+        for start, end, call in runs
+    ]
+
+
+def _messages(episode: Episode, sample: Sample) -> str:
+    """The history of the call whose tokens come last."""
+    sampled = sample.call_index[sample.loss_mask]
+    last = [_by_index(episode)[int(index)] for index in sampled[-1:]]
+    return json.dumps([message for call in last for message in conversation(episode.calls, call)])
+
+
+def _by_index(episode: Episode) -> dict[int, Call]:
+    return {call.index: call for call in episode.calls}

@@ -1,0 +1,93 @@
+"""The end of a run, from its folder alone: an episode before and after, what rose, where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ajet.monitor import episode_log, metrics_log, reward_curve, rollout_store, tensorboard_sink
+from ajet.monitor.metric_table import Show, number, percent
+from ajet.monitor.metrics_log import read_metrics
+from ajet.monitor.step_clock import duration
+from ajet.monitor.transcript import load_transcript
+from ajet.monitor.transcript_view import transcript_view
+
+BEFORE, AFTER = "before", "after"
+"""Names under which the backbone saves the two transcripts (`save_transcript`)."""
+
+WIDE_ENOUGH = 120
+"""Columns from which on the two episodes stand side by side."""
+
+ROWS: tuple[tuple[str, str, Show], ...] = (
+    ("eval/success_rate", "validation success, sampled", percent),
+    ("eval/greedy_success_rate", "validation success, greedy", percent),
+    ("reward/mean", "training reward", number),
+    ("policy/entropy", "entropy", number),
+)
+
+RESULTS = (
+    (f"{reward_curve.FILE_NAME}.png", "the learning curve (also .svg)"),
+    (metrics_log.FILE_NAME, "every metric of every step"),
+    (episode_log.FILE_NAME, "outcome of every episode, cause of every failure"),
+    (rollout_store.FOLDER, "token ids, mask, logprobs, advantages of every sample"),
+    (tensorboard_sink.FOLDER, "the metrics for TensorBoard"),
+    ("checkpoints", "models in Hugging Face format"),
+)
+"""What a person may look for in a run folder; what is not there is not named."""
+
+
+def print_summary(console: Console, run_dir: Path) -> None:
+    """Print how a run went; the last line is the path of its folder, and nothing else."""
+    _print_episodes(console, run_dir)
+    metrics = read_metrics(run_dir)
+    if metrics:
+        console.print(_start_to_end(metrics))
+        took = duration(sum(record.get("time/step_s", 0.0) for record in metrics))
+        console.print(Text(f"{metrics[-1]['step']} steps, {took} of training"))
+    there = Table.grid(padding=(0, 2))
+    for name, meaning in RESULTS:
+        if (run_dir / name).exists():
+            there.add_row(Text(f"  {name}", "cyan"), Text(meaning))
+    console.print(there)
+    console.print(Text(str(run_dir), "bold"), soft_wrap=True)
+
+
+def _print_episodes(console: Console, run_dir: Path) -> None:
+    """Side by side where there is room, else one after the other."""
+    views: list[RenderableType] = []
+    for name, title in ((BEFORE, "Before training"), (AFTER, "After training")):
+        transcript = load_transcript(run_dir, name)
+        if transcript is not None:
+            views.append(transcript_view(transcript, title))
+    if not views:
+        return
+    if console.width >= WIDE_ENOUGH:
+        beside = Table.grid(padding=(0, 4), expand=True)
+        for _ in views:
+            beside.add_column(ratio=1)
+        beside.add_row(*views)
+        views = [beside]
+    for view in views:
+        console.print()
+        console.print(view)
+
+
+def _start_to_end(metrics: Sequence[dict[str, Any]]) -> Table:
+    """First and last value of what should have changed, each with its own steps."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("")
+    for title in ("start", "end", "steps"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, label, show in ROWS:
+        lines = [record for record in metrics if name in record]
+        if lines:
+            first, last = lines[0], lines[-1]
+            steps = f"{first['step']} to {last['step']}"
+            table.add_row(label, show(first[name]), Text(show(last[name]), "bold"), steps)
+    return table

@@ -1,0 +1,50 @@
+"""A transcript on the console: roles in colours; the same text without a terminal."""
+
+from __future__ import annotations
+
+import re
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ajet.monitor.transcript import Transcript, Turn
+
+MAX_CHARACTERS = 600
+"""Of one turn; the rollout store has it all."""
+
+STYLES = {
+    "system": "dim",
+    "user": "cyan",
+    "assistant": "green",
+    "thinking": "dim green",
+    "tool": "yellow",
+    "note": "magenta",
+}
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""What a model may sample and a terminal must not get: all control characters but tab, newline."""
+
+
+def transcript_view(transcript: Transcript, title: str) -> RenderableType:
+    """Title, one row a turn, and the outcome."""
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(no_wrap=True)
+    rows.add_column(overflow="fold")
+    for turn in transcript.turns:
+        label = f"{turn.role} ({turn.agent})" if turn.agent else turn.role
+        style = STYLES.get(turn.role, "")
+        rows.add_row(Text(label, style=f"bold {style}"), Text(_shown(turn), style=style))
+    head = Text.assemble((title, "bold"), (f"  task {transcript.task_id}", "dim"))
+    colour = "bold green" if transcript.is_success else "bold red"
+    return Group(head, rows, Text(f"= {_printable(transcript.outcome)}", style=colour))
+
+
+def _shown(turn: Turn) -> str:
+    text = _printable(turn.text)
+    rest = len(text) - MAX_CHARACTERS
+    return text if rest <= 0 else f"{text[:MAX_CHARACTERS]} … ({rest:,} more characters)"
+
+
+def _printable(text: str) -> str:
+    return CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -1,0 +1,109 @@
+"""Tasks from JSONL files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ajet.errors import DataError
+from ajet.schema.task import Task
+from ajet.task_reader.task_ids import with_unique_ids
+from ajet.task_reader.task_reader_base import BaseTaskReader
+
+SECTION = "ajet.task_reader.jsonl_dataset_file"
+
+
+class JsonlTaskReader(BaseTaskReader):
+    """One JSON object a line, with the fields of `Task`.
+
+    `query_key` names the field that holds the query; what is no field of a task goes to its
+    metadata. Blank lines are skipped.
+
+    Args:
+        reader_config: has `jsonl_dataset_file.training.file_path`, `.validation.file_path` and
+            `.query_key`.
+    """
+
+    def __init__(self, reader_config: Any) -> None:
+        super().__init__(reader_config)
+        self._files = reader_config.jsonl_dataset_file
+
+    def get_training_tasks(self) -> list[Task]:
+        """All tasks of the training file.
+
+        Raises:
+            DataError: the file is missing, empty or malformed; the message has the line.
+        """
+        if self._files.training.file_path is None:
+            raise DataError(f"{SECTION}.training.file_path: not set, and there is no other data")
+        return read_jsonl(self._files.training.file_path, self._files.query_key)
+
+    def get_validation_tasks(self) -> list[Task]:
+        """All tasks of the validation file; none if no file is named. Errors as for training."""
+        if self._files.validation.file_path is None:
+            return []
+        return read_jsonl(self._files.validation.file_path, self._files.query_key)
+
+
+def read_jsonl(path: str | Path, query_key: str) -> list[Task]:
+    """Every task of a file, each with an id.
+
+    Raises:
+        DataError: the file cannot be read, has no task, a malformed line or a duplicate id.
+    """
+    tasks = with_unique_ids(
+        (place, _task(record, query_key, place)) for place, record in _records(Path(path))
+    )
+    if not tasks:
+        raise DataError(f"{path}: no task in it; expected one JSON object a line")
+    return tasks
+
+
+def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    place = f"{path}:{number}"
+                    yield place, _record(line, place)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror} (see {SECTION})") from error
+
+
+def _record(line: bytes, place: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{place}: not valid JSON: {error.msg} (column {error.colno})") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: not valid UTF-8: {error.reason} (byte {error.start})") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{place}: got a JSON {type(record).__name__}, expected an object")
+    return record
+
+
+def _task(record: dict[str, Any], query_key: str, place: str) -> Task:
+    keys = ", ".join(record)
+    fields = {"main_query": record.pop(query_key, "")}
+    for name in ("init_messages", "task_id", "env_type", "metadata"):
+        if name in record:
+            fields[name] = record.pop(name)
+    try:
+        task = Task(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise DataError(f"{place}: {field}: {first['msg']}, got {first['input']!r}") from error
+    if not task.main_query and not task.init_messages:
+        raise DataError(
+            f'{place}: no query: neither "{query_key}" nor "init_messages" has one; the keys are '
+            f"{keys or 'none'} ({SECTION}.query_key names the one to use)"
+        )
+    if both := sorted(record.keys() & task.metadata.keys()):
+        raise DataError(f'{place}: "{both[0]}" is in the object and in its metadata: keep one')
+    task.metadata.update(record)
+    return task

@@ -1,0 +1,81 @@
+"""The order in which tasks are trained on: shuffled by seed, and resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from ajet.errors import CheckpointError
+from ajet.schema.task import Task
+
+
+class TaskBatches:
+    """An endless stream of epochs, each a permutation that depends on (seed, epoch) alone.
+
+    No task is left out: a batch that an epoch cannot fill goes on with the next epoch.
+
+    Args:
+        tasks: at least one, with unique ids.
+        seed: of the run.
+        shuffle: False: every epoch has the order of `tasks`.
+    """
+
+    def __init__(self, tasks: Sequence[Task], *, seed: int, shuffle: bool = True) -> None:
+        assert tasks, "readers refuse an empty data set"
+        self._tasks = list(tasks)
+        self._seed = seed
+        self._shuffle = shuffle
+        self._num_taken = 0
+        self._order = self._order_of(0)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are complete."""
+        return self._num_taken // len(self._tasks)
+
+    def num_batches(self, size: int, epochs: int) -> int:
+        """Batches of `size` in so many epochs; at least one."""
+        return max(1, len(self._tasks) * epochs // size)
+
+    def next_batch(self, size: int) -> list[Task]:
+        """The next `size` tasks of the stream."""
+        return [self._next() for _ in range(size)]
+
+    def state(self) -> dict[str, Any]:
+        """The position in the stream, as JSON can hold it."""
+        return {"num_taken": self._num_taken, "stream": self._fingerprint()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on after the position of `state`.
+
+        Raises:
+            CheckpointError: it belongs to other tasks, another order or another seed.
+        """
+        if state["stream"] != self._fingerprint():
+            raise CheckpointError(
+                "cannot resume: the training tasks, their order, trainer_common.seed or "
+                "data.shuffle changed since the checkpoint was written"
+            )
+        self._num_taken = state["num_taken"]
+        self._order = self._order_of(self.epoch)
+
+    def _next(self) -> Task:
+        task = self._order[self._num_taken % len(self._tasks)]
+        self._num_taken += 1
+        if self._num_taken % len(self._tasks) == 0:
+            self._order = self._order_of(self.epoch)
+        return task
+
+    def _order_of(self, epoch: int) -> list[Task]:
+        order = list(self._tasks)
+        if self._shuffle:
+            random.Random(f"task order {self._seed} {epoch}").shuffle(order)
+        return order
+
+    def _fingerprint(self) -> str:
+        ids = [task.task_id for task in self._tasks]
+        content = json.dumps([self._seed, self._shuffle, ids])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -1,0 +1,68 @@
+"""Many episodes: the groups of a step, or an evaluation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ajet.schema.episode import Episode, Group
+from ajet.schema.task import Task
+from ajet.task_rollout.rollout_report import check_failures
+from ajet.task_rollout.workers import Workers
+from ajet.task_runner.attempt import Attempt
+from ajet.task_runner.episode_runner import EpisodeRunner
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Rollout:
+    """Runs groups of episodes, many at once. See the section `rollout` for the limits."""
+
+    runner: EpisodeRunner
+    seed: int
+    max_env_worker: int = 64
+    episode_timeout_s: float = 1800.0
+    max_retries: int = 2
+    max_failure_share: float = 0.5
+
+    def run(
+        self,
+        tasks: Sequence[Task],
+        *,
+        num_repeat: int,
+        tag: str,
+        on_episode_done: Callable[[Episode], None] | None = None,
+    ) -> list[Group]:
+        """Run every task `num_repeat` times and wait for all of it.
+
+        Args:
+            tasks: one group each, in this order.
+            num_repeat: episodes of a group.
+            tag: names the phase, for example `train/000012`; ids and seeds derive from it.
+            on_episode_done: called in this thread with each episode as it ends.
+
+        Raises:
+            TrainingError: more than `max_failure_share` of the episodes failed.
+        """
+        attempts = [
+            Attempt(seed=self.seed, tag=tag, task=task, group_index=group, repeat_index=repeat)
+            for group, task in enumerate(tasks)
+            for repeat in range(num_repeat)
+        ]
+        groups = [Group(task=task) for task in tasks]
+
+        def keep(attempt: Attempt, episode: Episode) -> None:
+            groups[attempt.group_index].episodes.append(episode)
+            if on_episode_done:
+                on_episode_done(episode)
+
+        workers = Workers(
+            self.runner, episode_timeout_s=self.episode_timeout_s, max_retries=self.max_retries
+        )
+        workers.run(attempts, self.max_env_worker, keep)
+        for group in groups:
+            group.episodes.sort(key=lambda episode: episode.repeat_index)
+        check_failures(groups, self.max_failure_share)
+        return groups

@@ -1,0 +1,98 @@
+"""What came of a rollout, in numbers and in words."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from statistics import fmean, pstdev
+
+from ajet.errors import TrainingError
+from ajet.schema.episode import Episode, Group
+
+logger = logging.getLogger(__name__)
+
+MOST_COMMON = 5
+
+
+def check_failures(groups: Sequence[Group], max_failure_share: float) -> None:
+    """Warn of failed episodes, with their causes.
+
+    Raises:
+        TrainingError: more than `max_failure_share` of all episodes failed.
+    """
+    episodes = [episode for group in groups for episode in group.episodes]
+    failed = [episode for episode in episodes if episode.failure]
+    if not failed:
+        return
+    text = f"{len(failed)} of {len(episodes)} episodes failed:\n{_causes(failed)}"
+    if len(failed) > max_failure_share * len(episodes):
+        raise TrainingError(
+            f"{text}\nThat is more than rollout.max_failure_share = {max_failure_share:g} allows."
+        )
+    logger.warning("%s", text)
+
+
+def _causes(failed: Sequence[Episode]) -> str:
+    """Counts of the most frequent causes, and the traceback of the first of them."""
+    failures = [episode.failure for episode in failed if episode.failure]
+    counts = Counter((failure.kind, failure.message) for failure in failures)
+    lines = [
+        f"  {count} x {kind}: {message}"
+        for (kind, message), count in counts.most_common(MOST_COMMON)
+    ]
+    if len(counts) > MOST_COMMON:
+        lines.append(f"  and {len(counts) - MOST_COMMON} other causes")
+    most_common = counts.most_common(1)[0][0]
+    example = next(f for f in failures if (f.kind, f.message) == most_common)
+    if example.traceback:
+        lines.append(f"The first of the most frequent kind:\n{example.traceback.rstrip()}")
+    return "\n".join(lines)
+
+
+def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
+    """The metrics of a rollout, by the names that all backbones share.
+
+    Rewards are of valid episodes. A failed episode counts as no success; its calls are counted,
+    its tokens only as dropped ones. A workflow's own metrics are `workflow/NAME`, the mean over
+    the episodes that have them. What nothing is known of is left out.
+    """
+    episodes = [episode for group in groups for episode in group.episodes]
+    valid = [episode for group in groups for episode in group.valid]
+    metrics: dict[str, float] = {
+        "episode/count": len(episodes),
+        "episode/failed": len(episodes) - len(valid),
+        "rollout/retries": sum(episode.retries for episode in episodes),
+    }
+    if episodes:
+        metrics["episode/success_rate"] = fmean(bool(e.is_success) for e in episodes)
+        metrics["episode/num_calls"] = fmean(len(e.calls) for e in episodes)
+    if rewards := [episode.reward for episode in valid if episode.reward is not None]:
+        metrics["reward/mean"] = fmean(rewards)
+        metrics["reward/std"] = pstdev(rewards)
+    return metrics | _token_metrics(episodes, valid) | _workflow_metrics(valid)
+
+
+def _token_metrics(episodes: Sequence[Episode], valid: Sequence[Episode]) -> dict[str, float]:
+    calls = [call for episode in valid for call in episode.calls if call.trained]
+    samples = [sample for episode in valid for sample in episode.samples]
+    separate = sum(call.prompt_length + len(call.completion_ids) for call in calls)
+    merged = sum(len(sample) for sample in samples)
+    metrics: dict[str, float] = {
+        "tokens/calls": separate,
+        "tokens/trained_sequence": merged,
+        "tokens/sampled": sum(sample.num_trained for sample in samples),
+        "tokens/dropped": sum(sum(episode.dropped_tokens.values()) for episode in episodes),
+    }
+    if merged:
+        metrics["tokens/merge_ratio"] = separate / merged
+    return metrics
+
+
+def _workflow_metrics(valid: Sequence[Episode]) -> dict[str, float]:
+    values: dict[str, list[float]] = defaultdict(list)
+    for episode in valid:
+        for name, value in episode.log_metrics.items():
+            values[f"workflow/{name}"].append(value)
+    return {name: math.fsum(some) / len(some) for name, some in values.items()}

@@ -1,0 +1,1 @@
+"""One episode: the workflow, its reward, its samples."""

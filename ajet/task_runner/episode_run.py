@@ -1,0 +1,190 @@
+"""One attempt at one task: tuner, workflow, reward, samples; and how user code may end it.
+
+Outcomes, in the order in which they are looked for:
+
+1. It was stopped from outside: `timeout` or `cancelled`, whatever the workflow returns then.
+2. `execute` raised. Where the engine had failed: `engine_error`, the one kind that is tried again.
+   Where the context overflowed and there is a judge, the judge decides on what there is. Else
+   `workflow_error`.
+3. The output is unusable (None, another type, NaN, a list of the wrong length, an unknown agent,
+   no reward and no judge): `invalid_output`.
+4. The judge raised or gave an unusable reward: `judge_error`.
+5. A reward. Without `is_success`, a reward above 0 is a success.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import math
+import time
+from collections.abc import Awaitable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ajet.context_tracker.tracker import ContextTracker
+from ajet.errors import EngineError, EpisodeError
+from ajet.schema.episode import Episode, Failure, FailureKind
+from ajet.schema.task import WorkflowOutput, WorkflowTask
+from ajet.task_runner.attempt import Attempt
+from ajet.task_runner.failures import failure_of, is_context_overflow
+from ajet.task_runner.rewards import Rewards, spread_reward
+from ajet.tuner.tuner import AjetTuner
+
+if TYPE_CHECKING:
+    from ajet.task_runner.episode_runner import EpisodeRunner
+
+
+class EpisodeRun:
+    """One attempt under way. `run` belongs to one event loop; the rest to any thread."""
+
+    def __init__(self, runner: EpisodeRunner, attempt: Attempt) -> None:
+        self.attempt = attempt
+        self._runner = runner
+        self._tracker = ContextTracker(
+            runner.gateway.chat_format,
+            episode_id=attempt.episode_id,
+            task_id=attempt.task.task_id,
+        )
+        self._workflow_task: WorkflowTask | None = None
+        self._tuner: AjetTuner | None = None
+        self._output = WorkflowOutput()
+        self._rewards: Rewards | None = None
+        self._is_success: bool | None = None
+        self._failure: Failure | None = None
+        self._stopped: Failure | None = None
+        self._user_code: asyncio.Task[None] | None = None
+        self._started_s = time.time()
+
+    async def run(self) -> Episode:
+        """Run to the end. Any exception of user code, and SystemExit, is in the episode.
+
+        Raises:
+            BaseException: another one, for example KeyboardInterrupt or pytest's own.
+        """
+        self._started_s = time.time()
+        self._user_code = asyncio.create_task(self._work())
+        if self._stopped:  # `stop` came before it had a task to cancel
+            self._user_code.cancel()
+        await asyncio.wait([self._user_code])
+        if not self._user_code.cancelled():
+            self._user_code.result()  # raises what the boundary lets pass
+        return self.episode()
+
+    def stop(self, cause: Failure) -> None:
+        """End the episode for this cause: refuse its model requests, cancel what it awaits.
+
+        Code that blocks or that ignores its cancellation goes on; see `episode`.
+        """
+        self._stopped = cause
+        if self._tuner:
+            self._tuner.close()
+        if self._user_code:
+            # A loop that is closed already has nothing left to cancel.
+            with contextlib.suppress(RuntimeError):
+                self._user_code.get_loop().call_soon_threadsafe(self._user_code.cancel)
+
+    def episode(self) -> Episode:
+        """The record of what happened until now."""
+        calls = self._tracker.calls
+        episode = Episode(
+            episode_id=self.attempt.episode_id,
+            task=self.attempt.task,
+            repeat_index=self.attempt.repeat_index,
+            calls=calls,
+            retries=self.attempt.retries,
+            metadata=self._output.metadata,
+            started_s=self._started_s,
+            ended_s=time.time(),
+        )
+        failure = self._failure
+        if self._stopped:
+            failure = replace(self._stopped, traceback=failure.traceback if failure else "")
+        if failure:
+            sampled = sum(len(call.completion_ids) for call in calls if call.trained)
+            episode.failure = failure
+            episode.dropped_tokens = {"failed_episode": sampled} if sampled else {}
+            return episode
+        assert self._rewards is not None, "without a failure there is a reward"
+        episode.samples, episode.dropped_tokens = self._tracker.samples(self._runner.limits)
+        episode.reward = self._rewards.episode
+        episode.call_rewards = self._rewards.calls
+        episode.reward_per = self._rewards.per
+        episode.is_success = self._is_success
+        episode.log_metrics = self._output.log_metrics
+        return episode
+
+    async def _work(self) -> None:
+        returned = await self._guard("workflow_error", self._execute())
+        if self._tuner:
+            self._tuner.close()
+        if self._failure is None:
+            await self._guard("invalid_output", self._read(returned))
+        if self._failure is None and self._rewards is None:
+            await self._guard("judge_error", self._judge())
+
+    async def _guard(self, kind: FailureKind, user_code: Awaitable[Any]) -> Any:
+        """The boundary around user code."""
+        try:
+            return await user_code
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            fault = error if isinstance(error, EngineError) else self._tracker.engine_error
+            if fault and kind != "judge_error":
+                self._failure = replace(
+                    failure_of(error, "engine_error"), message=f"EngineError: {fault}"
+                )
+            elif kind == "workflow_error" and self._runner.judge and is_context_overflow(error):
+                return WorkflowOutput(metadata={"ended_by": "context_length_exceeded"})
+            else:
+                self._failure = failure_of(error, kind)
+
+    async def _execute(self) -> Any:
+        attempt = self.attempt
+        self._workflow_task = WorkflowTask(
+            # A copy: episodes of one task must not see what another did to its metadata.
+            task=attempt.task.model_copy(deep=True),
+            task_id=attempt.task.task_id,
+            episode_uuid=attempt.episode_id,
+            env_type=attempt.task.env_type,
+            task_tag=attempt.tag,
+            tokenizer=self._runner.tokenizer,
+        )
+        workflow = self._runner.workflow_class()
+        self._tuner = AjetTuner(
+            config=self._runner.config,
+            gateway=self._runner.gateway,
+            tracker=self._tracker,
+            trainable_targets=workflow.trainable_targets,
+        )
+        return await workflow.execute(self._workflow_task, self._tuner)
+
+    async def _read(self, returned: Any) -> None:
+        if not isinstance(returned, WorkflowOutput):
+            what = "None" if returned is None else f"a {type(returned).__name__}"
+            raise EpisodeError(f"the workflow returned {what}: return a WorkflowOutput")
+        for name, value in returned.log_metrics.items():
+            if not math.isfinite(value):
+                raise EpisodeError(f'log_metrics["{name}"] is {value}')
+        self._output = returned
+        if returned.reward is not None:
+            self._set_rewards(returned.reward, returned.is_success)
+        elif not self._runner.judge:
+            raise EpisodeError(
+                "the workflow gave no reward and there is no judge: set WorkflowOutput(reward=...) "
+                "or ajet.task_judge.judge_protocol"
+            )
+
+    async def _judge(self) -> None:
+        assert self._runner.judge and self._workflow_task
+        verdict = self._runner.judge.compute_reward(self._workflow_task, self._output)
+        if inspect.isawaitable(verdict):
+            verdict = await verdict
+        if not isinstance(verdict, tuple) or len(verdict) != 2:
+            raise EpisodeError(f"the judge returned {verdict!r}, expected (reward, is_success)")
+        self._set_rewards(*verdict)
+
+    def _set_rewards(self, reward: Any, is_success: bool | None) -> None:
+        rewards = spread_reward(reward, self._tracker.calls)
+        self._is_success = rewards.episode > 0 if is_success is None else bool(is_success)
+        self._rewards = rewards

@@ -1,0 +1,77 @@
+"""From what a workflow or judge gives to one reward for the episode and one for each call."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ajet.errors import EpisodeError
+from ajet.schema.call import Call
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Rewards:
+    """What an episode earned."""
+
+    episode: float
+    """The mean of finer ones, each agent or call counting once."""
+    calls: np.ndarray
+    """[number of calls] float64."""
+    per: Literal["episode", "agent", "call"]
+    """What a reward was given for."""
+
+
+def spread_reward(reward: float | list[float] | dict[str, float], calls: Sequence[Call]) -> Rewards:
+    """Credit each call: with its own reward, with its agent's, or with the episode's.
+
+    A call whose agent is not trained may go without; it is credited with the episode's.
+
+    Raises:
+        EpisodeError: NaN or infinite, a list of the wrong length, an agent that made no call, or
+            a trained agent that is left out.
+    """
+    if isinstance(reward, dict):
+        _check_agents(reward, calls)
+        mean = _mean([_finite(value, f' of agent "{name}"') for name, value in reward.items()])
+        credited = [reward.get(call.agent_name, mean) for call in calls]
+        return Rewards(episode=mean, calls=np.array(credited, np.float64), per="agent")
+    if isinstance(reward, list):
+        if len(reward) != len(calls):
+            raise EpisodeError(
+                f"reward is a list of {len(reward)}, but the episode has {len(calls)} tracked "
+                "calls: give one float per call, in call order"
+            )
+        mean = _mean([_finite(value, f" of call {i}") for i, value in enumerate(reward)])
+        return Rewards(episode=mean, calls=np.array(reward, np.float64), per="call")
+    value = _finite(reward)
+    return Rewards(episode=value, calls=np.full(len(calls), value, np.float64), per="episode")
+
+
+def _check_agents(reward: dict[str, float], calls: Sequence[Call]) -> None:
+    names = ", ".join(dict.fromkeys(f'"{call.agent_name}"' for call in calls)) or "none"
+    if unknown := [name for name in reward if all(call.agent_name != name for call in calls)]:
+        raise EpisodeError(
+            f'reward names agent "{unknown[0]}", which made no call; agents with calls: {names}'
+        )
+    if missing := [c.agent_name for c in calls if c.trained and c.agent_name not in reward]:
+        raise EpisodeError(
+            f'reward leaves out agent "{missing[0]}", whose calls are trained; it names '
+            f"{', '.join(reward) or 'none'}"
+        )
+
+
+def _finite(value: float, whose: str = "") -> float:
+    value = float(value)
+    if not math.isfinite(value):
+        raise EpisodeError(f"the reward{whose} is {value}; it must be a finite number")
+    return value
+
+
+def _mean(values: list[float]) -> float:
+    if not values:
+        raise EpisodeError("an empty reward, in an episode without a call, says nothing")
+    return math.fsum(values) / len(values)

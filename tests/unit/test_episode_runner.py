@@ -1,0 +1,411 @@
+"""One episode: every way in which it can end, and what is then in its record.
+
+1. A reward per episode, agent or call is spread over the calls; a wrong one is `invalid_output`.
+2. What user code raises is `workflow_error`; a fault of the engine is `engine_error`.
+3. A context overflow that nobody handles goes to the judge, if there is one.
+4. Nothing of a failed episode is trained, and all of it is counted as dropped.
+5. Stopping from outside decides the outcome, whatever the workflow does then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ajet import Workflow, WorkflowOutput
+from ajet.errors import EngineError, EpisodeError
+from ajet.schema.episode import Episode, Failure
+from ajet.schema.task import Task
+from ajet.task_judge.base_judge import BaseJudge
+from tests.unit.episode_fakes import (
+    ANSWER,
+    FakeEngine,
+    ask,
+    attempt_of,
+    returning,
+    rewarded,
+    runner_of,
+)
+
+
+def run(workflow_class: type[Workflow], **options: Any) -> Episode:
+    return asyncio.run(runner_of(workflow_class, **options).run(attempt_of()))
+
+
+def raising(error: BaseException) -> type[Workflow]:
+    class Raising(Workflow):
+        async def execute(self, workflow_task: Any, tuner: Any) -> Any:
+            await ask(tuner)
+            raise error
+
+    return Raising
+
+
+class Judge(BaseJudge):
+    def __init__(self, verdict: Any) -> None:
+        super().__init__(None)
+        self.verdict = verdict
+        self.outputs: list[WorkflowOutput] = []
+
+    def compute_reward(self, workflow_task: Any, workflow_output: Any) -> Any:
+        self.outputs.append(workflow_output)
+        if isinstance(self.verdict, BaseException):
+            raise self.verdict
+        return self.verdict
+
+
+def assert_failed(episode: Episode, kind: str, *words: str) -> None:
+    assert episode.failure is not None
+    assert episode.failure.kind == kind, episode.failure
+    for word in words:
+        assert word in episode.failure.message
+    assert episode.reward is None
+    assert episode.call_rewards is None
+    assert episode.is_success is None
+    assert episode.samples == []
+    sampled = sum(len(call.completion_ids) for call in episode.calls)
+    assert sum(episode.dropped_tokens.values()) == sampled
+
+
+# A reward.
+
+
+def test_a_good_episode_has_calls_samples_and_reward() -> None:
+    episode = run(
+        returning(rewarded(0.5, metadata={"a": 1}, log_metrics={"turns": 2.0}), agents=("a", "b"))
+    )
+    assert episode.failure is None
+    assert episode.reward == 0.5
+    assert [call.agent_name for call in episode.calls] == ["a", "b"]
+    assert episode.call_rewards is not None
+    assert episode.call_rewards.tolist() == [0.5, 0.5]
+    assert sum(sample.num_trained for sample in episode.samples) == 2 * len(ANSWER)
+    assert episode.metadata == {"a": 1}
+    assert episode.log_metrics == {"turns": 2.0}
+    assert episode.started_s <= episode.ended_s
+
+
+@pytest.mark.parametrize(
+    ("reward", "agents", "mean", "per_call", "per"),
+    [
+        (2, "aba", 2.0, [2, 2, 2], "episode"),
+        ([1.0, 0.0, 0.5], "aba", 0.5, [1, 0, 0.5], "call"),
+        ({"a": 1.0, "b": 0.0}, "aba", 0.5, [1, 0, 1], "agent"),
+    ],
+)
+def test_a_reward_is_spread_over_the_calls(
+    reward: Any, agents: str, mean: float, per_call: list[float], per: str
+) -> None:
+    episode = run(returning(rewarded(reward), agents=agents))
+    assert (episode.reward, episode.reward_per) == (mean, per)
+    assert episode.call_rewards is not None
+    assert episode.call_rewards.dtype == np.float64
+    assert episode.call_rewards.tolist() == per_call
+
+
+def test_an_agent_that_is_not_trained_may_go_without_reward() -> None:
+    class OnlyA(Workflow):
+        trainable_targets: list[str] | None = ["a"]
+
+        async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+            await ask(tuner, "a")
+            await ask(tuner, "b")
+            return rewarded({"a": 1.0})
+
+    episode = run(OnlyA)
+    assert episode.failure is None
+    assert [call.trained for call in episode.calls] == [True, False]
+    assert [sample.agent_names for sample in episode.samples] == [("a",)]
+
+
+@pytest.mark.parametrize(("reward", "success"), [(0.1, True), (0.0, False), (-1.0, False)])
+def test_without_is_success_a_reward_above_0_is_one(reward: float, success: bool) -> None:
+    assert run(returning(rewarded(reward))).is_success is success
+
+
+def test_is_success_of_the_workflow_counts() -> None:
+    assert run(returning(rewarded(0.3, is_success=False))).is_success is False
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, ["returned None", "return a WorkflowOutput"]),
+        (1.0, ["returned a float", "return a WorkflowOutput"]),
+        (rewarded(math.nan), ["nan"]),
+        (rewarded(math.inf), ["inf"]),
+        (rewarded([1.0]), ["list of 1", "2 tracked calls"]),
+        (rewarded([1.0, math.nan]), ["call 1", "nan"]),
+        (rewarded({"agent": 1.0, "stranger": 1.0}), ['"stranger"', '"agent"']),
+        (rewarded({"agent": math.nan}), ['"agent"', "nan"]),
+        (rewarded({}), ["leaves out", '"agent"']),
+        (rewarded(None), ["no reward", "no judge"]),
+        (rewarded(1.0, log_metrics={"x": math.nan}), ['log_metrics["x"]']),
+    ],
+)
+def test_an_unusable_output_is_invalid(value: Any, words: list[str]) -> None:
+    episode = run(returning(value, agents=("agent", "agent")))
+    assert_failed(episode, "invalid_output", *words)
+    assert len(episode.calls) == 2
+
+
+def test_an_empty_list_of_rewards_says_nothing() -> None:
+    assert_failed(run(returning(rewarded([]), agents=())), "invalid_output", "empty reward")
+
+
+# The judge.
+
+
+def test_the_judge_is_asked_only_where_there_is_no_reward() -> None:
+    judge = Judge((0.25, True))
+    episode = run(returning(rewarded(None)), judge=judge)
+    assert (episode.reward, episode.is_success) == (0.25, True)
+    run(returning(rewarded(1.0)), judge=judge)
+    assert len(judge.outputs) == 1
+
+
+def test_a_judge_may_be_async() -> None:
+    class Slow(BaseJudge):
+        async def compute_reward(self, workflow_task: Any, workflow_output: Any) -> Any:
+            await asyncio.sleep(0)
+            return 1.0, False
+
+    episode = run(returning(rewarded(None)), judge=Slow(None))
+    assert (episode.reward, episode.is_success) == (1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "word"),
+    [
+        (ValueError("no key"), "ValueError: no key"),
+        ((math.nan, True), "nan"),
+        (1.0, "expected (reward, is_success)"),
+        (None, "expected (reward, is_success)"),
+    ],
+)
+def test_a_failing_judge_is_a_judge_error(verdict: Any, word: str) -> None:
+    episode = run(returning(rewarded(None, metadata={"a": 1})), judge=Judge(verdict))
+    assert_failed(episode, "judge_error", word)
+    assert episode.metadata == {"a": 1}
+
+
+# What user code raises.
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("bad tool\nmore"), SystemExit(3), asyncio.CancelledError(), EpisodeError()]
+)
+def test_what_a_workflow_raises_is_its_error(error: BaseException) -> None:
+    episode = run(raising(error))
+    assert_failed(episode, "workflow_error", type(error).__name__)
+    assert episode.failure is not None
+    assert "\n" not in episode.failure.message
+    assert "in execute" in episode.failure.traceback
+    assert "_guard" not in episode.failure.traceback
+    assert len(episode.calls) == 1
+
+
+def test_a_workflow_that_cannot_be_made_is_its_error() -> None:
+    class Broken(Workflow):
+        def __init__(self) -> None:
+            raise OSError("no such model")
+
+    assert_failed(run(Broken), "workflow_error", "OSError: no such model")
+
+
+def test_a_refused_request_that_nobody_handles_is_the_workflows_error() -> None:
+    class Refused(Workflow):
+        async def execute(self, workflow_task: Any, tuner: Any) -> Any:
+            await tuner.as_raw_openai_sdk_client().chat.completions.create(
+                model="policy", messages=[{"role": "user", "content": "hi"}], temperature=-1
+            )
+
+    assert_failed(run(Refused), "workflow_error", "BadRequestError")
+
+
+# The engine.
+
+
+def test_an_engine_fault_behind_the_clients_own_exception_is_found() -> None:
+    episode = run(returning(rewarded()), engine=FakeEngine(num_faults=1))
+    assert_failed(episode, "engine_error", "the engine caught fire")
+    assert episode.failure is not None
+    assert "openai" in episode.failure.traceback
+
+
+def test_an_engine_fault_that_reaches_the_top_is_found() -> None:
+    assert_failed(run(raising(EngineError("gone"))), "engine_error", "gone")
+
+
+def test_an_engine_fault_that_the_workflow_survives_is_no_failure() -> None:
+    class TriesAgain(Workflow):
+        async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+            try:
+                await ask(tuner)
+            except Exception:
+                await ask(tuner)
+            return rewarded()
+
+    episode = run(TriesAgain, engine=FakeEngine(num_faults=1))
+    assert episode.failure is None
+    assert len(episode.calls) == 1
+
+
+# Context overflow.
+
+
+class Overflowing(Workflow):
+    async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+        await ask(tuner)
+        await ask(tuner, text="x" * 1000)
+        return rewarded()
+
+
+class Wrapping(Workflow):
+    async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+        try:
+            return await Overflowing().execute(workflow_task, tuner)
+        except Exception as error:
+            raise RuntimeError("my agent failed") from error
+
+
+@pytest.mark.parametrize("workflow_class", [Overflowing, Wrapping])
+def test_the_judge_decides_on_an_overflowed_episode(workflow_class: type[Workflow]) -> None:
+    judge = Judge((0.0, False))
+    episode = run(workflow_class, judge=judge)
+    assert episode.failure is None
+    assert episode.reward == 0.0
+    assert len(episode.calls) == 1
+    assert sum(sample.num_trained for sample in episode.samples) == len(ANSWER)
+    assert judge.outputs[0].metadata == {"ended_by": "context_length_exceeded"}
+
+
+def test_an_overflow_without_a_judge_is_the_workflows_error() -> None:
+    assert_failed(run(Overflowing), "workflow_error", "maximum context length")
+
+
+# Isolation.
+
+
+def test_a_workflow_cannot_change_the_task_of_others() -> None:
+    class Meddling(Workflow):
+        async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+            workflow_task.task.metadata["answer"] = "mine"
+            return rewarded()
+
+    task = Task(main_query="q", task_id="t", metadata={"answer": "2"})
+    asyncio.run(runner_of(Meddling).run(attempt_of(task)))
+    assert task.metadata == {"answer": "2"}
+
+
+def test_every_episode_gets_a_fresh_workflow_and_its_own_id() -> None:
+    class Counting(Workflow):
+        count: int = 0
+
+        async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+            self.count += 1
+            return rewarded(self.count, metadata={"id": workflow_task.episode_uuid})
+
+    runner = runner_of(Counting)
+    episodes = [asyncio.run(runner.run(attempt_of(repeat_index=i))) for i in (0, 0, 1)]
+    assert [episode.reward for episode in episodes] == [1, 1, 1]
+    assert episodes[0].episode_id == episodes[1].episode_id != episodes[2].episode_id
+    assert episodes[0].metadata == {"id": episodes[0].episode_id}
+
+
+def test_requests_after_the_end_are_refused_and_not_recorded() -> None:
+    late: list[str] = []
+
+    class Leaving(Workflow):
+        async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+            self.left = asyncio.create_task(self.talk(tuner))
+            return rewarded()
+
+        async def talk(self, tuner: Any) -> None:
+            client = tuner.as_raw_openai_sdk_client()
+            await asyncio.sleep(0.01)
+            try:
+                await client.chat.completions.create(
+                    model="policy", messages=[{"role": "user", "content": "hi"}]
+                )
+            except Exception as error:
+                late.append(str(error))
+
+    async def run_and_wait() -> Episode:
+        episode = await runner_of(Leaving).run(attempt_of())
+        await asyncio.sleep(0.2)
+        return episode
+
+    episode = asyncio.run(run_and_wait())
+    assert episode.calls == []
+    assert len(late) == 1
+    assert "this episode is over" in late[0]
+
+
+# Stopping from outside.
+
+
+def stop_while_running(workflow_class: type[Workflow], kind: Any) -> Episode:
+    async def both() -> Episode:
+        engine = FakeEngine()
+        run = runner_of(workflow_class, engine=engine).start(attempt_of())
+        task = asyncio.create_task(run.run())
+        while not engine.num_calls:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        run.stop(Failure(kind=kind, message="enough"))
+        return await task
+
+    return asyncio.run(both())
+
+
+class Waiting(Workflow):
+    async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+        await ask(tuner)
+        await asyncio.sleep(60)
+        return rewarded()
+
+
+class Stubborn(Workflow):
+    """Takes its cancellation for an answer, as AgentScope's agents do, and goes on."""
+
+    async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+        client = tuner.as_raw_openai_sdk_client()
+        await ask(tuner)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            with pytest.raises(Exception, match="this episode is over"):
+                await client.chat.completions.create(
+                    model="policy", messages=[{"role": "user", "content": "hi"}]
+                )
+        return rewarded()
+
+
+@pytest.mark.parametrize("workflow_class", [Waiting, Stubborn])
+@pytest.mark.parametrize("kind", ["timeout", "cancelled"])
+def test_a_stopped_episode_has_failed_whatever_it_returns(
+    workflow_class: type[Workflow], kind: str
+) -> None:
+    episode = stop_while_running(workflow_class, kind)
+    assert_failed(episode, kind, "enough")
+    assert len(episode.calls) == 1
+
+
+def test_the_traceback_of_a_stopped_episode_says_where_it_waited() -> None:
+    episode = stop_while_running(Waiting, "timeout")
+    assert episode.failure is not None
+    assert "asyncio.sleep(60)" in episode.failure.traceback
+
+
+def test_an_episode_that_is_stopped_before_it_begins_does_not_begin() -> None:
+    async def run_stopped() -> Episode:
+        run = runner_of(returning(rewarded())).start(attempt_of())
+        run.stop(Failure(kind="cancelled", message="enough"))
+        return await run.run()
+
+    assert_failed(asyncio.run(run_stopped()), "cancelled", "enough")

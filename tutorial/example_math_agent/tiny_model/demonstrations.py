@@ -1,0 +1,107 @@
+"""A sloppy teacher: demonstrations of the calculator agent, good and bad ones in chosen shares."""
+
+import json
+import random
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from transformers import PreTrainedTokenizerFast
+
+from tutorial.example_math_agent.calculator import SYSTEM_PROMPT
+from tutorial.example_math_agent.problems import Operation, Problem
+from tutorial.example_math_agent.tiny_model.tokenizer import (
+    ASSISTANT_OPENING,
+    EOS,
+    TOOLS,
+    Messages,
+    make_renderer,
+)
+
+GUESS_ERRORS = (-11, -10, -9, -2, -1, 1, 2, 9, 10, 11)
+WRONG_OPERATOR_PER_CALL = 0.6
+"""In a `wrong_operator` demonstration, the share of calls whose operator is drawn at random."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """Shares of the teacher's ways; they sum to 1."""
+
+    right: float
+    """Every operation with the calculator, then its last result."""
+    guess: float
+    """No call; an answer near the right one, never the right one."""
+    stop_early: float
+    """Right, but the last operations are left out."""
+    wrong_operator: float
+    """All operations, some with an operator that the question does not say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstration:
+    """A conversation as tokens."""
+
+    token_ids: list[int]
+    """[L]"""
+    sampled: list[bool]
+    """[L]; True on what the policy would have sampled: its text and its `<|im_end|>`."""
+
+
+def demonstrate(problem: Problem, habits: Habits, rng: random.Random) -> Messages:
+    """Let the teacher work on a problem, in a way drawn from its habits."""
+    shares = asdict(habits)
+    way = rng.choices(list(shares), list(shares.values()))[0]
+    messages = [
+        {"role": "system", "content": SYSTEM_PROMPT},
+        {"role": "user", "content": problem.question},
+    ]
+    if way == "guess":
+        guess = max(0, problem.answer + rng.choice(GUESS_ERRORS))
+        return [*messages, _answer(guess)]
+    number = len(problem.operations)
+    stop = rng.randint(1, number - 1) if way == "stop_early" else number
+    value = problem.operations[0].left
+    for planned in problem.operations[:stop]:
+        operator = planned.operator
+        if way == "wrong_operator" and rng.random() < WRONG_OPERATOR_PER_CALL:
+            operator = rng.choice("+-*")
+        operation = Operation(left=value, operator=operator, right=planned.right)
+        value = operation.result
+        messages += [_call(str(operation)), {"role": "tool", "content": str(value)}]
+        if value < 0:
+            break
+    return [*messages, _answer(value)]
+
+
+def tokenize(
+    tokenizer: PreTrainedTokenizerFast, conversations: Iterable[Messages]
+) -> list[Demonstration]:
+    """Render conversations that end with the assistant, each up to its last `<|im_end|>`."""
+    renderer = make_renderer(tokenizer)
+    opening = tokenizer.encode(ASSISTANT_OPENING, add_special_tokens=False)
+    end = tokenizer.convert_tokens_to_ids(EOS)
+
+    def tokenize_one(messages: Messages) -> Demonstration:
+        ids = renderer.render_ids(messages, tools=TOOLS)
+        ids = ids[: len(ids) - ids[::-1].index(end)]
+        return Demonstration(token_ids=ids, sampled=_sampled_mask(ids, opening, end))
+
+    return [tokenize_one(messages) for messages in conversations]
+
+
+def _sampled_mask(ids: list[int], opening: list[int], end: int) -> list[bool]:
+    mask, inside = [], False
+    for i, token in enumerate(ids):
+        mask.append(inside)
+        inside = token != end if inside else ids[i + 1 - len(opening) : i + 1] == opening
+    return mask
+
+
+def _answer(value: int) -> dict[str, str]:
+    return {"role": "assistant", "content": f"Answer: {value}"}
+
+
+def _call(expression: str) -> dict:
+    arguments = json.dumps({"expression": expression})
+    function = {"name": "calculator", "arguments": arguments}
+    call = {"type": "function", "function": function}
+    return {"role": "assistant", "content": None, "tool_calls": [call]}
