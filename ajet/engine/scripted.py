@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ajet.engine.stopping import finish_reason
 from ajet.errors import ContextLengthError, EngineError
 from ajet.schema.generation import Generation, SamplingParams
 
@@ -16,11 +17,15 @@ Script = Callable[[list[int], SamplingParams, str], Generation | list[int]]
 """From prompt ids, parameters and session to the completion: its ids, or all of it."""
 
 
-class Encoder(Protocol):
-    """What `ScriptedEngine.from_texts` needs of a tokenizer."""
+class Tokenizer(Protocol):
+    """What the engine needs of a tokenizer."""
 
     def encode(self, text: str, add_special_tokens: bool = ...) -> list[int]:
         """The text's ids."""
+        ...
+
+    def decode(self, ids: list[int]) -> str:
+        """The ids' text."""
         ...
 
 
@@ -47,6 +52,7 @@ class ScriptedEngine:
         max_model_len: longest prompt plus completion.
         delay_s: how long each answer takes.
         policy_version: stands in every generation; tests may change it.
+        tokenizer: needed where requests have stop strings.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class ScriptedEngine:
         max_model_len: int = 4096,
         delay_s: float = 0.0,
         policy_version: int = 0,
+        tokenizer: Tokenizer | None = None,
     ) -> None:
         self.max_model_len = max_model_len
         self.policy_version = policy_version
@@ -64,13 +71,14 @@ class ScriptedEngine:
         self.open_sessions: set[str] = set()
         self._script = script if callable(script) else _replay(script)
         self._delay_s = delay_s
+        self._tokenizer = tokenizer
         self._is_closed = False
         self._lock = threading.Lock()
 
     @classmethod
     def from_texts(
         cls,
-        tokenizer: Encoder,
+        tokenizer: Tokenizer,
         texts: Sequence[str],
         stop_id: int,
         *,
@@ -81,7 +89,7 @@ class ScriptedEngine:
         completions = [
             [*tokenizer.encode(text, add_special_tokens=False), stop_id] for text in texts
         ]
-        return cls(completions, max_model_len=max_model_len, delay_s=delay_s)
+        return cls(completions, max_model_len=max_model_len, delay_s=delay_s, tokenizer=tokenizer)
 
     async def generate(
         self, prompt_ids: Sequence[int], params: SamplingParams, *, session: str
@@ -93,20 +101,20 @@ class ScriptedEngine:
             EngineError: the script is exhausted or raised it, or the engine is closed.
         """
         prompt = list(prompt_ids)
-        room = min(params.max_tokens, self.max_model_len - len(prompt))
+        room = self.max_model_len - len(prompt)
         if room < 1:
             raise ContextLengthError(len(prompt), self.max_model_len)
-        with self._lock:
+        await asyncio.sleep(self._delay_s)
+        with self._lock:  # scripts may have state, and callers live in many threads
             if self._is_closed:
                 raise EngineError("the engine was closed")
-            answer = self._script(prompt, params, session)
-        await asyncio.sleep(self._delay_s)
-        generation = _cut(self._complete(answer), room, params.stop_token_ids)
-        self.requests.append(
-            ScriptedRequest(
-                prompt_ids=prompt, params=params, session=session, generation=generation
+            answer = self._complete(self._script(prompt, params, session))
+            generation = self._cut(answer, params, min(params.max_tokens, room))
+            self.requests.append(
+                ScriptedRequest(
+                    prompt_ids=prompt, params=params, session=session, generation=generation
+                )
             )
-        )
         return generation
 
     def open_session(self, session: str) -> None:
@@ -124,11 +132,31 @@ class ScriptedEngine:
     def _complete(self, answer: Generation | list[int]) -> Generation:
         if isinstance(answer, Generation):
             return answer
+        if not answer:
+            raise EngineError("the script gave an empty completion: it has one token at least")
         return Generation(
             token_ids=answer,
             logprobs=[-(1 + (7 * token + i) % 31) / 32 for i, token in enumerate(answer)],
             policy_versions=[self.policy_version] * len(answer),
         )
+
+    def _cut(self, script: Generation, params: SamplingParams, max_new: int) -> Generation:
+        """What an engine that samples would have given of it before it had to end."""
+        for length in range(1, len(script.token_ids) + 1):
+            reason = finish_reason(script.token_ids[:length], params, max_new, self._decode)
+            if reason is not None:
+                return Generation(
+                    token_ids=script.token_ids[:length],
+                    logprobs=script.logprobs[:length],
+                    policy_versions=script.policy_versions[:length],
+                    finish_reason=reason,
+                )
+        return script
+
+    def _decode(self, ids: list[int]) -> str:
+        if self._tokenizer is None:
+            raise EngineError("a request has stop strings: the scripted engine needs a tokenizer")
+        return self._tokenizer.decode(ids)
 
 
 def _replay(completions: Sequence[Sequence[int]]) -> Script:
@@ -146,12 +174,3 @@ def _replay(completions: Sequence[Sequence[int]]) -> Script:
         return list(completions[index])
 
     return script
-
-
-def _cut(generation: Generation, room: int, stop_token_ids: tuple[int, ...]) -> Generation:
-    """What an engine would have sampled of it before it had to end."""
-    ids = generation.token_ids
-    stops = [i for i, token in enumerate(ids) if token in stop_token_ids]
-    length = min(room, stops[0] + 1 if stops else len(ids))
-    is_stopped = bool(stops) and stops[0] < length
-    ...

@@ -12,6 +12,8 @@ import asyncio
 import hashlib
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,16 +126,9 @@ async def _agentscope_requests(question: str) -> list[dict[str, Any]]:
     async def create(**request: Any) -> ChatCompletion:
         requests.append(json.loads(json.dumps(request)))
         message = {"role": "assistant", **script[len(requests) - 1]}
-        choice = {"index": 0, "finish_reason": "stop", "message": message}
-        return ChatCompletion.model_validate(
-            {
-                "id": "x",
-                "object": "chat.completion",
-                "created": 0,
-                "model": "x",
-                "choices": [choice],
-            }
-        )
+        choices = [{"index": 0, "finish_reason": "stop", "message": message}]
+        completion = {"id": "x", "object": "chat.completion", "created": 0, "model": "x"}
+        return ChatCompletion.model_validate(completion | {"choices": choices})
 
     model = OpenAIChatModel("x", api_key="x", stream=False)
     model.client.chat.completions.create = create
@@ -303,9 +298,9 @@ def test_chat_template_gives_the_renderers_ids(
 
 @pytest.mark.slow
 def test_recipe_makes_the_shipped_model(tmp_path: Path) -> None:
-    from tutorial.example_math_agent.tiny_model.build import build
-
-    rebuilt = build(tmp_path)
+    module = "tutorial.example_math_agent.tiny_model.build"
+    subprocess.run([sys.executable, "-m", module, "--out", tmp_path], cwd=ROOT, check=True)
+    rebuilt = json.loads((tmp_path / "RECIPE.json").read_text())
     for mine, shipped in zip(rebuilt["scores"], RECIPE["scores"], strict=True):
         assert mine == pytest.approx(shipped, abs=0.1)
     if rebuilt["made_with"] == RECIPE["made_with"]:

@@ -31,6 +31,8 @@ from tests.unit.episode_fakes import (
     runner_of,
 )
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 
 def run(workflow_class: type[Workflow], **options: Any) -> Episode:
     return asyncio.run(runner_of(workflow_class, **options).run(attempt_of()))
@@ -318,32 +320,26 @@ def test_every_episode_gets_a_fresh_workflow_and_its_own_id() -> None:
 
 
 def test_requests_after_the_end_are_refused_and_not_recorded() -> None:
-    late: list[str] = []
+    left: list[asyncio.Task[None]] = []
 
     class Leaving(Workflow):
         async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
-            self.left = asyncio.create_task(self.talk(tuner))
+            left.append(asyncio.create_task(self.talk(tuner.as_raw_openai_sdk_client())))
             return rewarded()
 
-        async def talk(self, tuner: Any) -> None:
-            client = tuner.as_raw_openai_sdk_client()
+        async def talk(self, client: Any) -> None:
             await asyncio.sleep(0.01)
-            try:
-                await client.chat.completions.create(
-                    model="policy", messages=[{"role": "user", "content": "hi"}]
-                )
-            except Exception as error:
-                late.append(str(error))
+            await client.chat.completions.create(
+                model="policy", messages=[{"role": "user", "content": "hi"}]
+            )
 
     async def run_and_wait() -> Episode:
         episode = await runner_of(Leaving).run(attempt_of())
-        await asyncio.sleep(0.2)
+        with pytest.raises(Exception, match="this episode is over"):
+            await left[0]
         return episode
 
-    episode = asyncio.run(run_and_wait())
-    assert episode.calls == []
-    assert len(late) == 1
-    assert "this episode is over" in late[0]
+    assert asyncio.run(run_and_wait()).calls == []
 
 
 # Stopping from outside.

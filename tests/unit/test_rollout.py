@@ -39,6 +39,8 @@ from tests.unit.episode_fakes import (
     tasks_of,
 )
 
+pytestmark = pytest.mark.filterwarnings("error")
+
 
 def rollout_of(
     workflow_class: type[Workflow], engine: FakeEngine | None = None, **limits: Any

@@ -13,6 +13,7 @@ from ajet.engine.embedded.model_runner import ModelRunner
 from ajet.engine.embedded.request import Request
 from ajet.engine.embedded.sampling import sample
 from ajet.engine.embedded.slots import SlotTable
+from ajet.engine.stopping import finish_reason
 from ajet.errors import EngineError
 
 
@@ -55,7 +56,7 @@ class Batch:
     def requests(self) -> list[Request]:
         """All that were admitted and are not over."""
         running = [request for request in self._slots.requests if request is not None]
-        return running + [request for request in self._line if request.row is None]
+        return running + [request for request in self._line if request.row < 0]
 
     def join(self, requests: list[Request]) -> None:
         """Let requests in."""
@@ -64,7 +65,7 @@ class Batch:
     def leave(self, requests: Collection[Request]) -> None:
         """Let requests out; what is computed for them stays in their rows."""
         for request in requests:
-            if request.row is not None:
+            if request.row >= 0:
                 self._slots.release(request)
         self._leave_line(requests)
 
@@ -82,10 +83,7 @@ class Batch:
         Raises:
             EngineError: the model's output is not numbers.
         """
-        if self._line:
-            parts = self._prefill_parts()
-        else:
-            parts = iter([self._decode_rows()])
+        parts = self._prefill_parts() if self._line else [self._decode_rows()]
         ended = []
         for part in parts:
             ended += self._advance(part, policy_version)
@@ -132,12 +130,10 @@ class Batch:
             self._slots.hold(row, chunk)
         self.counters.passes += 1
         self.counters.computed_tokens += sum(map(len, chunks))
-        ready = [
-            index for index, row in enumerate(rows) if self._slots.length[row] == len(requests[index].ids)
-        ]
-        if len(ready) < len(requests):
-            logits = logits[ready]
-            requests = [requests[index] for index in ready]
+        is_ready = [int(self._slots.length[r.row]) == len(r.ids) for r in requests]
+        if not all(is_ready):
+            logits = logits[torch.tensor(is_ready)]
+            requests = [request for request, ready in zip(requests, is_ready, strict=True) if ready]
         self._leave_line(requests)
         return self._sample(requests, logits, policy_version) if requests else []
 
@@ -153,8 +149,12 @@ class Batch:
         ended = []
         for request, token, logprob in zip(requests, tokens, logprobs, strict=True):
             request.append(token, logprob, policy_version)
-            if (reason := request.finish_reason(self._decode)) is not None:
-                request.generation.finish_reason = reason
+            generation = request.generation
+            reason = finish_reason(
+                generation.token_ids, request.params, request.max_new, self._decode
+            )
+            if reason is not None:
+                generation.finish_reason = reason
                 ended.append(request)
         return ended
 

@@ -236,7 +236,8 @@ class EmbeddedEngine:
 
     def _drop_cancelled(self) -> None:
         self._has_cancelled = False
-        cancelled = [r for r in self._schedule.waiting + self._batch.requests if r.future.cancelled()]
+        inside = self._schedule.waiting + self._batch.requests
+        cancelled = [request for request in inside if request.future.cancelled()]
         self._batch.leave(cancelled)
         self._schedule.leave(cancelled)
 

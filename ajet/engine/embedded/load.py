@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from ajet.errors import ModelError
@@ -35,7 +34,7 @@ def load_model(
     if folder.exists() and not (folder / "config.json").is_file():
         raise ModelError(f"{path}: not a model folder: it has no config.json")
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder if folder.exists() else str(path),
             dtype=dtype,
             attn_implementation=attn_implementation,
@@ -43,10 +42,11 @@ def load_model(
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ModelError(f"{path}: cannot be loaded as a causal language model: {error}") from error
-    return model.to(device)
+    torch.nn.Module.to(model, device)  # in place; the model's own `to` is typed for itself only
+    return model
 
 
-def check_model(model: nn.Module, max_model_len: int) -> None:
+def check_model(model: PreTrainedModel, max_model_len: int) -> None:
     """Refuse what the slot cache would serve wrongly.
 
     Raises:

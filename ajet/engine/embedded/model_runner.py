@@ -57,7 +57,7 @@ class ModelRunner:
             num_keys=num_keys,
         )
         position_ids = self._tensor(positions)
-        return self._model(
+        logits: torch.Tensor = self._model(
             input_ids=self._tensor(ids),
             position_ids=position_ids,
             attention_mask=self._mask(position_ids, num_keys),
@@ -65,6 +65,7 @@ class ModelRunner:
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
+        return logits
 
     def _mask(self, position_ids: torch.Tensor, num_keys: int) -> torch.Tensor:
         """[N, 1, S, K], added to the scores: a query sees its row up to its own position."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ajet.schema.generation import FinishReason, Generation, SamplingParams
+from ajet.schema.generation import Generation, SamplingParams
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -28,8 +27,8 @@ class Request:
     """When a lockstep first saw it; 0 is not yet."""
     uniforms: np.ndarray = field(default_factory=lambda: np.empty(0))
     """[max_new] float64 in [0, 1): the randomness of each token."""
-    row: int | None = None
-    """Its row of the cache, once it has one."""
+    row: int = -1
+    """Its row of the cache; -1 is none."""
     generation: Generation = field(default_factory=Generation)
     future: Future[Generation] = field(default_factory=Future)
 
@@ -45,20 +44,6 @@ class Request:
         self.generation.token_ids.append(token)
         self.generation.logprobs.append(logprob)
         self.generation.policy_versions.append(policy_version)
-
-    def finish_reason(self, decode: Callable[[list[int]], str]) -> FinishReason | None:
-        """Why the completion ends with its last token; None where it goes on."""
-        sampled = self.generation.token_ids
-        if sampled[-1] in self.params.stop_token_ids:
-            return "stop"
-        if self.params.stop:
-            # A token is at least one byte, so a stop string ends within this many tokens; the
-            # few more keep a character that is cut in two away from it.
-            window = max(len(stop.encode()) for stop in self.params.stop) + 8
-            text = decode(sampled[-window:])
-            if any(stop in text for stop in self.params.stop):
-                return "stop"
-        return "length" if len(sampled) == self.max_new else None
 
 
 def uniforms(name: str, count: int) -> np.ndarray:

@@ -93,4 +93,6 @@ class SlotCache(Cache):
         rows, positions = self._write_at
         store[rows, :, positions] = flat
         seen = store[:, :, : self._num_keys]
-        return seen[: self._rows] if isinstance(self._rows, int) else seen.index_select(0, self._rows)
+        if isinstance(self._rows, int):
+            return seen[: self._rows]
+        return seen.index_select(0, self._rows)

@@ -1,4 +1,4 @@
-"""Who owns which row of the cache, and which tokens' key-values it holds. Numbers only, no torch."""
+"""Who owns which row of the cache, and the tokens whose key-values it holds. Torch-free."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class SlotTable:
         plan = PrefillPlan()
         computing = set()
         for request in line:
-            if request.row is None:
+            if request.row < 0:
                 shared = self._shared_prefix(request.ids)
                 source = int(shared.argmax())
                 start = int(shared[source])
@@ -88,7 +88,7 @@ class SlotTable:
             if key in computing and len(request.ids) > start + MIN_SHARED:
                 continue
             computing.add(key)
-            if request.row is None:
+            if request.row < 0:
                 self._give_row(request, source, start, plan)
             plan.requests.append(request)
         return plan
@@ -101,11 +101,10 @@ class SlotTable:
 
     def release(self, request: Request) -> None:
         """The request is over; its row keeps what it holds until someone needs the row."""
-        assert request.row is not None
         self._clock += 1
         self._last_used[request.row] = self._clock
         self.requests[request.row] = None
-        request.row = None
+        request.row = -1
 
     def forget(self) -> None:
         """Nothing that the rows hold is valid any more."""
@@ -137,7 +136,8 @@ class SlotTable:
         head = np.asarray(ids[:-1], np.int32)
         differs = np.ones((len(self.ids), len(ids)), bool)  # the last column always does
         np.not_equal(self.ids[:, : len(head)], head, out=differs[:, :-1])
-        return np.minimum(differs.argmax(1), self.length)
+        shared: np.ndarray = np.minimum(differs.argmax(1), self.length)
+        return shared
 
     def _give_row(self, request: Request, source: int, start: int, plan: PrefillPlan) -> None:
         row = source if self._may_take_over(source, start, request) else self._free_row()

@@ -42,6 +42,11 @@ class Stage:
     context_weight: float
     """Loss weight of the tokens that the policy does not sample, from the question on."""
 
+    @property
+    def num_demonstrations(self) -> int:
+        """How many the stage takes; each is used once."""
+        return self.updates * self.batch_size
+
 
 def make_model(vocab_size: int, seed: int) -> Qwen3ForCausalLM:
     """A randomly initialised Qwen3 of about 0.46M parameters, embeddings untied."""
@@ -66,16 +71,13 @@ def make_model(vocab_size: int, seed: int) -> Qwen3ForCausalLM:
 
 
 def warm_up(model: Qwen3ForCausalLM, demonstrations: Sequence[Demonstration], stage: Stage) -> None:
-    """Train in place, each demonstration used once, in the order given.
+    """Train in place on the stage's number of demonstrations, in the order given.
 
     Batches mix long and short demonstrations. Sorted by length they would cost a third less, but
     the short ones, the guesses, would come in batches of their own, and how often the model
     guesses would depend on the last few batches.
     """
-    if len(demonstrations) != stage.updates * stage.batch_size:
-        raise ValueError(
-            f"got {len(demonstrations)} demonstrations, expected {stage.updates} batches"
-        )
+    assert len(demonstrations) == stage.num_demonstrations
     constant = _common_prefix_length(demonstrations)
     optimizers = _optimizers(model, stage)
     model.train()

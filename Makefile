@@ -1,0 +1,70 @@
+# Everything is installed into .venv, which the first command makes, and nowhere else.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+comma := ,
+DEMO := tutorial/example_math_agent/math_agent_cpu.yaml
+
+# The first of these that is Python 3.11 or 3.12.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null \
+	&& echo $$python && break; done)
+
+# pip in a few lines: how far it is, and everything from the first error on.
+PIP_LINES := awk '/^ *(ERROR|error)/ {bad = 1} bad {print; next} \
+	/^Collecting/ && !(++n % 25) {print "  " n " packages found"} \
+	/^Installing collected/ {print "  unpacking " n " packages"} {fflush()}'
+PIP_INSTALL = $(BIN)/pip install --no-compile --disable-pip-version-check \
+	--constraint constraints.txt --editable
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+
+demo: .venv/has-demo  ## train the math agent on this CPU [SEED=n] [STEPS=n] [ARGS=...]
+	@$(BIN)/ajet --conf $(DEMO) --backbone=local $(if $(SEED),--seed=$(SEED)) $(ARGS) \
+		$(if $(STEPS),trainer_common.total_training_steps=$(STEPS))
+
+test: .venv/has-dev  ## every test that takes seconds
+	@$(BIN)/pytest tests/unit
+	@$(BIN)/pytest tests --ignore=tests/unit -m "not slow and not cuda"
+
+test-slow: .venv/has-dev  ## the tests that take longer
+	@$(BIN)/pytest tests -m "slow and not cuda"
+
+check: .venv/has-dev  ## lint, format, types, stale docs
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/python -m ajet.config.reference docs/configuration.md --check
+
+format: .venv/has-dev  ## put the code into the common form
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+docs: .venv/has-dev  ## write docs/configuration.md again
+	@$(BIN)/python -m ajet.config.reference docs/configuration.md
+
+tiny-model: .venv/has-dev  ## build the demo's tiny model again, from nothing
+	@$(BIN)/python -m tutorial.example_math_agent.tiny_model.build --out ajet/tiny_model/calculator
+
+bench: .venv/has-dev  ## benchmarks, one JSON object each [NAME=rollout]
+	@for name in $(or $(NAME),rollout math_agent); do $(BIN)/python benchmarks/$$name.py --json; done
+
+define install
+	@test -n "$(PYTHON)" || { echo "error: needs Python 3.11 or 3.12: make PYTHON=..."; exit 2; }
+	@echo "Installing $(1) into .venv, once, a few minutes"
+	@test -d .venv || $(PYTHON) -m venv .venv
+	@$(PIP_INSTALL) '.[$(1)]' 2>&1 | $(PIP_LINES)
+endef
+
+.venv/has-demo: pyproject.toml constraints.txt
+	$(call install,local$(comma)agentscope)
+	@touch $@
+
+.venv/has-dev: pyproject.toml constraints.txt
+	$(call install,local$(comma)agentscope$(comma)dev)
+	@touch .venv/has-demo $@
+
+.PHONY: help demo test test-slow check format docs tiny-model bench

@@ -1,0 +1,38 @@
+"""A small configuration for tests to change."""
+
+from pathlib import Path
+
+import pytest
+
+from ajet.config.load import load_config
+from ajet.config.root import RootConfig
+from ajet.errors import ConfigError
+
+MINIMAL = """\
+ajet:
+  model:
+    path: ajet:calculator
+  rollout:
+    user_workflow: agent.py->Agent
+  task_reader:
+    type: random_dummy
+"""
+
+
+def write(folder: Path, text: str = MINIMAL, name: str = "math.yaml") -> Path:
+    """The file, beside the workflow that it names."""
+    (folder / "agent.py").write_text("from ajet import Workflow\nclass Agent(Workflow): pass\n")
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def load(folder: Path, text: str = MINIMAL, *overrides: str) -> RootConfig:
+    return load_config(write(folder, text), overrides)
+
+
+def problems(folder: Path, text: str = MINIMAL, *overrides: str) -> list[str]:
+    """The lines of the complaint, without the folder's name."""
+    path = write(folder, text)
+    with pytest.raises(ConfigError) as error:
+        load_config(path, overrides)
+    return str(error.value).replace(f"{folder}/", "").splitlines()

@@ -1,0 +1,174 @@
+"""Who may import whom.
+
+1. A module imports only modules of lower layers, or of its own package (or module).
+2. Heavy libraries stay out of `import ajet`, of `ajet --help` and of every configuration error.
+3. A library that one place is about is imported in that place only.
+"""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+LAYERS = [
+    ["ajet.errors", "ajet.schema", "ajet.debug_point"],
+    ["ajet.config", "ajet.context_tracker", "ajet.algorithm", "ajet.engine"],
+    ["ajet.class_path"],
+    ["ajet.tuner", "ajet.task_reader", "ajet.task_judge"],
+    ["ajet.workflow"],
+    ["ajet.task_runner"],
+    ["ajet.task_rollout", "ajet.monitor"],
+    ["ajet.backbone"],
+    ["ajet.launcher"],
+    ["ajet.cli", "ajet.job"],
+    ["ajet"],
+]
+"""Lowest first; what stands side by side does not import each other."""
+
+LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+HOMES = {
+    "torch": ("ajet/engine/embedded/", "ajet/algorithm/", "ajet/backbone/local/"),
+    "transformers": (
+        "ajet/engine/embedded/",
+        "ajet/backbone/local/",
+        "ajet/context_tracker/chat_format.py",
+    ),
+    "agentscope": ("ajet/tuner/agentscope_door.py",),
+    "openai": ("ajet/tuner/",),
+    "math_verify": ("ajet/task_judge/",),
+    "matplotlib": ("ajet/monitor/",),
+    "renderers": ("ajet/context_tracker/",),
+    "typer": ("ajet/cli.py",),
+}
+HEAVY = [
+    "torch",
+    "transformers",
+    "ray",
+    "vllm",
+    "verl",
+    "trinity",
+    "agentscope",
+    "langchain_openai",
+    "fastapi",
+    "openai",
+    "renderers",
+    "math_verify",
+    "matplotlib",
+    "pyarrow",
+]
+
+
+def sources() -> list[tuple[Path, str]]:
+    paths = sorted((ROOT / "ajet").rglob("*.py"))
+    return [(path.relative_to(ROOT), path.read_text()) for path in paths]
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_names(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def unit_of(module: str) -> str:
+    """The package (or module directly under `ajet`) that a module belongs to."""
+    parts = module.split(".")
+    return ".".join(parts[:2])
+
+
+def forbidden(module: str, source: str) -> list[str]:
+    me = unit_of(module)
+    return [
+        name
+        for name in imported_names(source)
+        if name.partition(".")[0] == "ajet"
+        if unit_of(name) != me and LEVELS[unit_of(name)] >= LEVELS[me]
+    ]
+
+
+def strangers(path: str, source: str) -> list[str]:
+    """Libraries that are imported away from their home."""
+    tops = {name.partition(".")[0] for name in imported_names(source)}
+    return sorted(top for top in tops if top in HOMES and not path.startswith(HOMES[top]))
+
+
+def test_a_module_imports_only_lower_layers():
+    found = {str(path): forbidden(module_name(path), text) for path, text in sources()}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_a_library_is_imported_only_where_it_is_at_home():
+    found = {str(path): strangers(str(path), text) for path, text in sources()}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_the_check_for_libraries_sees_a_stranger():
+    assert strangers("ajet/monitor/sinks.py", "def f():\n    import torch.nn") == ["torch"]
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("ajet.schema.task", "from ajet.config.root import RootConfig"),
+        ("ajet.config.root", "import ajet.engine.base"),
+        ("ajet.task_reader.x", "def f():\n    from ajet.tuner import tuner"),
+        ("ajet.engine.base", "from ajet import Workflow"),
+    ],
+)
+def test_the_layer_check_sees_an_import_that_goes_up_or_sideways(module, source):
+    assert forbidden(module, source) != []
+
+
+def heavy_modules_after(code: str) -> list[str]:
+    """Which heavy libraries a fresh interpreter has after the code."""
+    script = f"{code}\nimport sys, json\nprint(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded: list[str] = json.loads(result.stdout.splitlines()[-1])
+    return loaded
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import ajet",
+        "from ajet import Workflow, WorkflowTask, WorkflowOutput, Task, bp",
+        "import ajet.job",
+        "import ajet.cli",
+        "import ajet.launcher.launch",
+    ],
+)
+def test_the_front_of_the_package_loads_nothing_heavy(code):
+    assert heavy_modules_after(code) == []
+
+
+def test_the_check_for_heavy_modules_sees_one():
+    assert heavy_modules_after("import pyarrow") == ["pyarrow"]
+
+
+def command_line(arguments: list[str]) -> str:
+    return (
+        "import sys\nfrom ajet.cli import main\n"
+        f"sys.argv = {['ajet', *arguments]!r}\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    print('exit code', end.code)\n"
+    )
+
+
+def test_help_and_configuration_errors_load_nothing_heavy(tmp_path):
+    (tmp_path / "bad.yaml").write_text("ajet: {rollout: {temprature: 1}}\n")
+    assert heavy_modules_after(command_line(["--help"])) == []
+    assert heavy_modules_after(command_line(["--conf", str(tmp_path / "bad.yaml")])) == []
+    assert heavy_modules_after(command_line(["--conf", str(tmp_path / "missing.yaml")])) == []
