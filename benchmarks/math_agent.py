@@ -7,9 +7,10 @@ One run after the other on one thread: the local backbone with the OpenAI door, 
 `GRPOTrainer` with its own tool loop, the local backbone with the AgentScope agent. All start from
 the same tiny model and take the same tasks in the same order with the same hyper-parameters.
 
-Cost is the CPU time of the process, user and system, children included. A step's cost is all that
-happens between two steps, less evaluation and checkpoints; what is outside of steps is set-up.
-Learning is judged by one evaluator (`heldout.py`), which reads the weights of each step afterwards.
+Cost is CPU time, user and system. A step's cost is all of it between two steps, less evaluation
+and checkpoints. What the process used outside of steps (set-up for the most part, children, each
+step's checkpoint) is reported apart, from the operating system's own count. Learning is judged by
+one evaluator (`heldout.py`), which reads the weights of each step afterwards.
 
 CPU time is not free of what else runs: neighbours on the machine share its caches and cores. Use
 an idle machine, look at `load_average`, and give several seeds: contestants take turns.
@@ -34,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODEL = Path("ajet/tiny_model/calculator")
 EXAMPLE = Path("tutorial/example_math_agent")
 DOORS = {
-    "openai": f"{EXAMPLE}/math_agent_openai.py->MathAgentOpenAI",
+    "openai": f"{EXAMPLE}/math_agent_openai.py->MathAgent",
     "agentscope": f"{EXAMPLE}/math_agent.py->MathAgent",
 }
 ORDER = ("openai", "trl", "agentscope")
@@ -94,12 +95,11 @@ AJET_FIXED = {
     "trainer_common.test_freq": -1,
     "trainer_common.val_before_train": False,
     "rollout.validation.num_tasks": 1,
+    "rollout.validation.greedy": False,
     "rollout.dynamic_sampling": False,
     "data.shuffle": False,
-    "model.path": str(MODEL),
-    "model.torch_num_threads": 1,
 }
-"""A checkpoint of each step for the evaluator; its cost is left out, as TRL's is."""
+"""With a checkpoint of each step for the evaluator, and as little evaluation as there can be."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,7 +107,8 @@ class Run:
     """One training run of one contestant."""
 
     seed: int
-    setup_cpu_s: float
+    process_cpu_s: float
+    """Of the whole process, as the operating system counted it."""
     step_cpu_s: list[float]
     """[steps]"""
     parts: dict[str, float]
@@ -148,16 +149,14 @@ def run_ajet(door: str, recipe: dict[str, Any], out: Path) -> Run:
 def read_ajet_run(
     folder: Path, metrics: Sequence[dict[str, Any]], recipe: dict[str, Any], used: Used
 ) -> Run:
-    """The cost of a run from its metrics; what they do not claim for a step is set-up."""
+    """The cost of a run from its metrics."""
     steps = [record for record in metrics if "cpu/step_s" in record]
-    apart = [step.get("cpu/eval_s", 0.0) + step.get("cpu/save_s", 0.0) for step in steps]
-    whole = [step["cpu/step_s"] for step in steps]
     return Run(
         seed=recipe["seed"],
-        setup_cpu_s=used.cpu_s - sum(whole),
-        step_cpu_s=[a - b for a, b in zip(whole, apart, strict=True)],
+        process_cpu_s=used.cpu_s,
+        step_cpu_s=[step["cpu/step_s"] for step in steps],
         parts={
-            part: statistics.mean(step[f"cpu/{part}_s"] for step in steps)
+            part: statistics.mean(step.get(f"cpu/{part}_s", 0.0) for step in steps)
             for part in ("rollout", "train")
         },
         peak_memory_mb=used.peak_memory_mb,
@@ -175,6 +174,7 @@ def run_trl(python: Path, recipe: dict[str, Any], out: Path) -> Run:
     report = json.loads(printed.splitlines()[-1])
     return Run(
         seed=recipe["seed"],
+        process_cpu_s=used.cpu_s,
         peak_memory_mb=used.peak_memory_mb,
         checkpoints=sorted(out.glob("step_*")),
         heldout=[],
@@ -215,7 +215,7 @@ def evaluate(folders: Sequence[Path]) -> list[float]:
 
 
 def summarise(runs: Sequence[Run]) -> dict[str, Any]:
-    """One contestant's numbers over all seeds: means, None where a seed never reached the target."""
+    """One contestant's numbers, means over all seeds; None where one never reached the target."""
 
     def mean_if_all(values: Sequence[float | None]) -> float | None:
         known = [value for value in values if value is not None]
@@ -232,7 +232,9 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
             part: round(statistics.mean(run.parts[part] for run in runs), 3)
             for part in runs[0].parts
         },
-        "setup_cpu_s": round(statistics.mean(run.setup_cpu_s for run in runs), 2),
+        "cpu_s_outside_steps": round(
+            statistics.mean(run.process_cpu_s - sum(run.step_cpu_s) for run in runs), 2
+        ),
         "peak_memory_mb": round(max(run.peak_memory_mb for run in runs)),
         "runs": [
             {
@@ -277,7 +279,7 @@ def compare(contestants: Sequence[str], seeds: Sequence[int], steps: int, trl: P
 
 def show(result: dict[str, Any]) -> None:
     """The same for people."""
-    keys = ("cpu_s_per_step", "cpu_s_to_080", "steps_to_080", "heldout_mean", "setup_cpu_s")
+    keys = ("cpu_s_per_step", "cpu_s_to_080", "steps_to_080", "heldout_mean", "cpu_s_outside_steps")
     print("".join(f"{title:>16}" for title in ("", *keys)))
     for name, row in {**result["doors"], "trl": result["trl"]}.items():
         if row:

@@ -40,9 +40,10 @@ def key_path(key: str) -> tuple[str, ...]:
 def set_key(settings: Settings, path: tuple[str, ...], value: Any, place: str) -> None:
     """Set one key, making the sections above it where they are missing."""
     section = settings.data
-    for key in path[:-1]:
+    for depth, key in enumerate(path[:-1], start=1):
         if not isinstance(section.get(key), dict):
             section[key] = {}
+            settings.places[path[:depth]] = place
         section = section[key]
     section[path[-1]] = value
     for known in [known for known in settings.places if known[: len(path)] == path]:

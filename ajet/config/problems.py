@@ -24,7 +24,7 @@ def problems_of(error: ValidationError, settings: Settings) -> list[str]:
         path, section, field = _locate(detail["loc"])
         if field is None:
             text = unknown_key(str(path[-1]), section)
-        elif detail["type"] == "missing":
+        elif detail["type"] == "missing" and path == detail["loc"]:
             text = f"missing; expected {expected(field)}"
         elif detail["type"] == REFUSED:
             text = detail["msg"]

@@ -23,14 +23,12 @@ class StderrHandler(logging.Handler):
 
 def log_to_console() -> None:
     """Our own messages from INFO on, everybody's from WARNING on. A second call does nothing."""
-    root = logging.getLogger()
-    if any(isinstance(handler, StderrHandler) for handler in root.handlers):
+    if any(isinstance(handler, StderrHandler) for handler in logging.getLogger().handlers):
         return
     handler = StderrHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or _is_ours(record))
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    _add(handler)
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -42,8 +40,14 @@ def log_to_file(path: Path) -> logging.Handler:
     handler.setFormatter(
         logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s")
     )
-    logging.getLogger().addHandler(handler)
+    _add(handler)
     return handler
+
+
+def _add(handler: logging.Handler) -> None:
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

@@ -12,7 +12,7 @@ import yaml
 from ajet.config.load import to_yaml
 from ajet.config.root import RootConfig
 from ajet.errors import ConfigError
-from ajet.launcher.run_record import FILE_NAME, is_alive, read_processes
+from ajet.launcher.run_record import FILE_NAME, is_running, read_processes
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def find_run_folder(parent: Path, name: str) -> Path:
         if not numbered:
             raise ConfigError(f'--resume: there is no run "{name}" in {parent}')
         folder = numbered[max(numbered)]
-    running = [process["pid"] for process in read_processes(folder) if is_alive(process)]
+    running = [process["pid"] for process in read_processes(folder) if is_running(process)]
     if running:
         raise ConfigError(f"--resume: {folder} is still running, as process {running[0]}")
     return folder

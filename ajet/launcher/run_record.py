@@ -51,10 +51,11 @@ def read_processes(run_folder: Path) -> list[dict[str, Any]]:
     return processes
 
 
-def is_alive(process: dict[str, Any]) -> bool:
-    """Whether a recorded process still runs: the same pid with the same start time."""
+def is_running(process: dict[str, Any]) -> bool:
+    """Whether a recorded process is at work: not ended, and its pid has the same start time."""
     started = process["start_ticks"]
-    return started is not None and started == _start_ticks(process["pid"])
+    is_there = started is not None and started == _start_ticks(process["pid"])
+    return is_there and process["outcome"] == "running"
 
 
 def _this_process(command: Sequence[str]) -> dict[str, Any]:
@@ -94,7 +95,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git_revision() -> str | None:
-    """Of the current directory, `-dirty` at its end where files differ; None where there is none."""
+    """Of the current directory, with `-dirty` where files differ; None outside a repository."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)

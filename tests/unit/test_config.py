@@ -9,20 +9,27 @@
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from ajet.config.context_tracker import ContextTracker
+from ajet.config.algorithm import Algorithm
+from ajet.config.describe import choices, subsection
 from ajet.config.ignored import IGNORED, ignored_settings
 from ajet.config.load import load_config, to_yaml
 from ajet.config.paths import resolve_model_path
+from ajet.config.problems import all_keys
 from ajet.config.reference import main as reference_main
-from ajet.config.rollout import Rollout
 from ajet.config.root import BACKBONES, AjetConfig
+from ajet.config.section import Section
 from ajet.errors import ConfigError
 from ajet.launcher.backbones import BACKBONES as BACKBONE_ENTRIES
 from tests.unit.config_files import MINIMAL, load, problems, write
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def sections(section: type[Section]) -> list[type[Section]]:
+    below = [subsection(field) for field in section.model_fields.values()]
+    return [section, *(deeper for kind in below if kind for deeper in sections(kind))]
 
 
 def test_a_minimal_file_gets_every_default(tmp_path):
@@ -101,20 +108,235 @@ ajet:
     optim:
       betas: [0.9]
 """
-    assert sorted(problems(tmp_path, text)) == sorted(
-        [
-            'math.yaml:3: ajet.model.path: got "ajet:calculatr", expected one of ajet:calculator',
-            'math.yaml:6: ajet.rollout.temprature: unknown key; did you mean "temperature"?; '
-            "there is ajet.rollout.temperature"
-            if False
-            else 'math.yaml:6: ajet.rollout.temprature: unknown key; did you mean "temperature"?',
-            "math.yaml:7: ajet.rollout.num_repeat: got 0, expected an integer above 0",
-            "math.yaml:8: ajet.rollout.lr: unknown key; there is ajet.trainer_common.optim.lr",
-            "math.yaml:13: ajet.task_reader.jsonl_dataset_file.training.file_path: "
-            f'"none.jsonl" not found; looked for {ROOT}/none.jsonl and none.jsonl',
-            'math.yaml:16: ajet.trainer_common.algorithm.adv_estimator: got "grppo", expected one '
-            'of "grpo", "dr_grpo", "rloo", "reinforce_plus_plus"; did you mean "grpo"?',
-            "math.yaml:18: ajet.trainer_common.optim.betas: got [0.9], expected a list of 2, each "
-            "a number at least 0 and below 1",
-        ]
-    )
+    expected = [
+        'math.yaml:3: ajet.model.path: got "ajet:calculatr", expected one of ajet:calculator',
+        'math.yaml:6: ajet.rollout.temprature: unknown key; did you mean "temperature"?',
+        "math.yaml:7: ajet.rollout.num_repeat: got 0, expected an integer above 0",
+        "math.yaml:8: ajet.rollout.lr: unknown key; there is ajet.trainer_common.optim.lr",
+        "math.yaml:13: ajet.task_reader.jsonl_dataset_file.training.file_path: "
+        f'"none.jsonl" not found; looked for {Path.cwd()}/none.jsonl and none.jsonl',
+        'math.yaml:16: ajet.trainer_common.algorithm.adv_estimator: got "grppo", expected one '
+        'of "grpo", "dr_grpo", "rloo", "reinforce_plus_plus"; did you mean "grpo"?',
+        "math.yaml:18: ajet.trainer_common.optim.betas: got [0.9], expected a list of 2, each "
+        "a number at least 0 and below 1",
+    ]
+    assert sorted(problems(tmp_path, text)) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("num_repeat: '8'", 'got "8", expected an integer above 0'),
+        ("num_repeat: true", "got true, expected an integer above 0"),
+        ("num_repeat: 8.5", "got 8.5, expected an integer above 0"),
+        ("temperature: .nan", "got NaN, expected a number at least 0"),
+        ("temperature:", "got null, expected a number at least 0"),
+        ("top_p: 0", "got 0, expected a number above 0 and at most 1"),
+        ("dynamic_sampling: 1", "got 1, expected true or false"),
+        ("multi_turn: 3", "got 3, expected a section"),
+        ("max_model_len: [1]", "got [1], expected an integer above 0, or null"),
+    ],
+)
+def test_bad_values_are_told_with_what_was_expected(tmp_path, line, problem):
+    text = MINIMAL.replace("    user_workflow", f"    {line}\n    user_workflow")
+    key = line.partition(":")[0]
+    assert problems(tmp_path, text) == [f"math.yaml:5: ajet.rollout.{key}: {problem}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "math.yaml: got an empty file, expected a mapping that starts with `ajet:`"),
+        ("- ajet", "math.yaml: got a list, expected a mapping that starts with `ajet:`"),
+        ("ajett: {}", 'math.yaml: expected a section `ajet:`; did you mean "ajett"?'),
+        ("ajet: 3", "math.yaml:1: expected a section `ajet:`"),
+        ("ajet:\n\tmodel: 1", "math.yaml:2: not valid YAML: found character '\\t' that cannot"),
+        ("ajet: [1,\nb: 2", "math.yaml:2: not valid YAML: expected ',' or ']'"),
+        ("ajet: 2024-13-45", "math.yaml: not valid YAML: month must be in 1..12"),
+        ("a: 1\nb:\n  c: 1\n  c: 2", "math.yaml:4: b.c: given twice; first on line 3"),
+        ("a: &x [*x]", "math.yaml:1: a[0]: an alias that contains itself"),
+    ],
+)
+def test_files_that_are_no_configuration_are_refused(tmp_path, text, problem):
+    assert problems(tmp_path, text)[0].startswith(problem)
+
+
+def test_files_that_cannot_be_read_are_refused(tmp_path):
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    for name, reason in [("none.yaml", "No such file"), ("binary.yaml", "not UTF-8 text")]:
+        with pytest.raises(ConfigError, match=f"{name}: cannot be read: {reason}"):
+            load_config(tmp_path / name)
+
+
+def test_missing_sections_are_told_with_what_they_need(tmp_path):
+    assert problems(tmp_path, "ajet: {}\n") == [
+        "math.yaml:1: ajet.model: missing; expected a section with path",
+        "math.yaml:1: ajet.rollout: missing; expected a section with user_workflow",
+        "math.yaml:1: ajet.task_reader: missing; expected a section",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "names"),
+    [
+        ("backbone=verl", '"verl" is not part of this version; available: "local"'),
+        ("rollout.name=vllm", '"vllm" is not part of this version; available: "embedded"'),
+        ("task_reader.type=env_service", '"env_service" is not part of this version'),
+    ],
+)
+def test_what_a_later_version_brings_is_refused_by_name(tmp_path, override, names):
+    [problem] = problems(tmp_path, MINIMAL, override)
+    assert names in problem
+
+
+def test_what_stands_beside_ajet_is_the_users(tmp_path):
+    text = MINIMAL + "frozen_lake: {is_slippery: true, maps: [{size: 4}]}\nmy_number: 3\n"
+    config = load(tmp_path, text)
+    assert config.frozen_lake.is_slippery is True
+    assert config.frozen_lake.maps[0].size == 4
+    assert config.my_number == 3
+    with pytest.raises(AttributeError, match='did you mean "is_slippery"'):
+        config.frozen_lake.is_slipery  # noqa: B018
+
+
+def test_a_section_of_ajet_beside_it_is_an_indentation_mistake(tmp_path):
+    assert problems(tmp_path, MINIMAL + "data: {train_batch_size: 2}\n") == [
+        "math.yaml:8: data: indent it under `ajet:`, where it belongs"
+    ]
+
+
+def test_verl_and_trinity_may_stand_inside_or_beside_but_not_both(tmp_path):
+    assert load(tmp_path, MINIMAL + "verl: {a: 1}\n").ajet.verl == {"a": 1}
+    assert load(tmp_path, MINIMAL + "  verl: {a: 1}\n").ajet.verl == {"a": 1}
+    assert problems(tmp_path, MINIMAL + "  verl: {a: 1}\nverl: {a: 2}\n") == [
+        "math.yaml:9: verl: also given as ajet.verl"
+    ]
+
+
+def test_hydra_sections_are_ignored_with_one_notice(tmp_path, caplog):
+    load(tmp_path, MINIMAL + "hydra: {searchpath: [x]}\ndefaults: [a, b]\n")
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+        "`hydra:` and `defaults:` ignored; AgentJet does not use Hydra"
+    ]
+
+
+def test_files_are_looked_for_beside_the_user_then_beside_the_yaml(tmp_path, monkeypatch):
+    beside_user, beside_yaml = tmp_path / "user", tmp_path / "yaml"
+    for folder in (beside_user, beside_yaml):
+        folder.mkdir()
+    path = write(beside_yaml)
+    monkeypatch.chdir(beside_user)
+    assert load_config(path).ajet.rollout.user_workflow == f"{beside_yaml}/agent.py->Agent"
+    write(beside_user)
+    assert load_config(path).ajet.rollout.user_workflow == f"{beside_user}/agent.py->Agent"
+
+
+def test_a_model_is_a_folder_a_hub_name_or_a_shipped_one(tmp_path):
+    (tmp_path / "qwen").mkdir()
+    shipped = load(tmp_path).ajet.model.path
+    assert Path(shipped).is_dir()
+    assert shipped == resolve_model_path("ajet:calculator")
+    by_name = {
+        name: load(tmp_path, MINIMAL, f"model.path={name}").ajet.model.path
+        for name in ("qwen", "Qwen/Qwen2.5-7B-Instruct")
+    }
+    assert by_name["qwen"] == str(tmp_path / "qwen")
+    assert by_name["Qwen/Qwen2.5-7B-Instruct"] == "Qwen/Qwen2.5-7B-Instruct"
+    assert "not found" in problems(tmp_path, MINIMAL, "model.path=./no/such/model")[0]
+
+
+def test_a_task_reader_may_be_a_class_of_the_users(tmp_path):
+    config = load(tmp_path, MINIMAL, "task_reader.type=agent.py->Reader")
+    assert config.ajet.task_reader.type == f"{tmp_path}/agent.py->Reader"
+    assert "not found" in problems(tmp_path, MINIMAL, "task_reader.type=no.py->Reader")[0]
+
+
+def test_a_jsonl_reader_needs_its_training_file(tmp_path):
+    [problem] = problems(tmp_path, MINIMAL, "task_reader.type=jsonl_dataset_file")
+    assert problem.endswith('type "jsonl_dataset_file" needs jsonl_dataset_file.training.file_path')
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])
+def test_an_experiment_name_is_a_folder_name(tmp_path, name):
+    [problem] = problems(tmp_path, MINIMAL, f"experiment_name={name!r}")
+    assert f'got "{name}", expected a folder\'s name' in problem
+
+
+def test_the_written_configuration_loads_to_the_same(tmp_path):
+    text = MINIMAL + "frozen_lake: {is_slippery: true, size: [4, 4]}\nverl: {a: {b: 1e-6}}\n"
+    config = load(tmp_path, text, "trainer_common.optim.lr=3e-4")
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_yaml_merges_and_numbers_are_understood(tmp_path):
+    text = """shared: &shared {temperature: 9e-1, num_repeat: 3}
+ajet:
+  model: {path: ajet:calculator}
+  task_reader: {type: random_dummy}
+  rollout:
+    <<: *shared
+    num_repeat: 4
+    user_workflow: agent.py->Agent
+"""
+    rollout = load(tmp_path, text).ajet.rollout
+    assert (rollout.temperature, rollout.num_repeat) == (0.9, 4)
+
+
+def test_nothing_changes_after_loading(tmp_path):
+    with pytest.raises(ValidationError, match="frozen"):
+        load(tmp_path).ajet.rollout.num_repeat = 3
+
+
+def test_settings_without_effect_are_named(tmp_path):
+    assert ignored_settings(load(tmp_path), "local") == []
+    config = load(tmp_path, MINIMAL, "trainer_common.nnodes=2", "verl.a=1", "debug.num_tasks=2")
+    assert ignored_settings(config, "local") == ["ajet.trainer_common.nnodes", "ajet.verl"]
+
+
+def test_every_name_in_the_table_of_ignored_settings_is_a_setting():
+    keys = set(all_keys(AjetConfig, "ajet"))
+    assert {f"ajet.{path}" for paths in IGNORED.values() for path in paths} <= keys
+
+
+def test_the_backbones_of_the_configuration_are_those_of_the_launcher():
+    assert set(BACKBONES) == set(BACKBONE_ENTRIES) == set(IGNORED)
+
+
+def test_the_names_of_the_configuration_are_those_of_the_registries():
+    from ajet.algorithm import ADVANTAGE_ESTIMATORS
+    from ajet.config.task_reader import READERS
+    from ajet.task_reader import TASK_READERS
+
+    assert choices(Algorithm.model_fields["adv_estimator"].annotation) == [*ADVANTAGE_ESTIMATORS]
+    assert set(READERS) == set(TASK_READERS)
+
+
+def test_every_setting_is_documented():
+    undocumented = [
+        f"{section.__name__}.{name}"
+        for section in sections(AjetConfig)
+        for name, field in section.model_fields.items()
+        if not field.description and not subsection(field)
+    ]
+    assert undocumented == []
+
+
+def test_the_reference_page_is_not_stale(tmp_path):
+    assert reference_main([str(ROOT / "docs/configuration.md"), "--check"]) == 0
+    (tmp_path / "stale.md").write_text("# Configuration\n")
+    assert reference_main([str(tmp_path / "stale.md"), "--check"]) == 1
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("tutorial/**/*.yaml")), ids=lambda p: p.name)
+def test_every_shipped_yaml_loads(path, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    data = tmp_path / "data.jsonl"
+    data.write_text("{}\n")
+    not_shipped = [
+        f"task_reader.jsonl_dataset_file.{split}.file_path={data}"
+        for split in ("training", "validation")
+        if "gsm8k" in path.read_text()
+    ]
+    config = load_config(path, not_shipped)
+    assert ignored_settings(config, config.ajet.backbone) == []

@@ -133,7 +133,9 @@ def test_the_layer_check_sees_an_import_that_goes_up_or_sideways(module, source)
 
 def heavy_modules_after(code: str) -> list[str]:
     """Which heavy libraries a fresh interpreter has after the code."""
-    script = f"{code}\nimport sys, json\nprint(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    script = (
+        f"{code}\nimport sys, json\nprint(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    )
     result = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )

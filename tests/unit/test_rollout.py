@@ -33,8 +33,8 @@ from tests.unit.episode_fakes import (
     ANSWER,
     FakeEngine,
     ask,
-    rewarded,
     returning,
+    rewarded,
     runner_of,
     tasks_of,
 )
@@ -419,9 +419,7 @@ def test_an_interrupt_does_not_wait_for_an_episode_that_blocks(
     engine = FakeEngine()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        rollout_of(Stuck, engine).run(
-            tasks_of(2), num_repeat=1, tag="x", on_episode_done=interrupt
-        )
+        rollout_of(Stuck, engine).run(tasks_of(2), num_repeat=1, tag="x", on_episode_done=interrupt)
     assert time.monotonic() - started < 4
     assert len(engine.events) == 4
     assert "does not end" in caplog.text
@@ -564,5 +562,3 @@ def test_nothing_is_resampled_where_every_group_gives_a_gradient() -> None:
         max_rounds=3,
     )
     assert result.rounds == 0
-
-

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from ajet.config.model import Model
 from ajet.config.rollout import Rollout
@@ -36,6 +37,7 @@ def load_policy(settings: Model) -> Policy:
     Raises:
         ModelError: the message says which part does not fit.
     """
+    disable_progress_bar()  # the run has a display of its own
     device = _device(settings.device)
     _set_threads(settings.torch_num_threads, device)
     folder = _local_folder(settings.path)

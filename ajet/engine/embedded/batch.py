@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from ajet.engine.embedded.model_runner import ModelRunner
 from ajet.engine.embedded.request import Request
@@ -40,7 +40,7 @@ class Batch:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: PreTrainedModel,
         decode: Callable[[list[int]], str],
         slots: SlotTable,
         prefill_chunk_tokens: int,
@@ -69,10 +69,13 @@ class Batch:
                 self._slots.release(request)
         self._leave_line(requests)
 
-    def restart(self) -> None:
-        """The weights have changed: everything has to be computed again."""
-        self._slots.forget()
+    def forget(self) -> None:
+        """Drop what is computed, memory included; running requests compute it again."""
         self._line = self.requests
+        for request in self._line:
+            request.row = -1
+        self._slots.clear()
+        self._runner.cache.clear()
 
     def step(self, policy_version: int) -> list[Request]:
         """Compute the prompts in line, or else one token of all that run.

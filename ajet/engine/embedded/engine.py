@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 class Decoder(Protocol):
     """What the engine needs of a tokenizer, for stop strings only."""
 
-    def decode(self, ids: list[int]) -> str:
+    def decode(self, token_ids: list[int], /) -> str:
         """The ids' text."""
         ...
 
@@ -168,18 +168,21 @@ class EmbeddedEngine:
         finally:
             with self._changed:
                 self._policy_version += 1
-                self._batch.restart()
+                self._batch.forget()
                 self._is_held = False
                 self._changed.notify_all()
 
     def forget(self) -> None:
-        """Drop what is kept of earlier calls, so that what comes next does not depend on it."""
+        """Drop what is kept of earlier calls, and its memory: as in a new engine.
+
+        What is computed next, to the last bit, does not depend on anything before.
+        """
         with self._changed:
             self._changed.wait_for(lambda: not self._is_stepping)
-            self._batch.restart()
+            self._batch.forget()
 
     def weights_changed(self) -> None:
-        """The weights were changed while no request was inside: forget what was kept."""
+        """The weights were changed while no request was inside: the next version begins."""
         with self.weights_update():
             pass
 

@@ -42,8 +42,7 @@ def load_model(
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise ModelError(f"{path}: cannot be loaded as a causal language model: {error}") from error
-    torch.nn.Module.to(model, device)  # in place; the model's own `to` is typed for itself only
-    return model
+    return model.to(device)  # type: ignore[arg-type,no-any-return]
 
 
 def check_model(model: PreTrainedModel, max_model_len: int) -> None:
@@ -69,13 +68,6 @@ def check_model(model: PreTrainedModel, max_model_len: int) -> None:
         raise ModelError(
             f"{config.model_type} has layers of type {', '.join(sorted(unknown))}: the embedded "
             "engine serves attention over a key-value cache only"
-        )
-    window = getattr(config, "sliding_window", None)
-    is_windowed = "sliding_attention" in kinds or not getattr(config, "layer_types", None)
-    if is_windowed and window is not None and max_model_len > window:
-        raise ModelError(
-            f"ajet.rollout.max_model_len={max_model_len}: the model's attention slides over "
-            f"{window} tokens, and the embedded engine serves it up to that length"
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from ajet.engine.embedded.slot_cache import SlotCache
 
@@ -17,12 +17,14 @@ logger = logging.getLogger(__name__)
 class ModelRunner:
     """Runs ragged chunks of tokens, each at the end of what its row holds."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         self.cache = SlotCache()
         """Follows the slot table in shape."""
         self._model = model
-        parameter = next(model.parameters())
-        self.device, self._dtype = parameter.device, parameter.dtype
+        self._device, self._dtype = model.device, model.dtype
+        config = model.config.get_text_config()
+        self._window: int | None = getattr(config, "sliding_window", None)
+        self._layer_types: list[str] | None = getattr(config, "layer_types", None)
 
     def forward(
         self, rows: Sequence[int], starts: np.ndarray, chunks: Sequence[Sequence[int]]
@@ -60,19 +62,36 @@ class ModelRunner:
         logits: torch.Tensor = self._model(
             input_ids=self._tensor(ids),
             position_ids=position_ids,
-            attention_mask=self._mask(position_ids, num_keys),
+            attention_mask=self._masks(position_ids, num_keys),
             past_key_values=self.cache,
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
         return logits
 
-    def _mask(self, position_ids: torch.Tensor, num_keys: int) -> torch.Tensor:
-        """[N, 1, S, K], added to the scores: a query sees its row up to its own position."""
-        keys = torch.arange(num_keys, device=self.device)
-        hidden = keys > position_ids[:, None, :, None]
-        mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self.device)
-        return mask.masked_fill_(hidden, float("-inf"))
+    def _masks(
+        self, position_ids: torch.Tensor, num_keys: int
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """[N, 1, S, K], added to the scores; one for each kind of layer where they differ.
+
+        A query sees its own row up to its own position, or the last `sliding_window` of that.
+        """
+        keys = torch.arange(num_keys, device=self._device)
+        queries = position_ids[:, None, :, None]
+        is_hidden = keys > queries
+        if self._window is None or num_keys <= self._window:
+            return self._mask(is_hidden)
+        is_outside = is_hidden | (keys <= queries - self._window)
+        if self._layer_types is None:
+            return self._mask(is_outside)
+        return {
+            "full_attention": self._mask(is_hidden),
+            "sliding_attention": self._mask(is_outside),
+        }
+
+    def _mask(self, is_hidden: torch.Tensor) -> torch.Tensor:
+        mask = torch.zeros(is_hidden.shape, dtype=self._dtype, device=self._device)
+        return mask.masked_fill_(is_hidden, float("-inf"))
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
+        return torch.from_numpy(array).to(self._device, non_blocking=True)

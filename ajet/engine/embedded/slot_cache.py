@@ -19,9 +19,15 @@ class SlotCache(Cache):
 
     def __init__(self) -> None:
         super().__init__(layers=[])
-        self.shape = 0, 0
+        self.shape: tuple[int, int]
         """Rows and columns."""
-        self._stores: list[tuple[torch.Tensor, torch.Tensor]] = []  # keys and values, by layer
+        self._stores: list[tuple[torch.Tensor, torch.Tensor]]  # keys and values, by layer
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop everything and its memory."""
+        self.shape = 0, 0
+        self._stores = []
 
     def resize(self, rows: int, columns: int) -> None:
         """Make room for [rows, columns] tokens, keeping what is there."""

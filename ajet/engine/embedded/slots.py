@@ -44,16 +44,15 @@ class SlotTable:
         self._max_rows = max_rows
         self._max_columns = max_columns
         self._sessions = sessions
-        self.ids = np.zeros((0, 0), np.int32)
-        """[rows, columns]: tokens, as far as `length` says."""
-        self.length = np.zeros(0, np.int64)
-        """[rows]: tokens whose key-values are in the cache."""
-        self.requests: list[Request | None] = []
+        self.ids: np.ndarray
+        """[rows, columns] int32: tokens, as far as `length` says."""
+        self.length: np.ndarray
+        """[rows] int64: tokens whose key-values are in the cache."""
+        self.requests: list[Request | None]
         """Whom each row serves now."""
-        self._owners: list[str] = []  # sessions that last used the rows
-        self._last_used: list[int] = []
-        self._clock = 0
-        self._resize(min(8, max_rows), min(256, max_columns))
+        self._owners: list[str]  # sessions that last used the rows
+        self._last_used: list[int]
+        self.clear()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -106,9 +105,15 @@ class SlotTable:
         self.requests[request.row] = None
         request.row = -1
 
-    def forget(self) -> None:
-        """Nothing that the rows hold is valid any more."""
-        self.length[:] = 0
+    def clear(self) -> None:
+        """Start again with few and empty rows."""
+        self.ids = np.zeros((0, 0), np.int32)
+        self.length = np.zeros(0, np.int64)
+        self.requests = []
+        self._owners = []
+        self._last_used = []
+        self._clock = 0
+        self._resize(min(8, self._max_rows), min(256, self._max_columns))
 
     def pack(self) -> tuple[list[int], list[int]]:
         """Move the rows in use to the front, so that the model can read them in place.

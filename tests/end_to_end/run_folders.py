@@ -1,0 +1,76 @@
+"""What a run left in its folder, without what depends on the clock."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import load_file
+
+NAME = "math_agent_cpu"
+"""The experiment's, by its YAML file."""
+
+
+def metrics_of(folder: Path) -> list[dict[str, Any]]:
+    """Every line of `metrics.jsonl` without times and speeds."""
+    return [
+        {name: value for name, value in line.items() if not _is_of_the_clock(name)}
+        for line in lines_of(folder / "metrics.jsonl")
+    ]
+
+
+def episodes_of(folder: Path) -> list[dict[str, Any]]:
+    """Every line of `episodes.jsonl` without times."""
+    return [
+        {name: value for name, value in line.items() if not name.endswith("_s")}
+        for line in lines_of(folder / "episodes.jsonl")
+    ]
+
+
+def rollouts_of(folder: Path) -> dict[str, pa.Table]:
+    """Every column of every file of `rollouts/`."""
+    return {path.name: pq.read_table(path) for path in sorted((folder / "rollouts").iterdir())}
+
+
+def weights_of(folder: Path) -> dict[str, np.ndarray]:
+    """The tensors of the newest checkpoint."""
+    return load_file(checkpoints_of(folder)[-1] / "model.safetensors")
+
+
+def checkpoints_of(folder: Path) -> list[Path]:
+    """What stands in `checkpoints/`, leftovers included."""
+    return sorted((folder / "checkpoints").iterdir())
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Everything that two runs computed is equal, bit for bit."""
+    for step, (line, other_line) in enumerate(zip(metrics_of(one), metrics_of(other), strict=True)):
+        assert line == other_line, f"line {step}"
+    assert episodes_of(one) == episodes_of(other)
+    rollouts, other_rollouts = rollouts_of(one), rollouts_of(other)
+    assert rollouts.keys() == other_rollouts.keys()
+    for name, table in rollouts.items():
+        assert table.equals(other_rollouts[name]), name
+    assert [path.name for path in checkpoints_of(one)] == [p.name for p in checkpoints_of(other)]
+    assert same_weights(one, other)
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """The newest checkpoints hold the same bits."""
+    weights, other_weights = weights_of(one), weights_of(other)
+    return weights.keys() == other_weights.keys() and all(
+        array.tobytes() == other_weights[name].tobytes() for name, array in weights.items()
+    )
+
+
+def _is_of_the_clock(name: str) -> bool:
+    return name == "time" or name.startswith(("time/", "cpu/")) or name.endswith("tokens_per_s")

@@ -1,0 +1,147 @@
+"""The command line.
+
+1. Exit codes: 0 done, 1 the run failed, 2 the configuration or command is wrong, 130 Ctrl-C.
+2. A mistake is `error:` lines on stderr, without a traceback.
+3. An error that is not ours keeps its traceback.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ajet.errors import TrainingError
+from tests.unit.config_files import write
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def ajet(monkeypatch, capsys, tmp_path):
+    """Runs the command in this process; returns its exit code, stderr and what was launched."""
+    monkeypatch.setattr("ajet.cli.log_to_console", lambda: None)
+    monkeypatch.setenv("AJET_DEBUG", "")
+    write(tmp_path)
+    launched = []
+
+    def run(*arguments: str, launch=None) -> tuple[int, str, list]:
+        from ajet.cli import main
+
+        monkeypatch.setattr(
+            "ajet.launcher.launch.launch",
+            launch or (lambda config, **options: launched.append((config.ajet, options))),
+        )
+        monkeypatch.setattr(sys, "argv", ["ajet", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        return int(end.value.code or 0), capsys.readouterr().err, launched
+
+    return run
+
+
+@pytest.fixture
+def conf(tmp_path) -> str:
+    return f"--conf={tmp_path}/math.yaml"
+
+
+def test_options_and_overrides_reach_the_run(ajet, conf):
+    code, _, [(config, options)] = ajet(
+        conf,
+        "--backbone=local",
+        "--seed=7",
+        "--exp-dir=runs: a",
+        "--resume",
+        "--debug=JUDGE",
+        "rollout.num_repeat=4",
+        "trainer_common.total_training_steps=3",
+    )
+    assert code == 0
+    assert config.trainer_common.seed == 7
+    assert config.experiment_dir == "runs: a"
+    assert config.rollout.num_repeat == 4
+    assert config.trainer_common.total_training_steps == 3
+    assert options["resume"] is True
+    assert os.environ["AJET_DEBUG"] == "JUDGE"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--backbone=locl"], 'got "locl", expected "local"'),
+        (["--backbone=verl"], 'ajet.backbone: "verl" is not part of this version'),
+        (["--with-ray"], "--with-ray: the backbone local runs in one process, without Ray"),
+        (["--with-ray-cluster"], "the backbone local runs in one process, without Ray"),
+        (["--with-logview"], "--with-logview is not part of this version"),
+        (["rollout.num_repet=4"], 'unknown key; did you mean "num_repeat"?'),
+        (["oops"], "oops: expected key.path=value"),
+    ],
+)
+def test_mistakes_end_with_code_2_and_a_line_of_error(ajet, conf, arguments, message):
+    code, stderr, launched = ajet(conf, *arguments)
+    assert (code, launched) == (2, [])
+    assert stderr.startswith("error: ")
+    assert message in stderr
+    assert len(stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["--cnof=x"], "No such option: --cnof"), ([], "--conf")]
+)
+def test_wrong_options_end_with_code_2(ajet, arguments, message):
+    code, stderr, _ = ajet(*arguments)
+    assert code == 2
+    assert message in stderr
+
+
+def test_each_problem_of_the_file_has_a_line_of_its_own(ajet, conf):
+    _, stderr, _ = ajet(conf, "rollout.num_repeat=0", "rollout.temprature=1")
+    assert [line[:20] for line in stderr.splitlines()] == ["error: command line:"] * 2
+
+
+def test_a_run_that_fails_ends_with_code_1(ajet, conf):
+    def fail(config, **options):
+        raise TrainingError("the loss is NaN")
+
+    assert ajet(conf, launch=fail)[:2] == (1, "error: the loss is NaN\n")
+
+
+def test_ctrl_c_ends_with_code_130(ajet, conf):
+    def interrupt(config, **options):
+        raise KeyboardInterrupt
+
+    code, stderr, _ = ajet(conf, launch=interrupt)
+    assert code == 130
+    assert "--resume" in stderr
+
+
+def test_an_error_that_is_not_ours_keeps_its_traceback(tmp_path, conf, monkeypatch):
+    from ajet.cli import main
+
+    write(tmp_path)
+    (tmp_path / "agent.py").write_text("1 / 0\n")
+    monkeypatch.setattr(sys, "argv", ["ajet", conf, f"--exp-dir={tmp_path}/runs"])
+    monkeypatch.setattr("ajet.cli.log_to_console", lambda: None)
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_the_command_runs_from_any_folder(tmp_path):
+    path = write(tmp_path)
+    path.write_text("ajet:\n  rollout: {temprature: 1}\n")
+    result = subprocess.run(
+        [sys.executable, "-m", "ajet.cli", "--conf", str(path)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert (
+        f'error: {path}:2: ajet.rollout.temprature: unknown key; did you mean "temperature"?'
+        in (result.stderr)
+    )
+    assert "Traceback" not in result.stderr
+    assert "\x1b" not in result.stderr

@@ -1,0 +1,215 @@
+"""The math judge: what is the same answer, what never is, and that no answer can hang it."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ajet.errors import ConfigError, EpisodeError
+from ajet.schema.task import Task, WorkflowOutput, WorkflowTask
+from ajet.task_judge import make_judge
+from ajet.task_judge import math_verify_process as process_module
+from ajet.task_judge.answer_text import in_math_mode, plain_number, stated_answer
+from ajet.task_judge.base_judge import BaseJudge
+from ajet.task_judge.math_answer_as_judge import MathAnswerAsJudge
+from ajet.task_judge.math_verify_process import MathVerifyProcess
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture(scope="module")
+def judge() -> Iterator[MathAnswerAsJudge]:
+    yield MathAnswerAsJudge(None)
+
+
+def verdict(judge: MathAnswerAsJudge, answer: Any, final_answer: Any) -> tuple[float, bool]:
+    task = Task(task_id="t", metadata={"answer": answer})
+    output = WorkflowOutput(metadata={"final_answer": final_answer})
+    return judge.compute_reward(WorkflowTask(task=task), output)
+
+
+SAME = [
+    ("51", "51"),
+    ("51", 51),
+    (51, "Answer: 51"),
+    ("51", "**Answer: 51.**"),
+    ("51", "51.0"),
+    ("1234", "1,234"),
+    ("1,234", "$1234"),
+    ("12345", "12 345"),
+    ("Ann has 7 + 35.\n#### 42", "The answer is 42."),
+    ("-5", "−5"),
+    ("3", "٣"),
+    ("π", r"\pi"),
+    ("é", "e\u0301"),
+    ("Zürich", "  zürich "),
+]
+SAME_BY_MATH_VERIFY = [
+    ("3/4", r"\boxed{3/4}"),
+    ("0.75", r"So it is \boxed{\frac{3}{4}}."),
+    (r"\frac12", "1/2"),
+    (r"2\pi", "The answer is 2π"),
+    ("2√3", r"$2\sqrt{3}$"),
+    ("3×10^5", "300000"),
+    ("x^2+1", "1+x²"),
+    ("{1,2}", r"\{2,1\}"),
+    ("50%", "1/2"),
+    ("51", "51 apples"),
+    ("51", "Answer: 51\n\nI checked: the answer is right."),
+]
+DIFFERENT = [
+    ("51", "52"),
+    ("51", "-51"),
+    ("51", ""),
+    ("51", None),
+    ("1,234", "234"),
+    ("café", "cafe"),
+    ("2", r"2\pi"),
+    (r"2\pi", "2"),
+    ("(1,2)", "(2,1)"),
+    ("1/3", "0.33"),
+    ("51", "{not: [math"),
+    ("51", "\x00\ud800"),
+]
+
+
+@pytest.mark.parametrize(("answer", "final_answer"), SAME + SAME_BY_MATH_VERIFY)
+def test_the_right_answer_is_rewarded(
+    judge: MathAnswerAsJudge, answer: Any, final_answer: Any
+) -> None:
+    assert verdict(judge, answer, final_answer) == (1.0, True)
+
+
+@pytest.mark.parametrize(("answer", "final_answer"), DIFFERENT)
+def test_a_wrong_answer_is_not(judge: MathAnswerAsJudge, answer: Any, final_answer: Any) -> None:
+    assert verdict(judge, answer, final_answer) == (0.0, False)
+
+
+@pytest.mark.parametrize(("answer", "final_answer"), SAME)
+def test_plain_answers_need_no_other_process(answer: Any, final_answer: Any) -> None:
+    judge = MathAnswerAsJudge(None)
+    assert verdict(judge, answer, final_answer) == (1.0, True)
+    assert judge._math_verify._child is None
+
+
+def test_missing_keys_are_named() -> None:
+    judge = MathAnswerAsJudge(None)
+    task = WorkflowTask(task=Task(task_id="t7", metadata={"solution": "2"}))
+    with pytest.raises(EpisodeError, match=r'metadata\["answer"\].* t7 has the keys solution'):
+        judge.compute_reward(task, WorkflowOutput(metadata={"final_answer": "2"}))
+    task.task.metadata["answer"] = "2"
+    with pytest.raises(EpisodeError, match=r'"final_answer": .*returned no key'):
+        judge.compute_reward(task, WorkflowOutput())
+
+
+def test_an_overflowed_context_is_a_wrong_answer() -> None:
+    task = WorkflowTask(task=Task(metadata={"answer": "2"}))
+    output = WorkflowOutput(metadata={"ended_by": "context_length_exceeded"})
+    assert MathAnswerAsJudge(None).compute_reward(task, output) == (0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "stated"),
+    [
+        ("The answer is 5. No, the answer is: 6.", "6"),
+        ("work #### 1,000", "1,000"),
+        ("answer: **7**", "7"),
+        ("5", "5"),
+    ],
+)
+def test_the_last_stated_answer_counts(text: str, stated: str) -> None:
+    assert stated_answer(text) == stated
+
+
+@pytest.mark.parametrize("text", ["1e5", "3/4", "51 cm", "1,23", "", "1.", "--1"])
+def test_what_is_more_than_a_number_is_no_plain_number(text: str) -> None:
+    assert plain_number(text) is None
+
+
+def test_only_bare_formulas_are_put_in_math_mode() -> None:
+    assert in_math_mode(r"2\pi") == r"$2\pi$"
+    for text in (r"$2\pi$", r"\boxed{2}", r"\(2\)", "two apples"):
+        assert in_math_mode(text) == text
+
+
+# The process.
+
+
+def test_many_threads_may_ask_at_once(judge: MathAnswerAsJudge) -> None:
+    results: list[tuple[float, bool]] = []
+
+    def ask(number: int) -> None:
+        results.append(verdict(judge, str(number), f"{number} apples"))
+        results.append(verdict(judge, str(number), f"{number + 1} apples"))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [(0.0, False)] * 8 + [(1.0, True)] * 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bomb", ["$9^{9^{9}}$", "$10^{10^{10}}$"])
+def test_an_answer_that_never_ends_is_wrong_and_harms_nobody(
+    judge: MathAnswerAsJudge, bomb: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert verdict(judge, "51", bomb) == (0.0, False)
+    assert "too hard to compare" in caplog.text
+    assert verdict(judge, "51", "51 apples") == (1.0, True)
+
+
+def test_a_child_that_was_killed_is_replaced(judge: MathAnswerAsJudge) -> None:
+    assert verdict(judge, "51", "51 apples") == (1.0, True)
+    child = judge._math_verify._child
+    assert child is not None
+    child.kill()
+    child.wait()
+    assert verdict(judge, "51", "51 apples") == (1.0, True)
+
+
+def test_the_child_ends_with_its_owner() -> None:
+    process = MathVerifyProcess()
+    assert process.equal(["51"], ["51 apples"])
+    child = process._child
+    assert isinstance(child, subprocess.Popen)
+    del process
+    assert child.poll() is not None
+
+
+def test_a_child_that_cannot_start_is_an_error_and_not_a_wrong_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "child.py"
+    broken.write_text("raise SystemExit")
+    monkeypatch.setattr(process_module, "_CHILD", broken)
+    with pytest.raises(EpisodeError, match="cannot be started"):
+        MathVerifyProcess().equal(["51"], ["51 apples"])
+
+
+# Naming a judge.
+
+
+def test_a_judge_is_named_by_its_class_path() -> None:
+    config = SimpleNamespace()
+    judge = make_judge("ajet.task_judge.math_answer_as_judge->MathAnswerAsJudge", config)
+    assert isinstance(judge, MathAnswerAsJudge)
+    assert judge.config is config
+    assert make_judge(None, config) is None
+
+
+def test_another_class_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"ajet\.task_judge\.judge_protocol: .*BaseJudge"):
+        make_judge("ajet.schema.task->Task", None)
+
+
+def test_a_judge_without_compute_reward_says_so() -> None:
+    with pytest.raises(NotImplementedError, match="BaseJudge has no compute_reward"):
+        BaseJudge(None).compute_reward(WorkflowTask(task=Task()), WorkflowOutput())

@@ -1,0 +1,168 @@
+"""Starting a run.
+
+1. A new run gets a folder of its own; no run is ever written over.
+2. The folder says what ran: the configuration, each process and how it ended.
+3. What the user wrote is imported before the folder is made.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ajet.config.load import load_config
+from ajet.config.root import RootConfig
+from ajet.errors import ConfigError, TrainingError
+from ajet.launcher.launch import launch
+from ajet.launcher.logs import StderrHandler, log_to_console
+from ajet.launcher.run_folder import find_run_folder, new_run_folder
+from ajet.launcher.run_record import read_processes, recorded
+from tests.unit.config_files import MINIMAL, load
+
+Run = Callable[[RootConfig, Path, bool], None]
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[logging.Logger]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield root
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+@pytest.fixture
+def backbone(monkeypatch) -> Callable[[Run], None]:
+    """Puts a function in the place of the backbone."""
+
+    def use(run: Run) -> None:
+        monkeypatch.setattr("ajet.launcher.launch.backbone_entry", lambda name: run)
+
+    use(lambda config, folder, resume: None)
+    return use
+
+
+def start(tmp_path: Path, *overrides: str, resume: bool = False) -> Path:
+    config = load(tmp_path, MINIMAL, f"experiment_dir={tmp_path}/runs", *overrides)
+    return launch(config, command=["ajet", "--conf", "math.yaml"], resume=resume)
+
+
+def test_a_run_leaves_its_configuration_record_and_log(tmp_path, backbone):
+    backbone(lambda config, folder, resume: logging.getLogger("ajet.x").info("at work"))
+    folder = start(tmp_path, "trainer_common.nnodes=2")
+    assert folder == tmp_path / "runs" / "math"
+    assert load_config(folder / "config.yaml").ajet.trainer_common.nnodes == 2
+    log = (folder / "logs" / "ajet.log").read_text()
+    assert "INFO MainThread ajet.x: at work" in log
+    assert "ajet.trainer_common.nnodes has no effect with the backbone local" in log
+    [process] = json.loads((folder / "run.json").read_text())["processes"]
+    assert process["pid"] == os.getpid()
+    assert process["outcome"] == "finished"
+    assert process["command"] == ["ajet", "--conf", "math.yaml"]
+    assert process["versions"]["numpy"]
+
+
+def test_a_new_run_gets_a_new_folder_and_says_so(tmp_path, backbone, caplog):
+    caplog.set_level(logging.INFO)
+    names = [start(tmp_path).name for _ in range(3)]
+    assert names == ["math", "math-2", "math-3"]
+    assert 'this run is "math-3"' in caplog.text
+
+
+def test_the_outcome_of_a_run_is_recorded(tmp_path, backbone):
+    def fail(config: RootConfig, folder: Path, resume: bool) -> None:
+        raise TrainingError("too many failures")
+
+    def interrupt(config: RootConfig, folder: Path, resume: bool) -> None:
+        raise KeyboardInterrupt
+
+    backbone(fail)
+    with pytest.raises(TrainingError):
+        start(tmp_path)
+    backbone(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        start(tmp_path)
+    outcomes = [
+        read_processes(tmp_path / "runs" / name)[0]["outcome"] for name in ("math", "math-2")
+    ]
+    assert outcomes == ["failed: TrainingError: too many failures", "interrupted"]
+
+
+def test_resuming_goes_on_in_the_latest_folder(tmp_path, backbone, caplog):
+    for _ in range(2):
+        start(tmp_path)
+    (tmp_path / "runs" / "math-9").mkdir()  # no run in it
+    folder = start(tmp_path, "rollout.num_repeat=2", resume=True)
+    assert folder.name == "math-2"
+    assert len(read_processes(folder)) == 2
+    assert "ajet.rollout.num_repeat was 8 before, now 2" in caplog.text
+
+
+def test_a_runs_own_folder_may_be_named_to_resume_it(tmp_path):
+    folder = new_run_folder(tmp_path, "math")
+    with recorded(folder, ["x"]):
+        pass
+    assert find_run_folder(folder, "another name") == folder
+
+
+def test_there_must_be_a_run_to_resume(tmp_path):
+    with pytest.raises(ConfigError, match='--resume: there is no run "math"'):
+        find_run_folder(tmp_path, "math")
+
+
+def test_a_run_that_is_still_running_is_not_resumed(tmp_path):
+    folder = new_run_folder(tmp_path, "math")
+    with (
+        recorded(folder, ["x"]),
+        pytest.raises(ConfigError, match=f"still running, as process {os.getpid()}"),
+    ):
+        find_run_folder(tmp_path, "math")
+
+
+def test_a_run_that_was_killed_is_resumed(tmp_path):
+    folder = new_run_folder(tmp_path, "math")
+    with recorded(folder, ["x"]):
+        record = json.loads((folder / "run.json").read_text())
+        record["processes"][0]["start_ticks"] += 1  # the pid has another process now
+        (folder / "run.json").write_text(json.dumps(record))
+        assert find_run_folder(tmp_path, "math") == folder
+
+
+def test_a_mistake_in_the_users_code_is_told_before_a_folder_is_made(tmp_path, backbone):
+    for override in ("rollout.user_workflow=agent.py->Agnt", "task_judge.judge_protocol=no->J"):
+        with pytest.raises(ConfigError):
+            start(tmp_path, override)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"ajet\.experiment_dir: cannot make"):
+        new_run_folder(tmp_path / "file", "math")
+
+
+def test_the_console_has_our_messages_and_the_warnings_of_others(root_logger, capsys):
+    log_to_console()
+    log_to_console()
+    logging.getLogger("ajet.some").info("ours")
+    logging.getLogger("other").info("chatter")
+    logging.getLogger("other").warning("trouble")
+    assert capsys.readouterr().err == "ours\ntrouble\n"
+    assert sum(isinstance(handler, StderrHandler) for handler in root_logger.handlers) == 1
+
+
+def test_log_lines_go_where_stderr_is_at_that_moment(root_logger, monkeypatch):
+    lines = []
+
+    class Display:
+        def write(self, text: str) -> None:
+            lines.append(text)
+
+    log_to_console()
+    monkeypatch.setattr(sys, "stderr", Display())
+    logging.getLogger("ajet").info("above what moves")
+    assert lines == ["above what moves\n"]

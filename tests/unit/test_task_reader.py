@@ -1,0 +1,198 @@
+"""Where tasks come from: every task has a query and an id of its own, or an error says where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ajet.config.task_reader import TaskReader
+from ajet.errors import ConfigError, DataError
+from ajet.schema.task import Task
+from ajet.task_reader import TASK_READERS, make_task_reader
+from ajet.task_reader.jsonl_task_reader import JsonlTaskReader, read_jsonl
+from ajet.task_reader.read_tasks import training_tasks, validation_tasks
+from ajet.task_reader.task_reader_base import BaseTaskReader
+
+GOOD = '{"main_query": "1 + 1", "task_id": "a"}'
+
+
+def write(folder: Path, *lines: str | bytes) -> Path:
+    path = folder / "train.jsonl"
+    path.write_bytes(b"\n".join(x if isinstance(x, bytes) else x.encode() for x in lines) + b"\n")
+    return path
+
+
+def config_of(training: Path | None, validation: Path | None = None, **fields: Any) -> TaskReader:
+    return TaskReader.model_validate(
+        {
+            "jsonl_dataset_file": {
+                "training": {"file_path": training and str(training)},
+                "validation": {"file_path": validation and str(validation)},
+                **fields,
+            }
+        }
+    )
+
+
+# JSONL.
+
+
+def test_the_fields_of_a_task_are_read(tmp_path: Path) -> None:
+    record = {
+        "main_query": "1 + 1",
+        "task_id": "a",
+        "env_type": "calculator",
+        "init_messages": [{"role": "system", "content": "compute"}],
+        "metadata": {"answer": "2"},
+    }
+    assert read_jsonl(write(tmp_path, json.dumps(record)), "main_query") == [Task(**record)]
+
+
+def test_other_fields_go_to_metadata(tmp_path: Path) -> None:
+    line = '{"question": "1 + 1 = π?", "answer": "#### 2", "metadata": {"level": 1}}'
+    (task,) = read_jsonl(write(tmp_path, line), "question")
+    assert task.main_query == "1 + 1 = π?"
+    assert task.metadata == {"answer": "#### 2", "level": 1}
+
+
+def test_a_missing_id_is_made_from_the_content(tmp_path: Path) -> None:
+    lines = ['{"main_query": "a"}', '{"main_query": "b"}']
+    first, second = read_jsonl(write(tmp_path, *lines), "main_query")
+    again = read_jsonl(write(tmp_path, *reversed(lines)), "main_query")
+    assert first.task_id != second.task_id
+    assert [task.task_id for task in again] == [second.task_id, first.task_id]
+
+
+def test_blank_lines_and_a_byte_order_mark_are_skipped(tmp_path: Path) -> None:
+    lines = [b"\xef\xbb\xbf" + GOOD.encode(), "", "  \r", '{"main_query": "b"}\r']
+    assert len(read_jsonl(write(tmp_path, *lines), "main_query")) == 2
+
+
+def test_messages_do_for_a_query(tmp_path: Path) -> None:
+    line = '{"init_messages": [{"role": "user", "content": "hi"}]}'
+    (task,) = read_jsonl(write(tmp_path, line), "main_query")
+    assert task.main_query == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"a":}', ":2: not valid JSON: Expecting value (column 6)"),
+        (b'{"main_query": "\xff"}', ":2: not valid UTF-8: invalid start byte (byte 16)"),
+        ('["a"]', ":2: got a JSON list, expected an object"),
+        ('{"question": "b"}', ':2: no query: neither "main_query" nor "init_messages" has one; '),
+        ('{"question": "b"}', "the keys are question"),
+        ('{"main_query": ""}', ":2: no query"),
+        ("{}", "the keys are none"),
+        ('{"main_query": 5}', ":2: main_query: Input should be a valid string, got 5"),
+        ('{"main_query": "b", "task_id": 5}', ":2: task_id: Input should be a valid string, got 5"),
+        ('{"main_query": "b", "x": 1, "metadata": {"x": 2}}', ':2: "x" is in the object and'),
+        (GOOD, ':2: task_id "a" is already at'),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: str | bytes, message: str) -> None:
+    path = write(tmp_path, GOOD, line, GOOD)
+    with pytest.raises(DataError) as raised:
+        read_jsonl(path, "main_query")
+    assert str(raised.value).startswith(f"{path}:2:")
+    assert message in str(raised.value)
+
+
+def test_both_lines_of_a_duplicate_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path, '{"main_query": "a"}', "", '{"main_query": "a"}')
+    with pytest.raises(DataError, match=f"{path}:3: .* already at {path}:1: the two are equal"):
+        read_jsonl(path, "main_query")
+
+
+@pytest.mark.parametrize("lines", [[], ["", "  "]])
+def test_an_empty_file_is_refused(tmp_path: Path, lines: list[str]) -> None:
+    with pytest.raises(DataError, match="no task in it"):
+        read_jsonl(write(tmp_path, *lines), "main_query")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    reader = JsonlTaskReader(config_of(tmp_path / "nothing.jsonl"))
+    with pytest.raises(DataError, match=r"nothing\.jsonl: No such file .*jsonl_dataset_file"):
+        reader.get_training_tasks()
+    with pytest.raises(DataError, match="Is a directory"):
+        read_jsonl(tmp_path, "main_query")
+
+
+def test_validation_data_may_be_absent(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    assert JsonlTaskReader(config_of(path)).get_validation_tasks() == []
+    assert len(JsonlTaskReader(config_of(path, path)).get_validation_tasks()) == 1
+
+
+# By name, by class path.
+
+
+def test_every_name_makes_its_reader(tmp_path: Path) -> None:
+    config = config_of(write(tmp_path, GOOD))
+    assert [task.task_id for task in training_tasks(make_task_reader(config))] == ["a"]
+    dummy = make_task_reader(TaskReader(type="random_dummy"))
+    assert len(training_tasks(dummy)) == len(validation_tasks(dummy)) == 64
+
+
+def test_dummy_tasks_are_always_the_same_and_not_those_of_validation() -> None:
+    config = TaskReader(type="random_dummy")
+    first, second = (TASK_READERS[config.type](config) for _ in range(2))
+    assert first.get_training_tasks() == second.get_training_tasks()
+    training = {task.main_query for task in first.get_training_tasks()}
+    validation = {task.main_query for task in first.get_validation_tasks()}
+    assert training != validation
+
+
+def test_a_users_reader_is_named_by_its_class_path(tmp_path: Path) -> None:
+    file = tmp_path / "my_reader.py"
+    file.write_text(
+        "from ajet import Task\n"
+        "from ajet.task_reader.task_reader_base import BaseTaskReader\n"
+        "class Mine(BaseTaskReader):\n"
+        "    def get_training_tasks(self):\n"
+        "        yield Task(main_query=self.reader_config.greeting)\n"
+    )
+    reader = make_task_reader(SimpleNamespace(type=f"{file}->Mine", greeting="hi"))
+    (task,) = training_tasks(reader)
+    assert (task.main_query, task.task_id) == ("hi", task.content_id())
+    assert validation_tasks(reader) == []
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match='got "csv", expected one of jsonl_dataset_file'):
+        make_task_reader(SimpleNamespace(type="csv"))
+
+
+# What a user's reader may do wrong.
+
+
+def reader_of(tasks: Iterable[Any]) -> BaseTaskReader:
+    class Listed(BaseTaskReader):
+        def get_training_tasks(self) -> Iterable[Task]:
+            return tasks
+
+    return Listed(None)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([], "gave no task"),
+        ([Task(task_id="a"), Task(task_id="a")], r"\[1\]: task_id \"a\" is already at .*\[0\]"),
+        ([Task(), Task()], "the two are equal"),
+        ([{"main_query": "a"}], r"get_training_tasks\(\)\[0\]: got a dict, expected a Task"),
+    ],
+)
+def test_what_a_users_reader_gives_is_checked(tasks: list[Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        training_tasks(reader_of(tasks))
+
+
+def test_a_reader_without_tasks_says_what_is_missing() -> None:
+    with pytest.raises(NotImplementedError, match=r"BaseTaskReader has no get_training_tasks"):
+        training_tasks(BaseTaskReader(None))
