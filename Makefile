@@ -15,7 +15,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 # pip in a few lines: how far it is, and everything from the first error on.
 PIP_LINES := awk '/^ *(ERROR|error)/ {bad = 1} bad {print; next} \
 	/^Collecting/ && !(++n % 25) {print "  " n " packages found"} \
-	/^Installing collected/ {print "  unpacking " n " packages"} {fflush()}'
+	/^Installing collected/ {print "  unpacking " NF - 3 " packages"} {fflush()}'
 PIP_INSTALL = $(BIN)/pip install --no-compile --disable-pip-version-check \
 	--constraint constraints.txt --editable
 

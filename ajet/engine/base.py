@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ajet.schema.generation import Generation, SamplingParams
+
+
+OnToken = Callable[[int, float], None]
 
 
 class Engine(Protocol):
@@ -27,9 +30,21 @@ class Engine(Protocol):
         ...
 
     async def generate(
-        self, prompt_ids: Sequence[int], params: SamplingParams, *, session: str
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        session: str,
+        on_token: OnToken | None = None,
     ) -> Generation:
         """Sample one completion.
+
+        Args:
+            prompt_ids: the whole context.
+            params: how to sample.
+            session: the episode.
+            on_token: called with each token and its logprob as they are sampled, in order, from
+                a thread of the engine's: it must return at once.
 
         Raises:
             ContextLengthError: the prompt leaves no room for a token.
