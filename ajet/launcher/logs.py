@@ -17,8 +17,12 @@ class StderrHandler(logging.Handler):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record as a line."""
-        sys.stderr.write(f"{self.format(record)}\n")
+        """Write one record as a line; a terminal that is gone never stops the run."""
+        level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
+        try:
+            sys.stderr.write(f"{level}{self.format(record)}\n")
+        except (OSError, ValueError):
+            self.handleError(record)
 
 
 def log_to_console() -> None:
@@ -26,7 +30,6 @@ def log_to_console() -> None:
     if any(isinstance(handler, StderrHandler) for handler in logging.getLogger().handlers):
         return
     handler = StderrHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
     handler.addFilter(lambda record: record.levelno >= logging.WARNING or _is_ours(record))
     _add(handler)
     for name in NOISY:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -12,6 +13,10 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from ajet.monitor.atomic_file import written_aside
+
+logger = logging.getLogger(__name__)
 
 FILE_NAME = "run.json"
 LIBRARIES = ("agentjet", "torch", "transformers", "renderers", "openai", "agentscope", "numpy")
@@ -39,7 +44,10 @@ def recorded(run_folder: Path, command: Sequence[str]) -> Iterator[None]:
         raise
     finally:
         entry["ended_at"] = _now()
-        _write(run_folder, processes)
+        try:
+            _write(run_folder, processes)
+        except OSError as error:  # a full disk must not hide what ended the run
+            logger.warning("%s cannot be written: %s", run_folder / FILE_NAME, error)
 
 
 def read_processes(run_folder: Path) -> list[dict[str, Any]]:
@@ -109,7 +117,5 @@ def _now() -> str:
 
 
 def _write(run_folder: Path, processes: list[dict[str, Any]]) -> None:
-    path = run_folder / FILE_NAME
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps({"processes": processes}, indent=2) + "\n", encoding="utf-8")
-    aside.replace(path)
+    with written_aside(run_folder / FILE_NAME) as aside:
+        aside.write_text(json.dumps({"processes": processes}, indent=2) + "\n", encoding="utf-8")

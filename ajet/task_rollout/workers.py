@@ -153,8 +153,8 @@ class Workers:
     def _start_thread(self, seat: _Seat | None) -> None:
         if seat:
             thread = threading.Thread(target=self._work, args=(seat,), daemon=True)
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)
 
     def _enforce_deadlines(self) -> None:
         for seat in [seat for seat in self._seats if seat.deadline.remaining_s <= 0]:

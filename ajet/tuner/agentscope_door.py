@@ -7,7 +7,7 @@ from typing import Any
 from ajet.errors import MissingExtraError
 from ajet.tuner.gateway import MODEL_NAME, AgentPort
 from ajet.tuner.in_process import BASE_URL
-from ajet.tuner.openai_door import http_client
+from ajet.tuner.openai_door import http_client, tell_platform
 
 
 def agentscope_model(port: AgentPort) -> Any:
@@ -18,7 +18,7 @@ def agentscope_model(port: AgentPort) -> Any:
         if error.name != "agentscope":
             raise
         raise MissingExtraError("agentscope", "agentscope") from None
-    return OpenAIChatModel(
+    model = OpenAIChatModel(
         model_name=MODEL_NAME,
         api_key="in-process",
         stream=False,
@@ -28,3 +28,5 @@ def agentscope_model(port: AgentPort) -> Any:
             "max_retries": 0,
         },
     )
+    tell_platform(model.client)
+    return model

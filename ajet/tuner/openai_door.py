@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import httpx2
 from openai import AsyncOpenAI
+from openai._base_client import Platform, get_platform
 
 from ajet.tuner.gateway import AgentPort
 from ajet.tuner.in_process import BASE_URL, InProcessTransport
@@ -16,6 +19,18 @@ def http_client(port: AgentPort) -> httpx2.AsyncClient:
 
 def openai_client(port: AgentPort) -> AsyncOpenAI:
     """A genuine client of the OpenAI SDK. It does not retry: the rollout decides on that."""
-    return AsyncOpenAI(
+    client = AsyncOpenAI(
         base_url=BASE_URL, api_key="in-process", http_client=http_client(port), max_retries=0
     )
+    tell_platform(client)
+    return client
+
+
+def tell_platform(client: AsyncOpenAI) -> None:
+    """Spare the client its question, in a thread started for it, which platform this is."""
+    client._platform = _platform()
+
+
+@cache
+def _platform() -> Platform:
+    return get_platform()

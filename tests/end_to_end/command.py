@@ -55,6 +55,7 @@ def start(*args: str, conf: Path = CONF) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,  # Ctrl-C reaches a whole group: that of the run, not ours
     )
 
 

@@ -25,15 +25,6 @@ from tests.end_to_end.run_folders import (
 KILLED = "tests/end_to_end/killed.py"
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that nothing happened to."""
-    exp_dir = tmp_path_factory.mktemp("uninterrupted")
-    ended = train(exp_dir, OPENAI_AGENT)
-    assert ended.code == 0, ended.stderr
-    return exp_dir / NAME
-
-
 @pytest.mark.parametrize(
     ("where", "resumed_from", "leftovers"),
     [("InRollout", 2, 0), ("InUpdate", 2, 0), ("InCheckpoint", 2, 1), ("InFirstRollout", 0, 0)],

@@ -15,9 +15,7 @@ from ajet.engine.embedded.sampling import sample
 from ajet.schema.generation import SamplingParams
 
 
-def params_of(
-    temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0
-) -> SamplingParams:
+def params_of(temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0) -> SamplingParams:
     return SamplingParams(max_tokens=1, temperature=temperature, top_p=top_p, top_k=top_k)
 
 

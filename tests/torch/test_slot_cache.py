@@ -138,7 +138,8 @@ def test_growing_keeps_what_is_there(rows: Rows) -> None:
 def test_copied_rows_go_on_as_the_original(rows: Rows) -> None:
     rows.extend([0, 1, 2], [8, 4, 6])
     rows.runner.cache.copy([0, 1, 2], [3, 0, 1], 8)  # all are read before any is written
-    rows.ids = [rows.ids[1], rows.ids[2], rows.ids[2], rows.ids[0][:5]]
+    rows.ids = [list(rows.ids[row]) for row in (1, 2, 2, 0)]
+    rows.ids[3] = rows.ids[3][:5]
     rows.extend([0, 1, 2, 3], [1, 2, 1, 3])
 
 

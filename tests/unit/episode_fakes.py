@@ -12,9 +12,11 @@ from openai import AsyncOpenAI
 from ajet import Workflow, WorkflowOutput
 from ajet.context_tracker.chat_format import ParsedMessage
 from ajet.errors import EngineError
+from ajet.schema.episode import Episode
 from ajet.schema.generation import Generation, SamplingParams
 from ajet.schema.task import Task
 from ajet.task_judge.base_judge import BaseJudge
+from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.attempt import Attempt
 from ajet.task_runner.episode_runner import EpisodeRunner
 from ajet.tuner.chat_request import SamplingDefaults
@@ -87,6 +89,12 @@ def runner_of(
     return EpisodeRunner(workflow_class=workflow_class, gateway=gateway, judge=judge)
 
 
+def rollout_of(
+    workflow_class: type[Workflow], engine: FakeEngine | None = None, **limits: Any
+) -> Rollout:
+    return Rollout(runner=runner_of(workflow_class, engine=engine), seed=0, **limits)
+
+
 def attempt_of(task: Task | None = None, repeat_index: int = 0) -> Attempt:
     task = task or Task(main_query="1 + 1", task_id="t", metadata={"answer": "2"})
     return Attempt(seed=0, tag="test", task=task, group_index=0, repeat_index=repeat_index)
@@ -119,3 +127,37 @@ async def ask(tuner: Any, agent_name: str = "agent", text: str = "hi") -> str:
 
 def rewarded(reward: Any = 1.0, **fields: Any) -> WorkflowOutput:
     return WorkflowOutput(reward=reward, **fields)
+
+
+def query_of(workflow_task: Any) -> int:
+    return int(workflow_task.task.main_query)
+
+
+def run_episode(workflow_class: type[Workflow], **options: Any) -> Episode:
+    return asyncio.run(runner_of(workflow_class, **options).run(attempt_of()))
+
+
+class FixedJudge(BaseJudge):
+    def __init__(self, verdict: Any) -> None:
+        super().__init__(None)
+        self.verdict = verdict
+        self.outputs: list[WorkflowOutput] = []
+
+    def compute_reward(self, workflow_task: Any, workflow_output: Any) -> Any:
+        self.outputs.append(workflow_output)
+        if isinstance(self.verdict, BaseException):
+            raise self.verdict
+        return self.verdict
+
+
+def assert_failed(episode: Episode, kind: str, *words: str) -> None:
+    assert episode.failure is not None
+    assert episode.failure.kind == kind, episode.failure
+    for word in words:
+        assert word in episode.failure.message
+    assert episode.reward is None
+    assert episode.call_rewards is None
+    assert episode.is_success is None
+    assert episode.samples == []
+    sampled = sum(len(call.completion_ids) for call in episode.calls)
+    assert sum(episode.dropped_tokens.values()) == sampled

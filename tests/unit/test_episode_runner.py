@@ -1,41 +1,36 @@
-"""One episode: every way in which it can end, and what is then in its record.
+"""One episode: every way in which it can end without a reward, and what is then in its record.
 
-1. A reward per episode, agent or call is spread over the calls; a wrong one is `invalid_output`.
-2. What user code raises is `workflow_error`; a fault of the engine is `engine_error`.
-3. A context overflow that nobody handles goes to the judge, if there is one.
-4. Nothing of a failed episode is trained, and all of it is counted as dropped.
-5. Stopping from outside decides the outcome, whatever the workflow does then.
+1. What user code raises is `workflow_error`; a fault of the engine is `engine_error`.
+2. A context overflow that nobody handles goes to the judge, if there is one.
+3. Nothing of a failed episode is trained, and all of it is counted as dropped.
+4. Stopping from outside decides the outcome, whatever the workflow does then.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ajet import Workflow, WorkflowOutput
 from ajet.errors import EngineError, EpisodeError
 from ajet.schema.episode import Episode, Failure
 from ajet.schema.task import Task
-from ajet.task_judge.base_judge import BaseJudge
 from tests.unit.episode_fakes import (
     ANSWER,
     FakeEngine,
+    FixedJudge,
     ask,
+    assert_failed,
     attempt_of,
     returning,
     rewarded,
+    run_episode,
     runner_of,
 )
 
 pytestmark = pytest.mark.filterwarnings("error")
-
-
-def run(workflow_class: type[Workflow], **options: Any) -> Episode:
-    return asyncio.run(runner_of(workflow_class, **options).run(attempt_of()))
 
 
 def raising(error: BaseException) -> type[Workflow]:
@@ -47,154 +42,6 @@ def raising(error: BaseException) -> type[Workflow]:
     return Raising
 
 
-class Judge(BaseJudge):
-    def __init__(self, verdict: Any) -> None:
-        super().__init__(None)
-        self.verdict = verdict
-        self.outputs: list[WorkflowOutput] = []
-
-    def compute_reward(self, workflow_task: Any, workflow_output: Any) -> Any:
-        self.outputs.append(workflow_output)
-        if isinstance(self.verdict, BaseException):
-            raise self.verdict
-        return self.verdict
-
-
-def assert_failed(episode: Episode, kind: str, *words: str) -> None:
-    assert episode.failure is not None
-    assert episode.failure.kind == kind, episode.failure
-    for word in words:
-        assert word in episode.failure.message
-    assert episode.reward is None
-    assert episode.call_rewards is None
-    assert episode.is_success is None
-    assert episode.samples == []
-    sampled = sum(len(call.completion_ids) for call in episode.calls)
-    assert sum(episode.dropped_tokens.values()) == sampled
-
-
-# A reward.
-
-
-def test_a_good_episode_has_calls_samples_and_reward() -> None:
-    episode = run(
-        returning(rewarded(0.5, metadata={"a": 1}, log_metrics={"turns": 2.0}), agents=("a", "b"))
-    )
-    assert episode.failure is None
-    assert episode.reward == 0.5
-    assert [call.agent_name for call in episode.calls] == ["a", "b"]
-    assert episode.call_rewards is not None
-    assert episode.call_rewards.tolist() == [0.5, 0.5]
-    assert sum(sample.num_trained for sample in episode.samples) == 2 * len(ANSWER)
-    assert episode.metadata == {"a": 1}
-    assert episode.log_metrics == {"turns": 2.0}
-    assert episode.started_s <= episode.ended_s
-
-
-@pytest.mark.parametrize(
-    ("reward", "agents", "mean", "per_call", "per"),
-    [
-        (2, "aba", 2.0, [2, 2, 2], "episode"),
-        ([1.0, 0.0, 0.5], "aba", 0.5, [1, 0, 0.5], "call"),
-        ({"a": 1.0, "b": 0.0}, "aba", 0.5, [1, 0, 1], "agent"),
-    ],
-)
-def test_a_reward_is_spread_over_the_calls(
-    reward: Any, agents: str, mean: float, per_call: list[float], per: str
-) -> None:
-    episode = run(returning(rewarded(reward), agents=agents))
-    assert (episode.reward, episode.reward_per) == (mean, per)
-    assert episode.call_rewards is not None
-    assert episode.call_rewards.dtype == np.float64
-    assert episode.call_rewards.tolist() == per_call
-
-
-def test_an_agent_that_is_not_trained_may_go_without_reward() -> None:
-    class OnlyA(Workflow):
-        trainable_targets: list[str] | None = ["a"]
-
-        async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
-            await ask(tuner, "a")
-            await ask(tuner, "b")
-            return rewarded({"a": 1.0})
-
-    episode = run(OnlyA)
-    assert episode.failure is None
-    assert [call.trained for call in episode.calls] == [True, False]
-    assert [sample.agent_names for sample in episode.samples] == [("a",)]
-
-
-@pytest.mark.parametrize(("reward", "success"), [(0.1, True), (0.0, False), (-1.0, False)])
-def test_without_is_success_a_reward_above_0_is_one(reward: float, success: bool) -> None:
-    assert run(returning(rewarded(reward))).is_success is success
-
-
-def test_is_success_of_the_workflow_counts() -> None:
-    assert run(returning(rewarded(0.3, is_success=False))).is_success is False
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [
-        (None, ["returned None", "return a WorkflowOutput"]),
-        (1.0, ["returned a float", "return a WorkflowOutput"]),
-        (rewarded(math.nan), ["nan"]),
-        (rewarded(math.inf), ["inf"]),
-        (rewarded([1.0]), ["list of 1", "2 tracked calls"]),
-        (rewarded([1.0, math.nan]), ["call 1", "nan"]),
-        (rewarded({"agent": 1.0, "stranger": 1.0}), ['"stranger"', '"agent"']),
-        (rewarded({"agent": math.nan}), ['"agent"', "nan"]),
-        (rewarded({}), ["leaves out", '"agent"']),
-        (rewarded(None), ["no reward", "no judge"]),
-        (rewarded(1.0, log_metrics={"x": math.nan}), ['log_metrics["x"]']),
-    ],
-)
-def test_an_unusable_output_is_invalid(value: Any, words: list[str]) -> None:
-    episode = run(returning(value, agents=("agent", "agent")))
-    assert_failed(episode, "invalid_output", *words)
-    assert len(episode.calls) == 2
-
-
-def test_an_empty_list_of_rewards_says_nothing() -> None:
-    assert_failed(run(returning(rewarded([]), agents=())), "invalid_output", "empty reward")
-
-
-# The judge.
-
-
-def test_the_judge_is_asked_only_where_there_is_no_reward() -> None:
-    judge = Judge((0.25, True))
-    episode = run(returning(rewarded(None)), judge=judge)
-    assert (episode.reward, episode.is_success) == (0.25, True)
-    run(returning(rewarded(1.0)), judge=judge)
-    assert len(judge.outputs) == 1
-
-
-def test_a_judge_may_be_async() -> None:
-    class Slow(BaseJudge):
-        async def compute_reward(self, workflow_task: Any, workflow_output: Any) -> Any:
-            await asyncio.sleep(0)
-            return 1.0, False
-
-    episode = run(returning(rewarded(None)), judge=Slow(None))
-    assert (episode.reward, episode.is_success) == (1.0, False)
-
-
-@pytest.mark.parametrize(
-    ("verdict", "word"),
-    [
-        (ValueError("no key"), "ValueError: no key"),
-        ((math.nan, True), "nan"),
-        (1.0, "expected (reward, is_success)"),
-        (None, "expected (reward, is_success)"),
-    ],
-)
-def test_a_failing_judge_is_a_judge_error(verdict: Any, word: str) -> None:
-    episode = run(returning(rewarded(None, metadata={"a": 1})), judge=Judge(verdict))
-    assert_failed(episode, "judge_error", word)
-    assert episode.metadata == {"a": 1}
-
-
 # What user code raises.
 
 
@@ -202,7 +49,7 @@ def test_a_failing_judge_is_a_judge_error(verdict: Any, word: str) -> None:
     "error", [ValueError("bad tool\nmore"), SystemExit(3), asyncio.CancelledError(), EpisodeError()]
 )
 def test_what_a_workflow_raises_is_its_error(error: BaseException) -> None:
-    episode = run(raising(error))
+    episode = run_episode(raising(error))
     assert_failed(episode, "workflow_error", type(error).__name__)
     assert episode.failure is not None
     assert "\n" not in episode.failure.message
@@ -216,7 +63,7 @@ def test_a_workflow_that_cannot_be_made_is_its_error() -> None:
         def __init__(self) -> None:
             raise OSError("no such model")
 
-    assert_failed(run(Broken), "workflow_error", "OSError: no such model")
+    assert_failed(run_episode(Broken), "workflow_error", "OSError: no such model")
 
 
 def test_a_refused_request_that_nobody_handles_is_the_workflows_error() -> None:
@@ -226,21 +73,21 @@ def test_a_refused_request_that_nobody_handles_is_the_workflows_error() -> None:
                 model="policy", messages=[{"role": "user", "content": "hi"}], temperature=-1
             )
 
-    assert_failed(run(Refused), "workflow_error", "BadRequestError")
+    assert_failed(run_episode(Refused), "workflow_error", "BadRequestError")
 
 
 # The engine.
 
 
 def test_an_engine_fault_behind_the_clients_own_exception_is_found() -> None:
-    episode = run(returning(rewarded()), engine=FakeEngine(num_faults=1))
+    episode = run_episode(returning(rewarded()), engine=FakeEngine(num_faults=1))
     assert_failed(episode, "engine_error", "the engine caught fire")
     assert episode.failure is not None
     assert "openai" in episode.failure.traceback
 
 
 def test_an_engine_fault_that_reaches_the_top_is_found() -> None:
-    assert_failed(run(raising(EngineError("gone"))), "engine_error", "gone")
+    assert_failed(run_episode(raising(EngineError("gone"))), "engine_error", "gone")
 
 
 def test_an_engine_fault_that_the_workflow_survives_is_no_failure() -> None:
@@ -252,7 +99,7 @@ def test_an_engine_fault_that_the_workflow_survives_is_no_failure() -> None:
                 await ask(tuner)
             return rewarded()
 
-    episode = run(TriesAgain, engine=FakeEngine(num_faults=1))
+    episode = run_episode(TriesAgain, engine=FakeEngine(num_faults=1))
     assert episode.failure is None
     assert len(episode.calls) == 1
 
@@ -277,8 +124,8 @@ class Wrapping(Workflow):
 
 @pytest.mark.parametrize("workflow_class", [Overflowing, Wrapping])
 def test_the_judge_decides_on_an_overflowed_episode(workflow_class: type[Workflow]) -> None:
-    judge = Judge((0.0, False))
-    episode = run(workflow_class, judge=judge)
+    judge = FixedJudge((0.0, False))
+    episode = run_episode(workflow_class, judge=judge)
     assert episode.failure is None
     assert episode.reward == 0.0
     assert len(episode.calls) == 1
@@ -287,7 +134,7 @@ def test_the_judge_decides_on_an_overflowed_episode(workflow_class: type[Workflo
 
 
 def test_an_overflow_without_a_judge_is_the_workflows_error() -> None:
-    assert_failed(run(Overflowing), "workflow_error", "maximum context length")
+    assert_failed(run_episode(Overflowing), "workflow_error", "maximum context length")
 
 
 # Isolation.

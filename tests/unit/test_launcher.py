@@ -92,6 +92,20 @@ def test_the_outcome_of_a_run_is_recorded(tmp_path, backbone):
     assert outcomes == ["failed: TrainingError: too many failures", "interrupted"]
 
 
+def test_a_full_disk_does_not_hide_what_ended_the_run(tmp_path, backbone, monkeypatch, caplog):
+    def fail(config: RootConfig, folder: Path, resume: bool) -> None:
+        def no_space(*args: object, **kwargs: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_text", no_space)
+        raise TrainingError("the checkpoint could not be written")
+
+    backbone(fail)
+    with pytest.raises(TrainingError, match="checkpoint"):
+        start(tmp_path)
+    assert "run.json cannot be written: [Errno 28] No space left" in caplog.text
+
+
 def test_resuming_goes_on_in_the_latest_folder(tmp_path, backbone, caplog):
     for _ in range(2):
         start(tmp_path)
@@ -151,7 +165,7 @@ def test_the_console_has_our_messages_and_the_warnings_of_others(root_logger, ca
     logging.getLogger("ajet.some").info("ours")
     logging.getLogger("other").info("chatter")
     logging.getLogger("other").warning("trouble")
-    assert capsys.readouterr().err == "ours\ntrouble\n"
+    assert capsys.readouterr().err == "ours\nwarning: trouble\n"
     assert sum(isinstance(handler, StderrHandler) for handler in root_logger.handlers) == 1
 
 

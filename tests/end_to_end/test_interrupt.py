@@ -1,0 +1,38 @@
+"""Ctrl-C.
+
+1. In a rollout, an update or an evaluation: exit code 130, no traceback, how to go on, and a
+   checkpoint of the last step that is done, with its metrics.
+2. Resumed, it is the run that was not interrupted, bit for bit.
+3. A second Ctrl-C, in the middle of an update, saves nothing that is half new.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.command import OPENAI_AGENT, train
+from tests.end_to_end.run_folders import NAME, assert_same_run, checkpoints_of, metrics_of
+
+INTERRUPTED = "tests/end_to_end/interrupted.py"
+
+
+@pytest.mark.parametrize(
+    ("where", "step"),
+    [("InRollout", 3), ("InUpdate", 3), ("InEvaluation", 4), ("TwiceInUpdate", 2)],
+)
+def test_ctrl_c_keeps_every_step_that_is_done(
+    tmp_path: Path, uninterrupted: Path, where: str, step: int
+) -> None:
+    folder = tmp_path / NAME
+    ended = train(tmp_path, f"{INTERRUPTED}->{where}")
+    assert ended.code == 130
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert ended.stderr.splitlines()[-1] == "interrupted; the same command with --resume goes on"
+    assert [line["step"] for line in metrics_of(folder)] == list(range(step + 1))
+    assert checkpoints_of(folder)[-1].name == f"step_{step:06d}"
+
+    assert train(tmp_path, OPENAI_AGENT, "--resume").code == 0
+    assert_same_run(folder, uninterrupted)
