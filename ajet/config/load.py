@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from ajet.config.complaint import complaint
 from ajet.config.overrides import apply_overrides
 from ajet.config.problems import problems_of
 from ajet.config.root import AjetConfig, RootConfig
@@ -64,7 +65,7 @@ def resolve(settings: Settings, yaml_path: Path, overrides: Iterable[str] = ()) 
     data = settings.data
     problems = _arrange(settings)
     if not isinstance(data.get("ajet"), dict):
-        raise ConfigError("\n".join(problems))
+        raise complaint(problems)
     problems += apply_overrides(settings, overrides)
     data["ajet"].setdefault("experiment_name", yaml_path.stem)
     try:
@@ -73,14 +74,13 @@ def resolve(settings: Settings, yaml_path: Path, overrides: Iterable[str] = ()) 
     except ValidationError as error:
         problems += problems_of(error, settings)
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise complaint(problems)
     return config
 
 
 def to_yaml(config: RootConfig) -> str:
     """The resolved configuration as a YAML file that loads to the same configuration."""
-    data = config.model_dump(mode="json")
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
 
 
 def _arrange(settings: Settings) -> list[str]:
@@ -100,8 +100,11 @@ def _arrange(settings: Settings) -> list[str]:
             if name in ajet:
                 problems.append(f"{settings.place((name,))}: {name}: also given as ajet.{name}")
             ajet[name] = data.pop(name)
-    for name in AjetConfig.model_fields:
-        if name in data and name not in FREE_SECTIONS:
-            place = settings.place((name,))
+    for name in list(data):
+        place = settings.place((str(name),))
+        if name in AjetConfig.model_fields and name not in FREE_SECTIONS:
             problems.append(f"{place}: {name}: indent it under `ajet:`, where it belongs")
+        elif not isinstance(name, str) or hasattr(RootConfig, name):
+            problems.append(f"{place}: {name}: a section of yours needs another name")
+            del data[name]
     return problems

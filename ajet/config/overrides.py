@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
-
 from ajet.config.root import AjetConfig
 from ajet.config.suggestions import did_you_mean
 from ajet.config.yaml_file import Settings, parse_value
@@ -55,15 +53,13 @@ def _split(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise ValueError("expected key.path=value")
-    try:
-        return key, parse_value(text)
-    except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or error
-        raise ValueError(f"the value is not valid YAML: {problem}") from None
+    return key, parse_value(text)
 
 
 def _known_path(key: str, data: dict[str, Any]) -> tuple[str, ...]:
     path = key_path(key)
+    if path == ("ajet",):
+        raise ValueError("expected a key below ajet")
     if path[0] == "ajet":
         return path
     section: Any = data

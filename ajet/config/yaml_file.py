@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ajet.errors import ConfigError
+from ajet.config.complaint import complaint
 
 KeyPath = tuple[str | int, ...]
 
@@ -22,6 +22,15 @@ _Loader.add_implicit_resolver(
     re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+\Z"),
     list("-+.0123456789"),
 )
+
+
+_NOT_YAML = (yaml.YAMLError, ValueError)
+"""ValueError: a date that does not exist."""
+
+
+def _problem(error: Exception) -> str:
+    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    return f"not valid YAML: {problem}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,9 +55,12 @@ def parse_value(text: str) -> Any:
     """One YAML value, such as the right side of `rollout.num_repeat=4`.
 
     Raises:
-        yaml.YAMLError: the text is not YAML.
+        ValueError: the text is not YAML.
     """
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except _NOT_YAML as error:
+        raise ValueError(_problem(error)) from None
 
 
 def parse_yaml(text: str, source: str) -> Settings:
@@ -67,16 +79,15 @@ def parse_yaml(text: str, source: str) -> Settings:
         node = loader.get_single_node()
         problems = _walk(node, (), settings) if node else []
         data = loader.construct_document(node) if node else None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{source}:{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there is not
-        raise ConfigError(f"{source}: not valid YAML: {error}") from None
+    except _NOT_YAML as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{source}:{mark.line + 1}" if mark else source
+        raise complaint([f"{place}: {_problem(error)}"]) from None
     if not isinstance(data, dict):
         got = "an empty file" if data is None else f"a {type(data).__name__}"
-        raise ConfigError(f"{source}: got {got}, expected a mapping that starts with `ajet:`")
+        raise complaint([f"{source}: got {got}, expected a mapping that starts with `ajet:`"])
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise complaint(problems)
     settings.data = data
     return settings
 

@@ -82,9 +82,14 @@ class ContextTracker:
             match = history.find(messages)
             first = history.empty
             parent = self._calls[match.call_id] if match.call_id is not None else None
+            is_of_another = parent is None and any(
+                other.find(messages).call_id is not None for other in self._histories.values()
+            )
         reason: NewTimelineReason | None = None
         ids: list[int] | None = None
-        if parent is None:
+        if is_of_another:
+            reason = "another_agent"
+        elif parent is None:
             reason = "first_call" if first else _why_unknown(match, messages)
         elif parent.tools != tools:
             reason = "tools_changed"

@@ -7,8 +7,8 @@ from typing import Protocol
 
 from ajet.schema.generation import Generation, SamplingParams
 
-
 OnToken = Callable[[int, float], None]
+"""Told of a sampled token and its logprob."""
 
 
 class Engine(Protocol):

@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ajet.engine.base import OnToken
+from ajet.engine.base import OnToken
 from ajet.engine.stopping import finish_reason
 from ajet.errors import ContextLengthError, EngineError
 from ajet.schema.generation import Generation, SamplingParams
@@ -24,7 +26,7 @@ class Tokenizer(Protocol):
         """The text's ids."""
         ...
 
-    def decode(self, ids: list[int]) -> str:
+    def decode(self, token_ids: list[int], /) -> str:
         """The ids' text."""
         ...
 
@@ -50,7 +52,7 @@ class ScriptedEngine:
             function gives ids only, logprobs are made up: negative, and a function of the token
             and its position. It may raise `EngineError` to play a fault.
         max_model_len: longest prompt plus completion.
-        delay_s: how long each answer takes.
+        delay_s: how long each answer takes; its tokens are spread over it.
         policy_version: stands in every generation; tests may change it.
         tokenizer: needed where requests have stop strings.
     """
@@ -92,7 +94,12 @@ class ScriptedEngine:
         return cls(completions, max_model_len=max_model_len, delay_s=delay_s, tokenizer=tokenizer)
 
     async def generate(
-        self, prompt_ids: Sequence[int], params: SamplingParams, *, session: str
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        session: str,
+        on_token: OnToken | None = None,
     ) -> Generation:
         """Answer from the script, cut where the parameters or the context end it.
 
@@ -104,17 +111,16 @@ class ScriptedEngine:
         room = self.max_model_len - len(prompt)
         if room < 1:
             raise ContextLengthError(len(prompt), self.max_model_len)
-        await asyncio.sleep(self._delay_s)
-        with self._lock:  # scripts may have state, and callers live in many threads
-            if self._is_closed:
-                raise EngineError("the engine was closed")
-            answer = self._complete(self._script(prompt, params, session))
-            generation = self._cut(answer, params, min(params.max_tokens, room))
-            self.requests.append(
-                ScriptedRequest(
-                    prompt_ids=prompt, params=params, session=session, generation=generation
-                )
+        if on_token is None:
+            await asyncio.sleep(self._delay_s)
+        generation = self._answer(prompt, params, session, room)
+        if on_token is not None:
+            await self._tell(generation, on_token)
+        self.requests.append(
+            ScriptedRequest(
+                prompt_ids=prompt, params=params, session=session, generation=generation
             )
+        )
         return generation
 
     def open_session(self, session: str) -> None:
@@ -128,6 +134,23 @@ class ScriptedEngine:
     async def aclose(self) -> None:
         """Later requests end in `EngineError`."""
         self._is_closed = True
+
+    def _answer(
+        self, prompt: list[int], params: SamplingParams, session: str, room: int
+    ) -> Generation:
+        with self._lock:  # scripts may have state, and callers live in many threads
+            if self._is_closed:
+                raise EngineError("the engine was closed")
+            answer = self._complete(self._script(prompt, params, session))
+            return self._cut(answer, params, min(params.max_tokens, room))
+
+    async def _tell(self, generation: Generation, on_token: OnToken) -> None:
+        pause_s = self._delay_s / len(generation.token_ids)
+        await asyncio.sleep(0)
+        for token, logprob in zip(generation.token_ids, generation.logprobs, strict=True):
+            if pause_s:
+                await asyncio.sleep(pause_s)
+            on_token(token, logprob)
 
     def _complete(self, answer: Generation | list[int]) -> Generation:
         if isinstance(answer, Generation):

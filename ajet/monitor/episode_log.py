@@ -19,12 +19,21 @@ class EpisodeLog:
 
     Args:
         run_dir: the run's folder.
-        resumed_step: see `start_json_lines`.
+        resumed_step: lines of later steps are dropped, all if it is -1; None: a new run.
+        was_evaluated: False: the evaluation of `resumed_step` is run again, so that what is there
+            of it is dropped too.
     """
 
-    def __init__(self, run_dir: Path, *, resumed_step: int | None = None) -> None:
+    def __init__(
+        self, run_dir: Path, *, resumed_step: int | None = None, was_evaluated: bool = True
+    ) -> None:
         self._path = run_dir / FILE_NAME
-        start_json_lines(self._path, resumed_step)
+
+        def is_kept(line: dict[str, Any]) -> bool:
+            is_unfinished = line["step"] == resumed_step and line["phase"] != "train"
+            return line["step"] <= resumed_step and (was_evaluated or not is_unfinished)
+
+        start_json_lines(self._path, None if resumed_step is None else is_kept)
 
     def write(self, step: int, phase: EpisodePhase, episodes: Iterable[Episode]) -> None:
         """Append the episodes of one phase of a step."""

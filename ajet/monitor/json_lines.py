@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +30,24 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     return (record for _, record in _numbered(path))
 
 
-def start_json_lines(path: Path, resumed_step: int | None) -> None:
+def start_json_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool] | None) -> None:
     """Make `path` ready for a run's lines.
 
     Args:
-        path: each of its lines has a `step`.
-        resumed_step: None makes a new file. Otherwise lines of later steps are dropped, and a
-            torn last line with them: the run is about to write them again. The other lines keep
-            their bytes. -1 drops all.
+        path: of the file.
+        is_kept: None makes a new file. Otherwise lines that are not kept are dropped, and a torn
+            last line with them: the run is about to write them again. The other lines keep their
+            bytes.
 
     Raises:
         FileExistsError: a new run finds the lines of another.
         DataError: a line is not a JSON object.
     """
-    if resumed_step is None:
+    if is_kept is None:
         path.touch(exist_ok=False)
     elif path.exists():
         with written_aside(path) as aside, aside.open("wb") as file:
-            file.writelines(
-                line for line, record in _numbered(path) if record["step"] <= resumed_step
-            )
+            file.writelines(line for line, record in _numbered(path) if is_kept(record))
 
 
 def _numbered(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:

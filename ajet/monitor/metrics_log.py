@@ -19,12 +19,13 @@ class MetricsLog:
 
     Args:
         run_dir: the run's folder.
-        resumed_step: see `start_json_lines`.
+        resumed_step: lines of later steps are dropped, all if it is -1; None: a new run.
     """
 
     def __init__(self, run_dir: Path, *, resumed_step: int | None = None) -> None:
         self._path = run_dir / FILE_NAME
-        start_json_lines(self._path, resumed_step)
+        is_kept = None if resumed_step is None else lambda line: line["step"] <= resumed_step
+        start_json_lines(self._path, is_kept)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Append the metrics of a step.

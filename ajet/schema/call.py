@@ -11,6 +11,7 @@ NewTimelineReason = Literal[
     "first_call",
     "new_conversation",
     "repeated_request",
+    "another_agent",
     "history_edited",
     "tools_changed",
     "template_rewrote_history",
@@ -18,10 +19,10 @@ NewTimelineReason = Literal[
 """Why a call does not continue a recorded one.
 
 `first_call`: the first of its agent. `new_conversation`: nothing but system messages is known.
-`repeated_request`: the same messages were sent before (best-of-n, a retry). `history_edited`: the
-messages leave every recorded history somewhere. `tools_changed`: the messages continue a call,
-the tools differ. `template_rewrote_history`: they continue a call, but the chat format cannot
-extend its ids.
+`repeated_request`: the same messages were sent before (best-of-n, a retry). `another_agent`: the
+messages continue a call of another agent. `history_edited`: they leave every recorded history
+somewhere. `tools_changed`: they continue a call, the tools differ. `template_rewrote_history`:
+they continue a call, but the chat format cannot extend its ids.
 """
 
 

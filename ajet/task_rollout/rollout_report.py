@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from statistics import fmean, pstdev
@@ -95,4 +94,4 @@ def _workflow_metrics(valid: Sequence[Episode]) -> dict[str, float]:
     for episode in valid:
         for name, value in episode.log_metrics.items():
             values[f"workflow/{name}"].append(value)
-    return {name: math.fsum(some) / len(some) for name, some in values.items()}
+    return {name: fmean(some) for name, some in values.items()}

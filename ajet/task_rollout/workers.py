@@ -35,7 +35,7 @@ class _Seat:
     run: EpisodeRun
     deadline: Deadline
     thread: threading.Thread | None = None
-    """Set once it runs."""
+    """None: it has not begun."""
     episode: Episode | None = None
     """Set when it has ended, while its loop may still be closing."""
 
@@ -96,7 +96,6 @@ class Workers:
 
     def _work(self, seat: _Seat | None) -> None:
         while seat:
-            seat.thread = threading.current_thread()
             try:
                 run_in_own_loop(self._episode(seat))
             except SystemExit as error:  # from a task that the workflow made: asyncio lets it out
@@ -116,7 +115,10 @@ class Workers:
             if seat not in self._seats:
                 return None
             assert seat.episode, "the loop ran to its end"
-            return self._rise(seat, seat.episode)
+            next_seat = self._rise(seat, seat.episode)
+            if next_seat:
+                next_seat.thread = seat.thread
+            return next_seat
 
     def _report(self, seat: _Seat, error: BaseException) -> None:
         """Our own fault, or a KeyboardInterrupt of user code: for the waiting thread."""
@@ -152,9 +154,9 @@ class Workers:
 
     def _start_thread(self, seat: _Seat | None) -> None:
         if seat:
-            thread = threading.Thread(target=self._work, args=(seat,), daemon=True)
-            thread.start()
-            self._threads.append(thread)
+            seat.thread = threading.Thread(target=self._work, args=(seat,), daemon=True)
+            self._threads.append(seat.thread)
+            seat.thread.start()
 
     def _enforce_deadlines(self) -> None:
         for seat in [seat for seat in self._seats if seat.deadline.remaining_s <= 0]:
@@ -191,11 +193,15 @@ class Workers:
             self._max_retries = 0
             for seat in self._seats:
                 seat.run.stop(Failure(kind="cancelled", message="the run was stopped"))
-        deadline = time.monotonic() + GRACE_S
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        with self._changed:
+            deadline = time.monotonic() + GRACE_S
+            self._changed.wait_for(lambda: not any(s.thread for s in self._seats), GRACE_S)
             for seat in self._seats:
-                logger.warning("an episode of task %s does not end", seat.run.attempt.task.task_id)
+                if seat.thread:
+                    logger.warning(
+                        "an episode of task %s does not end", seat.run.attempt.task.task_id
+                    )
                 self._engine.close_session(seat.run.attempt.episode_id)
             self._seats.clear()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(max(0.0, deadline - time.monotonic()))

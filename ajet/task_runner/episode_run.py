@@ -63,7 +63,6 @@ class EpisodeRun:
         Raises:
             BaseException: another one, for example KeyboardInterrupt or pytest's own.
         """
-        self._started_s = time.time()
         self._user_code = asyncio.create_task(self._work())
         if self._stopped:  # `stop` came before it had a task to cancel
             self._user_code.cancel()

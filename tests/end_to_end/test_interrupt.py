@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,8 +19,7 @@ INTERRUPTED = "tests/end_to_end/interrupted.py"
 
 
 @pytest.mark.parametrize(
-    ("where", "step"),
-    [("InRollout", 3), ("InUpdate", 3), ("InEvaluation", 4), ("TwiceInUpdate", 2)],
+    ("where", "step"), [("InRollout", 3), ("InUpdate", 3), ("InEvaluation", 4)]
 )
 def test_ctrl_c_keeps_every_step_that_is_done(
     tmp_path: Path, uninterrupted: Path, where: str, step: int
@@ -36,3 +34,10 @@ def test_ctrl_c_keeps_every_step_that_is_done(
 
     assert train(tmp_path, OPENAI_AGENT, "--resume").code == 0
     assert_same_run(folder, uninterrupted)
+
+
+def test_weights_that_are_half_updated_are_not_saved(tmp_path: Path) -> None:
+    ended = train(tmp_path, f"{INTERRUPTED}->TwiceInUpdate", "trainer_common.save_freq=-1")
+    assert ended.code == 130
+    assert [line["step"] for line in metrics_of(tmp_path / NAME)] == [0, 1, 2]
+    assert not (tmp_path / NAME / "checkpoints").exists()

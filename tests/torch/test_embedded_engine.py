@@ -205,6 +205,17 @@ def test_stop_tokens_strings_length_and_context_end_a_completion(model: PreTrain
     assert (context.token_ids, context.finish_reason) == (whole[:5], "length")
 
 
+def test_tokens_are_reported_as_they_are_sampled(model: PreTrainedModel) -> None:
+    told: list[tuple[int, float]] = []
+    answer = with_engine(
+        model,
+        lambda engine: engine.generate(
+            prompt_of(20), params_of(), session="a", on_token=lambda *token: told.append(token)
+        ),
+    )
+    assert told == list(zip(answer.token_ids, answer.logprobs, strict=True))
+
+
 def test_a_prompt_without_room_or_with_unknown_ids_is_refused_and_harms_nobody(
     model: PreTrainedModel,
 ) -> None:

@@ -199,6 +199,12 @@ def test_what_stands_beside_ajet_is_the_users(tmp_path):
         config.frozen_lake.is_slipery  # noqa: B018
 
 
+@pytest.mark.parametrize("name", ["3", "null", "copy", "model_dump"])
+def test_a_section_that_could_not_be_read_as_an_attribute_is_refused(tmp_path, name):
+    [problem] = problems(tmp_path, MINIMAL + f"{name}: {{a: 1}}\n")
+    assert problem.endswith("a section of yours needs another name")
+
+
 def test_a_section_of_ajet_beside_it_is_an_indentation_mistake(tmp_path):
     assert problems(tmp_path, MINIMAL + "data: {train_batch_size: 2}\n") == [
         "math.yaml:8: data: indent it under `ajet:`, where it belongs"

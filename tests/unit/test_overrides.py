@@ -58,7 +58,7 @@ def test_the_last_one_wins(tmp_path):
         ("num_repeat", "num_repeat: expected key.path=value"),
         ("a..b=1", "a..b=1: expected key.path=value"),
         ("=1", "=1: expected key.path=value"),
-        ("rollout.top_k=[", "rollout.top_k=[: the value is not valid YAML"),
+        ("rollout.top_k=[", "rollout.top_k=[: not valid YAML"),
         ("rolout.top_k=3", 'there is no section "rolout"; did you mean "rollout"?'),
         ("frozen_lak.size=3", 'there is no section "frozen_lak"; did you mean "frozen_lake"?'),
         ("frozen_lake.is_slipery=1", 'no key "is_slipery"; did you mean "is_slippery"?'),

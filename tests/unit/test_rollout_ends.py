@@ -191,12 +191,12 @@ def test_an_interrupt_does_not_wait_for_an_episode_that_blocks(
 
 def test_ctrl_c_ends_a_run_from_outside() -> None:
     code = (
-        "import asyncio, threading\n"
+        "import asyncio, os, threading\n"
         "from tests.unit.episode_fakes import Workflow, rollout_of, tasks_of\n"
-        "def started(): print('started', flush=True)\n"
         "class Waiting(Workflow):\n"
         "    async def execute(self, workflow_task, tuner):\n"
-        "        started(); await asyncio.sleep(60)\n"
+        "        os.write(1, b'started\\n')\n"
+        "        await asyncio.sleep(60)\n"
         "try:\n"
         "    rollout_of(Waiting).run(tasks_of(4), num_repeat=1, tag='x')\n"
         "except KeyboardInterrupt:\n"

@@ -87,6 +87,18 @@ def test_a_completion_ends_where_an_engine_would_end_it(
     assert len(answer.logprobs) == len(answer.policy_versions) == len(ids)
 
 
+def test_tokens_are_reported_in_order() -> None:
+    told: list[tuple[int, float]] = []
+    engine = ScriptedEngine([[5, 6, 7]])
+    answer = asyncio.run(
+        engine.generate(
+            [1], SamplingParams(max_tokens=2), session="a", on_token=lambda *t: told.append(t)
+        )
+    )
+    assert told == list(zip(answer.token_ids, answer.logprobs, strict=True))
+    assert len(told) == 2
+
+
 def test_a_prompt_without_room_for_a_token_is_refused() -> None:
     engine = ScriptedEngine([[5]], max_model_len=10)
     assert ask(engine, prompt=9).token_ids == [5]

@@ -27,7 +27,11 @@ class Records:
     ) -> None:
         self._run_folder = run_folder
         self._metrics = MetricsLog(run_folder, resumed_step=resumed_step)
-        self._episodes = EpisodeLog(run_folder, resumed_step=resumed_step)
+        self._episodes = EpisodeLog(
+            run_folder,
+            resumed_step=resumed_step,
+            was_evaluated=resumed_step is None or self.was_evaluated(resumed_step),
+        )
         self._samples = RolloutStore(run_folder, resumed_step=resumed_step)
         self._sinks = open_sinks(loggers, run_folder, resumed_step=resumed_step)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import CreditReport, credit
@@ -19,6 +20,7 @@ from ajet.backbone.local.trainer import PolicyTrainer
 from ajet.config.algorithm import Algorithm
 from ajet.config.root import AjetConfig
 from ajet.engine.embedded.engine import EmbeddedEngine
+from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.summary import AFTER, BEFORE
 from ajet.monitor.transcript import Transcript, choose_example, load_transcript, save_transcript
@@ -50,9 +52,19 @@ class TrainingLoop:
     """Steps that are done."""
     saved_step: int = 0
     """Of the newest checkpoint; 0: none."""
+    reader_state: dict[str, Any] = field(default_factory=dict)
+    """Position in the data after `step`; `batches` is ahead of it while the next step runs."""
+    is_updating: bool = False
+    """The weights are on their way from `step` to the next: nothing to save."""
 
     def run(self) -> None:
-        """Train to the last step. After Ctrl-C: a checkpoint, then KeyboardInterrupt."""
+        """Train to the last step. What was done before Ctrl-C or a failed rollout is saved.
+
+        Raises:
+            TrainingError: the run cannot go on.
+            CheckpointError: a checkpoint cannot be written.
+            KeyboardInterrupt: Ctrl-C.
+        """
         self.progress.start(self.total_steps, self.step)
         try:
             self._evaluate_before()
@@ -60,7 +72,7 @@ class TrainingLoop:
                 self._run_step()
                 if self._is_due(self.config.trainer_common.save_freq):
                     self._save()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, TrainingError):
             with deferred_interrupt():
                 self._save()
             raise
@@ -74,17 +86,20 @@ class TrainingLoop:
         report = credit(groups, ADVANTAGE_ESTIMATORS[self._algorithm.adv_estimator])
         metrics |= rollout_metrics(groups)
         metrics["group/zero_variance"] = report.zero_variance_groups / report.num_groups
-        with self.progress.phase("training"), deferred_interrupt():
-            metrics |= self._update(report, step, watch)
-            episodes = [e for group in [*groups, *discarded] for e in group.episodes]
-            self.records.write_episodes(step, "train", episodes)
-            self.step = step
-        metrics |= watch.metrics() | _throughput(metrics, watch)
         try:
+            with deferred_interrupt(), self.progress.phase("training"):
+                self.is_updating = True
+                metrics |= self._update(report, step, watch)
+                episodes = [e for group in [*groups, *discarded] for e in group.episodes]
+                self.records.write_episodes(step, "train", episodes)
+                metrics |= watch.metrics() | _throughput(metrics, watch)
+                self.step, self.reader_state = step, self.batches.state()
+                self.is_updating = False
             if self._is_due(self.config.trainer_common.test_freq) or step == self.total_steps:
                 metrics |= self._evaluate()
-        finally:  # an evaluation that is interrupted does not take the step's metrics with it
-            self.records.write_metrics(step, metrics)
+        finally:  # what is interrupted after the update does not take the step's metrics with it
+            if not self.is_updating:
+                self.records.write_metrics(step, metrics)
         self.progress.step_done(step, metrics)
 
     def _sample(self, step: int) -> tuple[list[Group], list[Group], dict[str, float]]:
@@ -165,7 +180,7 @@ class TrainingLoop:
         return metrics | watch.metrics()
 
     def _save(self) -> None:
-        if self.step == self.saved_step:
+        if self.step == self.saved_step or self.is_updating:
             return
         with self.progress.phase("checkpoint"):
             save_checkpoint(
@@ -173,7 +188,7 @@ class TrainingLoop:
                 Position(
                     step=self.step,
                     policy_version=self.engine.policy_version,
-                    reader_state=self.batches.state(),
+                    reader_state=self.reader_state,
                 ),
                 model=self.policy.model,
                 optimizer=self.trainer.optimizer,

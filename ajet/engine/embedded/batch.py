@@ -109,7 +109,7 @@ class Batch:
         """All that run, moved to the first rows so that the model reads them in place."""
         sources, targets = self._slots.pack()
         if sources:
-            self._runner.cache.copy(sources, targets, int(self._slots.length.max()))
+            self._runner.cache.copy(sources, targets, int(self._slots.length[targets].max()))
         running = self.requests
         self._slots.reach(max(len(request.ids) for request in running))
         self._fit_cache()

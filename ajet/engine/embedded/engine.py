@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import torch
 from transformers import PreTrainedModel
 
+from ajet.engine.base import OnToken
 from ajet.engine.embedded.batch import Batch, EngineCounters
 from ajet.engine.embedded.load import check_model
 from ajet.engine.embedded.request import Request
@@ -37,7 +38,8 @@ class EmbeddedEngine:
 
     One thread runs the model; `generate` may be awaited from any loop of any other. The model
     object stays the caller's: its weights are used as they are at each moment, so that a trainer
-    which changes them says so with `weights_update`.
+    which changes them says so with `weights_update`. A session is an episode: its key-values are
+    kept from call to call, and the lockstep waits for it if `open_session` announced it.
 
     Args:
         model: any causal LM of transformers with attention over a key-value cache.
@@ -47,7 +49,7 @@ class EmbeddedEngine:
         schedule: `lockstep` batches the same requests together in every run (see
             `LockstepSchedule`); `continuous` never waits for anybody.
         lockstep_patience_s: how long the lockstep waits for a session.
-        prefill_chunk_tokens: tokens of prompts in one forward pass. None: 512 on a CPU, where
+        prefill_chunk_tokens: tokens of prompts in one forward pass. None: 1024 on a CPU, where
             more does not fit its caches, 8192 elsewhere.
         seed: of requests that bring none.
         policy_version: of the weights as they are now.
@@ -80,7 +82,7 @@ class EmbeddedEngine:
             else LockstepSchedule(max_num_seqs, lockstep_patience_s)
         )
         if prefill_chunk_tokens is None:
-            prefill_chunk_tokens = 512 if model.device.type == "cpu" else 8192
+            prefill_chunk_tokens = 1024 if model.device.type == "cpu" else 8192
         slots = SlotTable(max_num_seqs, max_model_len, self._schedule.sessions)
         self._batch = Batch(model, tokenizer.decode, slots, prefill_chunk_tokens)
         self._changed = threading.Condition()  # guards the schedule and all that follows
@@ -113,9 +115,16 @@ class EmbeddedEngine:
         return self._batch.counters
 
     async def generate(
-        self, prompt_ids: Sequence[int], params: SamplingParams, *, session: str
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        session: str,
+        on_token: OnToken | None = None,
     ) -> Generation:
         """Sample one completion. Cancelling it frees its place in the batch.
+
+        `on_token` is called in the engine's thread: what it raises ends the engine.
 
         Raises:
             ContextLengthError: the prompt leaves no room for a token.
@@ -131,7 +140,11 @@ class EmbeddedEngine:
                 f"a prompt has ids from 0 to {self._vocab_size - 1}, at least one: got {ids}"
             )
         request = Request(
-            session=session, params=params, ids=ids, max_new=min(params.max_tokens, room)
+            session=session,
+            params=params,
+            ids=ids,
+            max_new=min(params.max_tokens, room),
+            on_token=on_token,
         )
         with self._changed:
             if self._end is not None:
@@ -214,6 +227,7 @@ class EmbeddedEngine:
             self._is_stepping = False
             self._changed.notify_all()
             pending = self._schedule.waiting + self._batch.requests
+            self._batch.forget()
         for request in pending:
             if request.future.set_running_or_notify_cancel():
                 request.future.set_exception(_copy_of(end))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ajet.engine.base import OnToken
 from ajet.schema.generation import Generation, SamplingParams
 
 
@@ -29,6 +30,8 @@ class Request:
     """[max_new] float64 in [0, 1): the randomness of each token."""
     row: int = -1
     """Its row of the cache; -1 is none."""
+    on_token: OnToken | None = None
+    """Told of each sampled token and its logprob."""
     generation: Generation = field(default_factory=Generation)
     future: Future[Generation] = field(default_factory=Future)
 
@@ -44,6 +47,8 @@ class Request:
         self.generation.token_ids.append(token)
         self.generation.logprobs.append(logprob)
         self.generation.policy_versions.append(policy_version)
+        if self.on_token is not None:
+            self.on_token(token, logprob)
 
 
 def uniforms(name: str, count: int) -> np.ndarray:

@@ -79,14 +79,12 @@ class SlotCache(Cache):
 
     def copy(self, sources: list[int], targets: list[int], num_tokens: int) -> None:
         """Copy the first tokens of rows onto others, all read before any is written."""
-        for store in self._all_stores():
-            source = torch.tensor(sources, device=store.device)
-            target = torch.tensor(targets, device=store.device)
+        stores = [store for stores in self._stores for store in stores]
+        source = torch.tensor(sources, device=stores[0].device)
+        target = torch.tensor(targets, device=stores[0].device)
+        for store in stores:
             part = store[:, :, :num_tokens]
             part.index_copy_(0, target, part.index_select(0, source))
-
-    def _all_stores(self) -> list[torch.Tensor]:
-        return [store for stores in self._stores for store in stores]
 
     def _allocate(self, like: torch.Tensor) -> torch.Tensor:
         rows, columns = self.shape

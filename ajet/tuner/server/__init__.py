@@ -1,0 +1,1 @@
+"""The gateway behind a socket: FastAPI on uvicorn. The only place that imports them."""
