@@ -51,9 +51,7 @@ class History:
                 call_id, covered = node.call_id, known
         return Match(call_id=call_id, num_messages=covered, num_known=known)
 
-    def add(
-        self, messages: list[dict[str, Any]], response: dict[str, Any], call_id: str
-    ) -> None:
+    def add(self, messages: list[dict[str, Any]], response: dict[str, Any], call_id: str) -> None:
         """Remember that `call_id` answered `messages` with `response` (both normalized)."""
         node = self._root
         for message in [*messages, response]:

@@ -166,8 +166,8 @@ class ContextTracker:
         if not new_messages:
             return None
         context = self._context(parent)
-        prompt_ids, completion_ids = context[: parent.prompt_length], context[parent.prompt_length :]
-        delta = self.chat_format.extend(prompt_ids, completion_ids, new_messages, tools)
+        end = parent.prompt_length
+        delta = self.chat_format.extend(context[:end], context[end:], new_messages, tools)
         return None if delta is None else context + delta
 
     def _context(self, call: Call) -> list[int]:

@@ -18,15 +18,16 @@ def agentscope_model(port: AgentPort) -> Any:
         if error.name != "agentscope":
             raise
         raise MissingExtraError("agentscope", "agentscope") from None
+    client_kwargs: dict[str, Any] = {
+        "base_url": BASE_URL,
+        "http_client": http_client(port),
+        "max_retries": 0,
+    }
     model = OpenAIChatModel(
         model_name=MODEL_NAME,
         api_key="in-process",
         stream=False,
-        client_kwargs={
-            "base_url": BASE_URL,
-            "http_client": http_client(port),
-            "max_retries": 0,
-        },
+        client_kwargs=client_kwargs,
     )
     tell_platform(model.client)
     return model

@@ -127,9 +127,7 @@ def run_program(
     tracker = ContextTracker(form, episode_id="episode", task_id="task")
     gateway = Gateway(chat_format=form, engine=engine, defaults=SamplingDefaults(max_tokens=9))
     ports = [
-        AgentPort(
-            gateway, tracker, agent_name=f"agent{i}", target_tag="t", trained=i != untrained
-        )
+        AgentPort(gateway, tracker, agent_name=f"agent{i}", target_tag="t", trained=i != untrained)
         for i in range(3)
     ]
     asyncio.run(_play(program, ports))

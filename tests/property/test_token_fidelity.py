@@ -138,9 +138,7 @@ def test_4_order_and_repetition_of_insertion_change_nothing(program, form, seed,
 @settings(max_examples=100, deadline=None)
 def test_5_what_is_not_trained_is_counted_by_its_rule(program, form, seed, prompt, response, most):
     tracker, _ = run_program(program, form, seed)
-    limits = SampleLimits(
-        max_prompt_length=prompt, max_response_length=response, max_samples=most
-    )
+    limits = SampleLimits(max_prompt_length=prompt, max_response_length=response, max_samples=most)
     samples, dropped = tracker.samples(limits)
     sampled = sum(len(call.completion_ids) for call in tracker.calls)
     assert sum(sample.num_trained for sample in samples) + sum(dropped.values()) == sampled

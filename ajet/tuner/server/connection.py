@@ -3,7 +3,7 @@
 httptools (llhttp) refuses malformed heads, repeated or contradicting `Content-Length`, and
 `Content-Length` beside `Transfer-Encoding`. What is refused here beyond that:
 
-- a request that is too long, in its head or in all, or too slow;
+- a request that is too long or too slow;
 - a target that is not a path: nothing here is a proxy;
 - a `Host` that is missing, doubled, or not ours;
 - a transfer coding other than `chunked`, headers after the body;
@@ -17,34 +17,144 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import Any, Protocol
+from http import HTTPStatus
+from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ajet.config.interchange_server import InterchangeServer
 from ajet.tuner.server.hosts import HostCheck
 
 
-class _Refusal(Exception):
-    """Why a request is not taken, and the HTTP status that says so."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 class Connection(HttpToolsProtocol):
-    """A client's connection. `settings` and `host_check` are set in a subclass per server."""
+    """A client's connection, from first byte to last."""
 
-    settings: InterchangeServer
-    host_check: HostCheck
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, settings: InterchangeServer, host_check: HostCheck, **rest: Any) -> None:
+        super().__init__(**rest)
+        self._settings = settings
+        self._host_check = host_check
+        self._in_head = False
         self._num_bytes = 0
         """Of the request that is coming in."""
+        self._refusal = (HTTPStatus.BAD_REQUEST, "not a valid HTTP request")
+        self._due: asyncio.TimerHandle | None = None
+        """Set while a whole request head is waited for."""
+        self._idle_since_s = time.monotonic()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected."""
+        super().connection_made(transport)
+        if len(self.connections) > self._settings.max_connections:
+            self._make_room()
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._stop_expecting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, then see whether it became too much."""
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        self._num_bytes += len(data)
+        if self._is_idle:
+            self._expect_head()
+        settings = self._settings
+        if self._in_head and self._num_bytes > settings.max_header_bytes:
+            self._refusal = self._head_too_large()
+            self.send_400_response("")
+        elif self._num_bytes > settings.max_header_bytes + settings.max_request_bytes:
+            # The body is counted where it is read: this is for what is not body.
+            if not self._is_idle and not self.cycle.response_started:
+                self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._in_head = True
+        self._num_bytes = 0
+        if not self._is_idle:
+            self._refuse(HTTPStatus.BAD_REQUEST, "wait for the answer before the next request")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, complete."""
+        if not self._in_head:
+            self._refuse(HTTPStatus.BAD_REQUEST, "headers after the body are not taken")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is there: check it and start the application."""
         self._in_head = False
-        self._too_slow: asyncio.TimerHandle | None = None
-        """Set while a request is due."""
-        self._idle_since = time.monotonic()
-        self._refusal: _Refusal | None = None
+        self._stop_expecting()
+        self._check_head()
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer was handed to the transport, maybe not yet to the client."""
+        super().on_response_complete()
+        self._idle_since_s = time.monotonic()
+        if self.transport.is_closing() and self.transport.get_write_buffer_size():
+            self.loop.call_later(self._settings.send_timeout_s, self.transport.abort)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """The connection was idle for too long; what is still unsent will not be read."""
+        self.transport.abort()
+
+    def send_400_response(self, msg: str) -> None:
+        """Say why, unless an answer is under way, and close."""
+        if not self._is_idle:
+            self.transport.abort()
+            return
+        status, message = self._refusal
+        error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
+        body = json.dumps({"error": error}).encode()
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def _check_head(self) -> None:
+        if len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > (
+            self._settings.max_header_bytes
+        ):
+            self._refuse(*self._head_too_large())
+        if not self.url.startswith(b"/"):
+            self._refuse(HTTPStatus.BAD_REQUEST, "the target must be a path: this is no proxy")
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) != 1:
+            self._refuse(HTTPStatus.BAD_REQUEST, f"{len(hosts)} Host headers; expected one")
+        if not self._host_check.allows(hosts[0]):
+            self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "the Host header names another server")
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings not in ([], [b"chunked"]):
+            self._refuse(HTTPStatus.NOT_IMPLEMENTED, "Transfer-Encoding: expected chunked or none")
+
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        self._refusal = status, message
+        raise ValueError(message)  # the parser stops, and `send_400_response` is called
+
+    def _head_too_large(self) -> tuple[HTTPStatus, str]:
+        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        return status, f"the head has more than {self._settings.max_header_bytes} bytes"
+
+    def _expect_head(self) -> None:
+        if self._due is None:
+            self._due = self.loop.call_later(self._settings.read_timeout_s, self.transport.abort)
+
+    def _stop_expecting(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    def _make_room(self) -> None:
+        idle = [other for other in self.connections if other is not self and other._is_idle]
+        oldest = min(idle, key=lambda other: other._idle_since_s, default=self)
+        oldest.transport.abort()
