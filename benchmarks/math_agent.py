@@ -19,6 +19,7 @@ an idle machine, look at `load_average`, and give several seeds: contestants tak
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
@@ -249,6 +250,7 @@ def summarise(runs: Sequence[Run]) -> dict[str, Any]:
 
 def compare(contestants: Sequence[str], seeds: Sequence[int], steps: int, trl: Path) -> Any:
     """Let the contestants take turns, seed by seed."""
+    weights = ROOT / MODEL / "model.safetensors"
     runs: dict[str, list[Run]] = {name: [] for name in contestants}
     for seed in seeds:
         recipe = RECIPE | {"steps": steps, "seed": seed}
@@ -270,27 +272,18 @@ def compare(contestants: Sequence[str], seeds: Sequence[int], steps: int, trl: P
             for name, result in doors.items()
             if peer
         },
-        "heldout_before": evaluate([ROOT / MODEL])[0],
+        "heldout_before": evaluate([weights.parent])[0],
         "heldout_tasks": HELDOUT_TASKS,
         "recipe": RECIPE | {"steps": steps},
+        "model_sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "machine": {"cpus": os.cpu_count(), "load_average": os.getloadavg()},
     }
-
-
-def show(result: dict[str, Any]) -> None:
-    """The same for people."""
-    keys = ("cpu_s_per_step", "cpu_s_to_080", "steps_to_080", "heldout_mean", "cpu_s_outside_steps")
-    print("".join(f"{title:>16}" for title in ("", *keys)))
-    for name, row in {**result["doors"], "trl": result["trl"]}.items():
-        if row:
-            print("".join(f"{value!s:>16}" for value in (name, *(row[key] for key in keys))))
-    print("CPU-seconds a step, TRL being 1:", result["ratio_to_trl"])
 
 
 def main() -> None:
     """Run the comparison and print it."""
     parser = argparse.ArgumentParser(description="Cost of a training step, against TRL.")
-    parser.add_argument("--json", action="store_true", help="one JSON object, nothing else")
+    parser.add_argument("--json", action="store_true", help="one JSON object on one line")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", choices=ORDER, default=ORDER)
@@ -299,7 +292,7 @@ def main() -> None:
     if "trl" in args.only and not args.trl_python.exists():
         raise SystemExit(f"{args.trl_python} is not there: run  make .venv-trl")
     result = compare(args.only, args.seeds, args.steps, args.trl_python)
-    print(json.dumps(result)) if args.json else show(result)
+    print(json.dumps(result, indent=None if args.json else 2))
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ from ajet.config.section import Section
 
 
 class InterchangeServer(Section):
-    """The gateway as an HTTP server, started when a workflow first calls
-    `tuner.as_oai_baseurl_apikey`."""
+    """The gateway as an HTTP server; it starts when a workflow first asks for a base URL."""
 
     host: str = "127.0.0.1"
     """Address to listen on. Any other than a loopback address lets other machines connect; their
@@ -27,8 +26,8 @@ class InterchangeServer(Section):
     max_request_bytes: Count = 8388608
     """Of a request's body; more is answered with 413."""
     max_concurrent_requests: Count = 1024
-    """Requests that are worked on at the same time: `rollout.max_env_worker` at least, or the
-    lockstep would wait for requests that wait here."""
+    """Requests that are worked on at the same time; never fewer than `rollout.max_env_worker`,
+    because a lockstep engine waits for all of them."""
     max_queued_requests: Count = 1024
     """Requests that may wait for the others; a request beyond them is answered with 429."""
     max_connections: Count = 4096

@@ -11,6 +11,7 @@ from ajet.config.context_tracker import ContextTracker
 from ajet.config.data import Data
 from ajet.config.debug import Debug
 from ajet.config.free_section import FreeSection, free
+from ajet.config.interchange_server import InterchangeServer
 from ajet.config.kinds import Available, Words
 from ajet.config.model import Model
 from ajet.config.refusal import refusal
@@ -56,6 +57,7 @@ class AjetConfig(Section):
     trainer_common: TrainerCommon = TrainerCommon()
     debug: Debug = Debug()
     task_runner: TaskRunner = TaskRunner()
+    interchange_server: InterchangeServer = InterchangeServer()
     trinity: FreeSection = FreeSection()
     """Handed to Trinity-RFT as it is; may also stand beside `ajet:`."""
     verl: FreeSection = FreeSection()

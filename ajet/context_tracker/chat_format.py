@@ -6,7 +6,6 @@ new messages without touching its ids (the bridge), and parses a completion by s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +39,8 @@ class ChatFormat:
         self.tokenizer = tokenizer
         self._renderer = renderer
         self.stop_token_ids: tuple[int, ...] = tuple(renderer.get_stop_token_ids())
+        self.text_settles = type(renderer).__name__ != "InklingRenderer"
+        """False where plain text may turn out to have been the name of a tool."""
 
     def render(self, messages: Messages, tools: Tools) -> list[int]:
         """Ids of a whole history, up to where the assistant's next turn begins."""
@@ -71,12 +72,10 @@ class ChatFormat:
         return list(ids[end:])
 
     def parse(
-        self, completion_ids: Sequence[int], prompt_ids: Sequence[int], tools: Tools
+        self, completion_ids: list[int], prompt_ids: list[int], tools: Tools
     ) -> ParsedMessage:
         """Split a completion into content, reasoning and tool calls, by token ids."""
-        parsed = self._renderer.parse_response(
-            list(completion_ids), tools=tools, prompt_ids=list(prompt_ids)
-        )
+        parsed = self._renderer.parse_response(completion_ids, tools=tools, prompt_ids=prompt_ids)
         good = [call for call in parsed.tool_calls if call.status == ToolCallParseStatus.OK]
         bad = [call for call in parsed.tool_calls if call.status != ToolCallParseStatus.OK]
         content = parsed.content or ""

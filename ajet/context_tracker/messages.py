@@ -47,14 +47,17 @@ def _normalize(message: dict[str, Any], position: int) -> dict[str, Any]:
             "assistant or tool",
             param=f"{where}.role",
         )
-    normal: dict[str, Any] = {"role": role, "content": _text(message.get("content"), where)}
+    content = _text(message.get("content"), f"{where}.content")
+    if not content and message.get("refusal"):
+        content = _text(message["refusal"], f"{where}.refusal")
+    normal: dict[str, Any] = {"role": role, "content": content}
     for optional in ("tool_call_id", "reasoning_content"):
         if message.get(optional):
-            normal[optional] = message[optional]
+            normal[optional] = _text(message[optional], f"{where}.{optional}")
     if role == "tool" and message.get("name"):
-        normal["name"] = message["name"]
+        normal["name"] = _text(message["name"], f"{where}.name")
     if message.get("tool_calls"):
-        normal["tool_calls"] = [_normalize_tool_call(call, where) for call in message["tool_calls"]]
+        normal["tool_calls"] = _tool_calls(message["tool_calls"], f"{where}.tool_calls")
     return normal
 
 
@@ -65,32 +68,38 @@ def _text(content: Any, where: str) -> str:
         return content
     if not isinstance(content, list):
         raise RequestError(
-            f"{where}.content: got {type(content).__name__}; expected text or a list of parts",
-            param=f"{where}.content",
+            f"{where}: got {type(content).__name__}; expected text or a list of parts",
+            param=where,
         )
-    parts = []
-    for part in content:
-        text = part if isinstance(part, str) else part.get("text", part.get("refusal"))
-        if not isinstance(text, str):
-            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            raise RequestError(
-                f"{where}.content: a part of type {kind!r}; only text is supported",
-                param=f"{where}.content",
-            )
-        parts.append(text)
-    return "".join(parts)
+    return "".join(_text_of_part(part, where) for part in content)
+
+
+def _text_of_part(part: Any, where: str) -> str:
+    text = part.get("text", part.get("refusal")) if isinstance(part, dict) else part
+    if not isinstance(text, str):
+        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+        raise RequestError(
+            f"{where}: a part of type {kind!r}; only text is supported", param=where
+        )
+    return text
+
+
+def _tool_calls(calls: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(calls, list):
+        raise RequestError(f"{where}: got {type(calls).__name__}; expected a list", param=where)
+    return [_normalize_tool_call(call, where) for call in calls]
 
 
 def _normalize_tool_call(call: Any, where: str) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str):
         raise RequestError(
-            f"{where}.tool_calls: got {call!r}; expected "
+            f"{where}: got {call!r}; expected "
             '{"id": ..., "type": "function", "function": {"name": ..., "arguments": ...}}',
-            param=f"{where}.tool_calls",
+            param=where,
         )
     return {
-        "id": call.get("id"),
+        "id": _text(call.get("id"), f"{where}.id") or None,
         "type": "function",
         "function": {"name": function["name"], "arguments": _arguments(function.get("arguments"))},
     }

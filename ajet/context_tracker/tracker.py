@@ -34,6 +34,8 @@ class Prompt:
     num_covered: int
     """Messages at the head that the parent's request and answer cover."""
     tools: Tools
+    num_begun: int = 0
+    """Ids at the end that begin the assistant's turn: the request's, so nobody sampled them."""
 
 
 class ContextTracker:

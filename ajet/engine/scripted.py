@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ajet.engine.base import OnToken
-from ajet.engine.base import OnToken
 from ajet.engine.stopping import finish_reason
 from ajet.errors import ContextLengthError, EngineError
 from ajet.schema.generation import Generation, SamplingParams

@@ -35,7 +35,7 @@ class _Seat:
     run: EpisodeRun
     deadline: Deadline
     thread: threading.Thread | None = None
-    """None: it has not begun."""
+    """None: it has not begun, or it broke down."""
     episode: Episode | None = None
     """Set when it has ended, while its loop may still be closing."""
 
@@ -124,7 +124,7 @@ class Workers:
         """Our own fault, or a KeyboardInterrupt of user code: for the waiting thread."""
         with self._changed:
             if seat in self._seats:
-                self._crash = error
+                self._crash, seat.thread = error, None
                 self._changed.notify()
 
     # With the lock held.

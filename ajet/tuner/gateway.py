@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ajet.context_tracker.chat_format import ChatFormat
@@ -19,6 +19,7 @@ from ajet.errors import ContextLengthError, EngineError, RequestError
 from ajet.schema.generation import SamplingParams
 from ajet.tuner.chat_completion import Choice, completion_body, make_choice
 from ajet.tuner.chat_request import ChatRequest, SamplingDefaults, parse_chat_request
+from ajet.tuner.http_door import HttpDoor
 
 MODEL_NAME = "policy"
 """What the policy is called in requests and answers; any other name is accepted too."""
@@ -32,6 +33,7 @@ class Gateway:
     engine: Engine
     defaults: SamplingDefaults
     call_timeout_s: float = 300.0
+    http_door: HttpDoor = field(default_factory=HttpDoor)
 
 
 class AgentPort:

@@ -173,7 +173,7 @@ def test_each_operation_starts_from_the_last_result() -> None:
 
 
 def test_no_question_is_in_two_splits() -> None:
-    counts = {Split.WARM_UP: 20_000, Split.TRAIN: NUM_TRAIN, Split.VALIDATION: NUM_VALIDATION}
+    counts = {Split.WARM_UP: 11_000, Split.TRAIN: NUM_TRAIN, Split.VALIDATION: NUM_VALIDATION}
     splits = generate(counts)
     assert {split: len(problems) for split, problems in splits.items()} == counts
     questions = [problem.question for problems in splits.values() for problem in problems]
@@ -214,6 +214,7 @@ def test_recipe_leaves_room_for_rl() -> None:
     assert 0.2 <= start["success_rate"] <= 0.4
 
 
+@pytest.mark.slow
 def test_model_loads_in_float32_with_untied_embeddings() -> None:
     import torch
     from transformers import AutoModelForCausalLM
@@ -297,6 +298,7 @@ def test_chat_template_gives_the_renderers_ids(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # about 3 CPU minutes, on a machine that may be busy
 def test_recipe_makes_the_shipped_model(tmp_path: Path) -> None:
     module = "tutorial.example_math_agent.tiny_model.build"
     subprocess.run([sys.executable, "-m", module, "--out", tmp_path], cwd=ROOT, check=True)

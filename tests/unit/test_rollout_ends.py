@@ -171,12 +171,14 @@ def test_an_interrupt_ends_every_episode_and_is_raised_again() -> None:
 def test_an_interrupt_does_not_wait_for_an_episode_that_blocks(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    release = threading.Event()
+    begun, release = threading.Event(), threading.Event()
 
     class Stuck(Workflow):
         async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
             if query_of(workflow_task):
+                begun.set()
                 release.wait(60)
+            begun.wait(20)
             return rewarded()
 
     engine = FakeEngine()
@@ -219,8 +221,10 @@ def test_what_passes_the_boundary_reaches_the_waiting_thread(error: type[BaseExc
         async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
             raise error
 
+    started = time.monotonic()
     with pytest.raises(error):
         rollout_of(Interrupting).run(tasks_of(2), num_repeat=1, tag="x")
+    assert time.monotonic() - started < 4
 
 
 @pytest.mark.usefixtures("collected")

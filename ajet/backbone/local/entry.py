@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_runner import EpisodeRunner
 from ajet.tuner.chat_request import SamplingDefaults
 from ajet.tuner.gateway import Gateway
+from ajet.tuner.http_door import HttpDoor
 from ajet.workflow import Workflow
 
 logger = logging.getLogger(__name__)
@@ -40,8 +42,8 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
         AjetError: the run cannot start or cannot go on.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
-    with Progress() as progress:
-        loop = _prepare(config, run_folder, resume, progress)
+    with Progress() as progress, closing(_http_door(config.ajet)) as http_door:
+        loop = _prepare(config, run_folder, resume, progress, http_door)
         try:
             loop.run()
         finally:
@@ -51,8 +53,19 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
     print_summary(progress.console, run_folder)
 
 
+def _http_door(ajet: AjetConfig) -> HttpDoor:
+    """With a place for each episode, because a lockstep engine waits for all of them."""
+    settings = ajet.interchange_server
+    places = max(settings.max_concurrent_requests, ajet.rollout.max_env_worker)
+    return HttpDoor(settings.model_copy(update={"max_concurrent_requests": places}))
+
+
 def _prepare(
-    config: RootConfig, run_folder: Path, resume: bool, progress: Progress
+    config: RootConfig,
+    run_folder: Path,
+    resume: bool,
+    progress: Progress,
+    http_door: HttpDoor,
 ) -> TrainingLoop:
     ajet = config.ajet
     reader = make_task_reader(ajet.task_reader)
@@ -77,7 +90,7 @@ def _prepare(
         policy, ajet.rollout, seed=ajet.trainer_common.seed, policy_version=policy_version
     )
     phases = Phases(
-        rollout=_rollout(config, policy, engine),
+        rollout=_rollout(config, policy, engine, http_door),
         engine=engine,
         records=records,
         progress=progress,
@@ -101,7 +114,9 @@ def _prepare(
     )
 
 
-def _rollout(config: RootConfig, policy: Policy, engine: EmbeddedEngine) -> Rollout:
+def _rollout(
+    config: RootConfig, policy: Policy, engine: EmbeddedEngine, http_door: HttpDoor
+) -> Rollout:
     ajet = config.ajet
     settings = ajet.rollout
     gateway = Gateway(
@@ -114,6 +129,7 @@ def _rollout(config: RootConfig, policy: Policy, engine: EmbeddedEngine) -> Roll
             top_k=settings.top_k,
         ),
         call_timeout_s=settings.call_timeout_s,
+        http_door=http_door,
     )
     runner = EpisodeRunner(
         workflow_class=load_class(settings.user_workflow, Workflow, "ajet.rollout.user_workflow"),

@@ -17,6 +17,7 @@ from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
 from ajet.context_tracker.tokenizer import load_tokenizer
 from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.engine.embedded.load import load_model
+from ajet.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,14 @@ def _local_folder(path: str) -> Path:
         return Path(path)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(path))
+    try:
+        return Path(snapshot_download(path))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f'ajet.model.path: there is no folder "{path}", and the hub does not give a model of '
+            f"that name: {reason}"
+        ) from error
 
 
 def _device(name: str) -> torch.device:

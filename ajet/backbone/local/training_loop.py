@@ -146,7 +146,7 @@ class TrainingLoop:
         if difference > bound and self.policy.model.dtype.itemsize >= 4:
             logger.warning(
                 "step %d: engine and trainer differ by %.2g in a token's logprob (bound %.2g). "
-                "With equal weights that is a fault: look at top-level changes of the model between "
+                "With equal weights that is a fault: look for changes of the model between "
                 "rollout and training, at the attention implementation, and at the dtype",
                 step,
                 difference,

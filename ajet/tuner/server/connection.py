@@ -77,9 +77,11 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self.scope["extensions"] = {"ajet.abort": self.transport.abort}  # type: ignore[dict-item]
         self._in_head = True
         self._num_bytes = 0
         if not self._is_idle:
+            self.transport.abort()  # an error now would pass for the answer that is under way
             self._refuse(HTTPStatus.BAD_REQUEST, "wait for the answer before the next request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -108,8 +110,9 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Say why, unless an answer is under way, and close."""
-        if not self._is_idle:
+        if not self._is_idle and self.cycle.response_started:
             self.transport.abort()
+        if self.transport.is_closing():
             return
         status, message = self._refusal
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}

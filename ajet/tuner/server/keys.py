@@ -75,8 +75,13 @@ class KeyRing:
             raise _unauthorized("more than one API key: send one")
         grant = self._grants.get(_digest(keys.pop()))
         if grant is None:
-            raise _unauthorized("the API key is wrong, or its episode is over")
+            raise unknown_key()
         return grant
+
+
+def unknown_key() -> RequestError:
+    """What a key gets that opens nothing, or nothing any more."""
+    return _unauthorized("the API key is wrong, or its episode is over")
 
 
 def _key(name: bytes, value: bytes) -> bytes | None:

@@ -4,6 +4,7 @@ import json
 import random
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
@@ -100,7 +101,7 @@ def _answer(value: int) -> dict[str, str]:
     return {"role": "assistant", "content": f"Answer: {value}"}
 
 
-def _call(expression: str) -> dict:
+def _call(expression: str) -> dict[str, Any]:
     arguments = json.dumps({"expression": expression})
     function = {"name": "calculator", "arguments": arguments}
     call = {"type": "function", "function": function}

@@ -64,8 +64,9 @@ def rollout(
             answer = read_answer(parsed.content or "")
             episode.success = answer == str(episode.problem.answer)
             return False
-        expression = (parsed.tool_calls[0].arguments or {}).get("expression", "")
-        episode.expressions.append(str(expression))
+        arguments = parsed.tool_calls[0].arguments
+        expression = str(arguments.get("expression", "")) if isinstance(arguments, dict) else ""
+        episode.expressions.append(expression)
         result = {"role": "tool", "content": evaluate(expression)}
         bridged = renderer.bridge_to_next_turn(prompt, completion, [result], tools=TOOLS)
         episode.token_ids = bridged.token_ids

@@ -101,7 +101,7 @@ def train_tokenizer(conversations: Iterable[Messages], max_vocab_size: int = 768
     renderer = make_renderer(bytes_only)
 
     def write(messages: Messages) -> str:
-        return bytes_only.decode(renderer.render_ids(messages, tools=TOOLS))
+        return str(bytes_only.decode(renderer.render_ids(messages, tools=TOOLS)))
 
     preamble = write([{"role": "system", "content": SYSTEM_PROMPT}])
     tokenizer = _byte_level(models.BPE(), "|".join([*_constant_lines(preamble), WORD_PATTERN]))

@@ -1,0 +1,71 @@
+"""What surrounds a tool call in a chat format, as ids, found by rendering calls.
+
+No format is known here by name: two calls that differ in what the model chooses are rendered, and
+what they have in common is the markup.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from os.path import commonprefix
+from typing import Any
+
+from ajet.context_tracker.chat_format import ChatFormat
+
+_HISTORY = [{"role": "user", "content": "?"}]
+_PARAMETERS = {"type": "object", "properties": {"a": {"type": "string"}}}
+_ARGUMENTS: tuple[dict[str, str], ...] = ({}, {"a": "b"})
+
+
+@lru_cache(maxsize=256)
+def call_opening(chat_format: ChatFormat, names: tuple[str, ...]) -> tuple[int, ...] | None:
+    """Ids with which an assistant's turn begins that calls one of `names` at once.
+
+    They go as far as the calls have in common: up to the arguments where there is one name. None
+    where the format cannot say them, for example because each turn begins with thinking.
+    """
+    calls = [_rendered(chat_format, name, arguments) for name in names for arguments in _ARGUMENTS]
+    if any(call is None for call in calls):
+        return None
+    return tuple(commonprefix(calls)) or None
+
+
+@lru_cache(maxsize=8)
+def call_closing(chat_format: ChatFormat) -> int | None:
+    """The id that ends a tool call and stands nowhere else in it; None where there is none."""
+    closings = set()
+    for arguments in _ARGUMENTS:
+        ids = _rendered(chat_format, "f", arguments)
+        if ids is None:
+            return None
+        end = next(
+            n for n in range(1, len(ids) + 1) if _is_call(chat_format, ids[:n], "f", arguments)
+        )
+        closings.add(None if ids[end - 1] in ids[: end - 1] else ids[end - 1])
+    return closings.pop() if len(closings) == 1 else None
+
+
+def _rendered(chat_format: ChatFormat, name: str, arguments: dict[str, str]) -> list[int] | None:
+    """A turn that makes one call and says nothing else; None where it cannot be read back."""
+    tools = _tools(name)
+    function = {"name": name, "arguments": arguments}
+    call = {"id": f"functions.{name}:0", "type": "function", "function": function}
+    turn: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": [call]}
+    head = chat_format.render(_HISTORY, tools)
+    whole = chat_format.render([*_HISTORY, turn], tools)
+    ids = whole[len(head) :]
+    is_read_back = whole[: len(head)] == head and _is_call(chat_format, ids, name, arguments)
+    return ids if is_read_back else None
+
+
+def _is_call(
+    chat_format: ChatFormat, ids: list[int], name: str, arguments: dict[str, str]
+) -> bool:
+    tools = _tools(name)
+    parsed = chat_format.parse(ids, chat_format.render(_HISTORY, tools), tools)
+    return parsed.tool_calls == [(name, arguments)] and not parsed.malformed_tool_calls
+
+
+def _tools(name: str) -> list[dict[str, Any]]:
+    function = {"name": name, "description": "", "parameters": _PARAMETERS}
+    return [{"type": "function", "function": function}]

@@ -1,0 +1,95 @@
+"""A request's parameters: each is honoured, or refused by its name, or without effect here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from ajet.errors import RequestError
+
+_LONGEST_SHOWN = 200
+"""Characters of a wrong value that an error repeats."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_parameters(
+    body: Any,
+    model: type[Model],
+    *,
+    without_effect: Collection[str],
+    neutral: Mapping[str, tuple[Any, ...]],
+) -> Model:
+    """Check a request's body.
+
+    Args:
+        body: the parsed JSON.
+        model: has what is honoured.
+        without_effect: what may be said, and changes nothing about the answer.
+        neutral: values that ask for nothing special, of what cannot be honoured otherwise.
+
+    Raises:
+        RequestError: names the parameter that is wrong or cannot be honoured.
+    """
+    if not isinstance(body, dict):
+        raise RequestError(f"body: got {type(body).__name__}; expected a JSON object")
+    kept = {name: value for name, value in body.items() if name not in without_effect}
+    for name in neutral.keys() & kept.keys():
+        if kept.pop(name) not in neutral[name]:
+            raise unsupported(name, body[name])
+    try:
+        return model.model_validate(kept)
+    except ValidationError as error:
+        raise _refusal(body, error.errors(include_url=False)[0]) from error
+
+
+def unsupported(param: str, value: Any, why: str = "leave it out") -> RequestError:
+    """What to raise for a value that cannot be honoured."""
+    return RequestError(
+        f"{param}: {_shown(value)} is not supported by this engine; {why}",
+        param=param,
+        code="unsupported_parameter",
+    )
+
+
+def invalid(param: str, value: Any, expected: str) -> RequestError:
+    """What to raise for a value that is wrong."""
+    return RequestError(
+        f"{param}: got {_shown(value)}; expected {expected}", param=param, code="invalid_value"
+    )
+
+
+def _refusal(body: dict[str, Any], problem: ErrorDetails) -> RequestError:
+    param = _place(body, problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return RequestError(
+            f"{param}: not a parameter that is honoured here; leave it out",
+            param=param,
+            code="unknown_parameter",
+        )
+    return RequestError(
+        f"{param}: got {_shown(problem['input'])}; {problem['msg']}",
+        param=param,
+        code="invalid_value",
+    )
+
+
+def _place(body: Any, loc: tuple[int | str, ...]) -> str:
+    """The path to a value, without the names of types that pydantic adds to it."""
+    path = [loc[0]]
+    for part in loc[1:]:
+        try:
+            body = body[path[-1]]
+            body[part]
+        except (LookupError, TypeError):
+            break
+        path.append(part)
+    return ".".join(map(str, path))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

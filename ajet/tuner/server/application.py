@@ -1,0 +1,38 @@
+"""The FastAPI application: the gateway's routes, and nothing to look at."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ajet.errors import RequestError
+from ajet.tuner.api import ROUTES
+from ajet.tuner.server.endpoint import Endpoint, refusal
+from ajet.tuner.server.openapi import openapi
+
+
+def make_app(endpoint: Endpoint) -> FastAPI:
+    """Every route of the gateway, over one endpoint."""
+    app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False)
+    for method, path in ROUTES:
+        app.router.routes.append(Route(path, endpoint, methods=[method]))
+    app.add_exception_handler(HTTPException, _no_route)  # type: ignore[arg-type]
+    document = openapi()
+    app.openapi = lambda: document  # type: ignore[method-assign]
+    return app
+
+
+async def _no_route(request: Request, error: HTTPException) -> Response:
+    """404 and 405, in the API's shape."""
+    there = ", ".join(" ".join(route) for route in ROUTES)
+    reply = refusal(
+        RequestError(
+            f"{request.method} {request.url.path}: {error.detail}; there are {there}",
+            code="not_found",
+            status=error.status_code,
+        )
+    )
+    headers = {**reply.headers, **(error.headers or {})}
+    return Response(reply.body, status_code=reply.status, headers=headers)

@@ -1,0 +1,106 @@
+"""Runs the server: a thread with an event loop of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from functools import partial
+
+import uvicorn
+
+from ajet.config.interchange_server import InterchangeServer
+from ajet.errors import ConfigError
+from ajet.tuner.server.admission import Admission
+from ajet.tuner.server.application import make_app
+from ajet.tuner.server.connection import Connection
+from ajet.tuner.server.endpoint import Endpoint
+from ajet.tuner.server.hosts import HostCheck, in_url, is_loopback, public_host
+from ajet.tuner.server.keys import KeyRing
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 2048
+"""Connections that the system may hold until they are accepted."""
+
+
+class HttpServer:
+    """Listens from the moment it is made until `stop`.
+
+    Raises:
+        ConfigError: nothing can listen on the configured address.
+    """
+
+    def __init__(self, settings: InterchangeServer) -> None:
+        self.keys = KeyRing()
+        self._socket = _listen(settings)
+        host = settings.public_host or public_host(settings.host)
+        port = self._socket.getsockname()[1]
+        self.base_url = f"http://{in_url(host)}:{port}/v1"
+        self._uvicorn = uvicorn.Server(_uvicorn_config(settings, self.keys))
+        self._thread = threading.Thread(target=self._run, name="ajet-http-server", daemon=True)
+        self._thread.start()
+        _say_where(settings.host, port, self.base_url)
+
+    def stop(self) -> None:
+        """Take no more connections, let requests under way end, and wait for that."""
+        self._uvicorn.should_exit = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.run(self._uvicorn.serve(sockets=[self._socket]))
+
+
+def _listen(settings: InterchangeServer) -> socket.socket:
+    host, port = settings.host, settings.port
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"ajet.interchange_server: cannot listen on {in_url(host)}:{port}: {error.strerror}"
+        ) from error
+    return listener
+
+
+def _uvicorn_config(settings: InterchangeServer, keys: KeyRing) -> uvicorn.Config:
+    admission = Admission(
+        max_concurrent=settings.max_concurrent_requests,
+        max_queued=settings.max_queued_requests,
+        queue_timeout_s=settings.queue_timeout_s,
+    )
+    host_check = HostCheck(settings.host, settings.public_host)
+    return uvicorn.Config(
+        make_app(Endpoint(keys, admission, settings)),
+        http=partial(Connection, settings, host_check),  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]
+        timeout_graceful_shutdown=settings.drain_timeout_s,  # type: ignore[arg-type]
+    )
+
+
+def _say_where(host: str, port: int, base_url: str) -> None:
+    if is_loopback(host):
+        logger.info("gateway for other processes of this machine: %s", base_url)
+        return
+    logger.warning(
+        "ajet.interchange_server.host = %s: other machines reach the gateway at %s (port %d). "
+        "Requests need the key of a running episode; nothing is encrypted.",
+        host,
+        base_url,
+        port,
+    )
