@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ajet.config.free_section import FreeSection
 from ajet.config.section import Section
+
+
+class TimelineMergingPolicy(Section):
+    """When calls share history. Token ids alone decide; the names are those of older files."""
+
+    timeline_compare_level: Literal["token", "text"] = "token"
+    """`token`: histories are one where their ids are. `text` is accepted and merges no more: text
+    that looks equal may be other tokens."""
+    ignore_tools: bool = False
+    """Accepted; tools stand in the prompt, so calls with other tools have other ids."""
 
 
 class ContextTracker(Section):
     """How calls become training samples."""
 
-    timeline_compare_level: Literal["token", "text"] = "token"
-    """Calls share history where their token ids are equal. `text` is accepted and means the
-    same: text that looks equal may be other tokens."""
+    timeline_merging_policy: TimelineMergingPolicy = TimelineMergingPolicy()
     detect_timeline_snap: bool = False
-    """Report the calls that could not continue a recorded one."""
-    timeline_merging_policy: FreeSection = FreeSection()
-    """Accepted for older files: token ids alone decide what is merged."""
+    """Log, after each step, which calls could not continue a recorded one and why. The counts are
+    in the metrics `timeline/…` in any case."""
+    fix_retokenization_drift: Literal[True] = True
+    """Always so: what was sampled is never turned into text and back."""

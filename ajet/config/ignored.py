@@ -8,9 +8,6 @@ from ajet.config.root import RootConfig
 
 IGNORED = {
     "local": (
-        "context_tracker.detect_timeline_snap",
-        "context_tracker.timeline_compare_level",
-        "context_tracker.timeline_merging_policy",
         "debug.num_tasks",
         "trainer_common.n_gpus_per_node",
         "trainer_common.nnodes",

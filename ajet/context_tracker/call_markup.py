@@ -7,7 +7,7 @@ what they have in common is the markup.
 from __future__ import annotations
 
 from functools import lru_cache
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any
 
 from ajet.context_tracker.chat_format import ChatFormat
@@ -24,10 +24,15 @@ def call_opening(chat_format: ChatFormat, names: tuple[str, ...]) -> tuple[int, 
     They go as far as the calls have in common: up to the arguments where there is one name. None
     where the format cannot say them, for example because each turn begins with thinking.
     """
-    calls = [_rendered(chat_format, name, arguments) for name in names for arguments in _ARGUMENTS]
-    if any(call is None for call in calls):
-        return None
-    return tuple(commonprefix(calls)) or None
+    calls = []
+    for name in names:
+        for arguments in _ARGUMENTS:
+            ids = _rendered(chat_format, name, arguments)
+            if ids is None:
+                return None
+            calls.append(ids)
+    common = takewhile(lambda column: len(set(column)) == 1, zip(*calls, strict=False))
+    return tuple(column[0] for column in common) or None
 
 
 @lru_cache(maxsize=8)
@@ -58,9 +63,7 @@ def _rendered(chat_format: ChatFormat, name: str, arguments: dict[str, str]) -> 
     return ids if is_read_back else None
 
 
-def _is_call(
-    chat_format: ChatFormat, ids: list[int], name: str, arguments: dict[str, str]
-) -> bool:
+def _is_call(chat_format: ChatFormat, ids: list[int], name: str, arguments: dict[str, str]) -> bool:
     tools = _tools(name)
     parsed = chat_format.parse(ids, chat_format.render(_HISTORY, tools), tools)
     return parsed.tool_calls == [(name, arguments)] and not parsed.malformed_tool_calls

@@ -6,15 +6,20 @@ new messages without touching its ids (the bridge), and parses a completion by s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from jinja2 import TemplateError
 from renderers import ParsedToolCall, ToolCallParseStatus, create_renderer
 from renderers.base import MODEL_RENDERER_MAP, _populate_registry
 from renderers.configs import _config_class_for
 
 from ajet.context_tracker.tokenizer import ChatTokenizer
-from ajet.errors import MissingExtraError, ModelError
+from ajet.errors import MissingExtraError, ModelError, RequestError
+
+_REFUSALS = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, TemplateError)
 
 Messages = list[dict[str, Any]]
 Tools = list[dict[str, Any]] | None
@@ -43,8 +48,14 @@ class ChatFormat:
         """False where plain text may turn out to have been the name of a tool."""
 
     def render(self, messages: Messages, tools: Tools) -> list[int]:
-        """Ids of a whole history, up to where the assistant's next turn begins."""
-        return list(self._renderer.render_ids(messages, tools=tools, add_generation_prompt=True))
+        """Ids of a whole history, up to where the assistant's next turn begins.
+
+        Raises:
+            RequestError: the format has no place for one of the messages or tools.
+        """
+        with _refusing():
+            ids = self._renderer.render_ids(messages, tools=tools, add_generation_prompt=True)
+        return list(ids)
 
     def extend(
         self,
@@ -58,10 +69,14 @@ class ChatFormat:
         None where the format cannot keep the recorded ids as they are, for example because it
         drops earlier thinking. A turn that was cut before its end token gets the end token here,
         as an id that nobody sampled.
+
+        Raises:
+            RequestError: the format has no place for one of the messages or tools.
         """
-        rendered = self._renderer.bridge_to_next_turn(
-            prompt_ids, completion_ids, new_messages, tools=tools
-        )
+        with _refusing():
+            rendered = self._renderer.bridge_to_next_turn(
+                prompt_ids, completion_ids, new_messages, tools=tools
+            )
         if rendered is None:
             return None
         end_of_prompt = len(prompt_ids)
@@ -87,6 +102,18 @@ class ChatFormat:
             tool_calls=[_name_and_arguments(call) for call in good],
             malformed_tool_calls=len(bad),
         )
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What a renderer raises for messages that its template did not foresee is the request's."""
+    try:
+        yield
+    except _REFUSALS as error:
+        raise RequestError(
+            f"messages: the model's chat format cannot write them: {type(error).__name__}: {error}",
+            param="messages",
+        ) from error
 
 
 def load_chat_format(

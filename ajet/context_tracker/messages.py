@@ -78,9 +78,7 @@ def _text_of_part(part: Any, where: str) -> str:
     text = part.get("text", part.get("refusal")) if isinstance(part, dict) else part
     if not isinstance(text, str):
         kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-        raise RequestError(
-            f"{where}: a part of type {kind!r}; only text is supported", param=where
-        )
+        raise RequestError(f"{where}: a part of type {kind!r}; only text is supported", param=where)
     return text
 
 

@@ -52,6 +52,8 @@ class ContextTracker:
         self.task_id = task_id
         self.engine_error: EngineError | None = None
         """The first infrastructure fault, which a client library may have hidden."""
+        self.context_overflows = 0
+        """Requests that were refused because the context was full."""
         self._histories: dict[str, History] = {}
         self._calls: dict[str, Call] = {}
         self._contexts: dict[str, list[int]] = {}
@@ -125,12 +127,7 @@ class ContextTracker:
         ended_s: float,
         finish_reason: str,
     ) -> Call:
-        """Store an answered request.
-
-        Raises:
-            EngineError: the generation has no token, or ids and logprobs differ in number.
-        """
-        _check(generation)
+        """Store an answered request, whose generation `check_generation` has passed."""
         parent_length = 0 if prompt.parent is None else _context_length(prompt.parent)
         call = Call(
             call_id=f"c{prompt.arrival:06d}",
@@ -201,7 +198,12 @@ def _why_unknown(match: Match, messages: list[dict[str, Any]]) -> NewTimelineRea
     return "new_conversation" if match.num_known <= head else "history_edited"
 
 
-def _check(generation: Generation) -> None:
+def check_generation(generation: Generation) -> None:
+    """What every record relies on.
+
+    Raises:
+        EngineError: the generation has no token, or ids and logprobs differ in number.
+    """
     lengths = (
         len(generation.token_ids),
         len(generation.logprobs),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ajet.class_path import load_class
 from ajet.config.ignored import ignored_settings
+from ajet.config.notices import notices
 from ajet.config.root import RootConfig
 from ajet.launcher.backbones import backbone_entry
 from ajet.launcher.logs import log_to_file
@@ -43,6 +44,8 @@ def launch(config: RootConfig, *, command: Sequence[str], resume: bool = False) 
         logger.info("run folder: %s", folder)
         for path in ignored_settings(config, ajet.backbone):
             logger.warning("%s has no effect with the backbone %s", path, ajet.backbone)
+        for notice in notices(ajet):
+            logger.info("%s", notice)
         write_config(config, folder)
         with recorded(folder, command):
             run(config, folder, resume)

@@ -2,7 +2,7 @@
 
 Columns that `Sample` does not have are for people and viewers: the episode's `repeat_index`,
 `reward` and `is_success` (null: failed), `call_spans` (which call of which agent sampled the
-trained tokens `start` to `end`) and `messages` (JSON: the conversation that the sample is the
+trained tokens `start` to `end`, and which call it continued or why it continued none) and `messages` (JSON: the conversation that the sample is the
 tokens of).
 """
 
@@ -33,7 +33,8 @@ TOKEN_COLUMNS: dict[str, tuple[pa.DataType, type[np.generic]]] = {
 """The arrays of a sample, with their types there and here."""
 
 SPAN = pa.struct(
-    [("start", pa.int32()), ("end", pa.int32()), ("agent", pa.string()), ("call_id", pa.string())]
+    [("start", pa.int32()), ("end", pa.int32())]
+    + [(name, pa.string()) for name in ("agent", "call_id", "parent_id", "new_timeline")]
 )
 
 
@@ -105,7 +106,14 @@ def _spans(episode: Episode, sample: Sample) -> list[dict[str, Any]]:
         if start < end and index[start] >= 0
     ]
     return [
-        {"start": start, "end": end, "agent": call.agent_name, "call_id": call.call_id}
+        {
+            "start": start,
+            "end": end,
+            "agent": call.agent_name,
+            "call_id": call.call_id,
+            "parent_id": call.parent_id,
+            "new_timeline": call.new_timeline,
+        }
         for start, end, call in runs
     ]
 

@@ -49,6 +49,8 @@ class Episode:
     """Attempts that an infrastructure fault ended before this one."""
     metadata: dict[str, Any] = field(default_factory=dict)
     log_metrics: dict[str, float] = field(default_factory=dict)
+    context_overflows: int = 0
+    """Requests that were refused because the context was full."""
     dropped_tokens: dict[str, int] = field(default_factory=dict)
     """Sampled tokens that are not trained, by the name of the rule that dropped them."""
     started_s: float = 0.0

@@ -9,6 +9,7 @@ from statistics import fmean, pstdev
 
 from ajet.errors import TrainingError
 from ajet.schema.episode import Episode, Group
+from ajet.task_rollout.timelines import timeline_metrics
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     if rewards := [episode.reward for episode in valid if episode.reward is not None]:
         metrics["reward/mean"] = fmean(rewards)
         metrics["reward/std"] = pstdev(rewards)
-    return metrics | _token_metrics(episodes, valid) | _workflow_metrics(valid)
+    metrics |= _token_metrics(episodes, valid) | timeline_metrics(episodes)
+    return metrics | _workflow_metrics(valid)
 
 
 def _token_metrics(episodes: Sequence[Episode], valid: Sequence[Episode]) -> dict[str, float]:

@@ -94,6 +94,7 @@ class EpisodeRun:
             calls=calls,
             retries=self.attempt.retries,
             metadata=self._output.metadata,
+            context_overflows=self._tracker.context_overflows,
             started_s=self._started_s,
             ended_s=time.time(),
         )

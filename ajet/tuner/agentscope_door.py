@@ -1,4 +1,4 @@
-"""The door of AgentScope 1.x."""
+"""The door of AgentScope, of 1.x and of 2.x: whichever is installed."""
 
 from __future__ import annotations
 
@@ -9,25 +9,41 @@ from ajet.tuner.gateway import MODEL_NAME, AgentPort
 from ajet.tuner.in_process import BASE_URL
 from ajet.tuner.openai_door import http_client, tell_platform
 
+API_KEY = "in-process"
 
-def agentscope_model(port: AgentPort) -> Any:
-    """A genuine `agentscope.model.OpenAIChatModel`."""
+
+def agentscope_model(port: AgentPort, max_model_len: int) -> Any:
+    """A genuine `agentscope.model.OpenAIChatModel` that does not stream.
+
+    Args:
+        port: the agent's.
+        max_model_len: tokens; AgentScope 2.x shortens its context before it is longer.
+    """
     try:
+        import agentscope
         from agentscope.model import OpenAIChatModel
     except ModuleNotFoundError as error:
         if error.name != "agentscope":
             raise
         raise MissingExtraError("agentscope", "agentscope") from None
-    client_kwargs: dict[str, Any] = {
-        "base_url": BASE_URL,
-        "http_client": http_client(port),
-        "max_retries": 0,
-    }
-    model = OpenAIChatModel(
-        model_name=MODEL_NAME,
-        api_key="in-process",
-        stream=False,
-        client_kwargs=client_kwargs,
-    )
+    client_kwargs: dict[str, Any] = {"http_client": http_client(port), "max_retries": 0}
+    if agentscope.__version__.startswith("1."):
+        model = OpenAIChatModel(
+            model_name=MODEL_NAME,
+            api_key=API_KEY,
+            stream=False,
+            client_kwargs={"base_url": BASE_URL, **client_kwargs},
+        )
+    else:
+        from agentscope.credential import OpenAICredential
+
+        model = OpenAIChatModel(
+            credential=OpenAICredential(api_key=API_KEY, base_url=BASE_URL),
+            model=MODEL_NAME,
+            stream=False,
+            max_retries=0,
+            context_size=max_model_len,
+            client_kwargs=client_kwargs,
+        )
     tell_platform(model.client)
     return model

@@ -33,6 +33,11 @@ class Choice:
         return (self.message["content"] or "")[len(self.prefill) :]
 
     @property
+    def reasoning(self) -> str:
+        """The reasoning; empty where there was none."""
+        return self.message.get("reasoning_content") or ""
+
+    @property
     def tool_calls(self) -> list[dict[str, Any]]:
         """In the shape of the chat-completions API."""
         return self.message.get("tool_calls") or []
@@ -79,14 +84,12 @@ def make_choice(
 ) -> Choice:
     """Parse a completion into an assistant message.
 
-    Args:
-        call_name: unique in the episode; tool-call ids are made of it, so that a message which
-            comes back in a later request is recognised for certain.
-        prefill: text with which the request began the turn.
-        max_calls: tool calls to tell of at most.
+    `call_name` is unique in the episode; tool-call ids are made of it, so that a message which
+    comes back in a later request is recognised for certain. At most `max_calls` tool calls are
+    told of. `prefill` is text with which the request began the turn.
     """
     parsed = parse_turn(chat_format, prompt, generation.token_ids)
-    content = before_stop(parsed.content, params.stop).strip()
+    content = before_stop(parsed.content, params.stop, prefill).strip()
     reasoning = before_stop(parsed.reasoning or "", params.stop).strip()
     calls = _tool_calls(parsed, call_name)[:max_calls]
     message: dict[str, Any] = {"role": "assistant", "content": content}
@@ -109,9 +112,7 @@ def make_choice(
     )
 
 
-def parse_turn(
-    chat_format: ChatFormat, prompt: Prompt, completion_ids: list[int]
-) -> ParsedMessage:
+def parse_turn(chat_format: ChatFormat, prompt: Prompt, completion_ids: list[int]) -> ParsedMessage:
     """The whole turn: what the request began of it, then what was sampled."""
     if not prompt.num_begun:
         return chat_format.parse(completion_ids, prompt.ids, prompt.tools)
@@ -120,9 +121,9 @@ def parse_turn(
     return chat_format.parse(turn, prompt.ids[:start], prompt.tools)
 
 
-def before_stop(text: str, stop: tuple[str, ...]) -> str:
-    """The text before the first stop string, as the API promises."""
-    ends = [text.find(string) for string in stop if string in text]
+def before_stop(text: str, stop: tuple[str, ...], prefill: str = "") -> str:
+    """The text before the first stop string that comes after `prefill`, as the APIs promise."""
+    ends = [end for string in stop if (end := text.find(string, len(prefill))) >= 0]
     return text[: min(ends)] if ends else text
 
 

@@ -6,73 +6,48 @@ the routes, the APIs' shapes and their errors.
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ajet.errors import AjetError, EngineError, RequestError
+from ajet.errors import AjetError, RequestError
+from ajet.tuner.chat_completion import chat_completions, error_body
 from ajet.tuner.gateway import MODEL_NAME, AgentPort
+from ajet.tuner.messages_api.body import error_body as messages_error_body
+from ajet.tuner.messages_api.handler import messages
+from ajet.tuner.reply import Reply, json_reply, parse_json
+from ajet.tuner.responses_api.handler import responses
 
-
-@dataclass(slots=True, kw_only=True)
-class Reply:
-    """What a transport sends back: a body, or a stream of server-sent events."""
-
-    status: int = 200
-    headers: dict[str, str] = field(default_factory=lambda: {"content-type": "application/json"})
-    body: bytes = b""
-    events: AsyncIterator[bytes] | None = None
-    """Each one event, complete with its blank line. Closing the iterator cancels the request."""
+__all__ = ["ROUTES", "Reply", "error_body", "error_reply", "json_reply", "respond"]
 
 
 async def respond(port: AgentPort, method: str, path: str, body: bytes) -> Reply:
-    """Answer one request; every `AjetError` becomes the API's error object."""
-    route = ROUTES.get((method, path))
+    """Answer one request; every `AjetError` becomes the error object of the path's API."""
     try:
+        route = ROUTES.get((method, path))
         if route is None:
             raise _no_route(method, path)
-        return await route(port, body)
+        content = parse_json(body) if method == "POST" else None
+        if port.upstream and content is not None:
+            port.check_open()
+            return await port.upstream.forward(path, content)
+        return await route(port, content)
     except AjetError as error:
-        status, content = error_body(error)
-        return json_reply(content, status=status)
+        return error_reply(path, error)
 
 
-def json_reply(content: Any, *, status: int = 200) -> Reply:
-    """A JSON body."""
-    return Reply(status=status, body=json.dumps(content, ensure_ascii=False).encode())
+def error_reply(path: str, error: AjetError) -> Reply:
+    """An error in the shape of the path's API."""
+    shape = messages_error_body if path == MESSAGES else error_body
+    status, content = shape(error)
+    return json_reply(content, status=status)
 
 
-def parse_json(body: bytes) -> Any:
-    """The request's body.
-
-    Raises:
-        RequestError: it is not JSON.
-    """
-    try:
-        return json.loads(body)
-    except ValueError as error:
-        raise RequestError(f"body: not valid JSON: {error}") from error
+async def _models(port: AgentPort, body: Any) -> Reply:
+    return json_reply({"object": "list", "data": [_MODEL]})
 
 
-def error_body(error: AjetError) -> tuple[int, dict[str, Any]]:
-    """HTTP status and the OpenAI API's error object."""
-    if isinstance(error, RequestError):
-        status, kind = error.status, "invalid_request_error"
-        param, code = error.param, error.code
-    else:
-        status, kind = 503 if isinstance(error, EngineError) else 500, "server_error"
-        param, code = None, "engine_error" if isinstance(error, EngineError) else None
-    content = {"message": str(error), "type": kind, "param": param, "code": code}
-    return status, {"error": content}
-
-
-async def _chat_completions(port: AgentPort, body: bytes) -> Reply:
-    return json_reply(await port.chat_completions(parse_json(body)))
-
-
-async def _models(port: AgentPort, body: bytes) -> Reply:
-    return json_reply({"object": "list", "data": [{"id": MODEL_NAME, "object": "model"}]})
+async def _model(port: AgentPort, body: Any) -> Reply:
+    return json_reply(_MODEL)
 
 
 def _no_route(method: str, path: str) -> RequestError:
@@ -82,8 +57,15 @@ def _no_route(method: str, path: str) -> RequestError:
     )
 
 
-ROUTES: dict[tuple[str, str], Callable[[AgentPort, bytes], Awaitable[Reply]]] = {
-    ("POST", "/v1/chat/completions"): _chat_completions,
+_MODEL = {"id": MODEL_NAME, "object": "model", "created": 0, "owned_by": "agentjet"}
+
+MESSAGES = "/v1/messages"
+
+ROUTES: dict[tuple[str, str], Callable[[AgentPort, Any], Awaitable[Reply]]] = {
+    ("POST", "/v1/chat/completions"): chat_completions,
+    ("POST", "/v1/responses"): responses,
+    ("POST", MESSAGES): messages,
     ("GET", "/v1/models"): _models,
+    ("GET", f"/v1/models/{MODEL_NAME}"): _model,
 }
-"""Method and path -> handler. What is added here is there for every door."""
+"""Method and path -> handler of the parsed body. What is added here is there for every door."""

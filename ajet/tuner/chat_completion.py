@@ -1,114 +1,137 @@
-"""The answer of `POST /v1/chat/completions`, from token ids."""
+"""`POST /v1/chat/completions`: one object, or a stream of chunks."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from typing import Any
 
-from ajet.context_tracker.chat_format import ChatFormat, ParsedMessage
-from ajet.context_tracker.tracker import Prompt
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.errors import AjetError, EngineError, RequestError
+from ajet.tuner.answer import Answer, Choice, Delta
+from ajet.tuner.chat_request import parse_chat_request
+from ajet.tuner.gateway import MODEL_NAME, AgentPort, Asked
+from ajet.tuner.reply import Reply, event, event_reply, json_reply
 
 
-@dataclass(slots=True, kw_only=True)
-class Choice:
-    """One completion as the client will see it."""
+async def chat_completions(port: AgentPort, body: Any) -> Reply:
+    """Answer one request.
 
-    message: dict[str, Any]
-    finish_reason: str
-    logprobs: dict[str, Any] | None
-    num_tokens: int
-
-
-def make_choice(
-    chat_format: ChatFormat,
-    prompt: Prompt,
-    generation: Generation,
-    params: SamplingParams,
-    *,
-    call_name: str,
-    with_logprobs: bool,
-) -> Choice:
-    """Parse a completion into an assistant message.
-
-    Args:
-        call_name: unique in the episode; tool-call ids are made of it, so that a message which
-            comes back in a later request is recognised for certain.
+    Raises:
+        AjetError: nothing is recorded.
     """
-    parsed = chat_format.parse(generation.token_ids, prompt.ids, prompt.tools)
-    content = _before_stop(parsed.content, params.stop)
-    message: dict[str, Any] = {"role": "assistant", "content": content}
-    if parsed.reasoning is not None:
-        message["reasoning_content"] = parsed.reasoning
-    if parsed.tool_calls:
-        message["tool_calls"] = _tool_calls(parsed, call_name)
-        message["content"] = content or None
-    finish_reason: str = generation.finish_reason
-    if parsed.tool_calls and finish_reason == "stop":
-        finish_reason = "tool_calls"
-    return Choice(
-        message=message,
-        finish_reason=finish_reason,
-        logprobs=_logprobs(chat_format, generation) if with_logprobs else None,
-        num_tokens=len(generation.token_ids),
-    )
+    request = parse_chat_request(body)
+    asked = port.ask(request)
+    if request.stream:
+        return event_reply(_chunks(port, asked))
+    return json_reply(completion_body(await port.answer(asked)))
 
 
-def completion_body(
-    completion_id: str, model: str, created: int, prompt_tokens: int, choices: list[Choice]
-) -> dict[str, Any]:
-    """The response object; `usage` counts the tokens that were really sampled."""
-    completion_tokens = sum(choice.num_tokens for choice in choices)
+def completion_body(answer: Answer) -> dict[str, Any]:
+    """The response object."""
     return {
-        "id": completion_id,
+        "id": f"chatcmpl-{answer.name}",
         "object": "chat.completion",
-        "created": created,
-        "model": model,
+        "created": answer.created,
+        "model": MODEL_NAME,
         "choices": [
             {
                 "index": index,
-                "message": choice.message,
+                "message": _told(choice),
                 "finish_reason": choice.finish_reason,
-                "logprobs": choice.logprobs,
+                "logprobs": _logprobs(choice.logprobs),
             }
-            for index, choice in enumerate(choices)
+            for index, choice in enumerate(answer.choices)
         ],
-        "usage": {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": completion_tokens,
-            "total_tokens": prompt_tokens + completion_tokens,
-        },
+        "usage": _usage(answer),
     }
 
 
-def _before_stop(content: str, stop: tuple[str, ...]) -> str:
-    """The text before the first stop string, as the API promises."""
-    ends = [content.find(text) for text in stop if text in content]
-    return content[: min(ends)] if ends else content
+def error_body(error: AjetError) -> tuple[int, dict[str, Any]]:
+    """HTTP status and the OpenAI API's error object."""
+    if isinstance(error, RequestError):
+        status, param, code = error.status, error.param, error.code
+        kind = "invalid_request_error" if status < 500 else "server_error"
+    else:
+        status, param, kind = 503 if isinstance(error, EngineError) else 500, None, "server_error"
+        code = "engine_error" if isinstance(error, EngineError) else None
+    content = {"message": str(error), "type": kind, "param": param, "code": code}
+    return status, {"error": content}
 
 
-def _tool_calls(parsed: ParsedMessage, call_name: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": f"call_{call_name}_{position}",
-            "type": "function",
-            "function": {
-                "name": name,
-                "arguments": arguments
-                if isinstance(arguments, str)
-                else json.dumps(arguments, ensure_ascii=False),
-            },
+async def _chunks(port: AgentPort, asked: Asked) -> AsyncGenerator[bytes, None]:
+    chunk = _ChunkMaker(asked)
+    try:
+        for index in range(len(asked.prompts)):
+            yield chunk.of(index, {"role": "assistant", "content": ""})
+        async with aclosing(port.stream(asked)) as items:
+            async for item in items:
+                if isinstance(item, Delta):
+                    yield chunk.of_delta(item)
+                else:
+                    for last in chunk.of_end(item):
+                        yield last
+        yield b"data: [DONE]\n\n"
+    except AjetError as error:
+        yield event(error_body(error)[1])
+
+
+class _ChunkMaker:
+    """What the chunks of one stream have in common."""
+
+    def __init__(self, asked: Asked) -> None:
+        options = asked.request.stream_options
+        self._with_usage = options is not None and options.include_usage
+        self._head = {
+            "id": f"chatcmpl-{asked.name}",
+            "object": "chat.completion.chunk",
+            "created": asked.created,
+            "model": MODEL_NAME,
         }
-        for position, (name, arguments) in enumerate(parsed.tool_calls)
-    ]
+
+    def of_delta(self, delta: Delta) -> bytes:
+        texts = {"reasoning_content": delta.reasoning, "content": delta.content}
+        told = {name: text for name, text in texts.items() if text}
+        return self.of(delta.index, told, logprobs=_logprobs(delta.logprobs))
+
+    def of_end(self, answer: Answer) -> Iterator[bytes]:
+        for index, choice in enumerate(answer.choices):
+            for position, call in enumerate(choice.tool_calls):
+                yield self.of(index, {"tool_calls": [{"index": position, **call}]})
+            yield self.of(index, {}, finish_reason=choice.finish_reason)
+        if self._with_usage:
+            yield event({**self._head, "choices": [], "usage": _usage(answer)})
+
+    def of(
+        self,
+        index: int,
+        delta: dict[str, Any],
+        *,
+        finish_reason: str | None = None,
+        logprobs: dict[str, Any] | None = None,
+    ) -> bytes:
+        choice = {
+            "index": index,
+            "delta": delta,
+            "finish_reason": finish_reason,
+            "logprobs": logprobs,
+        }
+        usage = {"usage": None} if self._with_usage else {}
+        return event({**self._head, "choices": [choice], **usage})
 
 
-def _logprobs(chat_format: ChatFormat, generation: Generation) -> dict[str, Any]:
-    texts = [chat_format.tokenizer.decode(token) for token in generation.token_ids]
+def _told(choice: Choice) -> dict[str, Any]:
+    """The message less what the request gave of it."""
+    return {**choice.message, "content": choice.content} if choice.prefill else choice.message
+
+
+def _logprobs(tokens: list[dict[str, Any]] | None) -> dict[str, Any] | None:
+    return None if tokens is None else {"content": tokens}
+
+
+def _usage(answer: Answer) -> dict[str, int]:
+    """The tokens that were really read and sampled."""
     return {
-        "content": [
-            {"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []}
-            for text, logprob in zip(texts, generation.logprobs, strict=True)
-        ]
+        "prompt_tokens": answer.prompt_tokens,
+        "completion_tokens": answer.completion_tokens,
+        "total_tokens": answer.prompt_tokens + answer.completion_tokens,
     }

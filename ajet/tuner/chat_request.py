@@ -120,9 +120,7 @@ def parse_chat_request(body: Any) -> ChatRequest:
     Raises:
         RequestError: names the parameter that is wrong or cannot be honoured.
     """
-    request = read_parameters(
-        body, ChatRequest, without_effect=_WITHOUT_EFFECT, neutral=_NEUTRAL
-    )
+    request = read_parameters(body, ChatRequest, without_effect=_WITHOUT_EFFECT, neutral=_NEUTRAL)
     for position, tool in enumerate(request.tools or []):
         _check_tool(tool, f"tools[{position}]")
     _check_tool_choice(request)

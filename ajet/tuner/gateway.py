@@ -1,7 +1,7 @@
 """The one door-keeper between agents and the engine.
 
-A request comes in as an OpenAI chat-completion body, becomes token ids, is answered by the engine
-and recorded as ids; the answer goes out as the API's own object. Every door leads here.
+A request becomes token ids, is answered by the engine and recorded as ids. Every door, and every
+API that a door speaks, leads here.
 """
 
 from __future__ import annotations
@@ -9,17 +9,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from ajet.context_tracker.call_markup import call_closing
 from ajet.context_tracker.chat_format import ChatFormat
-from ajet.context_tracker.tracker import ContextTracker, Prompt
-from ajet.engine.base import Engine
+from ajet.context_tracker.tracker import ContextTracker, Prompt, check_generation
+from ajet.engine.base import Engine, OnToken
 from ajet.errors import ContextLengthError, EngineError, RequestError
-from ajet.schema.generation import SamplingParams
-from ajet.tuner.chat_completion import Choice, completion_body, make_choice
-from ajet.tuner.chat_request import ChatRequest, SamplingDefaults, parse_chat_request
+from ajet.schema.generation import Generation, SamplingParams
+from ajet.tuner.answer import Answer, Choice, Delta, make_choice
+from ajet.tuner.begun_turn import begin_turn, split_prefill
+from ajet.tuner.bell import Bell
+from ajet.tuner.chat_request import ChatRequest, SamplingDefaults
+from ajet.tuner.choice_stream import ChoiceStream
+from ajet.tuner.debug_model import Upstream
 from ajet.tuner.http_door import HttpDoor
+from ajet.tuner.responses_api.stored import StoredTurns
 
 MODEL_NAME = "policy"
 """What the policy is called in requests and answers; any other name is accepted too."""
@@ -36,8 +42,36 @@ class Gateway:
     http_door: HttpDoor = field(default_factory=HttpDoor)
 
 
+@dataclass(slots=True, kw_only=True)
+class Asked:
+    """A request on its way: checked, and as token ids."""
+
+    request: ChatRequest
+    name: str
+    """Unique in the run."""
+    prompts: list[Prompt]
+    """One for each completion that is wanted."""
+    params: list[SamplingParams]
+    prefill: str
+    started_s: float
+
+    @property
+    def created(self) -> int:
+        """Unix time."""
+        return int(self.started_s)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt, counted once."""
+        return len(self.prompts[0].ids)
+
+
 class AgentPort:
-    """One agent of one episode: its requests are answered and recorded here."""
+    """One agent of one episode: its requests are answered and recorded here.
+
+    What is refused, fails or is cancelled leaves no trace in the record. Engine errors are kept in
+    `tracker.engine_error` as well, because client libraries turn them into their own.
+    """
 
     def __init__(
         self,
@@ -50,82 +84,191 @@ class AgentPort:
     ) -> None:
         self.agent_name = agent_name
         self.closed = False
+        self.stored_turns = StoredTurns()
         self._gateway = gateway
         self._tracker = tracker
         self._target_tag = target_tag
         self._trained = trained
 
-    async def chat_completions(self, body: Any) -> dict[str, Any]:
-        """Answer one request.
+    def ask(self, request: ChatRequest) -> Asked:
+        """Check a request and render it.
 
         Raises:
-            RequestError: the request is at fault; nothing is recorded.
-            EngineError: the engine is; kept in `tracker.engine_error` as well, because client
-                libraries turn it into an exception of their own.
+            RequestError: it cannot be honoured, or the episode is over.
         """
-        if self.closed:
-            raise RequestError("this episode is over", code="episode_over", status=410)
-        request = parse_chat_request(body)
+        self.check_open()
         started_s = time.time()
+        history, prefill = split_prefill(request)
         prompts = [
-            self._tracker.prompt(self.agent_name, request.messages, request.visible_tools)
-            for _ in range(request.n)
+            self._tracker.prompt(self.agent_name, history, request.visible_tools)
+            for _ in range(request.num_choices)
         ]
-        try:
-            choices = await asyncio.gather(
-                *(self._answer(request, prompt, started_s) for prompt in prompts)
-            )
-        except EngineError as error:
-            self._tracker.engine_error = self._tracker.engine_error or error
-            raise
-        name = f"chatcmpl-{self._tracker.episode_id}-{prompts[0].arrival}"
-        return completion_body(name, MODEL_NAME, int(started_s), len(prompts[0].ids), choices)
+        for prompt in prompts:
+            begin_turn(self._gateway.chat_format, prompt, request, prefill)
+        length, max_model_len = len(prompts[0].ids), self._gateway.engine.max_model_len
+        if length >= max_model_len:
+            self._tracker.context_overflows += 1
+            raise ContextLengthError(length, max_model_len)
+        return Asked(
+            request=request,
+            name=f"{self._tracker.episode_id}-{prompts[0].arrival}",
+            prompts=prompts,
+            params=[self._params(request, prompt, i) for i, prompt in enumerate(prompts)],
+            prefill=prefill,
+            started_s=started_s,
+        )
 
-    async def _answer(self, request: ChatRequest, prompt: Prompt, started_s: float) -> Choice:
-        gateway, tracker = self._gateway, self._tracker
-        room = gateway.engine.max_model_len - len(prompt.ids)
-        if room < 1:
-            raise ContextLengthError(len(prompt.ids), gateway.engine.max_model_len)
-        params = request.sampling(
-            gateway.defaults,
-            gateway.chat_format.stop_token_ids,
-            seed=call_seed(tracker.episode_id, prompt.arrival),
-        )
-        generation = await self._generate(prompt, params)
-        choice = make_choice(
-            gateway.chat_format,
-            prompt,
-            generation,
-            params,
-            call_name=f"{tracker.episode_id[:8]}_{prompt.arrival}",
-            with_logprobs=bool(request.logprobs),
-        )
+    async def answer(self, asked: Asked) -> Answer:
+        """Answer all at once.
+
+        Raises:
+            EngineError: the engine failed.
+            RequestError: the episode ended meanwhile.
+        """
+        generations = await self._generate_all(asked)
+        return self._record(asked, generations, self._choices(asked, generations))
+
+    async def stream(self, asked: Asked) -> AsyncGenerator[Delta | Answer, None]:
+        """Answer piece by piece: deltas, and the whole answer at last.
+
+        Closing the iterator cancels the request. It is recorded just before the answer is given.
+
+        Raises:
+            EngineError: the engine failed.
+            RequestError: the episode ended meanwhile.
+        """
+        bell = Bell()
+        streams = self._streams(asked, bell)
+        asking = asyncio.create_task(self._generate_all(asked, [s.put for s in streams]))
+        asking.add_done_callback(bell.end)
+        try:
+            while not asking.done():
+                await bell.wait()
+                for stream in streams:
+                    if (delta := stream.advance()) is not None:
+                        yield delta
+            generations = asking.result()
+        finally:
+            asking.cancel()
+        choices = self._choices(asked, generations)
+        rests = [s.finish(choice.message) for s, choice in zip(streams, choices, strict=True)]
+        answer = self._record(asked, generations, choices)
+        for rest in rests:
+            if rest is not None:
+                yield rest
+        yield answer
+
+    def check_open(self) -> None:
+        """Raise `RequestError` if the episode is over."""
         if self.closed:
             raise RequestError("this episode is over", code="episode_over", status=410)
-        tracker.record(
-            prompt,
-            generation,
-            params=params,
-            response=choice.message,
-            target_tag=self._target_tag,
-            trained=self._trained,
-            started_s=started_s,
-            ended_s=time.time(),
-            finish_reason=choice.finish_reason,
-        )
-        return choice
 
-    async def _generate(self, prompt: Prompt, params: SamplingParams) -> Any:
-        limit_s = self._gateway.call_timeout_s
+    def _params(self, request: ChatRequest, prompt: Prompt, index: int) -> SamplingParams:
+        """Those of one of the request's completions."""
+        chat_format = self._gateway.chat_format
+        stop_ids = chat_format.stop_token_ids
+        if request.parallel_tool_calls is False and request.visible_tools:
+            closing = call_closing(chat_format)
+            stop_ids += () if closing is None else (closing,)
+        seed = call_seed(self._tracker.episode_id, prompt.arrival)
+        if request.seed is not None:
+            seed = request.seed + index
+        return request.sampling(self._gateway.defaults, stop_ids, seed)
+
+    def _streams(self, asked: Asked, bell: Bell) -> list[ChoiceStream]:
+        return [
+            ChoiceStream(
+                index,
+                self._gateway.chat_format,
+                prompt,
+                params,
+                bell,
+                prefill=asked.prefill,
+                with_logprobs=bool(asked.request.logprobs),
+            )
+            for index, (prompt, params) in enumerate(zip(asked.prompts, asked.params, strict=True))
+        ]
+
+    async def _generate_all(
+        self, asked: Asked, on_token: Sequence[OnToken | None] = ()
+    ) -> list[Generation]:
+        """One generation for each prompt; the first failure cancels the others."""
+        listeners = on_token or [None] * len(asked.prompts)
+        calls = [
+            self._generate(prompt, params, listener)
+            for prompt, params, listener in zip(asked.prompts, asked.params, listeners, strict=True)
+        ]
+        if len(calls) == 1:
+            return [await calls[0]]
+        tasks = [asyncio.create_task(call) for call in calls]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _generate(
+        self, prompt: Prompt, params: SamplingParams, on_token: OnToken | None
+    ) -> Generation:
+        limit_s, engine = self._gateway.call_timeout_s, self._gateway.engine
         session = self._tracker.episode_id
         try:
             async with asyncio.timeout(limit_s):
-                return await self._gateway.engine.generate(prompt.ids, params, session=session)
+                generation = await engine.generate(
+                    prompt.ids, params, session=session, on_token=on_token
+                )
+            check_generation(generation)
+            return generation
         except TimeoutError:
-            raise EngineError(
+            error = EngineError(
                 f"no answer within {limit_s:g} s (rollout.call_timeout_s) to a call of "
                 f"{len(prompt.ids)} prompt tokens"
-            ) from None
+            )
+        except EngineError as fault:
+            error = fault
+        self._tracker.engine_error = self._tracker.engine_error or error
+        raise error
+
+    def _choices(self, asked: Asked, generations: list[Generation]) -> list[Choice]:
+        one_call = asked.request.parallel_tool_calls is False
+        return [
+            make_choice(
+                self._gateway.chat_format,
+                prompt,
+                generation,
+                params,
+                call_name=f"{self._tracker.episode_id[:8]}_{prompt.arrival}",
+                prefill=asked.prefill,
+                max_calls=1 if one_call else None,
+                with_logprobs=bool(asked.request.logprobs),
+            )
+            for prompt, params, generation in zip(
+                asked.prompts, asked.params, generations, strict=True
+            )
+        ]
+
+    def _record(self, asked: Asked, generations: list[Generation], choices: list[Choice]) -> Answer:
+        self.check_open()
+        for prompt, params, generation, choice in zip(
+            asked.prompts, asked.params, generations, choices, strict=True
+        ):
+            self._tracker.record(
+                prompt,
+                generation,
+                params=params,
+                response=choice.message,
+                target_tag=self._target_tag,
+                trained=self._trained,
+                started_s=asked.started_s,
+                ended_s=time.time(),
+                finish_reason=choice.finish_reason,
+            )
+        return Answer(
+            name=asked.name,
+            created=asked.created,
+            prompt_tokens=asked.prompt_tokens,
+            choices=choices,
+        )
 
 
 def call_seed(episode_id: str, arrival: int) -> int:

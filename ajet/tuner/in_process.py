@@ -6,6 +6,8 @@ included, talks to the gateway within the process and on the caller's own event 
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator
+
 import httpx2
 
 from ajet.tuner.api import respond
@@ -25,4 +27,20 @@ class InProcessTransport(httpx2.AsyncBaseTransport):
         """Hand one request to the gateway."""
         body = await request.aread()
         reply = await respond(self._port, request.method, request.url.path, body)
-        return httpx2.Response(reply.status, headers=reply.headers, content=reply.body)
+        if reply.events is None:
+            return httpx2.Response(reply.status, headers=reply.headers, content=reply.body)
+        stream = _EventStream(reply.events)
+        return httpx2.Response(reply.status, headers=reply.headers, stream=stream)
+
+
+class _EventStream(httpx2.AsyncByteStream):
+    """Events as they come; closing it cancels the request."""
+
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        self._events = events
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._events
+
+    async def aclose(self) -> None:
+        await self._events.aclose()

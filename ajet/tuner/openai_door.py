@@ -8,13 +8,9 @@ import httpx2
 from openai import AsyncOpenAI
 from openai._base_client import Platform, get_platform
 
+from ajet.tuner.blocking_transport import BlockingTransport
 from ajet.tuner.gateway import AgentPort
 from ajet.tuner.in_process import BASE_URL, InProcessTransport
-
-
-def http_client(port: AgentPort) -> httpx2.AsyncClient:
-    """An HTTP client whose every request goes to `port`."""
-    return httpx2.AsyncClient(transport=InProcessTransport(port), trust_env=False, timeout=None)
 
 
 def openai_client(port: AgentPort) -> AsyncOpenAI:
@@ -24,6 +20,16 @@ def openai_client(port: AgentPort) -> AsyncOpenAI:
     )
     tell_platform(client)
     return client
+
+
+def http_client(port: AgentPort) -> httpx2.AsyncClient:
+    """An HTTP client whose every request goes to `port`."""
+    return httpx2.AsyncClient(transport=InProcessTransport(port), trust_env=False, timeout=None)
+
+
+def blocking_http_client(port: AgentPort) -> httpx2.Client:
+    """The same for code that blocks."""
+    return httpx2.Client(transport=BlockingTransport(port), trust_env=False, timeout=None)
 
 
 def tell_platform(client: AsyncOpenAI) -> None:

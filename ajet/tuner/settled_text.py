@@ -27,16 +27,17 @@ class SettledText:
         chat_format: of the model.
         prompt: what the completion answers.
         stop: the request's stop strings.
-        content: text that is known already.
+        prefill: text with which the request began the turn.
     """
 
     def __init__(
-        self, chat_format: ChatFormat, prompt: Prompt, stop: tuple[str, ...], content: str = ""
+        self, chat_format: ChatFormat, prompt: Prompt, stop: tuple[str, ...], prefill: str = ""
     ) -> None:
         self.reasoning = ""
         """What was told of the reasoning."""
-        self.content = content
+        self.content = prefill
         """What was told of the content."""
+        self._prefill = prefill
         self._chat_format = chat_format
         self._prompt = prompt
         self._stop = stop
@@ -56,11 +57,10 @@ class SettledText:
         if parsed.tool_calls or parsed.malformed_tool_calls:
             self._waits_for_end = True
             return "", ""
-        content = self._settled(parsed.content)
-        reasoning = self._settled(parsed.reasoning or "")
-        if content:  # the reasoning is over
-            reasoning = before_stop(parsed.reasoning or "", self._stop).strip()
-        return self._tell(reasoning, content)
+        content = self._settled(before_stop(parsed.content, self._stop, self._prefill))
+        reasoning = before_stop(parsed.reasoning or "", self._stop)
+        is_over = bool(content) and self.content == self._prefill  # the reasoning, just now
+        return self._tell(reasoning.strip() if is_over else self._settled(reasoning), content)
 
     def finish(self, message: dict[str, Any]) -> tuple[str, str]:
         """The rest of the finished message.
@@ -81,7 +81,7 @@ class SettledText:
         return new
 
     def _settled(self, text: str) -> str:
-        text = before_stop(text, self._stop).lstrip()
+        text = text.lstrip()
         if text.startswith("{") or _FIRST_LINE.startswith(text):
             return ""
         mark = max(text.rfind("<"), text.rfind("["))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ajet.context_tracker.tracker import ContextTracker
+from ajet.tuner.debug_model import Upstream, debug_endpoint
 from ajet.tuner.gateway import MODEL_NAME, AgentPort, Gateway
 from ajet.tuner.http_door import BaseUrlAndApiKey
 
 if TYPE_CHECKING:
+    from langchain_openai import ChatOpenAI
     from openai import AsyncOpenAI
 
 
@@ -17,7 +19,11 @@ class AjetTuner:
 
     `agent_name` names the agent in logs and credit; `target_tag` is what a workflow's
     `trainable_targets` selects on. An agent that is not selected answers with its `debug_model`,
-    or, where it has none, with the policy, and is not trained.
+    or, where it has none, with the policy, and is not trained. A `debug_model` is
+
+    - the name of an OpenAI model, with `OPENAI_API_KEY` and `OPENAI_BASE_URL` of the environment;
+    - a `DebugModel`, or a dict with its fields `model`, `base_url`, `api_key`;
+    - what the door returns: a client of that library, which the agent then gets as it is.
     """
 
     def __init__(
@@ -35,19 +41,20 @@ class AjetTuner:
         self._trainable_targets = trainable_targets
         self._ports: list[AgentPort] = []
         self._api_keys: list[str] = []
+        self._unseen: list[str] = []
+        """Agents that answer with a client of their own."""
 
     def as_raw_openai_sdk_client(
         self,
         agent_name: str = "agent",
         target_tag: str = "default",
-        debug_model: AsyncOpenAI | None = None,
+        debug_model: Any = None,
     ) -> AsyncOpenAI:
         """A genuine `openai.AsyncOpenAI` whose transport is in process; any `model` name works."""
         from ajet.tuner.openai_door import openai_client
 
-        if debug_model is not None and not self._is_trained(target_tag):
-            return debug_model
-        return openai_client(self._port(agent_name, target_tag))
+        port = self._port(agent_name, target_tag, debug_model)
+        return openai_client(port) if port else debug_model
 
     def as_agentscope_model(
         self,
@@ -55,18 +62,30 @@ class AjetTuner:
         target_tag: str = "default",
         debug_model: Any = None,
     ) -> Any:
-        """A genuine AgentScope chat model; `debug_model` is another one."""
+        """A genuine AgentScope chat model, of AgentScope 1.x or 2.x."""
         from ajet.tuner.agentscope_door import agentscope_model
 
-        if debug_model is not None and not self._is_trained(target_tag):
-            return debug_model
-        return agentscope_model(self._port(agent_name, target_tag))
+        port = self._port(agent_name, target_tag, debug_model)
+        max_model_len = self._gateway.engine.max_model_len
+        return agentscope_model(port, max_model_len) if port else debug_model
+
+    def as_langchain_model(
+        self,
+        agent_name: str = "agent",
+        target_tag: str = "default",
+        debug_model: Any = None,
+    ) -> ChatOpenAI:
+        """A genuine `langchain_openai.ChatOpenAI`, blocking and asynchronous."""
+        from ajet.tuner.langchain_door import langchain_model
+
+        port = self._port(agent_name, target_tag, debug_model)
+        return langchain_model(port) if port else debug_model
 
     def as_oai_baseurl_apikey(
         self,
         agent_name: str = "agent",
         target_tag: str = "default",
-        debug_model: BaseUrlAndApiKey | None = None,
+        debug_model: Any = None,
     ) -> BaseUrlAndApiKey:
         """Base URL, API key and model name for any HTTP client, in any process and language.
 
@@ -76,9 +95,9 @@ class AjetTuner:
             ConfigError: nothing can listen on the configured address.
             MissingExtraError: the server's libraries are not installed.
         """
-        if debug_model is not None and not self._is_trained(target_tag):
+        port = self._port(agent_name, target_tag, debug_model)
+        if port is None:
             return debug_model
-        port = self._port(agent_name, target_tag)
         endpoint = self._gateway.http_door.open(port, MODEL_NAME)
         self._api_keys.append(endpoint.api_key)
         return endpoint
@@ -90,16 +109,31 @@ class AjetTuner:
         for api_key in self._api_keys:
             self._gateway.http_door.revoke(api_key)
 
-    def _is_trained(self, target_tag: str) -> bool:
-        return self._trainable_targets is None or target_tag in self._trainable_targets
+    @property
+    def debug_calls(self) -> dict[str, int | None]:
+        """Requests that debug models answered, by agent; None: a client that we do not see."""
+        calls: dict[str, int | None] = {}
+        for port in self._ports:
+            if port.upstream:
+                calls[port.agent_name] = calls.get(port.agent_name, 0) + port.upstream.num_calls
+        return calls | dict.fromkeys(self._unseen)
 
-    def _port(self, agent_name: str, target_tag: str) -> AgentPort:
+    def _port(self, agent_name: str, target_tag: str, debug_model: Any) -> AgentPort | None:
+        """Where the agent's requests go; None: to the client that `debug_model` is."""
+        targets = self._trainable_targets
+        trained = targets is None or target_tag in targets
         port = AgentPort(
             self._gateway,
             self.tracker,
             agent_name=agent_name,
             target_tag=target_tag,
-            trained=self._is_trained(target_tag),
+            trained=trained,
         )
+        if debug_model is not None and not trained:
+            endpoint = debug_endpoint(debug_model)
+            if endpoint is None:
+                self._unseen.append(agent_name)
+                return None
+            port.upstream = Upstream(endpoint, self.tracker)
         self._ports.append(port)
         return port

@@ -6,8 +6,7 @@ import io
 import itertools
 import os
 import signal
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -68,13 +67,14 @@ class InCheckpoint(MathAgent):
 
     @staticmethod
     def _wrap(save: Any) -> None:
-        def half(state: Any, path: Path) -> None:
+        def half(state: Any, file: BinaryIO) -> None:
             if next(_counter) == 1:
-                save(state, path)
+                save(state, file)
                 return
             whole = io.BytesIO()
             save(state, whole)
-            path.write_bytes(whole.getvalue()[: len(whole.getvalue()) // 2])
+            file.write(whole.getvalue()[: len(whole.getvalue()) // 2])
+            file.flush()
             die()
 
         half.is_ours = True  # type: ignore[attr-defined]

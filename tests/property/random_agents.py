@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
 from ajet.context_tracker.tracker import ContextTracker
+from ajet.engine.base import OnToken
 from ajet.schema.generation import Generation, SamplingParams
-from ajet.tuner.chat_request import SamplingDefaults
+from ajet.tuner.chat_completion import completion_body
+from ajet.tuner.chat_request import SamplingDefaults, parse_chat_request
 from ajet.tuner.gateway import AgentPort, Gateway
 from tests.property.toy_tokenizer import ToyTokenizer
 
@@ -75,7 +77,12 @@ class RandomEngine:
     log: list[Request] = field(default_factory=list)
 
     async def generate(
-        self, prompt_ids: list[int], params: SamplingParams, *, session: str
+        self,
+        prompt_ids: list[int],
+        params: SamplingParams,
+        *,
+        session: str,
+        on_token: OnToken | None = None,
     ) -> Generation:
         rng = random.Random(f"{self.seed}/{len(self.log)}")
         await asyncio.sleep(0)
@@ -90,6 +97,9 @@ class RandomEngine:
             policy_versions=[self.policy_version for _ in ids],
             finish_reason="stop" if stopped else "length",
         )
+        if on_token is not None:
+            for token, logprob in zip(ids, generation.logprobs, strict=True):
+                on_token(token, logprob)
         self.log.append(Request(list(prompt_ids), params, generation))
         return generation
 
@@ -146,7 +156,8 @@ async def _play(program: list[tuple[int, str, int]], ports: list[AgentPort]) -> 
         body: dict[str, Any] = {"messages": state.messages, "n": 2 if operation == "many" else 1}
         if state.tools:
             body["tools"] = state.tools
-        answer = await ports[agent].chat_completions(body)
+        port = ports[agent]
+        answer = completion_body(await port.answer(port.ask(parse_chat_request(body))))
         state.answer = rng.choice(answer["choices"])["message"]
 
 

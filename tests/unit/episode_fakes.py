@@ -53,7 +53,7 @@ class FakeEngine:
         self._lock = threading.Lock()
 
     async def generate(
-        self, prompt_ids: Sequence[int], params: SamplingParams, *, session: str
+        self, prompt_ids: Sequence[int], params: SamplingParams, *, session: str, on_token: object
     ) -> Generation:
         await asyncio.sleep(0)
         with self._lock:

@@ -197,8 +197,9 @@ def stop_while_running(workflow_class: type[Workflow], kind: Any) -> Episode:
         engine = FakeEngine()
         run = runner_of(workflow_class, engine=engine).start(attempt_of())
         task = asyncio.create_task(run.run())
-        while not engine.num_calls:
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while not engine.num_calls:
+                await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         run.stop(Failure(kind=kind, message="enough"))
         return await task

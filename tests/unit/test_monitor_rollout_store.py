@@ -24,12 +24,17 @@ def test_a_step_without_samples_is_a_file_without_rows(tmp_path: Path) -> None:
     assert read_rollouts(RolloutStore(tmp_path).write(1, [])) == []
 
 
+def continued(parent_id: str) -> dict[str, str | None]:
+    return {"parent_id": parent_id, "new_timeline": None}
+
+
 def test_call_spans_are_the_trained_tokens_of_each_call(tmp_path: Path) -> None:
     (row,) = rows(tmp_path, make_episode())
+    opened = {"parent_id": None, "new_timeline": "first_call"}
     assert row["call_spans"] == [
-        {"start": 3, "end": 8, "agent": "solver", "call_id": "call-0"},
-        {"start": 11, "end": 16, "agent": "solver", "call_id": "call-1"},
-        {"start": 19, "end": 24, "agent": "solver", "call_id": "call-2"},
+        {"start": 3, "end": 8, "agent": "solver", "call_id": "call-0"} | opened,
+        {"start": 11, "end": 16, "agent": "solver", "call_id": "call-1"} | continued("call-0"),
+        {"start": 19, "end": 24, "agent": "solver", "call_id": "call-2"} | continued("call-1"),
     ]
 
 

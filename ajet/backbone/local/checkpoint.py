@@ -74,13 +74,15 @@ def save_checkpoint(
                 for file in tokenizer_dir.glob(pattern):
                     shutil.copyfile(file, partial / file.name)
             state = {"optimizer": optimizer.state_dict(), "random": random_state()}
-            torch.save(state, partial / "trainer_state.pt")
+            with (partial / "trainer_state.pt").open("wb") as file:
+                torch.save(state, file)
             (partial / "reader_state.json").write_text(json.dumps(progress.reader_state))
             _write_manifest(partial, progress)
     except (OSError, RuntimeError, SafetensorError) as error:
-        # torch and safetensors raise errors of their own for a full disk.
+        # safetensors raises an error of its own for a full disk, torch one that hides the system's.
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise CheckpointError(
-            f"{final}: the checkpoint cannot be written: {error}\n"
+            f"{final}: the checkpoint cannot be written: {reason}\n"
             f"{_free_megabytes(folder)} MB are free there now, without what was written of it. "
             "Earlier checkpoints are as they were."
         ) from error

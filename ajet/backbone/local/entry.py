@@ -18,6 +18,7 @@ from ajet.class_path import load_class
 from ajet.config.root import AjetConfig, RootConfig
 from ajet.context_tracker.samples import SampleLimits
 from ajet.engine.embedded.engine import EmbeddedEngine
+from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
@@ -46,6 +47,8 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
         loop = _prepare(config, run_folder, resume, progress, http_door)
         try:
             loop.run()
+        except OSError as error:
+            raise TrainingError(f"{run_folder}: the run cannot go on: {error}") from error
         finally:
             asyncio.run(loop.engine.aclose())
             loop.records.close()

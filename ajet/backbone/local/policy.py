@@ -66,14 +66,19 @@ def load_policy(settings: Model) -> Policy:
 
 
 def serve(policy: Policy, settings: Rollout, *, seed: int, policy_version: int) -> EmbeddedEngine:
-    """The engine over the policy's own weights."""
+    """The engine over the policy's own weights.
+
+    While the lockstep waits for an episode that hangs, the others wait too: it gives up early
+    enough for them to meet their own deadlines.
+    """
+    deadline_s = min(settings.call_timeout_s, settings.episode_timeout_s)
     return EmbeddedEngine(
         policy.model,
         policy.chat_format.tokenizer,
         max_model_len=settings.max_model_len or policy.model.config.max_position_embeddings,
         max_num_seqs=settings.max_num_seqs,
         schedule=settings.schedule,
-        lockstep_patience_s=settings.lockstep_patience_s,
+        lockstep_patience_s=min(settings.lockstep_patience_s, deadline_s / 4),
         seed=seed,
         policy_version=policy_version,
     )

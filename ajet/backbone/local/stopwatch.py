@@ -13,6 +13,17 @@ class Stopwatch:
     def __init__(self) -> None:
         self.wall_s: dict[str, float] = {}
         self.cpu_s: dict[str, float] = {}
+        self._started = time.perf_counter(), time.process_time()
+
+    @property
+    def total_wall_s(self) -> float:
+        """Since the watch was made."""
+        return time.perf_counter() - self._started[0]
+
+    @property
+    def total_cpu_s(self) -> float:
+        """Since the watch was made."""
+        return time.process_time() - self._started[1]
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

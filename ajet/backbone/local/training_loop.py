@@ -24,11 +24,12 @@ from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.summary import AFTER, BEFORE
 from ajet.monitor.transcript import Transcript, choose_example, load_transcript, save_transcript
-from ajet.schema.episode import Group
+from ajet.schema.episode import Episode, Group
 from ajet.schema.task import Task
 from ajet.task_reader.task_batches import TaskBatches
 from ajet.task_rollout.dynamic_sampling import resample
 from ajet.task_rollout.rollout_report import rollout_metrics
+from ajet.task_rollout.timelines import divergence_report
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +55,8 @@ class TrainingLoop:
     """Of the newest checkpoint; 0: none."""
     reader_state: dict[str, Any] = field(default_factory=dict)
     """Position in the data after `step`; `batches` is ahead of it while the next step runs."""
-    is_updating: bool = False
-    """The weights are on their way from `step` to the next: nothing to save."""
+    is_unfinished: bool = False
+    """Weights, records and `step` do not belong together: nothing to save."""
 
     def run(self) -> None:
         """Train to the last step. What was done before Ctrl-C or a failed rollout is saved.
@@ -88,18 +89,19 @@ class TrainingLoop:
         metrics["group/zero_variance"] = report.zero_variance_groups / report.num_groups
         try:
             with deferred_interrupt(), self.progress.phase("training"):
-                self.is_updating = True
+                self.is_unfinished = True
                 metrics |= self._update(report, step, watch)
                 episodes = [e for group in [*groups, *discarded] for e in group.episodes]
                 self.records.write_episodes(step, "train", episodes)
-                metrics |= watch.metrics() | _throughput(metrics, watch)
+                metrics |= _timings(metrics, watch)
                 self.step, self.reader_state = step, self.batches.state()
-                self.is_updating = False
+            self._report_divergence(episodes)
             if self._is_due(self.config.trainer_common.test_freq) or step == self.total_steps:
                 metrics |= self._evaluate()
         finally:  # what is interrupted after the update does not take the step's metrics with it
-            if not self.is_updating:
+            if self.step == step:
                 self.records.write_metrics(step, metrics)
+                self.is_unfinished = False
         self.progress.step_done(step, metrics)
 
     def _sample(self, step: int) -> tuple[list[Group], list[Group], dict[str, float]]:
@@ -153,6 +155,13 @@ class TrainingLoop:
                 bound,
             )
 
+    def _report_divergence(self, episodes: list[Episode]) -> None:
+        if not self.config.context_tracker.detect_timeline_snap:
+            return
+        report = divergence_report(episodes)
+        if report is not None:
+            logger.warning("step %d: calls that continue no other:\n  %s", self.step, report)
+
     def _evaluate_before(self) -> None:
         """Before the first step; after a resume, what the interrupted run still owed."""
         due = self._is_due(self.config.trainer_common.test_freq)
@@ -180,7 +189,7 @@ class TrainingLoop:
         return metrics | watch.metrics()
 
     def _save(self) -> None:
-        if self.step == self.saved_step or self.is_updating:
+        if self.step == self.saved_step or self.is_unfinished:
             return
         with self.progress.phase("checkpoint"):
             save_checkpoint(
@@ -205,10 +214,13 @@ class TrainingLoop:
         return self.config.trainer_common.algorithm
 
 
-def _throughput(metrics: dict[str, float], watch: Stopwatch) -> dict[str, float]:
-    """Tokens per second; `time/step_s` is the step without evaluation and checkpoint."""
-    rates = {"time/step_s": sum(watch.wall_s.values()), "cpu/step_s": sum(watch.cpu_s.values())}
-    rates["rollout/tokens_per_s"] = metrics["tokens/sampled"] / watch.wall_s["rollout"]
+def _timings(metrics: dict[str, float], watch: Stopwatch) -> dict[str, float]:
+    """Seconds of the step and of its parts, and tokens per second.
+
+    The step is everything since the watch was started: no evaluation, no checkpoint.
+    """
+    timings = watch.metrics() | {"time/step_s": watch.total_wall_s, "cpu/step_s": watch.total_cpu_s}
+    timings["rollout/tokens_per_s"] = metrics["tokens/sampled"] / watch.wall_s["rollout"]
     if "train" in watch.wall_s:
-        rates["train/tokens_per_s"] = metrics["tokens/trained_sequence"] / watch.wall_s["train"]
-    return rates
+        timings["train/tokens_per_s"] = metrics["tokens/trained_sequence"] / watch.wall_s["train"]
+    return timings

@@ -47,14 +47,16 @@ class Client:
         body, more = bytearray(), self._length != 0
         try:
             async with asyncio.timeout(self._settings.read_timeout_s):
-                while more:
-                    if max(len(body), self._length or 0) > limit:
-                        raise _too_large(limit)
+                while more and max(len(body), self._length or 0) <= limit:
                     message = await self._next()
                     body += message["body"]
                     more = message["more_body"]
         except TimeoutError:
             raise RequestError("body: it did not arrive in time", status=408) from None
+        if max(len(body), self._length or 0) > limit:
+            raise RequestError(
+                f"body: more than {limit} bytes", code="request_too_large", status=413
+            )
         self._length = len(body)
         return bytes(body)
 
@@ -124,7 +126,3 @@ def _content_length(scope: Scope) -> int | None:
     """Of the body; None where it comes in chunks. The parser has checked the headers."""
     headers = dict(scope["headers"])
     return None if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))
-
-
-def _too_large(limit: int) -> RequestError:
-    return RequestError(f"body: more than {limit} bytes", code="request_too_large", status=413)

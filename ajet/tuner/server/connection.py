@@ -20,6 +20,7 @@ import time
 from http import HTTPStatus
 from typing import Any
 
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from ajet.config.interchange_server import InterchangeServer
@@ -35,7 +36,9 @@ class Connection(HttpToolsProtocol):
         self._host_check = host_check
         self._in_head = False
         self._num_bytes = 0
-        """Of the request that is coming in."""
+        """Of the request that is coming in, without its body."""
+        self._unparsed = 0
+        """Bytes of a body that are still to come and that the parser must not see."""
         self._refusal = (HTTPStatus.BAD_REQUEST, "not a valid HTTP request")
         self._due: asyncio.TimerHandle | None = None
         """Set while a whole request head is waited for."""
@@ -59,7 +62,11 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, then see whether it became too much."""
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except HttpParserError:
+            self.send_400_response("")
         if self.transport.is_closing():
             return
         self._num_bytes += len(data)
@@ -70,9 +77,7 @@ class Connection(HttpToolsProtocol):
             self._refusal = self._head_too_large()
             self.send_400_response("")
         elif self._num_bytes > settings.max_header_bytes + settings.max_request_bytes:
-            # The body is counted where it is read: this is for what is not body.
-            if not self._is_idle and not self.cycle.response_started:
-                self.transport.abort()
+            self.transport.abort()  # chunks of next to nothing, or an endless trailer
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -95,14 +100,25 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._stop_expecting()
         self._check_head()
+        if self.parser.should_upgrade():
+            self._unparsed = int(dict(self.headers).get(b"content-length", 0))
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._num_bytes -= len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is there, unless the parser only thinks so."""
+        if not self._unparsed:
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """An answer was handed to the transport, maybe not yet to the client."""
         super().on_response_complete()
         self._idle_since_s = time.monotonic()
-        if self.transport.is_closing() and self.transport.get_write_buffer_size():
-            self.loop.call_later(self._settings.send_timeout_s, self.transport.abort)
+        self._watch_unread()
 
     def timeout_keep_alive_handler(self) -> None:
         """The connection was idle for too long; what is still unsent will not be read."""
@@ -124,11 +140,35 @@ class Connection(HttpToolsProtocol):
         self.transport.write(head.encode() + body)
         self.transport.close()
 
+    def _parse(self, data: bytes) -> None:
+        """Like uvicorn, but keep the body of a request that offers another protocol.
+
+        Such an offer is ignored, as HTTP allows; Java's client makes one by default. The parser,
+        however, stops after its head.
+        """
+        if self._unparsed:
+            data = self._take_unparsed(data)
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as stop:
+            self._take_unparsed(data[stop.args[0] :])
+
+    def _take_unparsed(self, data: bytes) -> bytes:
+        """Take the body's part of the data; returns the rest."""
+        part, rest = data[: self._unparsed], data[self._unparsed :]
+        self._unparsed -= len(part)
+        self.on_body(part)
+        if not self._unparsed:
+            self.on_message_complete()
+        return rest
+
     def _check_head(self) -> None:
         if len(self.url) + sum(len(n) + len(v) + 4 for n, v in self.headers) > (
             self._settings.max_header_bytes
         ):
             self._refuse(*self._head_too_large())
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            self._refuse(HTTPStatus.BAD_REQUEST, "expected HTTP/1.1")
         if not self.url.startswith(b"/"):
             self._refuse(HTTPStatus.BAD_REQUEST, "the target must be a path: this is no proxy")
         hosts = [value for name, value in self.headers if name == b"host"]
@@ -137,7 +177,7 @@ class Connection(HttpToolsProtocol):
         if not self._host_check.allows(hosts[0]):
             self._refuse(HTTPStatus.MISDIRECTED_REQUEST, "the Host header names another server")
         codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
-        if codings not in ([], [b"chunked"]):
+        if codings not in ([], [b"chunked"]) or (codings and self.parser.should_upgrade()):
             self._refuse(HTTPStatus.NOT_IMPLEMENTED, "Transfer-Encoding: expected chunked or none")
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
@@ -147,6 +187,14 @@ class Connection(HttpToolsProtocol):
     def _head_too_large(self) -> tuple[HTTPStatus, str]:
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         return status, f"the head has more than {self._settings.max_header_bytes} bytes"
+
+    def _watch_unread(self, before: int | None = None) -> None:
+        """Cut off a client that reads nothing of the rest of its answer for too long."""
+        unread = self.transport.get_write_buffer_size()
+        if unread == before != 0:
+            self.transport.abort()
+        elif unread:
+            self.loop.call_later(self._settings.send_timeout_s, self._watch_unread, unread)
 
     def _expect_head(self) -> None:
         if self._due is None:

@@ -1,0 +1,52 @@
+"""Calls that could not continue a recorded one: how many, why, and where to look."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import get_args
+
+from ajet.schema.call import Call, NewTimelineReason
+from ajet.schema.episode import Episode
+
+EXPECTED = ("first_call", "new_conversation")
+"""Reasons that say nothing about an agent's way with its history."""
+
+
+def timeline_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    """`timeline/REASON` for each `NewTimelineReason`, and requests that overflowed the context."""
+    counts = Counter(call.new_timeline for call in _diverged(episodes))
+    metrics: dict[str, float] = {
+        f"timeline/{reason}": counts[reason]
+        for reason in get_args(NewTimelineReason)
+        if reason not in EXPECTED
+    }
+    overflows = sum(episode.context_overflows for episode in episodes)
+    return metrics | {"timeline/context_overflow": overflows}
+
+
+def divergence_report(episodes: Sequence[Episode]) -> str | None:
+    """In words, with the first example of each reason; None where every call continued."""
+    counts = Counter(call.new_timeline for call in _diverged(episodes))
+    lines = []
+    for reason, count in counts.most_common():
+        episode, call = next(
+            (episode, call)
+            for episode in episodes
+            for call in episode.calls
+            if call.new_timeline == reason
+        )
+        lines.append(
+            f"{count} x {reason}, for example call {call.index} of agent {call.agent_name!r} in "
+            f"episode {episode.episode_id} (task {episode.task.task_id})"
+        )
+    return "\n  ".join(lines) or None
+
+
+def _diverged(episodes: Sequence[Episode]) -> list[Call]:
+    return [
+        call
+        for episode in episodes
+        for call in episode.calls
+        if call.new_timeline is not None and call.new_timeline not in EXPECTED
+    ]

@@ -1,0 +1,88 @@
+"""The model of an agent that is not trained and does not answer with the policy."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ajet.context_tracker.tracker import ContextTracker
+from ajet.errors import EngineError
+from ajet.tuner.background_loop import start
+from ajet.tuner.reply import Reply
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import AsyncOpenAI
+
+
+class DebugModel(BaseModel):
+    """A model behind an OpenAI-compatible URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    base_url: str | None = None
+    """None: of the environment's `OPENAI_BASE_URL`, else OpenAI's own."""
+    api_key: str | None = Field(None, repr=False)
+    """None: of the environment's `OPENAI_API_KEY`."""
+
+
+def debug_endpoint(debug_model: Any) -> DebugModel | None:
+    """What a model's name, a dict or a `DebugModel` says; None: it is a client of some library."""
+    if isinstance(debug_model, str):
+        return DebugModel(model=debug_model)
+    if isinstance(debug_model, dict | DebugModel):
+        return DebugModel.model_validate(debug_model)
+    return None
+
+
+class Upstream:
+    """Sends one agent's requests on to its debug model. Nothing of them is recorded as tokens."""
+
+    def __init__(self, model: DebugModel, tracker: ContextTracker) -> None:
+        self.num_calls = 0
+        self._model = model
+        self._tracker = tracker
+
+    async def forward(self, path: str, body: dict[str, Any]) -> Reply:
+        """Answer a request; a stream comes in one piece.
+
+        Raises:
+            EngineError: there is no answer; the episode may be tried again.
+        """
+        self.num_calls += 1
+        body = {**body, "model": self._model.model}
+        try:
+            response = await asyncio.wrap_future(start(_post(self._model, path, body)))
+        except EngineError as error:
+            self._tracker.engine_error = self._tracker.engine_error or error
+            raise
+        return Reply(
+            status=response.status_code,
+            headers={"content-type": response.headers.get("content-type", "application/json")},
+            body=response.content,
+        )
+
+
+async def _post(model: DebugModel, path: str, body: dict[str, Any]) -> httpx2.Response:
+    import httpx2
+    from openai import APIStatusError, OpenAIError
+
+    try:
+        client = _client(model.base_url, model.api_key)
+        return await client.post(path.removeprefix("/v1"), body=body, cast_to=httpx2.Response)
+    except APIStatusError as error:
+        return error.response
+    except OpenAIError as error:
+        raise EngineError(f"no answer of the debug model {model.model}: {error}") from error
+
+
+@cache
+def _client(base_url: str | None, api_key: str | None) -> AsyncOpenAI:
+    """One for all episodes: its connections belong to the background loop."""
+    from openai import AsyncOpenAI
+
+    return AsyncOpenAI(base_url=base_url, api_key=api_key)

@@ -1,0 +1,92 @@
+"""The gateway of the benchmark: a process with the HTTP server over the scripted engine.
+
+Takes commands as JSON lines on standard input and answers each with one on standard output:
+`{"open": n}` with the base URL and n keys of new episodes, `{"close": true}`, which ends them, and
+`{"usage": true}` with the process's CPU seconds and resident memory in MB.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from typing import Any
+
+from ajet.context_tracker.chat_format import load_chat_format
+from ajet.context_tracker.tokenizer import load_tokenizer
+from ajet.context_tracker.tracker import ContextTracker
+from ajet.engine.scripted import ScriptedEngine
+from ajet.tuner.chat_request import SamplingDefaults
+from ajet.tuner.gateway import Gateway
+from ajet.tuner.tuner import AjetTuner
+from benchmarks.gateway_workload import ANSWER
+
+
+class Episodes:
+    """Episodes over one gateway that answers `ANSWER` at once."""
+
+    def __init__(self) -> None:
+        tokenizer = load_tokenizer("ajet/tiny_model/calculator")
+        chat_format = load_chat_format(tokenizer, "qwen3", {"enable_thinking": False})
+        answer = [*tokenizer.encode(ANSWER), chat_format.stop_token_ids[0]]
+        self.engine = ScriptedEngine(lambda *_: list(answer), max_model_len=8192)
+        self.gateway = Gateway(
+            chat_format=chat_format, engine=self.engine, defaults=SamplingDefaults()
+        )
+        self._open: list[AjetTuner] = []
+
+    def open(self, count: int) -> list[AjetTuner]:
+        """New episodes."""
+        chat_format = self.gateway.chat_format
+        new = [
+            AjetTuner(
+                config=None,
+                gateway=self.gateway,
+                tracker=ContextTracker(chat_format, episode_id=f"episode-{i}", task_id="task"),
+            )
+            for i in range(count)
+        ]
+        self._open += new
+        return new
+
+    def close(self) -> None:
+        """End all episodes, and forget what the engine remembers of them."""
+        for tuner in self._open:
+            tuner.close()
+        self._open.clear()
+        self.engine.requests.clear()
+
+
+def cpu_s() -> float:
+    """User and system time of this process."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def resident_mb() -> float:
+    """Memory that this process holds now."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    episodes = Episodes()
+    for line in sys.stdin:
+        command = json.loads(line)
+        answer: dict[str, Any] = {}
+        if "open" in command:
+            endpoints = [tuner.as_oai_baseurl_apikey() for tuner in episodes.open(command["open"])]
+            answer["base_url"] = endpoints[0].base_url
+            answer["api_keys"] = [endpoint.api_key for endpoint in endpoints]
+        elif "close" in command:
+            episodes.close()
+        else:
+            answer = {"cpu_s": cpu_s(), "resident_mb": resident_mb()}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+    episodes.gateway.http_door.close()
+
+
+if __name__ == "__main__":
+    main()
