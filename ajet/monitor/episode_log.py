@@ -56,6 +56,7 @@ def _record(episode: Episode) -> dict[str, Any]:
         "traceback": failure.traceback if failure else None,
         "retries": episode.retries,
         "num_calls": len(episode.calls),
+        "agents": _agents(episode),
         "tokens": {
             "calls": sum(c.prompt_length + len(c.completion_ids) for c in episode.calls),
             "sampled": sum(len(c.completion_ids) for c in episode.calls),
@@ -67,3 +68,15 @@ def _record(episode: Episode) -> dict[str, Any]:
         "duration_s": episode.ended_s - episode.started_s,
         "calls_s": sum(call.ended_s - call.started_s for call in episode.calls),
     }
+
+
+def _agents(episode: Episode) -> dict[str, dict[str, int | None]]:
+    """How many calls of each agent were trained, were not, or were its debug model's."""
+    agents: dict[str, dict[str, int | None]] = {}
+    for name, number in episode.debug_calls.items():
+        agents[name] = {"debug": number}
+    for call in episode.calls:
+        numbers = agents.setdefault(call.agent_name, {})
+        kind = "trained" if call.trained else "untrained"
+        numbers[kind] = (numbers.get(kind) or 0) + 1
+    return agents

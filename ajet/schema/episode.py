@@ -36,6 +36,8 @@ class Episode:
     """Which attempt of its group, from 0."""
     calls: list[Call] = field(default_factory=list)
     """In order of arrival."""
+    debug_calls: dict[str, int | None] = field(default_factory=dict)
+    """Requests that debug models answered, by agent; None: a client whose calls are not seen."""
     samples: list[Sample] = field(default_factory=list)
     reward: float | None = None
     """The episode's reward; where the workflow gave finer ones, their mean. None: failed."""

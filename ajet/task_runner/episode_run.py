@@ -92,6 +92,7 @@ class EpisodeRun:
             task=self.attempt.task,
             repeat_index=self.attempt.repeat_index,
             calls=calls,
+            debug_calls=self._tuner.debug_calls if self._tuner else {},
             retries=self.attempt.retries,
             metadata=self._output.metadata,
             context_overflows=self._tracker.context_overflows,

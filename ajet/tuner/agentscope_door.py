@@ -17,7 +17,7 @@ def agentscope_model(port: AgentPort, max_model_len: int) -> Any:
 
     Args:
         port: the agent's.
-        max_model_len: tokens; AgentScope 2.x shortens its context before it is longer.
+        max_model_len: tokens; an agent of AgentScope 2.x shortens its context before that.
     """
     try:
         import agentscope
@@ -27,23 +27,19 @@ def agentscope_model(port: AgentPort, max_model_len: int) -> Any:
             raise
         raise MissingExtraError("agentscope", "agentscope") from None
     client_kwargs: dict[str, Any] = {"http_client": http_client(port), "max_retries": 0}
+    arguments: dict[str, Any]
     if agentscope.__version__.startswith("1."):
-        model = OpenAIChatModel(
-            model_name=MODEL_NAME,
-            api_key=API_KEY,
-            stream=False,
-            client_kwargs={"base_url": BASE_URL, **client_kwargs},
-        )
+        client_kwargs["base_url"] = BASE_URL
+        arguments = {"model_name": MODEL_NAME, "api_key": API_KEY}
     else:
         from agentscope.credential import OpenAICredential
 
-        model = OpenAIChatModel(
-            credential=OpenAICredential(api_key=API_KEY, base_url=BASE_URL),
-            model=MODEL_NAME,
-            stream=False,
-            max_retries=0,
-            context_size=max_model_len,
-            client_kwargs=client_kwargs,
-        )
+        arguments = {
+            "credential": OpenAICredential(api_key=API_KEY, base_url=BASE_URL),
+            "model": MODEL_NAME,
+            "max_retries": 0,
+            "context_size": max_model_len,
+        }
+    model = OpenAIChatModel(stream=False, client_kwargs=client_kwargs, **arguments)
     tell_platform(model.client)
     return model

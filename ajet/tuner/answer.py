@@ -9,6 +9,7 @@ from typing import Any
 from ajet.context_tracker.chat_format import ChatFormat, ParsedMessage
 from ajet.context_tracker.tracker import Prompt
 from ajet.schema.generation import Generation, SamplingParams
+from ajet.tuner.asked import Wanted
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,27 +72,13 @@ class Delta:
     """Of the tokens sampled since the last delta."""
 
 
-def make_choice(
-    chat_format: ChatFormat,
-    prompt: Prompt,
-    generation: Generation,
-    params: SamplingParams,
-    *,
-    call_name: str,
-    prefill: str = "",
-    max_calls: int | None = None,
-    with_logprobs: bool = False,
-) -> Choice:
-    """Parse a completion into an assistant message.
-
-    `call_name` is unique in the episode; tool-call ids are made of it, so that a message which
-    comes back in a later request is recognised for certain. At most `max_calls` tool calls are
-    told of. `prefill` is text with which the request began the turn.
-    """
-    parsed = parse_turn(chat_format, prompt, generation.token_ids)
-    content = before_stop(parsed.content, params.stop, prefill).strip()
-    reasoning = before_stop(parsed.reasoning or "", params.stop).strip()
-    calls = _tool_calls(parsed, call_name)[:max_calls]
+def make_choice(chat_format: ChatFormat, wanted: Wanted, generation: Generation) -> Choice:
+    """Parse a completion into an assistant message."""
+    parsed = parse_turn(chat_format, wanted.prompt, generation.token_ids)
+    stop = wanted.params.stop
+    content = before_stop(parsed.content, stop, wanted.prefill).strip()
+    reasoning = before_stop(parsed.reasoning or "", stop).strip()
+    calls = _tool_calls(parsed, wanted.name)[: wanted.max_calls]
     message: dict[str, Any] = {"role": "assistant", "content": content}
     if reasoning:
         message["reasoning_content"] = reasoning
@@ -100,14 +87,14 @@ def make_choice(
         message["content"] = content or None
     return Choice(
         message=message,
-        prefill=prefill,
+        prefill=wanted.prefill,
         finish_reason="tool_calls"
         if calls and generation.finish_reason == "stop"
         else generation.finish_reason,
-        stop=_stop_string(chat_format, generation, params),
+        stop=_stop_string(chat_format, generation, wanted.params),
         num_tokens=len(generation.token_ids),
         logprobs=token_logprobs(chat_format, generation.token_ids, generation.logprobs)
-        if with_logprobs
+        if wanted.with_logprobs
         else None,
     )
 
@@ -153,17 +140,17 @@ def _stop_string(
     return min((s for s in params.stop if s in text), key=text.find, default=None)
 
 
-def _tool_calls(parsed: ParsedMessage, call_name: str) -> list[dict[str, Any]]:
+def _tool_calls(parsed: ParsedMessage, name: str) -> list[dict[str, Any]]:
     return [
         {
-            "id": f"call_{call_name}_{position}",
+            "id": f"call_{name}_{position}",
             "type": "function",
             "function": {
-                "name": name,
+                "name": tool,
                 "arguments": arguments
                 if isinstance(arguments, str)
                 else json.dumps(arguments, ensure_ascii=False),
             },
         }
-        for position, (name, arguments) in enumerate(parsed.tool_calls)
+        for position, (tool, arguments) in enumerate(parsed.tool_calls)
     ]

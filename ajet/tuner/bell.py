@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-MIN_PAUSE_S = 0.05
+MIN_PAUSE_S = 0.1
 """Between two looks at what has come: more often costs more than anybody sees."""
 
 

@@ -8,7 +8,8 @@ from typing import Any, Literal, Protocol
 
 from ajet.errors import AjetError
 from ajet.tuner.answer import Answer, Delta
-from ajet.tuner.gateway import AgentPort, Asked
+from ajet.tuner.asked import Asked
+from ajet.tuner.gateway import AgentPort
 
 Kind = Literal["reasoning", "text"]
 

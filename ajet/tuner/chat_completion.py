@@ -8,8 +8,9 @@ from typing import Any
 
 from ajet.errors import AjetError, EngineError, RequestError
 from ajet.tuner.answer import Answer, Choice, Delta
+from ajet.tuner.asked import Asked
 from ajet.tuner.chat_request import parse_chat_request
-from ajet.tuner.gateway import MODEL_NAME, AgentPort, Asked
+from ajet.tuner.gateway import MODEL_NAME, AgentPort
 from ajet.tuner.reply import Reply, event, event_reply, json_reply
 
 
@@ -61,7 +62,7 @@ def error_body(error: AjetError) -> tuple[int, dict[str, Any]]:
 async def _chunks(port: AgentPort, asked: Asked) -> AsyncGenerator[bytes, None]:
     chunk = _ChunkMaker(asked)
     try:
-        for index in range(len(asked.prompts)):
+        for index in range(len(asked.wanted)):
             yield chunk.of(index, {"role": "assistant", "content": ""})
         async with aclosing(port.stream(asked)) as items:
             async for item in items:

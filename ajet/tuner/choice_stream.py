@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ajet.context_tracker.chat_format import ChatFormat
-from ajet.context_tracker.tracker import Prompt
-from ajet.schema.generation import SamplingParams
 from ajet.tuner.answer import Delta, token_logprobs
+from ajet.tuner.asked import Wanted
 from ajet.tuner.bell import Bell
 from ajet.tuner.settled_text import SettledText
 
@@ -15,24 +14,14 @@ from ajet.tuner.settled_text import SettledText
 class ChoiceStream:
     """Takes tokens from the engine's thread, gives deltas in the reader's."""
 
-    def __init__(
-        self,
-        index: int,
-        chat_format: ChatFormat,
-        prompt: Prompt,
-        params: SamplingParams,
-        bell: Bell,
-        *,
-        prefill: str = "",
-        with_logprobs: bool = False,
-    ) -> None:
+    def __init__(self, index: int, chat_format: ChatFormat, wanted: Wanted, bell: Bell) -> None:
         self._index = index
         self._chat_format = chat_format
-        self._text = SettledText(chat_format, prompt, params.stop, prefill)
+        self._text = SettledText(chat_format, wanted)
         self._bell = bell
         self._token_ids: list[int] = []
         self._logprobs: list[float] = []
-        self._with_logprobs = with_logprobs
+        self._with_logprobs = wanted.with_logprobs
         self._num_told = 0
         """Tokens whose logprobs were told."""
 

@@ -26,7 +26,7 @@ class DebugModel(BaseModel):
     model: str
     base_url: str | None = None
     """None: of the environment's `OPENAI_BASE_URL`, else OpenAI's own."""
-    api_key: str | None = Field(None, repr=False)
+    api_key: str | None = Field(default=None, repr=False)
     """None: of the environment's `OPENAI_API_KEY`."""
 
 

@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ajet.context_tracker.call_markup import call_closing
 from ajet.context_tracker.chat_format import ChatFormat
@@ -19,6 +20,7 @@ from ajet.engine.base import Engine, OnToken
 from ajet.errors import ContextLengthError, EngineError, RequestError
 from ajet.schema.generation import Generation, SamplingParams
 from ajet.tuner.answer import Answer, Choice, Delta, make_choice
+from ajet.tuner.asked import Asked, Wanted
 from ajet.tuner.begun_turn import begin_turn, split_prefill
 from ajet.tuner.bell import Bell
 from ajet.tuner.chat_request import ChatRequest, SamplingDefaults
@@ -42,30 +44,6 @@ class Gateway:
     http_door: HttpDoor = field(default_factory=HttpDoor)
 
 
-@dataclass(slots=True, kw_only=True)
-class Asked:
-    """A request on its way: checked, and as token ids."""
-
-    request: ChatRequest
-    name: str
-    """Unique in the run."""
-    prompts: list[Prompt]
-    """One for each completion that is wanted."""
-    params: list[SamplingParams]
-    prefill: str
-    started_s: float
-
-    @property
-    def created(self) -> int:
-        """Unix time."""
-        return int(self.started_s)
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Tokens of the prompt, counted once."""
-        return len(self.prompts[0].ids)
-
-
 class AgentPort:
     """One agent of one episode: its requests are answered and recorded here.
 
@@ -84,6 +62,8 @@ class AgentPort:
     ) -> None:
         self.agent_name = agent_name
         self.closed = False
+        self.upstream: Upstream | None = None
+        """Answers instead of the policy, where it is set."""
         self.stored_turns = StoredTurns()
         self._gateway = gateway
         self._tracker = tracker
@@ -99,24 +79,13 @@ class AgentPort:
         self.check_open()
         started_s = time.time()
         history, prefill = split_prefill(request)
-        prompts = [
-            self._tracker.prompt(self.agent_name, history, request.visible_tools)
-            for _ in range(request.num_choices)
-        ]
-        for prompt in prompts:
-            begin_turn(self._gateway.chat_format, prompt, request, prefill)
-        length, max_model_len = len(prompts[0].ids), self._gateway.engine.max_model_len
+        wanted = [self._want(request, history, prefill, i) for i in range(request.num_choices)]
+        length, max_model_len = len(wanted[0].prompt.ids), self._gateway.engine.max_model_len
         if length >= max_model_len:
             self._tracker.context_overflows += 1
             raise ContextLengthError(length, max_model_len)
-        return Asked(
-            request=request,
-            name=f"{self._tracker.episode_id}-{prompts[0].arrival}",
-            prompts=prompts,
-            params=[self._params(request, prompt, i) for i, prompt in enumerate(prompts)],
-            prefill=prefill,
-            started_s=started_s,
-        )
+        name = f"{self._tracker.episode_id}-{wanted[0].prompt.arrival}"
+        return Asked(request=request, name=name, wanted=wanted, started_s=started_s)
 
     async def answer(self, asked: Asked) -> Answer:
         """Answer all at once.
@@ -137,8 +106,8 @@ class AgentPort:
             EngineError: the engine failed.
             RequestError: the episode ended meanwhile.
         """
-        bell = Bell()
-        streams = self._streams(asked, bell)
+        bell, chat_format = Bell(), self._gateway.chat_format
+        streams = [ChoiceStream(i, chat_format, w, bell) for i, w in enumerate(asked.wanted)]
         asking = asyncio.create_task(self._generate_all(asked, [s.put for s in streams]))
         asking.add_done_callback(bell.end)
         try:
@@ -163,40 +132,37 @@ class AgentPort:
         if self.closed:
             raise RequestError("this episode is over", code="episode_over", status=410)
 
-    def _params(self, request: ChatRequest, prompt: Prompt, index: int) -> SamplingParams:
-        """Those of one of the request's completions."""
-        chat_format = self._gateway.chat_format
-        stop_ids = chat_format.stop_token_ids
-        if request.parallel_tool_calls is False and request.visible_tools:
-            closing = call_closing(chat_format)
-            stop_ids += () if closing is None else (closing,)
-        seed = call_seed(self._tracker.episode_id, prompt.arrival)
+    def _want(
+        self, request: ChatRequest, history: list[dict[str, Any]], prefill: str, index: int
+    ) -> Wanted:
+        """Number `index` of the completions that the request asks for."""
+        chat_format, episode_id = self._gateway.chat_format, self._tracker.episode_id
+        prompt = self._tracker.prompt(self.agent_name, history, request.visible_tools)
+        begin_turn(chat_format, prompt, request, prefill)
+        seed = call_seed(episode_id, prompt.arrival)
         if request.seed is not None:
             seed = request.seed + index
-        return request.sampling(self._gateway.defaults, stop_ids, seed)
-
-    def _streams(self, asked: Asked, bell: Bell) -> list[ChoiceStream]:
-        return [
-            ChoiceStream(
-                index,
-                self._gateway.chat_format,
-                prompt,
-                params,
-                bell,
-                prefill=asked.prefill,
-                with_logprobs=bool(asked.request.logprobs),
-            )
-            for index, (prompt, params) in enumerate(zip(asked.prompts, asked.params, strict=True))
-        ]
+        stop_ids, one_call = chat_format.stop_token_ids, request.parallel_tool_calls is False
+        if one_call and request.visible_tools:
+            closing = call_closing(chat_format)
+            stop_ids += () if closing is None else (closing,)
+        return Wanted(
+            prompt=prompt,
+            params=request.sampling(self._gateway.defaults, stop_ids, seed),
+            name=f"{episode_id[:8]}_{prompt.arrival}",
+            prefill=prefill,
+            max_calls=1 if one_call else None,
+            with_logprobs=bool(request.logprobs),
+        )
 
     async def _generate_all(
         self, asked: Asked, on_token: Sequence[OnToken | None] = ()
     ) -> list[Generation]:
-        """One generation for each prompt; the first failure cancels the others."""
-        listeners = on_token or [None] * len(asked.prompts)
+        """One generation for each completion; the first failure cancels the others."""
+        listeners = on_token or [None] * len(asked.wanted)
         calls = [
-            self._generate(prompt, params, listener)
-            for prompt, params, listener in zip(asked.prompts, asked.params, listeners, strict=True)
+            self._generate(wanted.prompt, wanted.params, listener)
+            for wanted, listener in zip(asked.wanted, listeners, strict=True)
         ]
         if len(calls) == 1:
             return [await calls[0]]
@@ -230,32 +196,18 @@ class AgentPort:
         raise error
 
     def _choices(self, asked: Asked, generations: list[Generation]) -> list[Choice]:
-        one_call = asked.request.parallel_tool_calls is False
         return [
-            make_choice(
-                self._gateway.chat_format,
-                prompt,
-                generation,
-                params,
-                call_name=f"{self._tracker.episode_id[:8]}_{prompt.arrival}",
-                prefill=asked.prefill,
-                max_calls=1 if one_call else None,
-                with_logprobs=bool(asked.request.logprobs),
-            )
-            for prompt, params, generation in zip(
-                asked.prompts, asked.params, generations, strict=True
-            )
+            make_choice(self._gateway.chat_format, wanted, generation)
+            for wanted, generation in zip(asked.wanted, generations, strict=True)
         ]
 
     def _record(self, asked: Asked, generations: list[Generation], choices: list[Choice]) -> Answer:
         self.check_open()
-        for prompt, params, generation, choice in zip(
-            asked.prompts, asked.params, generations, choices, strict=True
-        ):
+        for wanted, generation, choice in zip(asked.wanted, generations, choices, strict=True):
             self._tracker.record(
-                prompt,
+                wanted.prompt,
                 generation,
-                params=params,
+                params=wanted.params,
                 response=choice.message,
                 target_tag=self._target_tag,
                 trained=self._trained,

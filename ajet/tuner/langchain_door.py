@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from ajet.errors import MissingExtraError
 from ajet.tuner.gateway import MODEL_NAME, AgentPort
 from ajet.tuner.in_process import BASE_URL
@@ -24,7 +26,7 @@ def langchain_model(port: AgentPort) -> ChatOpenAI:
     model = ChatOpenAI(
         model=MODEL_NAME,
         base_url=BASE_URL,
-        api_key="in-process",  # type: ignore[arg-type]
+        api_key=SecretStr("in-process"),
         max_retries=0,
         http_client=blocking_http_client(port),
         http_async_client=http_client(port),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ajet.context_tracker.chat_format import ChatFormat
-from ajet.context_tracker.tracker import Prompt
 from ajet.tuner.answer import before_stop, parse_turn
+from ajet.tuner.asked import Wanted
 
 _LONGEST_MARK = 32
 """Characters of the longest mark that a chat format writes as plain text."""
@@ -23,24 +23,17 @@ class SettledText:
     beginning of a stop string or of a mark like `</think>`, an object in braces (some formats
     write a tool call as that). From the first tool call on, the rest waits for the end.
 
-    Args:
-        chat_format: of the model.
-        prompt: what the completion answers.
-        stop: the request's stop strings.
-        prefill: text with which the request began the turn.
     """
 
-    def __init__(
-        self, chat_format: ChatFormat, prompt: Prompt, stop: tuple[str, ...], prefill: str = ""
-    ) -> None:
+    def __init__(self, chat_format: ChatFormat, wanted: Wanted) -> None:
         self.reasoning = ""
         """What was told of the reasoning."""
-        self.content = prefill
+        self.content = wanted.prefill
         """What was told of the content."""
-        self._prefill = prefill
         self._chat_format = chat_format
-        self._prompt = prompt
-        self._stop = stop
+        self._prompt = wanted.prompt
+        self._prefill = wanted.prefill
+        self._stop = wanted.params.stop
         self._next_length = 1
         self._waits_for_end = not chat_format.text_settles
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.tuner.debug_model import Upstream, debug_endpoint
@@ -39,6 +39,7 @@ class AjetTuner:
         self.tracker = tracker
         self._gateway = gateway
         self._trainable_targets = trainable_targets
+        self._is_closed = False
         self._ports: list[AgentPort] = []
         self._api_keys: list[str] = []
         self._unseen: list[str] = []
@@ -97,13 +98,14 @@ class AjetTuner:
         """
         port = self._port(agent_name, target_tag, debug_model)
         if port is None:
-            return debug_model
+            return cast(BaseUrlAndApiKey, debug_model)
         endpoint = self._gateway.http_door.open(port, MODEL_NAME)
         self._api_keys.append(endpoint.api_key)
         return endpoint
 
     def close(self) -> None:
-        """The episode is over: refuse every later request of its agents."""
+        """The episode is over: refuse every later request of its agents, of doors to come too."""
+        self._is_closed = True
         for port in self._ports:
             port.closed = True
         for api_key in self._api_keys:
@@ -112,11 +114,12 @@ class AjetTuner:
     @property
     def debug_calls(self) -> dict[str, int | None]:
         """Requests that debug models answered, by agent; None: a client that we do not see."""
-        calls: dict[str, int | None] = {}
+        calls: dict[str, int | None] = dict.fromkeys(self._unseen)
         for port in self._ports:
             if port.upstream:
-                calls[port.agent_name] = calls.get(port.agent_name, 0) + port.upstream.num_calls
-        return calls | dict.fromkeys(self._unseen)
+                so_far = calls.get(port.agent_name) or 0
+                calls[port.agent_name] = so_far + port.upstream.num_calls
+        return calls
 
     def _port(self, agent_name: str, target_tag: str, debug_model: Any) -> AgentPort | None:
         """Where the agent's requests go; None: to the client that `debug_model` is."""
@@ -135,5 +138,6 @@ class AjetTuner:
                 self._unseen.append(agent_name)
                 return None
             port.upstream = Upstream(endpoint, self.tracker)
+        port.closed = self._is_closed
         self._ports.append(port)
         return port

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "tutorial" / "example_math_agent" / "math_agent_cpu.yaml"
@@ -19,11 +20,11 @@ SMALL = (
     "rollout.num_repeat=4",
     "rollout.validation.num_tasks=8",
     "rollout.validation.greedy=false",
-    "trainer_common.total_training_steps=5",
+    "trainer_common.total_training_steps=4",
     "trainer_common.save_freq=2",
     "trainer_common.test_freq=2",
 )
-"""Five steps in a few seconds, on the demo's model and data."""
+"""Four steps in a few seconds, on the demo's model and data."""
 
 _SCRIPT = Path(sys.executable).with_name("ajet")
 COMMAND = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "ajet.cli"]
@@ -45,15 +46,17 @@ class Ended:
         return [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
 
 
-def start(*args: str, conf: Path = CONF) -> subprocess.Popen[str]:
+def start(
+    *args: str, conf: Path = CONF, output: IO[str] | int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     """Start `ajet --conf CONF ARGS`; the caller waits for it."""
     return subprocess.Popen(
         [*COMMAND, "--conf", str(conf), *args],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=output,
+        stderr=output,
         text=True,
         start_new_session=True,  # Ctrl-C reaches a whole group: that of the run, not ours
     )

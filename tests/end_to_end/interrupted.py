@@ -35,7 +35,7 @@ class InRollout(_After):
 
 
 class InEvaluation(_After):
-    tag: str = "eval/000004"
+    tag: str = "eval/000002"
 
 
 class InFirstEvaluation(_After):

@@ -19,7 +19,7 @@ INTERRUPTED = "tests/end_to_end/interrupted.py"
 
 
 @pytest.mark.parametrize(
-    ("where", "step"), [("InRollout", 3), ("InUpdate", 3), ("InEvaluation", 4)]
+    ("where", "step"), [("InRollout", 3), ("InUpdate", 3), ("InEvaluation", 2)]
 )
 def test_ctrl_c_keeps_every_step_that_is_done(
     tmp_path: Path, uninterrupted: Path, where: str, step: int

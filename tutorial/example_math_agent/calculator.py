@@ -5,6 +5,7 @@ that `Toolkit.get_json_schemas()` makes of it, key order included, for a plain O
 schema stands in the prompt, so another order or wording would be other tokens.
 """
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,12 @@ def evaluate(expression: str) -> str:
     """The value of `a op b` for integers a and b and op one of + - *, or `ERROR`."""
     match = re.fullmatch(r"\s*(-?\d{1,9})\s*([+\-*])\s*(-?\d{1,9})\s*", str(expression), re.ASCII)
     return str(apply(int(match[1]), match[2], int(match[3]))) if match else ERROR
+
+
+def answer_call(arguments: str) -> str:
+    """The tool's result for the JSON that a model wrote as the call's arguments."""
+    parsed = json.loads(arguments)
+    return evaluate(parsed.get("expression") if isinstance(parsed, dict) else "")
 
 
 def calculator(expression: str) -> "ToolResponse":

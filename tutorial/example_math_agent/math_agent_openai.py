@@ -1,10 +1,9 @@
 """The same agent written against the OpenAI SDK: a loop of a dozen lines."""
 
-import json
 from typing import Any
 
 from ajet import AjetTuner, Workflow, WorkflowOutput, WorkflowTask
-from tutorial.example_math_agent.calculator import CALCULATOR_TOOL, SYSTEM_PROMPT, evaluate
+from tutorial.example_math_agent.calculator import CALCULATOR_TOOL, SYSTEM_PROMPT, answer_call
 
 
 class MathAgent(Workflow):
@@ -28,7 +27,6 @@ class MathAgent(Workflow):
             if not message.tool_calls:
                 return WorkflowOutput(metadata={"final_answer": message.content or ""})
             for call in message.tool_calls:
-                arguments = json.loads(call.function.arguments)
-                result = evaluate(str(arguments.get("expression", "")))
+                result = answer_call(call.function.arguments)
                 messages.append({"role": "tool", "tool_call_id": call.id, "content": result})
         return WorkflowOutput(metadata={"final_answer": ""})

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from ajet.backbone.local.checkpoint import latest_checkpoint, load_checkpoint
 from ajet.backbone.local.phases import Phases
@@ -22,7 +21,7 @@ from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
-from ajet.task_judge.base_judge import BaseJudge
+from ajet.task_judge import make_judge
 from ajet.task_reader import make_task_reader
 from ajet.task_reader.read_tasks import training_tasks, validation_tasks
 from ajet.task_reader.task_batches import TaskBatches
@@ -138,7 +137,7 @@ def _rollout(
         workflow_class=load_class(settings.user_workflow, Workflow, "ajet.rollout.user_workflow"),
         gateway=gateway,
         config=config,
-        judge=_judge(config),
+        judge=make_judge(ajet.task_judge.judge_protocol, config),
         tokenizer=policy.chat_format.tokenizer,
         limits=SampleLimits(
             max_prompt_length=ajet.data.max_prompt_length,
@@ -154,15 +153,6 @@ def _rollout(
         max_retries=settings.max_retries,
         max_failure_share=settings.max_failure_share,
     )
-
-
-def _judge(config: RootConfig) -> BaseJudge | None:
-    path = config.ajet.task_judge.judge_protocol
-    if path is None:
-        return None
-    judge_class: Any = load_class(path, BaseJudge, "ajet.task_judge.judge_protocol")
-    judge: BaseJudge = judge_class(config)
-    return judge
 
 
 def _eval_temperature(ajet: AjetConfig) -> float:

@@ -8,8 +8,8 @@ from typing import Any
 
 from ajet.errors import AjetError
 from ajet.tuner.answer import Answer
+from ajet.tuner.asked import Asked
 from ajet.tuner.blocks import Kind
-from ajet.tuner.gateway import Asked
 from ajet.tuner.messages_api.body import (
     empty_message,
     error_body,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ajet.tuner.answer import Answer
-from ajet.tuner.gateway import MODEL_NAME, Asked
+from ajet.tuner.asked import Asked
+from ajet.tuner.gateway import MODEL_NAME
 from ajet.tuner.responses_api.request import ResponsesRequest
 
 
@@ -33,11 +34,11 @@ def unfinished_body(
         "parallel_tool_calls": request.parallel_tool_calls is not False,
         "previous_response_id": request.previous_response_id,
         "store": request.store is not False,
-        "temperature": asked.params[0].temperature,
+        "temperature": asked.wanted[0].params.temperature,
         "text": {"format": {"type": "text"}},
         "tool_choice": request.tool_choice or "auto",
         "tools": request.tools or [],
-        "top_p": asked.params[0].top_p,
+        "top_p": asked.wanted[0].params.top_p,
         "truncation": "disabled",
         "usage": None,
     }

@@ -28,11 +28,12 @@ async def _no_route(request: Request, error: HTTPException) -> Response:
     """404 and 405, in the API's shape."""
     there = ", ".join(" ".join(route) for route in ROUTES)
     reply = refusal(
+        request.url.path,
         RequestError(
             f"{request.method} {request.url.path}: {error.detail}; there are {there}",
             code="not_found",
             status=error.status_code,
-        )
+        ),
     )
     headers = {**reply.headers, **(error.headers or {})}
     return Response(reply.body, status_code=reply.status, headers=headers)

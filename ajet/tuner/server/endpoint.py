@@ -8,7 +8,7 @@ from starlette.types import Receive, Scope, Send
 
 from ajet.config.interchange_server import InterchangeServer
 from ajet.errors import RequestError
-from ajet.tuner.api import Reply, error_body, json_reply, respond
+from ajet.tuner.api import Reply, error_reply, respond
 from ajet.tuner.server.admission import RETRY_AFTER_S, Admission
 from ajet.tuner.server.client import Client, ClientLeft
 from ajet.tuner.server.keys import Grant, KeyRing, unknown_key
@@ -30,7 +30,7 @@ class Endpoint:
                 body = await client.read_body()
                 await self._answer(client, grant, body)
         except RequestError as error:
-            await client.refuse(refusal(error))
+            await client.refuse(refusal(client.path, error))
         except ClientLeft:
             await client.drop()
 
@@ -60,12 +60,11 @@ class Endpoint:
             await client.answer(reply)
 
 
-def refusal(error: RequestError) -> Reply:
-    """An error of the server's own, in the API's shape."""
-    status, content = error_body(error)
-    reply = json_reply(content, status=status)
-    if status == 429:
+def refusal(path: str, error: RequestError) -> Reply:
+    """An error of the server's own, in the shape of the path's API."""
+    reply = error_reply(path, error)
+    if reply.status == 429:
         reply.headers["retry-after"] = str(RETRY_AFTER_S)
-    if status == 401:
+    if reply.status == 401:
         reply.headers["www-authenticate"] = "Bearer"
     return reply

@@ -17,29 +17,20 @@ from pydantic import BaseModel
 
 from ajet.tuner.api import ROUTES
 from ajet.tuner.chat_request import ChatRequest
+from ajet.tuner.messages_api.request import MessagesRequest
+from ajet.tuner.responses_api.request import ResponsesRequest
 
-REQUESTS: dict[str, type[BaseModel]] = {"/v1/chat/completions": ChatRequest}
-"""Path -> the body of its requests."""
+REQUESTS: dict[str, type[BaseModel]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/responses": ResponsesRequest,
+    "/v1/messages": MessagesRequest,
+}
+"""Path -> the parameters that are honoured in the body of its requests."""
 
 KEYS = [
     Security(HTTPBearer(auto_error=False)),
     Security(APIKeyHeader(name="x-api-key", auto_error=False)),
 ]
-
-
-class Error(BaseModel):
-    """What is wrong, and with which field."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorAnswer(BaseModel):
-    """The body of every refusal."""
-
-    error: Error
 
 
 def openapi() -> dict[str, Any]:
@@ -51,21 +42,51 @@ def openapi() -> dict[str, Any]:
             methods=[method],
             name=path.removeprefix("/v1/").replace("/", "_"),
             dependencies=KEYS,
-            responses={"4XX": {"model": ErrorAnswer}, 503: {"model": ErrorAnswer}},
+            responses=_RESPONSES | (_STREAM if path in REQUESTS else {}),
         )
         for method, path in ROUTES
     ]
-    return get_openapi(title="AgentJet gateway", version="1", routes=routes)
+    document = get_openapi(title="AgentJet gateway", version="1", routes=routes)
+    for request in REQUESTS.values():
+        parameters = document["components"]["schemas"][request.__name__]["properties"]
+        parameters["model"] = {"description": "Any name: the policy answers."}
+        if "messages" in parameters:
+            parameters["messages"] = {"type": "array", "minItems": 1, "items": _MESSAGE}
+    return document
 
 
-def _endpoint(body_type: type[BaseModel] | None) -> Callable[..., Any]:
+_TEXT = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+}
+_MESSAGE = {
+    "type": "object",
+    "properties": {
+        "role": {"enum": ["system", "user", "assistant"]},
+        "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT}]},
+    },
+    "required": ["role", "content"],
+    "description": "What both APIs have; beyond it each takes its own kinds of messages.",
+}
+_ERROR = {"application/json": {"schema": {"type": "object", "required": ["error"]}}}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"description": "The request is at fault; nothing of it is kept.", "content": _ERROR},
+    503: {"description": "The engine failed, or the server is stopping.", "content": _ERROR},
+}
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The answer.", "content": {"text/event-stream": {}}}
+}
+
+
+def _endpoint(request: type[BaseModel] | None) -> Callable[..., Any]:
     def without_body() -> None:
         pass
 
     def with_body(body: Any) -> None:
         pass
 
-    if body_type is None:
+    if request is None:
         return without_body
-    with_body.__annotations__ = {"body": body_type}
+    with_body.__annotations__ = {"body": request}
     return with_body

@@ -1,0 +1,105 @@
+"""The math agent in every library, with the tiny model, as `docs/agents.md` shows it.
+
+1. Agents that send the same messages and tools get the same tokens and rewards, whichever door
+   and library they use, blocking or not.
+2. An agent that words its tools otherwise is trained just as well: what it sampled is what is
+   trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from ajet import Task, Workflow
+from ajet.backbone.local.policy import load_policy, serve
+from ajet.class_path import load_class
+from ajet.config.load import load_config
+from ajet.schema.episode import Episode, Group
+from ajet.task_judge.math_answer_as_judge import MathAnswerAsJudge
+from ajet.task_rollout.rollout import Rollout
+from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.tuner.chat_request import SamplingDefaults
+from ajet.tuner.gateway import Gateway
+from tutorial.example_math_agent.problems import Split, generate
+
+FOLDER = "tutorial/example_math_agent"
+REPEATS = 4
+
+Run = Callable[[str], list[Group]]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """Runs the agent of a file: four problems, four times each, always with the same seed."""
+    config = load_config(f"{FOLDER}/math_agent_cpu.yaml")
+    policy = load_policy(config.ajet.model)
+    problems = generate({Split.VALIDATION: 4})[Split.VALIDATION]
+    tasks = [Task.model_validate(problem.as_task()) for problem in problems]
+
+    def run(file_name: str) -> list[Group]:
+        engine = serve(policy, config.ajet.rollout, seed=0, policy_version=0)
+        gateway = Gateway(
+            chat_format=policy.chat_format,
+            engine=engine,
+            defaults=SamplingDefaults(max_tokens=40, temperature=1.0),
+        )
+        runner = EpisodeRunner(
+            workflow_class=load_class(f"{FOLDER}/{file_name}.py->MathAgent", Workflow, "test"),
+            gateway=gateway,
+            config=config,
+            judge=MathAnswerAsJudge(config),
+        )
+        rollout = Rollout(runner=runner, seed=0, max_failure_share=1.0)
+        try:
+            return rollout.run(tasks, num_repeat=REPEATS, tag="test")
+        finally:
+            gateway.http_door.close()
+
+    yield run
+
+
+@pytest.fixture(scope="module")
+def by_openai_sdk(run: Run) -> list[Episode]:
+    return episodes_of(run("math_agent_openai"))
+
+
+@pytest.mark.parametrize(
+    ("file_name", "library"),
+    [
+        ("math_agent", "agentscope"),
+        ("math_agent_langchain", "langchain_openai"),
+        ("math_agent_http", "requests"),
+        ("math_agent_openai_agents", "agents"),
+    ],
+)
+def test_the_same_agent_gets_the_same_tokens_by_every_door(
+    run: Run, by_openai_sdk: list[Episode], file_name: str, library: str
+) -> None:
+    if not find_spec(library):
+        pytest.skip(f"{library} is not installed")
+    episodes = episodes_of(run(file_name))
+    assert [e.reward for e in episodes] == [e.reward for e in by_openai_sdk]
+    for mine, reference in zip(episodes, by_openai_sdk, strict=True):
+        assert mine.episode_id == reference.episode_id
+        for sample, other in zip(mine.samples, reference.samples, strict=True):
+            assert sample.ids.tolist() == other.ids.tolist()
+            assert sample.loss_mask.tolist() == other.loss_mask.tolist()
+            assert np.array_equal(sample.logprobs, other.logprobs)
+
+
+def test_the_agent_uses_its_tool_and_sometimes_succeeds(by_openai_sdk: list[Episode]) -> None:
+    assert 0 < np.mean([episode.reward for episode in by_openai_sdk]) < 1
+    assert max(len(episode.calls) for episode in by_openai_sdk) >= 3
+    assert all(len(episode.samples) == 1 for episode in by_openai_sdk)
+
+
+def episodes_of(groups: list[Group]) -> list[Episode]:
+    episodes = [episode for group in groups for episode in group.episodes]
+    assert [episode.failure for episode in episodes] == [None] * len(episodes)
+    return episodes
