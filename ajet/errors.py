@@ -1,16 +1,16 @@
 """Every exception that AgentJet raises, in one tree.
 
-    AjetError
-    ├── ConfigError (ValueError)          a YAML key, value or command-line override is wrong
-    ├── DataError (ValueError)            a data set cannot be read or holds a bad record
-    ├── MissingExtraError (ImportError)   an optional dependency is needed; the message has the command
-    ├── ModelError (ValueError)           a model folder cannot be loaded or does not fit the request
-    ├── RequestError (ValueError)         an agent's model request cannot be honoured; has an HTTP status
-    │   └── ContextLengthError            prompt and answer do not fit into the model's context
-    ├── EngineError (RuntimeError)        the engine failed; the episode may be tried again
-    ├── EpisodeError (RuntimeError)       what one episode did is wrong; recorded, the run goes on
-    ├── TrainingError (RuntimeError)      the run cannot go on (NaN, too many failures, ...)
-    └── CheckpointError (RuntimeError)    a checkpoint cannot be written or read
+AjetError
+├── ConfigError (ValueError)          a YAML key, a value or an override is wrong
+├── DataError (ValueError)            a data set cannot be read, or a record is bad
+├── MissingExtraError (ImportError)   an extra is needed; the message says how
+├── ModelError (ValueError)           a model cannot be loaded or does not fit
+├── RequestError (ValueError)         an agent's request cannot be honoured; has a status
+│   └── ContextLengthError            prompt and answer do not fit into the model's context
+├── EngineError (RuntimeError)        the engine failed; the episode may be tried again
+├── EpisodeError (RuntimeError)       what one episode did is wrong; recorded, the run goes on
+├── TrainingError (RuntimeError)      the run cannot go on (NaN, too many failures, ...)
+└── CheckpointError (RuntimeError)    a checkpoint cannot be written or read
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Columns that `Sample` does not have are for people and viewers: the episode's `repeat_index`,
 `reward` and `is_success` (null: failed), `call_spans` (which call of which agent sampled the
-trained tokens `start` to `end`, and which call it continued or why it continued none) and `messages` (JSON: the conversation that the sample is the
-tokens of).
+trained tokens `start` to `end`, and which call it continued or why it continued none) and
+`messages` (JSON: the conversation that the sample is the tokens of).
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def test_a_wrong_key_of_the_file_has_its_line(tmp_path: Path) -> None:
     ("text", "told"),
     [
         (None, f'no class "MathAgnt" in {ROOT}/{{agent}}; did you mean "MathAgent"?'),
-        ("class MathAgnt(Workflow)\n", "cannot import {agent}: {agent}:1: SyntaxError: expected ':'"),
+        ("class MathAgnt\n", "cannot import {agent}: {agent}:1: SyntaxError: expected ':'"),
         (
             "import no_such_library\n",
             "cannot import {agent}: {agent}:1: ModuleNotFoundError: "

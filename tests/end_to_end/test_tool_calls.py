@@ -62,7 +62,7 @@ def run_episode(workflow: type[Workflow], *answers: str) -> Episode:
     "call",
     [
         '{"name": "calculator", "arguments": {"expression": "1 + 1"',
-        "1 + 1",
+        "not JSON",
         "",
         '{"arguments": {"expression": "1 + 1"}}',
     ],
@@ -112,9 +112,10 @@ def test_a_babbling_model_fails_no_episode(tmp_path: Path) -> None:
         (line,) = lines_of(tmp_path / door / NAME / "metrics.jsonl")
         assert line["episode/failed"] == 0
     openai, agentscope = (rollouts_of(tmp_path / door / NAME) for door in doors)
-    (table,) = openai.values()
-    assert table.equals(*agentscope.values())
+    (table,), (other,) = openai.values(), agentscope.values()
     said = [message for row in table["messages"].to_pylist() for message in json.loads(row)]
+    # AgentScope adds the tool's name to its answer, which no template shows to the model.
+    assert table.drop_columns(["messages"]).equals(other.drop_columns(["messages"]))
     assert any(_is_broken_call(message) for message in said)
 
 

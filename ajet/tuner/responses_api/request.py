@@ -93,7 +93,8 @@ def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     if tool.get("type") != "function":
         raise unsupported(f"{where}.type", tool.get("type"), "only functions are")
     kept = ("name", "description", "parameters")
-    function = {key: tool[key] for key in kept if tool.get(key) is not None}
+    # In the client's order: it stands in the prompt.
+    function = {key: tool[key] for key in tool if key in kept and tool[key] is not None}
     return {"type": "function", "function": function}
 
 

@@ -1,0 +1,121 @@
+"""An agent's port over the scripted engine, and the genuine clients that lead to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx2
+from anthropic import AsyncAnthropic
+from openai import AsyncOpenAI
+
+from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
+from ajet.context_tracker.tracker import ContextTracker
+from ajet.engine.base import Engine
+from ajet.engine.scripted import ScriptedEngine
+from ajet.tuner.api import Reply, respond
+from ajet.tuner.chat_request import SamplingDefaults
+from ajet.tuner.gateway import AgentPort, Gateway
+from ajet.tuner.in_process import InProcessTransport
+from ajet.tuner.openai_door import openai_client
+from tests.property.toy_tokenizer import ToyTokenizer
+
+TOKENIZER = ToyTokenizer()
+LOOK = {
+    "name": "look",
+    "description": "Look at it.",
+    "parameters": {"type": "object", "properties": {"what": {"type": "string"}}},
+}
+TOOL = {"type": "function", "function": LOOK}
+CALL = '<tool_call>\n{"name": "look", "arguments": {"what": "door"}}\n</tool_call>'
+HELLO = [{"role": "user", "content": "hello"}]
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Agent:
+    """One agent of one episode, from both ends."""
+
+    port: AgentPort
+    tracker: ContextTracker
+    engine: Any
+
+    @property
+    def openai(self) -> AsyncOpenAI:
+        return openai_client(self.port)
+
+    @property
+    def anthropic(self) -> AsyncAnthropic:
+        http_client = httpx2.AsyncClient(transport=InProcessTransport(self.port), trust_env=False)
+        return AsyncAnthropic(
+            base_url="http://ajet.invalid", api_key="k", http_client=http_client, max_retries=0
+        )
+
+    @property
+    def prompts(self) -> list[str]:
+        """What the engine saw, as text."""
+        return [TOKENIZER.decode(request.prompt_ids) for request in self.engine.requests]
+
+    @property
+    def timelines(self) -> list[str | None]:
+        """Why each recorded call did not continue another; None where it did."""
+        return [call.new_timeline for call in self.tracker.calls]
+
+    async def post(self, path: str, body: Any) -> Reply:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await respond(self.port, "POST", path, content)
+
+    async def chat(self, **body: Any) -> dict[str, Any]:
+        """What `POST /v1/chat/completions` answers, error or not."""
+        reply = await self.post("/v1/chat/completions", {"messages": HELLO, **body})
+        return json.loads(reply.body)
+
+
+def agent_of(
+    texts: Sequence[str],
+    *,
+    form: str = "qwen3",
+    options: dict[str, Any] | None = None,
+    delay_s: float = 0.0,
+    engine: Engine | None = None,
+    **gateway: Any,
+) -> Agent:
+    """An agent whose model says `texts`, one after the other, each ended by the end of turn."""
+    chat_format = format_of(form, options)
+    engine = engine or ScriptedEngine.from_texts(
+        TOKENIZER,
+        texts,
+        stop_id=chat_format.stop_token_ids[0],
+        max_model_len=1 << 14,
+        delay_s=delay_s,
+    )
+    tracker = ContextTracker(chat_format, episode_id="episode", task_id="task")
+    shared = Gateway(
+        chat_format=chat_format,
+        engine=engine,
+        defaults=SamplingDefaults(max_tokens=500),
+        **gateway,
+    )
+    port = AgentPort(shared, tracker, agent_name="a", target_tag="t", trained=True)
+    return Agent(port, tracker, engine)
+
+
+def format_of(form: str, options: dict[str, Any] | None = None) -> ChatFormat:
+    """A chat format over the toy tokenizer; without thinking where nothing else is said."""
+    if options is None:
+        options = {"enable_thinking": False} if form == "qwen3" else {}
+    return load_chat_format(TOKENIZER, form, options)  # type: ignore[arg-type]
+
+
+def run(scenario: Callable[[], Awaitable[Result]]) -> Result:
+    """Play a scenario in a loop of its own."""
+    return asyncio.run(scenario())  # type: ignore[arg-type]
+
+
+async def collect(stream: Any) -> list[Any]:
+    """All of a stream."""
+    return [item async for item in stream]

@@ -1,0 +1,311 @@
+"""Streams of chat completions, through the genuine client.
+
+1. A stream says what the same request without one is answered with, and is recorded the same.
+2. Text comes while it is sampled, each character whole; what may be taken back is held back.
+3. A stream's end: finish reasons, usage where it is asked for, `[DONE]`.
+4. A reader that goes away cancels the request; a fault is an error event; both leave no trace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from openai import APIError
+
+from ajet.engine.scripted import ScriptedEngine
+from ajet.errors import EngineError
+from ajet.tuner import bell
+from tests.unit.gateway_fakes import (
+    CALL,
+    HELLO,
+    TOKENIZER,
+    TOOL,
+    Agent,
+    agent_of,
+    collect,
+    format_of,
+    run,
+)
+
+ANSWERS = {
+    "text": "Two words, π é 😀.",
+    "call": f"I look.\n{CALL}",
+    "two calls": f"{CALL}\n{CALL}",
+    "broken call": 'So:\n<tool_call>\n{"name": \n</tool_call>',
+    "json": '{"answer": 8}',
+    "nothing": "",
+    "marks": "a < b [1] </thin",
+}
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bell, "MIN_PAUSE_S", 0.0)
+
+
+async def stream(agent: Agent, **body: Any) -> list[Any]:
+    return await collect(
+        await agent.openai.chat.completions.create(
+            model="policy", messages=HELLO, stream=True, **body
+        )
+    )
+
+
+def told(chunks: list[Any], index: int = 0) -> dict[str, Any]:
+    """A choice's message put together from its chunks."""
+    message: dict[str, Any] = {"content": "", "reasoning_content": "", "tool_calls": []}
+    for chunk in chunks:
+        for choice in chunk.choices:
+            if choice.index == index:
+                delta = choice.delta.model_dump()
+                message["content"] += delta.get("content") or ""
+                message["reasoning_content"] += delta.get("reasoning_content") or ""
+                message["tool_calls"] += delta.get("tool_calls") or []
+                message["finish_reason"] = choice.finish_reason
+    return message
+
+
+@pytest.mark.parametrize("thinking", [False, True])
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_stream_says_and_records_what_is_answered_without_one(name: str, thinking: bool) -> None:
+    text = f"<think>\nWhy? a<b\n</think>\n\n{ANSWERS[name]}" if thinking else ANSWERS[name]
+    options = {"enable_thinking": thinking}
+    plain, streamed = (agent_of([text], options=options, delay_s=0.01) for _ in range(2))
+    answer = run(lambda: plain.chat(tools=[TOOL]))["choices"][0]
+    message = told(run(lambda: stream(streamed, tools=[TOOL])))
+    assert message["content"] == (answer["message"]["content"] or "")
+    assert message["reasoning_content"] == answer["message"].get("reasoning_content", "")
+    assert message["finish_reason"] == answer["finish_reason"]
+    calls = [
+        {"index": index, **call}
+        for index, call in enumerate(answer["message"].get("tool_calls", []))
+    ]
+    assert message["tool_calls"] == calls
+    first, second = plain.tracker.calls[0], streamed.tracker.calls[0]
+    assert first.response == second.response
+    assert first.completion_ids.tolist() == second.completion_ids.tolist()
+    assert first.logprobs.tolist() == second.logprobs.tolist()
+
+
+def test_text_comes_while_it_is_sampled_and_each_character_is_whole(no_pause: None) -> None:
+    agent = agent_of(["π é 😀 and more π é 😀"], delay_s=0.2)
+
+    async def scenario() -> list[tuple[str, int]]:
+        chunks = await agent.openai.chat.completions.create(
+            model="policy", messages=HELLO, stream=True
+        )
+        return [
+            (chunk.choices[0].delta.content or "", len(agent.engine.requests))
+            async for chunk in chunks
+        ]
+
+    pieces = [piece for piece in run(scenario) if piece[0]]
+    assert len(pieces) >= 5
+    assert pieces[0][1] == 0, "the engine was not done when the first text came"
+    assert not any("\ufffd" in text for text, _ in pieces)
+
+
+def test_with_pauses_there_are_few_chunks_and_the_end_does_not_wait() -> None:
+    agent = agent_of(["word " * 20], delay_s=0.0)
+
+    async def scenario() -> tuple[int, float]:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        return len(await stream(agent)), loop.time() - start
+
+    num_chunks, seconds = run(scenario)
+    assert num_chunks <= 5
+    assert seconds < bell.MIN_PAUSE_S
+
+
+def test_no_text_of_a_stop_string_is_told(no_pause: None) -> None:
+    agent = agent_of(["Answer: 8 STO. STOP and more"], delay_s=0.1)
+    chunks = run(lambda: stream(agent, stop=["STOP"]))
+    assert told(chunks)["content"] == "Answer: 8 STO."
+    assert told(chunks)["finish_reason"] == "stop"
+
+
+def test_the_order_is_role_reasoning_content_calls_finish(no_pause: None) -> None:
+    text = f"<think>\nhm\n</think>\n\nI look.\n{CALL}"
+    agent = agent_of([text], options={"enable_thinking": True}, delay_s=0.1)
+    chunks = run(lambda: stream(agent, tools=[TOOL]))
+    assert chunks[0].choices[0].delta.role == "assistant"
+    kinds: list[str] = []
+    for chunk in chunks[1:]:
+        choice = chunk.choices[0]
+        sent = choice.delta.model_dump(exclude_unset=True)
+        kinds += [*sent, *(["finish"] if choice.finish_reason else [])]
+    assert list(dict.fromkeys(kinds)) == ["reasoning_content", "content", "tool_calls", "finish"]
+    assert all(not choice.choices[0].finish_reason for choice in chunks[:-1])
+
+
+def test_usage_comes_last_and_only_if_asked_for() -> None:
+    agent = agent_of(["one", "two"])
+    chunks = run(lambda: stream(agent, stream_options={"include_usage": True}))
+    assert all(chunk.usage is None for chunk in chunks[:-1])
+    assert chunks[-1].choices == []
+    (request,) = agent.engine.requests
+    assert chunks[-1].usage.prompt_tokens == len(request.prompt_ids)
+    assert chunks[-1].usage.completion_tokens == len(b"one") + 1
+    assert all(chunk.usage is None for chunk in run(lambda: stream(agent)))
+
+
+def test_a_stream_ends_in_done() -> None:
+    agent = agent_of(["one"])
+
+    async def scenario() -> list[bytes]:
+        body = {"messages": HELLO, "stream": True}
+        reply = await agent.post("/v1/chat/completions", body)
+        assert reply.headers["content-type"] == "text/event-stream"
+        return await collect(reply.events)
+
+    events = run(scenario)
+    assert events[-1] == b"data: [DONE]\n\n"
+    assert all(event.startswith(b"data: {") and event.endswith(b"}\n\n") for event in events[:-1])
+
+
+def test_several_choices_are_streamed_at_once_and_recorded_each() -> None:
+    agent = agent_of(["first", "second", "third"], delay_s=0.02)
+    chunks = run(lambda: stream(agent, n=3))
+    assert {told(chunks, index)["content"] for index in range(3)} == {"first", "second", "third"}
+    assert len(agent.tracker.calls) == 3
+
+
+def test_logprobs_of_a_stream_are_those_without_one() -> None:
+    plain, streamed = (agent_of(["Six."], delay_s=0.01) for _ in range(2))
+    answer = run(lambda: plain.chat(logprobs=True))["choices"][0]
+    chunks = run(lambda: stream(streamed, logprobs=True))
+    tokens = [
+        token.model_dump()
+        for chunk in chunks
+        for choice in chunk.choices
+        if choice.logprobs
+        for token in choice.logprobs.content
+    ]
+    assert tokens == answer["logprobs"]["content"]
+    assert len(tokens) == len(b"Six.") + 1
+
+
+def test_closing_a_stream_cancels_the_request_and_leaves_no_trace(no_pause: None) -> None:
+    agent = agent_of(["a long answer " * 20], delay_s=5.0)
+
+    async def scenario() -> int:
+        async with await agent.openai.chat.completions.create(
+            model="policy", messages=HELLO, stream=True
+        ) as chunks:
+            async for chunk in chunks:
+                if chunk.choices[0].delta.content:
+                    break
+        await asyncio.sleep(0.01)
+        return len(asyncio.all_tasks())
+
+    assert run(scenario) == 1, "nothing goes on"
+    assert agent.engine.requests == []
+    assert agent.tracker.calls == []
+
+
+def test_a_stream_that_is_dropped_cancels_the_request_as_well(no_pause: None) -> None:
+    agent = agent_of(["a long answer " * 20], delay_s=5.0)
+
+    async def scenario() -> int:
+        async for _ in await agent.openai.chat.completions.create(
+            model="policy", messages=HELLO, stream=True
+        ):
+            break
+        await asyncio.sleep(0.05)
+        return len(asyncio.all_tasks())
+
+    assert run(scenario) == 1
+    assert agent.tracker.calls == []
+
+
+def test_a_cancelled_reader_cancels_the_request(no_pause: None) -> None:
+    agent = agent_of(["a long answer " * 20], delay_s=5.0)
+
+    async def scenario() -> int:
+        reading = asyncio.create_task(stream(agent))
+        await asyncio.sleep(0.05)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        await asyncio.sleep(0.01)
+        return len(asyncio.all_tasks())
+
+    assert run(scenario) == 1
+    assert agent.tracker.calls == []
+
+
+class FaultyEngine(ScriptedEngine):
+    """Says a little, then fails."""
+
+    async def generate(self, prompt_ids: Any, params: Any, *, session: str, on_token: Any) -> Any:
+        for token in TOKENIZER.encode("Let me "):
+            on_token(token, -1.0)
+        await asyncio.sleep(0.02)
+        raise EngineError("the engine caught fire")
+
+
+def test_a_fault_in_mid_stream_is_an_error_event_and_leaves_no_trace(no_pause: None) -> None:
+    agent = agent_of([], engine=FaultyEngine([]))
+    with pytest.raises(APIError, match="caught fire") as caught:
+        run(lambda: stream(agent))
+    assert caught.value.body["code"] == "engine_error"  # type: ignore[index]
+    assert agent.tracker.calls == []
+    assert isinstance(agent.tracker.engine_error, EngineError)
+
+
+def test_one_failed_choice_leaves_no_trace_of_the_others() -> None:
+    num_calls = 0
+
+    def script(*_: object) -> list[int]:
+        nonlocal num_calls
+        num_calls += 1
+        if num_calls == 2:
+            raise EngineError("the engine caught fire")
+        return [*b"fine", format_of("qwen3").stop_token_ids[0]]
+
+    for streaming in (False, True):
+        num_calls = 0
+        agent = agent_of([], engine=ScriptedEngine(script))
+        body = {"messages": HELLO, "n": 3, "stream": streaming}
+
+        async def scenario(agent: Agent = agent, body: Any = body) -> bytes:
+            reply = await agent.post("/v1/chat/completions", body)
+            return b"".join(await collect(reply.events)) if reply.events else reply.body
+
+        assert b"caught fire" in run(scenario)
+        assert agent.tracker.calls == []
+
+
+def test_an_episode_that_ends_in_mid_stream_records_nothing(no_pause: None) -> None:
+    agent = agent_of(["an answer"], delay_s=0.1)
+
+    async def scenario() -> None:
+        agent_stream = await agent.openai.chat.completions.create(
+            model="policy", messages=HELLO, stream=True
+        )
+        async for chunk in agent_stream:
+            if chunk.choices[0].delta.content:
+                agent.port.closed = True
+
+    with pytest.raises(APIError, match="this episode is over"):
+        run(scenario)
+    assert agent.tracker.calls == []
+
+
+def test_what_is_refused_is_no_stream() -> None:
+    agent = agent_of(["unasked"])
+    body = {"messages": [], "stream": True}
+    reply = run(lambda: agent.post("/v1/chat/completions", body))
+    assert reply.status == 400
+    assert json.loads(reply.body)["error"]["param"] == "messages"
+
+
+def test_tokens_may_come_from_a_thread_after_the_readers_loop_was_closed() -> None:
+    async def make() -> bell.Bell:
+        return bell.Bell()
+
+    asyncio.run(make()).ring()
