@@ -33,6 +33,9 @@ test: .venv/has-dev  ## every test that takes seconds
 test-slow: .venv/has-dev  ## the tests that take longer
 	@$(BIN)/pytest tests -m "slow and not cuda"
 
+test-agentscope2: .venv-agentscope2  ## the doors and agents with AgentScope 2.x
+	@$</bin/pytest tests/unit/test_doors.py tests/torch/test_agents_end_to_end.py
+
 check: .venv/has-dev  ## lint, format, types, stale docs
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -49,8 +52,9 @@ docs: .venv/has-dev  ## write docs/configuration.md again
 tiny-model: .venv/has-dev  ## build the demo's tiny model again, from nothing
 	@$(BIN)/python -m tutorial.example_math_agent.tiny_model.build --out ajet/tiny_model/calculator
 
-bench: .venv/has-dev  ## benchmarks, one JSON object each [NAME=rollout]
-	@for name in $(or $(NAME),rollout math_agent); do $(BIN)/python benchmarks/$$name.py --json; done
+bench: .venv/has-dev .venv-trl  ## benchmarks, one JSON object each [NAME=rollout]
+	@for name in $(or $(NAME),engine rollout math_agent); do \
+		$(BIN)/python benchmarks/$$name.py --json; done
 
 define install
 	@test -n "$(PYTHON)" || { echo "error: needs Python 3.11 or 3.12: make PYTHON=..."; exit 2; }
@@ -64,7 +68,23 @@ endef
 	@touch $@
 
 .venv/has-dev: pyproject.toml constraints.txt
-	$(call install,local$(comma)agentscope$(comma)dev)
+	$(call install,local$(comma)agentscope$(comma)langchain$(comma)server$(comma)dev)
 	@touch .venv/has-demo $@
 
-.PHONY: help demo test test-slow check format docs tiny-model bench
+# AgentScope 2.x does not go beside 1.x: an environment of its own.
+.venv-agentscope2: pyproject.toml constraints.txt constraints-agentscope2.txt
+	@$(PYTHON) -m venv $@
+	@$@/bin/pip install --no-compile --disable-pip-version-check \
+		--constraint <(grep -v ^agentscope== constraints.txt) \
+		--constraint constraints-agentscope2.txt \
+		--editable '.[local$(comma)server$(comma)dev]' agentscope 2>&1 | $(PIP_LINES)
+	@touch $@
+
+# TRL, the peer of benchmarks/math_agent.py: an environment of its own.
+.venv-trl: benchmarks/peers/trl-constraints.txt
+	@$(PYTHON) -m venv $@
+	@$@/bin/pip install --no-compile --disable-pip-version-check --constraint $< torch trl 2>&1 \
+		| $(PIP_LINES)
+	@touch $@
+
+.PHONY: help demo test test-slow test-agentscope2 check format docs tiny-model bench

@@ -52,8 +52,8 @@ def credit(groups: Sequence[Group], estimator: AdvantageEstimator) -> CreditRepo
     episode weigh more:
 
     - reward per episode: all calls have the episode's reward, compared within the group;
-    - reward per call: each call's own reward against the baseline of the episodes' means, the
-      spread within episodes being part of the scale;
+    - reward per call: each trained call's own reward against the baseline of the episodes' means
+      of them, the spread within episodes being part of the scale;
     - reward per agent: each agent is compared with itself, in those episodes of the group that
       contain it. A group is treated so as soon as one of its episodes has a reward per agent.
 
@@ -98,8 +98,10 @@ def _comparisons(group: Group) -> list[_Comparison]:
     if not group.valid:
         return []
     if all(episode.reward_per != "agent" for episode in group.valid):
-        members = [(episode, np.arange(len(episode.calls))) for episode in group.valid]
-        return [_Comparison(agent_name=None, members=members)]
+        members = [(episode, _trained_calls(episode)) for episode in group.valid]
+        # Rewards of calls say nothing here where none of the calls is trained.
+        members = [(e, calls) for e, calls in members if len(calls) or e.reward_per == "episode"]
+        return [_Comparison(agent_name=None, members=members)] if members else []
     by_agent: dict[str, _Comparison] = {}
     for episode in group.valid:
         names = np.array([call.agent_name for call in episode.calls], dtype=object)
@@ -115,14 +117,19 @@ def _rewards(comparison: _Comparison) -> GroupRewards:
     variance_within = np.zeros(len(comparison.members))
     for i, (episode, calls) in enumerate(comparison.members):
         call_rewards = _call_rewards(episode)[calls]
-        if comparison.agent_name is not None:
-            rewards[i] = exact_mean(call_rewards)
-        else:
+        if comparison.agent_name is None and episode.reward_per == "episode":
             assert episode.reward is not None, "a valid episode has a reward"
             rewards[i] = episode.reward
+        else:
+            rewards[i] = exact_mean(call_rewards)
         if len(calls):
             variance_within[i] = ((call_rewards - rewards[i]) ** 2).mean()
     return GroupRewards(rewards=rewards, variance_within=variance_within)
+
+
+def _trained_calls(episode: Episode) -> np.ndarray:
+    """[K] positions."""
+    return np.flatnonzero([call.trained for call in episode.calls])
 
 
 def _call_rewards(episode: Episode) -> np.ndarray:

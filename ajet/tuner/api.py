@@ -27,7 +27,7 @@ async def respond(port: AgentPort, method: str, path: str, body: bytes) -> Reply
         if route is None:
             raise _no_route(method, path)
         content = parse_json(body) if method == "POST" else None
-        if port.upstream and content is not None:
+        if port.upstream and isinstance(content, dict):
             port.check_open()
             return await port.upstream.forward(path, content)
         return await route(port, content)
@@ -37,7 +37,7 @@ async def respond(port: AgentPort, method: str, path: str, body: bytes) -> Reply
 
 def error_reply(path: str, error: AjetError) -> Reply:
     """An error in the shape of the path's API."""
-    shape = messages_error_body if path == MESSAGES else error_body
+    shape = messages_error_body if path.startswith(MESSAGES) else error_body
     status, content = shape(error)
     return json_reply(content, status=status)
 

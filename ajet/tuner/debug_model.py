@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,9 @@ class DebugModel(BaseModel):
 
     model: str
     base_url: str | None = None
-    """None: of the environment's `OPENAI_BASE_URL`, else OpenAI's own."""
+    """None: what the environment's `OPENAI_BASE_URL` says, else OpenAI's own."""
     api_key: str | None = Field(default=None, repr=False)
-    """None: of the environment's `OPENAI_API_KEY`."""
+    """None: with a `base_url` no key, else the environment's `OPENAI_API_KEY`."""
 
 
 def debug_endpoint(debug_model: Any) -> DebugModel | None:
@@ -71,17 +72,21 @@ async def _post(model: DebugModel, path: str, body: dict[str, Any]) -> httpx2.Re
     import httpx2
     from openai import APIStatusError, OpenAIError
 
+    base_url, api_key = model.base_url, model.api_key or "none"
+    if base_url is None:
+        base_url = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
+        api_key = model.api_key or os.environ.get("OPENAI_API_KEY", "")
     try:
-        client = _client(model.base_url, model.api_key)
+        client = _client(base_url, api_key)
         return await client.post(path.removeprefix("/v1"), body=body, cast_to=httpx2.Response)
     except APIStatusError as error:
         return error.response
     except OpenAIError as error:
-        raise EngineError(f"no answer of the debug model {model.model}: {error}") from error
+        raise EngineError(f"debug model {model.model} at {base_url}: {error}") from error
 
 
 @cache
-def _client(base_url: str | None, api_key: str | None) -> AsyncOpenAI:
+def _client(base_url: str, api_key: str) -> AsyncOpenAI:
     """One for all episodes: its connections belong to the background loop."""
     from openai import AsyncOpenAI
 

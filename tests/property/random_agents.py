@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,6 +101,7 @@ class RandomEngine:
         if on_token is not None:
             for token, logprob in zip(ids, generation.logprobs, strict=True):
                 on_token(token, logprob)
+                await asyncio.sleep(0)
         self.log.append(Request(list(prompt_ids), params, generation))
         return generation
 
@@ -119,6 +121,16 @@ programs = st.lists(
 )
 
 
+Ask = Callable[[AgentPort, dict[str, Any]], Awaitable[list[dict[str, Any]]]]
+"""Sends a body, gives the messages of its choices."""
+
+
+async def ask_at_once(port: AgentPort, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Without a stream."""
+    answer = completion_body(await port.answer(port.ask(parse_chat_request(body))))
+    return [choice["message"] for choice in answer["choices"]]
+
+
 @dataclass
 class Conversation:
     """One agent's view of its history."""
@@ -129,7 +141,11 @@ class Conversation:
 
 
 def run_program(
-    program: list[tuple[int, str, int]], format_index: int, seed: int, untrained: int = -1
+    program: list[tuple[int, str, int]],
+    format_index: int,
+    seed: int,
+    untrained: int = -1,
+    ask: Ask = ask_at_once,
 ) -> tuple[ContextTracker, RandomEngine]:
     """Play a program; agent number `untrained` answers without being trained."""
     form = chat_format(format_index)
@@ -140,11 +156,11 @@ def run_program(
         AgentPort(gateway, tracker, agent_name=f"agent{i}", target_tag="t", trained=i != untrained)
         for i in range(3)
     ]
-    asyncio.run(_play(program, ports))
+    asyncio.run(_play(program, ports, ask))
     return tracker, engine
 
 
-async def _play(program: list[tuple[int, str, int]], ports: list[AgentPort]) -> None:
+async def _play(program: list[tuple[int, str, int]], ports: list[AgentPort], ask: Ask) -> None:
     conversations: dict[int, Conversation] = {}
     for agent, operation, number in program:
         rng = random.Random(number)
@@ -156,9 +172,7 @@ async def _play(program: list[tuple[int, str, int]], ports: list[AgentPort]) -> 
         body: dict[str, Any] = {"messages": state.messages, "n": 2 if operation == "many" else 1}
         if state.tools:
             body["tools"] = state.tools
-        port = ports[agent]
-        answer = completion_body(await port.answer(port.ask(parse_chat_request(body))))
-        state.answer = rng.choice(answer["choices"])["message"]
+        state.answer = rng.choice(await ask(ports[agent], body))
 
 
 def _start(rng: random.Random) -> Conversation:

@@ -118,6 +118,12 @@ class Served:
         assert self.door._server is not None
         return self.door._server._uvicorn.server_state.connections
 
+    @property
+    def num_present(self) -> int:
+        """Requests at work or waiting."""
+        assert self.door._server is not None
+        return self.door._server.admission.num_present
+
     def episode(self, name: str = "episode") -> tuple[AjetTuner, BaseUrlAndApiKey]:
         tracker = ContextTracker(CHAT_FORMAT, episode_id=name, task_id="task")
         tuner = AjetTuner(config=None, gateway=self.gateway, tracker=tracker)

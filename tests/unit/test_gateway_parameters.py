@@ -166,7 +166,9 @@ def test_what_is_asked_of_sampling_reaches_the_engine() -> None:
 
 
 def test_a_cut_answer_says_so() -> None:
-    assert chat(agent_of(["a long answer"]), max_tokens=4)["choices"][0]["finish_reason"] == "length"
+    assert (
+        chat(agent_of(["a long answer"]), max_tokens=4)["choices"][0]["finish_reason"] == "length"
+    )
 
 
 def test_an_answer_may_be_begun_by_the_request() -> None:

@@ -90,9 +90,8 @@ def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     schema = tool.get("input_schema")
     if not isinstance(schema, dict):
         raise invalid(f"{where}.input_schema", schema, "a JSON schema")
-    function = {"name": tool.get("name"), "parameters": schema}
-    if tool.get("description"):
-        function["description"] = tool["description"]
+    description = {"description": tool["description"]} if tool.get("description") else {}
+    function = {"name": tool.get("name"), **description, "parameters": schema}
     return {"type": "function", "function": function}
 
 

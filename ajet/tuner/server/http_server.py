@@ -34,11 +34,17 @@ class HttpServer:
 
     def __init__(self, settings: InterchangeServer) -> None:
         self.keys = KeyRing()
+        self.admission = Admission(
+            max_concurrent=settings.max_concurrent_requests,
+            max_queued=settings.max_queued_requests,
+            queue_timeout_s=settings.queue_timeout_s,
+        )
         self._socket = _listen(settings)
+        endpoint = Endpoint(self.keys, self.admission, settings)
         host = settings.public_host or public_host(settings.host)
         port = self._socket.getsockname()[1]
         self.base_url = f"http://{in_url(host)}:{port}/v1"
-        self._uvicorn = uvicorn.Server(_uvicorn_config(settings, self.keys))
+        self._uvicorn = uvicorn.Server(_uvicorn_config(settings, endpoint))
         self._thread = threading.Thread(target=self._run, name="ajet-http-server", daemon=True)
         self._thread.start()
         _say_where(settings.host, port, self.base_url)
@@ -55,29 +61,19 @@ class HttpServer:
 def _listen(settings: InterchangeServer) -> socket.socket:
     host, port = settings.host, settings.port
     try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, proto)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(BACKLOG)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigError(
             f"ajet.interchange_server: cannot listen on {in_url(host)}:{port}: {error.strerror}"
         ) from error
-    return listener
 
 
-def _uvicorn_config(settings: InterchangeServer, keys: KeyRing) -> uvicorn.Config:
-    admission = Admission(
-        max_concurrent=settings.max_concurrent_requests,
-        max_queued=settings.max_queued_requests,
-        queue_timeout_s=settings.queue_timeout_s,
-    )
+def _uvicorn_config(settings: InterchangeServer, endpoint: Endpoint) -> uvicorn.Config:
     host_check = HostCheck(settings.host, settings.public_host)
     return uvicorn.Config(
-        make_app(Endpoint(keys, admission, settings)),
+        make_app(endpoint),
         http=partial(Connection, settings, host_check),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",

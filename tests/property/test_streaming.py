@@ -1,0 +1,265 @@
+"""A stream tells what the same completion is answered with at once, whatever was sampled.
+
+1. At whatever lengths a completion is looked at, what was told of it is the head of its message,
+   and with the rest it is the message: for well-formed turns of each chat format, for broken ones,
+   cut ones and noise.
+2. So no character is told in halves, and nothing of a stop string is told.
+3. An episode that streams is recorded like one that does not.
+4. The cost is linear: the lengths at which a completion is parsed add up to a few times its own.
+
+What only broken turns do, and then the agent's message says what it was told: llama-3 drops what
+stands before a role's header; gemma-4 reads a thought after other text in one way while it is open
+and in another when it is closed.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
+from ajet.context_tracker.tracker import Prompt
+from ajet.engine.stopping import finish_reason
+from ajet.schema.generation import Generation, SamplingParams
+from ajet.tuner import bell, settled_text
+from ajet.tuner.answer import Answer, Choice, make_choice
+from ajet.tuner.asked import Wanted
+from ajet.tuner.chat_completion import completion_body
+from ajet.tuner.chat_request import parse_chat_request
+from ajet.tuner.gateway import AgentPort
+from ajet.tuner.settled_text import SettledText
+from tests.property.random_agents import FORMATS, TOOL, programs, run_program
+from tests.property.toy_tokenizer import ToyTokenizer
+
+TOKENIZER = ToyTokenizer()
+FORMS = {
+    **{f"{name} {options}": (name, options) for name, options in FORMATS},
+    **{name: (name, {}) for name in ("deepseek-v4", "gemma4", "inkling", "laguna-xs.2")},
+}
+NEVER = {"llama-3 {}": "<|end_header_id|>"}
+WELL_FORMED_ONLY = ["gemma4"]
+PIECES = [
+    "hello ",
+    "a < b and ",
+    "π é 😀",
+    "x [1] ",
+    "\n\n",
+    "  ",
+    "{",
+    "}",
+    '{"name": "look", "parameters": {}}',
+    "</think>",
+    "<think>",
+    "STOP",
+    "ST",
+    "thought\n",
+]
+STOPS = [(), ("STOP",), ("\n\n", "STOP")]
+_formats: dict[str, ChatFormat] = {}
+
+
+def chat_format(name: str) -> ChatFormat:
+    if name not in _formats:
+        renderer, options = FORMS[name]
+        _formats[name] = load_chat_format(TOKENIZER, renderer, options)  # type: ignore[arg-type]
+    return _formats[name]
+
+
+def completion_of(name: str, rng: random.Random, tools: Any) -> list[int]:
+    """A turn, a broken turn or noise; never empty."""
+    ids = _turn(chat_format(name), rng, tools) if rng.random() < 0.8 else []
+    if name not in WELL_FORMED_ONLY and (not ids or rng.random() < 0.4):
+        never = TOKENIZER.special.get(NEVER.get(name, ""))
+        for _ in range(rng.randint(1, 6)):
+            special = rng.randrange(256, len(TOKENIZER))
+            token = rng.randrange(256) if special == never or rng.random() < 0.5 else special
+            ids.insert(rng.randint(0, len(ids)), token)
+    ids = ids or TOKENIZER.encode("nothing")
+    return ids[: rng.randint(1, len(ids))] if rng.random() < 0.3 else ids
+
+
+def _turn(form: ChatFormat, rng: random.Random, tools: Any) -> list[int]:
+    """The ids of an assistant's turn as the format itself writes it."""
+    message: dict[str, Any] = {"role": "assistant", "content": _text(rng)}
+    if rng.random() < 0.6:
+        message["reasoning_content"] = _text(rng)
+    most = 1 if form is _formats.get("llama-3 {}") else 2
+    message["tool_calls"] = [
+        {
+            "id": f"functions.look:{i}",
+            "type": "function",
+            "function": {"name": rng.choice(["look", "other"]), "arguments": {"what": _text(rng)}},
+        }
+        for i in range(rng.randint(0, most))
+    ]
+    head = form.render([{"role": "user", "content": "q"}], tools)
+    whole = form.render([{"role": "user", "content": "q"}, message], tools)
+    pairs = enumerate(zip(head, whole, strict=False))
+    start = next((i for i, (ours, theirs) in pairs if ours != theirs), len(head))
+    ends = [i for i in range(start, len(whole)) if whole[i] in form.stop_token_ids]
+    return whole[start : ends[0] + 1 if ends else None]
+
+
+def _text(rng: random.Random) -> str:
+    return "".join(rng.choice(PIECES) for _ in range(rng.randint(0, 4)))
+
+
+def cut(ids: list[int], params: SamplingParams) -> Generation:
+    """The completion as an engine would have ended it."""
+    length, reason = next(
+        (n, reason)
+        for n in range(1, len(ids) + 1)
+        if (reason := finish_reason(ids[:n], params, len(ids), TOKENIZER.decode)) is not None
+    )
+    return Generation(token_ids=ids[:length], logprobs=[-1.0] * length, finish_reason=reason)
+
+
+def wanted_of(form: ChatFormat, tools: Any, stop: tuple[str, ...] = ()) -> Wanted:
+    prompt = Prompt(
+        arrival=0,
+        agent_name="a",
+        ids=form.render([{"role": "user", "content": "q"}], tools),
+        parent=None,
+        new_timeline="first_call",
+        messages=[],
+        num_covered=0,
+        tools=tools,
+    )
+    params = SamplingParams(max_tokens=10**6, stop=stop, stop_token_ids=form.stop_token_ids)
+    return Wanted(
+        prompt=prompt, params=params, name="x", prefill="", max_calls=None, with_logprobs=False
+    )
+
+
+class Reader:
+    """Adds up what it is told."""
+
+    def __init__(self) -> None:
+        self.reasoning = ""
+        self.content = ""
+
+    def hear(self, news: tuple[str, str]) -> None:
+        self.reasoning += news[0]
+        self.content += news[1]
+
+
+@given(st.sampled_from(sorted(FORMS)), st.randoms(use_true_random=False), st.data())
+@settings(max_examples=400, deadline=None)
+def test_1_what_was_told_is_the_head_of_the_message(name, rng, data):
+    form, tools, stop = chat_format(name), rng.choice([None, [TOOL]]), rng.choice(STOPS)
+    wanted = wanted_of(form, tools, stop)
+    generation = cut(completion_of(name, rng, tools), wanted.params)
+    choice = make_choice(form, wanted, generation)
+    message = copy.deepcopy(choice.message)
+    text, reader = SettledText(form, wanted), Reader()
+    for length in range(1, len(generation.token_ids) + 1):
+        reader.hear(text.advance(generation.token_ids[:length]))
+        assert message.get("reasoning_content", "").startswith(reader.reasoning)
+        assert (message["content"] or "").startswith(reader.content)
+        assert not any(string in reader.content or string in reader.reasoning for string in stop)
+    reader.hear(text.finish(choice.message))
+    assert choice.message == message
+    assert reader.content == (message["content"] or "")
+    assert reader.reasoning == message.get("reasoning_content", "")
+
+
+def test_1_text_is_told_before_the_end():
+    """The check above would pass if nothing were."""
+    form = chat_format(sorted(FORMS)[0])
+    for name in FORMS:
+        form = chat_format(name)
+        wanted, ids = wanted_of(form, None), TOKENIZER.encode("a plain answer of some words")
+        if FORMS[name][0] == "inkling":
+            continue
+        text = SettledText(form, wanted)
+        assert any(text.advance(ids[:length]) != ("", "") for length in range(1, len(ids))), name
+
+
+def test_1_the_check_can_fail(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(settled_text, "_LONGEST_MARK", 0)
+    form = chat_format("deepseek-v4")
+    wanted, ids = wanted_of(form, None), TOKENIZER.encode("a <｜DSML｜tool_calls>")
+    text = SettledText(form, wanted)
+    message = make_choice(form, wanted, cut(ids, wanted.params)).message
+    for length in range(1, len(ids) + 1):
+        text.advance(ids[:length])
+    before = dict(message)
+    text.finish(message)
+    assert message != before
+
+
+async def ask_in_a_stream(port: AgentPort, body: dict[str, Any]) -> list[dict[str, Any]]:
+    told: dict[int, Reader] = {}
+    answer: Answer | None = None
+    async for item in port.stream(port.ask(parse_chat_request(body))):
+        if isinstance(item, Answer):
+            answer = item
+        else:
+            told.setdefault(item.index, Reader()).hear((item.reasoning, item.content))
+    assert answer is not None, "the answer comes last"
+    for index, choice in enumerate(answer.choices):
+        reader = told.get(index, Reader())
+        assert (reader.content, reader.reasoning) == (choice.content, choice.reasoning)
+    return [choice["message"] for choice in completion_body(answer)["choices"]]
+
+
+streamable = [index for index, (name, _) in enumerate(FORMATS) if name != "llama-3"]
+
+
+@given(programs, st.sampled_from(streamable), st.integers(0, 1 << 30))
+@example([(0, "new", 0), (0, "many", 1)], 1, 5)
+@settings(max_examples=60, deadline=None)
+def test_3_an_episode_that_streams_is_recorded_like_one_that_does_not(program, form, seed):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bell, "MIN_PAUSE_S", 0.0)
+        streamed, _ = run_program(program, form, seed, ask=ask_in_a_stream)
+    plain, _ = run_program(program, form, seed)
+
+    def record(tracker: Any) -> list[Any]:
+        return sorted(
+            (call.call_id, str(call.response), call.completion_ids.tolist(), call.finish_reason)
+            for call in tracker.calls
+        )
+
+    def prompts(tracker: Any) -> list[Any]:
+        return sorted((call.call_id, call.delta_ids.tolist()) for call in tracker.calls)
+
+    assert prompts(streamed) == prompts(plain)
+    assert record(streamed) == record(plain)
+
+
+def test_4_the_lengths_parsed_add_up_to_a_few_times_the_completions_own():
+    form = chat_format("llama-3 {}")
+    lengths: list[int] = []
+
+    class Counting:
+        tokenizer, text_settles = form.tokenizer, True
+
+        def parse(self, ids: list[int], *rest: Any) -> Any:
+            lengths.append(len(ids))
+            return form.parse(ids, *rest)
+
+    ids = TOKENIZER.encode("some words " * 400)
+    text = SettledText(Counting(), wanted_of(form, None))  # type: ignore[arg-type]
+    for length in range(1, len(ids) + 1):
+        text.advance(ids[:length])
+    assert sum(lengths) <= 10 * len(ids)
+    assert lengths[:16] == list(range(1, 17)), "the first ones at once"
+    assert len(lengths) > 40
+
+
+def test_a_choice_without_text_is_told_as_nothing():
+    choice = Choice(
+        message={"role": "assistant", "content": None},
+        prefill="",
+        finish_reason="stop",
+        stop=None,
+        num_tokens=1,
+        logprobs=None,
+    )
+    assert (choice.content, choice.reasoning, choice.tool_calls) == ("", "", [])

@@ -1,0 +1,287 @@
+"""Agents that are not trained and have a model of their own.
+
+1. An agent whose tag is not selected answers with its debug model, whichever form that has; one
+   that is selected, or that has none, answers with the policy.
+2. Its calls are counted and logged, and never recorded as tokens.
+3. The user's key goes to the debug model's server and nowhere else.
+4. The debug model's errors are the agent's; where there is no answer, the episode may be retried.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from ajet import Workflow, WorkflowOutput
+from ajet.monitor.episode_log import FILE_NAME, EpisodeLog
+from ajet.monitor.json_lines import read_json_lines
+from ajet.tuner.debug_model import DebugModel
+from ajet.tuner.tuner import AjetTuner
+from tests.unit.episode_fakes import ask as ask_policy
+from tests.unit.episode_fakes import rewarded, run_episode
+from tests.unit.gateway_fakes import HELLO, Agent, agent_of, run
+
+KEY = "sk-of-the-user"
+
+
+class Server(ThreadingHTTPServer):
+    """A stranger's model, which notes what it is asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        """Path, `Authorization` and body of each request."""
+        self.status = 200
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def model(self) -> DebugModel:
+        return DebugModel(model="gpt-x", base_url=self.url, api_key=KEY)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.append((self.path, self.headers["authorization"], body))
+        if self.server.status != 200:
+            answer = json.dumps({"error": {"message": "no", "code": "no_key"}})
+        elif body.get("stream"):
+            delta = {"index": 0, "delta": {"content": "strange"}, "finish_reason": "stop"}
+            answer = f"data: {json.dumps(completion(delta, 'chat.completion.chunk'))}\n\n"
+            answer += "data: [DONE]\n\n"
+        else:
+            message = {"role": "assistant", "content": "strange"}
+            answer = json.dumps(
+                completion({"index": 0, "message": message, "finish_reason": "stop"})
+            )
+        kind = "text/event-stream" if body.get("stream") else "application/json"
+        self.send_response(self.server.status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def completion(choice: dict[str, Any], kind: str = "chat.completion") -> dict[str, Any]:
+    return {"id": "x", "object": kind, "created": 0, "model": "gpt-x", "choices": [choice]}
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def tuner_of(agent: Agent) -> AjetTuner:
+    """Of a workflow that trains the tag `main` only."""
+    return AjetTuner(
+        config=None,
+        gateway=agent.port._gateway,
+        tracker=agent.tracker,
+        trainable_targets=["main"],
+    )
+
+
+def ask(client: Any, **fields: Any) -> Any:
+    async def scenario() -> Any:
+        return await client.chat.completions.create(model="policy", messages=HELLO, **fields)
+
+    return run(scenario)
+
+
+# 1. Who answers
+
+
+@pytest.mark.parametrize("form", ["name", "dict", "object"])
+def test_an_agent_that_is_not_selected_answers_with_its_debug_model(
+    server: Server, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    forms = {"name": "gpt-x", "dict": server.model().model_dump(), "object": server.model()}
+    if form == "name":
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    agent = agent_of(["policy"])
+    client = tuner_of(agent).as_raw_openai_sdk_client("critic", "other", forms[form])
+    assert ask(client, temperature=0.5).choices[0].message.content == "strange"
+    ((path, authorization, body),) = server.asked
+    assert (path, authorization) == ("/v1/chat/completions", f"Bearer {KEY}")
+    assert body == {"model": "gpt-x", "messages": HELLO, "temperature": 0.5}
+
+
+def test_an_agent_that_is_selected_ignores_its_debug_model(server: Server) -> None:
+    agent = agent_of(["policy"])
+    client = tuner_of(agent).as_raw_openai_sdk_client("solver", "main", server.model())
+    assert ask(client).choices[0].message.content == "policy"
+    assert [call.trained for call in agent.tracker.calls] == [True]
+    assert server.asked == []
+
+
+def test_without_a_debug_model_the_policy_answers_and_is_not_trained() -> None:
+    agent = agent_of(["policy"])
+    client = tuner_of(agent).as_raw_openai_sdk_client("critic", "other")
+    assert ask(client).choices[0].message.content == "policy"
+    assert [call.trained for call in agent.tracker.calls] == [False]
+    assert agent.tracker.samples() == ([], {})
+
+
+def test_a_client_of_the_users_own_is_handed_out_as_it_is() -> None:
+    tuner = tuner_of(agent_of([]))
+    mine: Any = object()
+    assert tuner.as_raw_openai_sdk_client("critic", "other", mine) is mine
+    assert tuner.debug_calls == {"critic": None}
+
+
+def test_a_stream_of_the_debug_model_is_a_stream(server: Server) -> None:
+    client = tuner_of(agent_of([])).as_raw_openai_sdk_client("critic", "other", server.model())
+
+    async def scenario() -> list[Any]:
+        stream = await client.chat.completions.create(model="x", messages=HELLO, stream=True)
+        return [chunk.choices[0].delta.content async for chunk in stream]
+
+    assert run(scenario) == ["strange"]
+
+
+def test_langchain_and_agentscope_reach_the_debug_model_too(server: Server) -> None:
+    pytest.importorskip("langchain_openai")
+    tuner = tuner_of(agent_of([]))
+    model = tuner.as_langchain_model("critic", "other", server.model())
+    assert model.invoke("hello").text == "strange"
+    assert [body["model"] for _, _, body in server.asked] == ["gpt-x"]
+
+
+def test_a_wrong_field_of_a_debug_model_is_an_error() -> None:
+    with pytest.raises(ValueError, match="url"):
+        tuner_of(agent_of([])).as_raw_openai_sdk_client("critic", "other", {"model": "x", "url": 1})
+
+
+# 2. What is kept
+
+
+def test_calls_of_debug_models_are_counted_and_logged_and_never_sampled(
+    server: Server, tmp_path: Any
+) -> None:
+    class Debate(Workflow):
+        trainable_targets: list[str] | None = ["solver"]
+
+        async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+            critic = tuner.as_raw_openai_sdk_client("critic", "critic", server.model())
+            tuner.as_raw_openai_sdk_client("judge", "judge", object())
+            await ask_policy(tuner, "solver")
+            await ask_policy(tuner, "poet")
+            for _ in range(2):
+                await critic.chat.completions.create(model="policy", messages=HELLO)
+            return rewarded({"solver": 1.0})
+
+    episode = run_episode(Debate)
+    assert episode.failure is None
+    assert [call.agent_name for call in episode.calls] == ["solver", "poet"]
+    assert [sample.agent_names for sample in episode.samples] == [("solver",)]
+    assert episode.debug_calls == {"critic": 2, "judge": None}
+    EpisodeLog(tmp_path).write(1, "train", [episode])
+    (line,) = read_json_lines(tmp_path / FILE_NAME)
+    assert line["agents"] == {
+        "critic": {"debug": 2},
+        "judge": {"debug": None},
+        "solver": {"trained": 1},
+        "poet": {"untrained": 1},
+    }
+
+
+def test_after_the_episode_the_debug_model_is_not_asked(server: Server) -> None:
+    from openai import APIStatusError
+
+    tuner = tuner_of(agent_of([]))
+    client = tuner.as_raw_openai_sdk_client("critic", "other", server.model())
+    tuner.close()
+    with pytest.raises(APIStatusError, match="this episode is over"):
+        ask(client)
+    assert server.asked == []
+
+
+# 3. Keys
+
+
+def test_the_base_url_door_keeps_the_users_key_to_itself(server: Server) -> None:
+    pytest.importorskip("httptools")
+    import httpx2
+
+    agent = agent_of([])
+    endpoint = tuner_of(agent).as_oai_baseurl_apikey("critic", "other", server.model())
+    try:
+        response = httpx2.post(
+            f"{endpoint.base_url}/chat/completions",
+            headers={"Authorization": f"Bearer {endpoint.api_key}"},
+            json={"model": endpoint.model, "messages": HELLO},
+            trust_env=False,
+        )
+    finally:
+        agent.port._gateway.http_door.close()
+    assert response.json()["choices"][0]["message"]["content"] == "strange"
+    assert endpoint.api_key != KEY
+    assert server.asked[0][1] == f"Bearer {KEY}"
+
+
+def test_the_environments_key_goes_to_no_server_that_is_named(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    local = {"model": "gpt-x", "base_url": server.url}
+    ask(tuner_of(agent_of([])).as_raw_openai_sdk_client("critic", "other", local))
+    assert server.asked[0][1] == "Bearer none"
+
+
+def test_a_key_is_not_shown(server: Server) -> None:
+    assert KEY not in repr(server.model())
+
+
+# 4. Faults
+
+
+def test_an_error_of_the_debug_model_is_the_agents(server: Server) -> None:
+    from openai import AuthenticationError
+
+    agent = agent_of([])
+    server.status = 401
+    client = tuner_of(agent).as_raw_openai_sdk_client("critic", "other", server.model())
+    with pytest.raises(AuthenticationError, match="no") as caught:
+        ask(client)
+    assert caught.value.code == "no_key"
+    assert agent.tracker.engine_error is None
+
+
+def test_where_nobody_answers_the_episode_may_be_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+    class Asks(Workflow):
+        trainable_targets: list[str] | None = []
+
+        async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+            client = tuner.as_raw_openai_sdk_client("critic", "other", "gpt-without-key")
+            await client.chat.completions.create(model="policy", messages=HELLO)
+            return rewarded()
+
+    failure = run_episode(Asks).failure
+    assert failure is not None
+    assert failure.kind == "engine_error"
+    assert "no answer of the debug model gpt-without-key" in failure.message
+    assert "OPENAI_API_KEY" in failure.message

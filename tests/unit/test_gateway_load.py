@@ -1,0 +1,170 @@
+"""A thousand episodes at once: all complete, memory stays flat, and what is trained is the same as
+when one runs after the other. In process, and over HTTP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from ajet import AjetTuner, Task, Workflow, WorkflowOutput, WorkflowTask
+from ajet.engine.scripted import ScriptedEngine
+from ajet.schema.episode import Group
+from ajet.schema.generation import SamplingParams
+from ajet.task_rollout.rollout import Rollout
+from ajet.task_runner.episode_runner import EpisodeRunner
+from tests.unit.server_fakes import ANSWER_IDS, CHAT_FORMAT, Served
+
+EPISODES = 1000
+CALLS = 5
+FILES_NEEDED = 8 * EPISODES
+"""Both ends of a connection and an event loop for each episode, with room to spare."""
+
+pytestmark = pytest.mark.slow
+
+all_there = threading.Barrier(1)
+
+
+class FiveCalls(Workflow):
+    """Waits until as many episodes as the barrier wants have begun, then makes its calls."""
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        messages = [{"role": "user", "content": workflow_task.task.main_query}]
+        all_there.wait()
+        async with self.agent(tuner) as ask:
+            for call in range(CALLS):
+                answer = await ask(messages)
+                messages += [
+                    {"role": "assistant", "content": answer},
+                    {"role": "user", "content": f"{call} + {len(answer)}?"},
+                ]
+        return WorkflowOutput(reward=float(len(answer)))
+
+    def agent(self, tuner: AjetTuner) -> Any:
+        raise NotImplementedError
+
+
+class OverHttp(FiveCalls):
+    def agent(self, tuner: AjetTuner) -> Any:
+        return _HttpAgent(tuner)
+
+
+class _HttpAgent:
+    """Blocks, as many agents do."""
+
+    def __init__(self, tuner: AjetTuner) -> None:
+        endpoint = tuner.as_oai_baseurl_apikey()
+        self._headers = {"Authorization": f"Bearer {endpoint.api_key}"}
+        self._connection = http.client.HTTPConnection(urlsplit(endpoint.base_url).netloc)
+
+    async def __aenter__(self) -> Any:
+        return self._ask
+
+    async def __aexit__(self, *_: object) -> None:
+        self._connection.close()
+
+    async def _ask(self, messages: list[dict[str, str]]) -> str:
+        body = json.dumps({"messages": messages})
+        self._connection.request("POST", "/v1/chat/completions", body, self._headers)
+        answer = self._connection.getresponse()
+        assert answer.status == 200
+        content: str = json.load(answer)["choices"][0]["message"]["content"]
+        return content
+
+
+class InProcess(FiveCalls):
+    def agent(self, tuner: AjetTuner) -> Any:
+        return _InProcessAgent(tuner)
+
+
+class _InProcessAgent:
+    def __init__(self, tuner: AjetTuner) -> None:
+        self._client = tuner.as_raw_openai_sdk_client()
+
+    async def __aenter__(self) -> Any:
+        return self._ask
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.close()
+
+    async def _ask(self, messages: list[dict[str, str]]) -> str:
+        answer = await self._client.chat.completions.create(model="policy", messages=messages)
+        return answer.choices[0].message.content
+
+
+def answer_of(prompt_ids: list[int], params: SamplingParams, session: str) -> list[int]:
+    """Depends on all that an engine may look at, and on nothing else."""
+    seen = hashlib.sha256(repr((prompt_ids, params.seed, session)).encode()).digest()
+    digits = [ids[0] for ids in map(CHAT_FORMAT.tokenizer.encode, "0123456789")]
+    return [*(digits[byte % 10] for byte in seen[: 1 + seen[31] % 9]), ANSWER_IDS[-1]]
+
+
+def run(workflow_class: type[Workflow], served: Served, num_workers: int) -> list[Group]:
+    global all_there
+    all_there = threading.Barrier(num_workers)
+    rollout = Rollout(
+        runner=EpisodeRunner(workflow_class=workflow_class, gateway=served.gateway),
+        seed=0,
+        max_env_worker=num_workers,
+    )
+    tasks = [Task(main_query=f"{i} + {i}?", task_id=f"t{i}") for i in range(EPISODES)]
+    groups = rollout.run(tasks, num_repeat=1, tag="load")
+    served.engine.requests.clear()
+    return groups
+
+
+def digests(groups: list[Group]) -> list[str]:
+    """One for each episode's samples and reward."""
+    found = []
+    for group in groups:
+        (episode,) = group.episodes
+        assert episode.failure is None, episode.failure
+        assert len(episode.calls) == CALLS
+        (sample,) = episode.samples
+        arrays = [sample.ids, sample.loss_mask, sample.logprobs, sample.call_index]
+        content = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+        found.append(hashlib.sha256(content + repr(episode.reward).encode()).hexdigest())
+    return found
+
+
+def resident_mb() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < FILES_NEEDED:
+        pytest.skip(f"{hard} open files are allowed, {FILES_NEEDED} are needed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES_NEEDED), hard))
+    served = Served(ScriptedEngine(answer_of))
+    yield served
+    served.door.close()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("workflow_class", [OverHttp, InProcess])
+def test_a_thousand_episodes_at_once_give_what_one_at_a_time_gives(
+    workflow_class, served, record_property
+):
+    alone = digests(run(workflow_class, served, 1))
+    assert len(set(alone)) == EPISODES, "each episode is unlike every other"
+    memory, seconds = [], []
+    for _ in range(4):
+        started = time.monotonic()
+        assert digests(run(workflow_class, served, EPISODES)) == alone
+        seconds.append(time.monotonic() - started)
+        memory.append(resident_mb())
+    print(f"{workflow_class.__name__}: {seconds} s, {memory} MB")
+    assert memory[-1] < 1.1 * memory[1], f"MB after each round: {memory}"

@@ -1,0 +1,160 @@
+"""Messages in every shape that clients send.
+
+1. What means the same is the same: it renders to the same prompt, and its history is recognised.
+2. What no text model takes is a 400 that names the message; what a chat format has no place for
+   is a 400 that says so. Nothing is an exception.
+3. Reasoning is told in a field of its own, and the timeline continues if it does not come back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.property.random_agents import FORMATS
+from tests.unit.gateway_fakes import HELLO, TOOL, Agent, agent_of, run
+
+ASK = {"role": "user", "content": "q"}
+USE = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"what":1}'}}
+CALLED = {"role": "assistant", "content": None, "tool_calls": [USE]}
+RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "open"}
+
+
+def prompt_of(messages: list[dict[str, Any]]) -> str:
+    agent = agent_of(["fine"])
+    answer = run(lambda: agent.chat(messages=messages, tools=[TOOL]))
+    assert "error" not in answer, answer
+    return agent.prompts[0]
+
+
+def text(*texts: str) -> list[dict[str, str]]:
+    return [{"type": "text", "text": text} for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([{**ASK, "content": text("a", "b")}], [{**ASK, "content": "ab"}]),
+        ([ASK, CALLED, {**RESULT, "content": text("open")}], [ASK, CALLED, RESULT]),
+        ([ASK, {**CALLED, "content": ""}, RESULT], [ASK, CALLED, RESULT]),
+        ([ASK, {**CALLED, "content": []}, RESULT], [ASK, CALLED, RESULT]),
+        ([ASK, {"role": "assistant", "tool_calls": [USE]}, RESULT], [ASK, CALLED, RESULT]),
+        ([{**ASK, "name": "bob"}], [ASK]),
+        ([{"role": "developer", "content": "s"}, ASK], [{"role": "system", "content": "s"}, ASK]),
+        (
+            [ASK, {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}, ASK],
+            [ASK, {"role": "assistant", "content": "no"}, ASK],
+        ),
+        (
+            [ASK, {"role": "assistant", "content": None, "refusal": "no"}, ASK],
+            [ASK, {"role": "assistant", "content": "no"}, ASK],
+        ),
+        (
+            [ASK, CALLED, {"role": "function", "name": "look", "content": "open"}],
+            [ASK, CALLED, {"role": "tool", "name": "look", "content": "open"}],
+        ),
+    ],
+)
+def test_what_means_the_same_is_the_same(one: list[Any], other: list[Any]) -> None:
+    assert prompt_of(one) == prompt_of(other)
+
+
+@pytest.mark.parametrize(("form", "options"), FORMATS)
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [ASK],
+        [{**ASK, "content": ""}],
+        [{"role": "system", "content": "s"}],
+        [{"role": "system", "content": "s"}, {"role": "system", "content": "t"}, ASK],
+        [ASK, {"role": "system", "content": "in the middle"}, ASK],
+        [ASK, ASK],
+        [ASK, {"role": "assistant", "content": "last"}],
+        [{"role": "assistant", "content": "first"}, ASK],
+        [ASK, RESULT],
+        [ASK, CALLED, RESULT, RESULT],
+        [ASK, {**CALLED, "tool_calls": [{"function": {"name": "look"}}]}, {"role": "tool"}],
+        [ASK, {**CALLED, "tool_calls": [{"function": {"name": "x", "arguments": "[1"}}]}, RESULT],
+        [ASK, {**CALLED, "tool_calls": [{"function": {"name": "x", "arguments": "[1]"}}]}, RESULT],
+        [ASK, {"role": "assistant", "content": "a", "reasoning_content": "r"}, ASK],
+    ],
+)
+def test_any_order_is_answered_or_refused_in_any_format(
+    messages: list[Any], form: str, options: dict[str, Any]
+) -> None:
+    agent = agent_of(["fine"], form=form, options=options)
+    answer = run(lambda: agent.chat(messages=messages, tools=[TOOL]))
+    if "error" in answer:
+        assert "chat format cannot write them" in answer["error"]["message"]
+    assert len(agent.tracker.calls) == ("error" not in answer)
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": "robot", "content": "x"}, "messages[0].role"),
+        ({"role": ["user"], "content": "x"}, "messages[0].role"),
+        ({"content": "x"}, "messages[0].role"),
+        ({**ASK, "content": 5}, "messages[0].content"),
+        ({**ASK, "content": [5]}, "messages[0].content"),
+        ({**ASK, "content": [{"type": "image_url", "image_url": {}}]}, "messages[0].content"),
+        ({**ASK, "content": [{"type": "text", "text": None}]}, "messages[0].content"),
+        ({**CALLED, "tool_calls": 5}, "messages[0].tool_calls"),
+        ({**CALLED, "tool_calls": [5]}, "messages[0].tool_calls"),
+        ({**CALLED, "tool_calls": [{"function": {}}]}, "messages[0].tool_calls"),
+        ({**CALLED, "tool_calls": [{**USE, "id": {"x": 1}}]}, "messages[0].tool_calls.id"),
+        ({**RESULT, "tool_call_id": {"x": 1}}, "messages[0].tool_call_id"),
+        ({**RESULT, "name": {"x": 1}}, "messages[0].name"),
+        ({**ASK, "reasoning_content": {"x": 1}}, "messages[0].reasoning_content"),
+    ],
+)
+def test_what_no_text_model_takes_is_refused_by_its_place(message: Any, param: str) -> None:
+    agent = agent_of(["unasked"])
+    error = run(lambda: agent.chat(messages=[message]))["error"]
+    assert error["param"] == param
+    assert error["type"] == "invalid_request_error"
+    assert agent.engine.requests == []
+
+
+THOUGHTS = ["<think>\nA door?\n</think>\n\nWhich one?", "<think>\nOh.\n</think>\n\nOpen."]
+
+
+def play(agent: Agent, keys: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Two requests; of the first answer, only `keys` come back."""
+
+    async def scenario() -> list[dict[str, Any]]:
+        first = (await agent.chat())["choices"][0]["message"]
+        kept = {key: first[key] for key in keys}
+        second = await agent.chat(messages=[*HELLO, kept, ASK])
+        return [first, second["choices"][0]["message"]]
+
+    return run(scenario)
+
+
+def test_reasoning_has_a_field_of_its_own() -> None:
+    first, second = play(agent_of(THOUGHTS, options={"enable_thinking": True}), ("role", "content"))
+    assert (first["reasoning_content"], first["content"]) == ("A door?", "Which one?")
+    assert (second["reasoning_content"], second["content"]) == ("Oh.", "Open.")
+
+
+def test_a_turn_that_is_cut_while_it_thinks_has_no_content() -> None:
+    agent = agent_of(THOUGHTS, options={"enable_thinking": True})
+    choice = run(lambda: agent.chat(max_tokens=6))["choices"][0]
+    assert choice["message"]["reasoning_content"] == "A do"
+    assert choice["message"]["content"] == ""
+    assert choice["finish_reason"] == "length"
+
+
+@pytest.mark.parametrize("keys", [("role", "content"), ("role", "content", "reasoning_content")])
+def test_a_timeline_continues_whether_or_not_reasoning_comes_back(keys: tuple[str, ...]) -> None:
+    agent = agent_of(THOUGHTS, options={"enable_thinking": True, "thinking_retention": "all"})
+    play(agent, keys)
+    assert agent.timelines == ["first_call", None]
+    assert "A door?" in agent.prompts[1]
+
+
+def test_a_format_that_drops_earlier_thinking_starts_a_timeline_and_says_why() -> None:
+    agent = agent_of(THOUGHTS, options={"enable_thinking": True})
+    play(agent, ("role", "content"))
+    assert agent.timelines == ["first_call", "template_rewrote_history"]
