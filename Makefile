@@ -20,7 +20,7 @@ PIP_INSTALL = $(BIN)/pip install --no-compile --disable-pip-version-check \
 	--constraint constraints.txt --editable
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/has-demo  ## train the math agent on this CPU [SEED=n] [STEPS=n] [ARGS=...]
 	@$(BIN)/ajet --conf $(DEMO) --backbone=local $(if $(SEED),--seed=$(SEED)) $(ARGS) \

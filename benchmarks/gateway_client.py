@@ -1,7 +1,7 @@
 """The clients of the gateway's benchmark: a process that sends, waits and takes the time.
 
-Reads one JSON object on standard input (`base_url`, `api_keys`, `concurrency`, `stream`,
-`warm_up`) and prints one with the latencies in seconds. HTTP is written by hand, so that the
+Reads one JSON object a line (`base_url`, `api_keys`, `concurrency`, `stream`, `calls`), runs an
+episode for each key, and writes one line with the latencies. HTTP is written by hand, so that the
 client costs little and measures the server.
 """
 
@@ -11,10 +11,11 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks.gateway_workload import CALLS, Conversation
+from benchmarks.gateway_workload import Conversation, streamed_text
 
 
 class Connection:
@@ -45,64 +46,51 @@ class Connection:
             return await self._reader.readexactly(int(rest.partition(b"\r\n")[0]))
         return b"".join([chunk async for chunk in self._chunks()])
 
-    async def _chunks(self) -> Any:
+    def close(self) -> None:
+        """Disconnect."""
+        self._writer.close()
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
         while size := int(await self._reader.readline(), 16):
             yield (await self._reader.readexactly(size + 2))[:-2]
         await self._reader.readline()
 
 
-async def episode(
-    connection: Connection, api_key: str, *, stream: bool, calls: int
-) -> tuple[list[float], int]:
-    """Latencies, and the sum of the prompts' tokens."""
-    conversation = Conversation.begin()
-    latencies, tokens = [], 0
-    for _ in range(calls):
-        body = conversation.body(model="policy", stream=stream)
-        started = time.perf_counter()
-        answer = await connection.post(body, api_key)
-        latencies.append(time.perf_counter() - started)
-        if stream:
-            conversation.go_on({"role": "assistant", "content": streamed_text(answer)})
-        else:
-            content = json.loads(answer)
-            conversation.go_on(content["choices"][0]["message"])
-            tokens += content["usage"]["prompt_tokens"]
-    return latencies, tokens
-
-
-def streamed_text(answer: bytes) -> str:
-    """The content of all deltas."""
-    events = [line[6:] for line in answer.split(b"\n\n") if line.startswith(b"data: {")]
-    choices = [choice for event in events for choice in json.loads(event)["choices"]]
-    return "".join(choice["delta"].get("content") or "" for choice in choices)
-
-
 async def load(
-    base_url: str, api_keys: list[str], concurrency: int, stream: bool, warm_up: bool
+    base_url: str, api_keys: list[str], concurrency: int, stream: bool, calls: int
 ) -> dict[str, Any]:
-    """Run an episode for each key, so many at a time."""
+    """Run an episode for each key, so many at a time, on connections that are warm."""
     waiting = list(api_keys)
-    latencies: list[float] = []
-    tokens = 0
-
-    async def work() -> None:
-        nonlocal tokens
-        connection = Connection(base_url)
+    latencies_s: list[float] = []
+    prompt_tokens: list[int] = []
+    connections = [Connection(base_url) for _ in range(concurrency)]
+    for connection in connections:
         await connection.open()
-        while waiting:
-            calls = 2 if warm_up else CALLS
-            seconds, count = await episode(connection, waiting.pop(), stream=stream, calls=calls)
-            latencies.extend(seconds)
-            tokens += count
 
-    started = time.perf_counter()
-    await asyncio.gather(*(work() for _ in range(concurrency)))
-    return {
-        "latencies_s": latencies,
-        "wall_s": time.perf_counter() - started,
-        "mean_prompt_tokens": tokens / len(latencies),
-    }
+    async def work(connection: Connection) -> None:
+        while waiting:
+            await episode(connection, waiting.pop())
+
+    async def episode(connection: Connection, api_key: str) -> None:
+        conversation = Conversation()
+        for _ in range(calls):
+            body = conversation.body(stream=stream)
+            started_s = time.perf_counter()
+            answer = await connection.post(body, api_key)
+            latencies_s.append(time.perf_counter() - started_s)
+            if stream:
+                conversation.go_on(streamed_text(answer))
+            else:
+                content = json.loads(answer)
+                prompt_tokens.append(content["usage"]["prompt_tokens"])
+                conversation.go_on(content["choices"][0]["message"]["content"])
+
+    started_s = time.perf_counter()
+    await asyncio.gather(*(work(connection) for connection in connections))
+    wall_s = time.perf_counter() - started_s
+    for connection in connections:
+        connection.close()
+    return {"latencies_s": latencies_s, "wall_s": wall_s, "prompt_tokens": prompt_tokens}
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""What the gateway's benchmark asks: conversations around 2,000 tokens, an answer that costs nothing."""
+"""What the gateway's benchmark asks: conversations of about 2,000 tokens."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 ANSWER = "The calculator says 12 * 7 = 84, so I add 15 to it and report 99."
@@ -15,60 +14,57 @@ _SYSTEM = "You are an agent that computes with a calculator, one operation at a 
 _TURN = "The tool returned 84. Now add 15 and say what comes out."
 
 
-@dataclass(slots=True)
 class Conversation:
-    """One episode's messages, as its agent would send them."""
+    """One episode's messages, as its agent sends them."""
 
-    messages: list[dict[str, Any]]
+    def __init__(self, system: str = _SYSTEM) -> None:
+        self.messages: list[dict[str, Any]] = [
+            {"role": "system", "content": system},
+            {"role": "user", "content": "What is 12 * 7 + 15?"},
+        ]
 
-    @classmethod
-    def begin(cls) -> Conversation:
-        """The system prompt and the first question."""
-        return cls(
-            [
-                {"role": "system", "content": _SYSTEM},
-                {"role": "user", "content": "What is 12 * 7 + 15?"},
-            ]
-        )
-
-    def body(self, *, model: str, stream: bool) -> bytes:
+    def body(self, *, stream: bool = False) -> bytes:
         """The next request."""
-        request: dict[str, Any] = {"model": model, "messages": self.messages}
-        if stream:
-            request["stream"] = True
-        return json.dumps(request).encode()
+        request: dict[str, Any] = {"model": "policy", "messages": self.messages}
+        return json.dumps(request | ({"stream": True} if stream else {})).encode()
 
-    def go_on(self, answer: dict[str, Any]) -> None:
+    def go_on(self, answer: str) -> None:
         """The model's answer, and the next question."""
-        self.messages += [answer, {"role": "user", "content": _TURN}]
+        self.messages += [
+            {"role": "assistant", "content": answer},
+            {"role": "user", "content": _TURN},
+        ]
 
 
 def completion() -> dict[str, Any]:
-    """What a backend that is no gateway answers."""
+    """What a backend answers that is no gateway."""
+    message = {"role": "assistant", "content": ANSWER}
     return {
         "id": "chatcmpl-0",
         "object": "chat.completion",
         "created": 1,
         "model": "policy",
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": ANSWER},
-                "finish_reason": "stop",
-                "logprobs": None,
-            }
-        ],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
         "usage": {"prompt_tokens": 2000, "completion_tokens": 48, "total_tokens": 2048},
     }
 
 
-def stream_events(tokens: list[str]) -> Iterator[bytes]:
-    """The same as server-sent events, one for each token."""
-    chunk = {key: completion()[key] for key in ("id", "created", "model")}
-    chunk["object"] = "chat.completion.chunk"
-    for text in tokens:
-        delta = {"index": 0, "delta": {"role": "assistant", "content": text}, "finish_reason": None}
-        yield b"data: " + json.dumps({**chunk, "choices": [delta]}).encode() + b"\n\n"
-    last = {"index": 0, "delta": {}, "finish_reason": "stop"}
-    yield b"data: " + json.dumps({**chunk, "choices": [last]}).encode() + b"\n\n"
+def stream_events() -> Iterator[bytes]:
+    """The same in two deltas, as the gateway sends what its engine has made at once."""
+    head = {key: completion()[key] for key in ("id", "created", "model")}
+    for delta, reason in (
+        ({"role": "assistant", "content": ""}, None),
+        ({"content": ANSWER}, None),
+        ({}, "stop"),
+    ):
+        choice = {"index": 0, "delta": delta, "finish_reason": reason}
+        chunk = {**head, "object": "chat.completion.chunk", "choices": [choice]}
+        yield b"data: " + json.dumps(chunk).encode() + b"\n\n"
     yield b"data: [DONE]\n\n"
+
+
+def streamed_text(answer: bytes) -> str:
+    """The content of all deltas of a stream."""
+    events = [line[6:] for line in answer.split(b"\n\n") if line.startswith(b"data: {")]
+    choices = [choice for event in events for choice in json.loads(event)["choices"]]
+    return "".join(choice["delta"].get("content") or "" for choice in choices)

@@ -89,8 +89,18 @@ class ChatFormat:
     def parse(
         self, completion_ids: list[int], prompt_ids: list[int], tools: Tools
     ) -> ParsedMessage:
-        """Split a completion into content, reasoning and tool calls, by token ids."""
-        parsed = self._renderer.parse_response(completion_ids, tools=tools, prompt_ids=prompt_ids)
+        """Split a completion into content, reasoning and tool calls, by token ids.
+
+        One that the format's parser cannot read, such as a tool call of a thousand brackets, is
+        all text.
+        """
+        try:
+            parsed = self._renderer.parse_response(
+                completion_ids, tools=tools, prompt_ids=prompt_ids
+            )
+        except _REFUSALS:
+            text = self.tokenizer.decode(completion_ids)
+            return ParsedMessage(content=text, malformed_tool_calls=1)
         good = [call for call in parsed.tool_calls if call.status == ToolCallParseStatus.OK]
         bad = [call for call in parsed.tool_calls if call.status != ToolCallParseStatus.OK]
         content = parsed.content or ""

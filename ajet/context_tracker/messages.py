@@ -17,15 +17,15 @@ _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant"
 _ROLES |= {"tool": "tool", "function": "tool"}
 
 
-def normalize_messages(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Messages of a request in the one shape that chat formats and the tracker read.
+def normalize_messages(messages: list[dict[str, Any]], start: int = 0) -> list[dict[str, Any]]:
+    """Messages of a request, from `start` on, in the one shape that formats and tracker read.
 
     Raises:
         RequestError: a message that a text model cannot take; names the message.
     """
     if not messages:
         raise RequestError("messages: empty; expected at least one message", param="messages")
-    return [_normalize(message, position) for position, message in enumerate(messages)]
+    return [_normalize(message, i) for i, message in enumerate(messages[start:], start)]
 
 
 def history_key(message: dict[str, Any]) -> Hashable:

@@ -34,6 +34,8 @@ class Prompt:
     num_covered: int
     """Messages at the head that the parent's request and answer cover."""
     tools: Tools
+    match: Match | None = None
+    """The request against the agent's history; of a prompt that can be recorded."""
     num_begun: int = 0
     """Ids at the end that begin the assistant's turn: the request's, so nobody sampled them."""
 
@@ -79,16 +81,16 @@ class ContextTracker:
         Raises:
             RequestError: a message that cannot be rendered.
         """
-        messages = normalize_messages(messages)
         with self._lock:
-            arrival, self._num_requests = self._num_requests, self._num_requests + 1
             history = self._histories.setdefault(agent_name, History())
             match = history.find(messages)
+            arrival, self._num_requests = self._num_requests, self._num_requests + 1
             first = history.empty
             parent = self._calls[match.call_id] if match.call_id is not None else None
             is_of_another = parent is None and any(
                 other.find(messages).call_id is not None for other in self._histories.values()
             )
+        messages = match.messages
         reason: NewTimelineReason | None = None
         ids: list[int] | None = None
         if is_of_another:
@@ -112,6 +114,7 @@ class ContextTracker:
             messages=messages,
             num_covered=match.num_messages if reason is None else 0,
             tools=tools,
+            match=match,
         )
 
     def record(
@@ -128,6 +131,7 @@ class ContextTracker:
         finish_reason: str,
     ) -> Call:
         """Store an answered request, whose generation `check_generation` has passed."""
+        assert prompt.match is not None
         parent_length = 0 if prompt.parent is None else _context_length(prompt.parent)
         call = Call(
             call_id=f"c{prompt.arrival:06d}",
@@ -156,7 +160,7 @@ class ContextTracker:
             self._contexts[call.call_id] = prompt.ids + generation.token_ids
             if prompt.parent is not None:
                 self._contexts.pop(prompt.parent.call_id, None)
-            self._histories[prompt.agent_name].add(prompt.messages, answer, call.call_id)
+            self._histories[prompt.agent_name].add(prompt.match, answer, call.call_id)
         return call
 
     def _continue(

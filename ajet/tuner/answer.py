@@ -145,12 +145,12 @@ def _tool_calls(parsed: ParsedMessage, name: str) -> list[dict[str, Any]]:
         {
             "id": f"call_{name}_{position}",
             "type": "function",
-            "function": {
-                "name": tool,
-                "arguments": arguments
-                if isinstance(arguments, str)
-                else json.dumps(arguments, ensure_ascii=False),
-            },
+            "function": {"name": _text(tool), "arguments": _text(arguments)},
         }
         for position, (tool, arguments) in enumerate(parsed.tool_calls)
     ]
+
+
+def _text(value: dict[str, Any] | str) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.encode(errors="replace").decode()  # an escape in JSON may spell half a character

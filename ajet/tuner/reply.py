@@ -33,9 +33,9 @@ def event_reply(events: AsyncGenerator[bytes, None]) -> Reply:
 
 
 def event(content: Any, name: str | None = None) -> bytes:
-    """One server-sent event."""
+    """One server-sent event, in ASCII: some clients take U+2028 for the end of a line."""
     head = "" if name is None else f"event: {name}\n"
-    return f"{head}data: {json.dumps(content, ensure_ascii=False)}\n\n".encode()
+    return f"{head}data: {json.dumps(content)}\n\n".encode()
 
 
 def parse_json(body: bytes) -> Any:

@@ -57,10 +57,9 @@ def test_a_wrong_setting(tmp_path: Path, setting: str, told: str) -> None:
 
 def test_a_wrong_key_of_the_file_has_its_line(tmp_path: Path) -> None:
     conf = tmp_path / "mine.yaml"
-    conf.write_text(CONF.read_text().replace("num_repeat:", "num_repeats:"))
-    line = 1 + CONF.read_text().splitlines().index(
-        next(line for line in CONF.read_text().splitlines() if "num_repeat:" in line)
-    )
+    text = CONF.read_text()
+    conf.write_text(text.replace("num_repeat:", "num_repeats:"))
+    line = 1 + text[: text.index("num_repeat:")].count("\n")
     ended = refused(tmp_path / "runs", conf=conf)
     key = "ajet.rollout.num_repeats"
     assert ended.errors == [f'{conf}:{line}: {key}: unknown key; did you mean "num_repeat"?']
@@ -92,21 +91,19 @@ def test_a_wrong_workflow(tmp_path: Path, text: str | None, told: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("split", "text", "told"),
+    ("text", "told"),
     [
         (
-            "training",
             '{"main_query": "1 + 1?"}\n\n{"main_query": "1 +\n',
             "{file}:3: not valid JSON: Invalid control character at (column 20)",
         ),
-        ("training", "\n", "{file}: no task in it; expected one JSON object a line"),
-        ("validation", "[]\n", "{file}:1: got a JSON list, expected an object"),
+        ("\n", "{file}: no task in it; expected one JSON object a line"),
     ],
 )
-def test_wrong_data(tmp_path: Path, split: str, text: str, told: str) -> None:
+def test_wrong_data(tmp_path: Path, text: str, told: str) -> None:
     file = tmp_path / "tasks.jsonl"
     file.write_text(text)
-    ended = refused(tmp_path / "runs", f"{READER}.{split}.file_path={file}")
+    ended = refused(tmp_path / "runs", f"{READER}.training.file_path={file}")
     assert ended.errors == [told.format(file=file)]
     assert ended.code == 1
 

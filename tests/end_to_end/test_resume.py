@@ -45,6 +45,7 @@ def test_a_killed_run_resumes_bit_for_bit(
     assert all(line["rollout/lockstep_missed"] == 0 for line in metrics_of(folder)[1:])
 
 
+@pytest.mark.slow
 def test_an_agentscope_agent_resumes_bit_for_bit(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert train(whole, AGENTSCOPE_AGENT).code == 0

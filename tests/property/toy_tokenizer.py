@@ -20,8 +20,8 @@ _MARKS = {
     "<|tool_calls_section_begin|> <|tool_calls_section_end|> <|tool_call_begin|> "
     "<|tool_call_argument_begin|> <|tool_call_end|>",
     "minimax": "]~!b[ ]~b] [e~[ <minimax:tool_call> </minimax:tool_call>",
-    "deepseek-v4": "｜DSML｜ <｜latest_reminder｜> <｜action｜> <｜query｜> <｜authority｜> <｜domain｜> "
-    "<｜title｜> <｜read_url｜>",
+    "deepseek-v4": "｜DSML｜ <｜latest_reminder｜> <｜action｜> <｜query｜> <｜authority｜> "
+    "<｜domain｜> <｜title｜> <｜read_url｜>",
     "gemma": "<bos> <eos> <|turn> <turn|> <|channel> <channel|> <|tool_call> <tool_call|> <|tool> "
     '<tool|> <|tool_response> <tool_response|> <|"|> <|think|> <|image> <image|> <|image|> '
     "<|video|> <|audio|> <|audio> <audio|>",
@@ -30,7 +30,8 @@ _MARKS = {
     "<|content_invoke_tool_text|> <|end_message|> <|content_model_end_sampling|> "
     "<|content_image|> <|content_audio_input|> <|content_xml|> <|audio_end|> <|unused_200053|> "
     "<|unused_200054|>",
-    "laguna": "〈|EOS|〉 <assistant> </assistant> <user> </user> <system> </system> <tools> </tools>",
+    "laguna": "〈|EOS|〉 <assistant> </assistant> <user> </user> <system> </system> "
+    "<tools> </tools>",
 }
 SPECIAL = list(dict.fromkeys(mark for marks in _MARKS.values() for mark in marks.split()))
 

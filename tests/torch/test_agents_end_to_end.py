@@ -30,7 +30,7 @@ from tutorial.example_math_agent.problems import Split, generate
 FOLDER = "tutorial/example_math_agent"
 REPEATS = 4
 
-Run = Callable[[str], list[Group]]
+Run = Callable[..., list[Group]]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def run() -> Iterator[Run]:
     problems = generate({Split.VALIDATION: 4})[Split.VALIDATION]
     tasks = [Task.model_validate(problem.as_task()) for problem in problems]
 
-    def run(file_name: str) -> list[Group]:
+    def run(file_name: str, tag: str = "test") -> list[Group]:
         engine = serve(policy, config.ajet.rollout, seed=0, policy_version=0)
         gateway = Gateway(
             chat_format=policy.chat_format,
@@ -56,7 +56,7 @@ def run() -> Iterator[Run]:
         )
         rollout = Rollout(runner=runner, seed=0, max_failure_share=1.0)
         try:
-            return rollout.run(tasks, num_repeat=REPEATS, tag="test")
+            return rollout.run(tasks, num_repeat=REPEATS, tag=tag)
         finally:
             gateway.http_door.close()
 
@@ -68,7 +68,6 @@ def by_openai_sdk(run: Run) -> list[Episode]:
     return episodes_of(run("math_agent_openai"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file_name", "library", "major"),
     [
@@ -110,6 +109,12 @@ def test_the_agent_uses_its_tool_and_sometimes_succeeds(by_openai_sdk: list[Epis
     assert 0 < np.mean([episode.reward for episode in by_openai_sdk]) < 1
     assert max(len(episode.calls) for episode in by_openai_sdk) >= 3
     assert all(len(episode.samples) == 1 for episode in by_openai_sdk)
+
+
+def test_another_phase_has_other_tokens(run: Run, by_openai_sdk: list[Episode]) -> None:
+    others = episodes_of(run("math_agent_openai", tag="another"))
+    pairs = zip(others, by_openai_sdk, strict=True)
+    assert any(a.samples[0].ids.tolist() != b.samples[0].ids.tolist() for a, b in pairs)
 
 
 def episodes_of(groups: list[Group]) -> list[Episode]:

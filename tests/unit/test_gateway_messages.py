@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -115,6 +116,32 @@ def test_what_no_text_model_takes_is_refused_by_its_place(message: Any, param: s
     assert error["param"] == param
     assert error["type"] == "invalid_request_error"
     assert agent.engine.requests == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '<tool_call>{"name": "look", "arguments": {"what": "\\ud800"}}</tool_call>',
+        '<tool_call>{"name": "\\ud800", "arguments": {}}</tool_call>',
+        f"<tool_call>{'[' * 20_000}</tool_call>",
+        "<tool_call></tool_call></think><think><|im_start|>",
+    ],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_whatever_the_model_says_can_be_told(said: str, streaming: bool) -> None:
+    agent = agent_of([said, "fine"])
+    body = {"messages": HELLO, "stream": streaming, "max_tokens": 30_000}
+
+    async def scenario() -> None:
+        reply = await agent.post("/v1/chat/completions", body)
+        assert reply.status == 200
+        if reply.events is not None:
+            assert b"error" not in b"".join([event async for event in reply.events])
+
+    agent.engine.max_model_len = 1 << 17
+    run(scenario)
+    (call,) = agent.tracker.calls
+    json.dumps(call.response, ensure_ascii=False).encode()
 
 
 THOUGHTS = ["<think>\nA door?\n</think>\n\nWhich one?", "<think>\nOh.\n</think>\n\nOpen."]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -255,6 +256,62 @@ def test_a_fault_in_mid_stream_is_an_error_event_and_leaves_no_trace(no_pause: N
     assert caught.value.body["code"] == "engine_error"  # type: ignore[index]
     assert agent.tracker.calls == []
     assert isinstance(agent.tracker.engine_error, EngineError)
+
+
+class ThreadedEngine(ScriptedEngine):
+    """Tells of its tokens from a thread of its own, as engines do."""
+
+    async def generate(self, *args: Any, on_token: Any, **options: Any) -> Any:
+        generation = await super().generate(*args, **options)
+
+        def tell() -> None:
+            for token, logprob in zip(generation.token_ids, generation.logprobs, strict=True):
+                time.sleep(0.002)
+                on_token(token, logprob)
+
+        await asyncio.to_thread(tell)
+        return generation
+
+
+def test_tokens_come_from_a_thread_of_the_engines(no_pause: None) -> None:
+    text = "an answer π from a thread"
+    stop_id = format_of("qwen3").stop_token_ids[0]
+    agent = agent_of([], engine=ThreadedEngine.from_texts(TOKENIZER, [text], stop_id))
+    chunks = run(lambda: stream(agent))
+    assert told(chunks)["content"] == text
+    assert len(chunks) > 5
+
+
+def test_a_stream_has_its_deadline() -> None:
+    agent = agent_of(["too late"], delay_s=5.0, call_timeout_s=0.05)
+    with pytest.raises(APIError, match=r"no answer within 0.05 s .rollout.call_timeout_s."):
+        run(lambda: stream(agent))
+    assert agent.tracker.calls == []
+
+
+def test_a_slow_reader_gets_everything(no_pause: None) -> None:
+    agent = agent_of(["word " * 30], delay_s=0.05)
+
+    async def scenario() -> str:
+        text = ""
+        async for chunk in await agent.openai.chat.completions.create(
+            model="policy", messages=HELLO, stream=True
+        ):
+            await asyncio.sleep(0.02)
+            text += chunk.choices[0].delta.content or ""
+        return text
+
+    assert run(scenario) == ("word " * 30).strip()
+
+
+def test_events_are_lines_for_any_client() -> None:
+    agent = agent_of(["one\u2028two\x85three"])
+    body = {"messages": HELLO, "stream": True}
+
+    async def scenario() -> list[bytes]:
+        return await collect((await agent.post("/v1/chat/completions", body)).events)
+
+    assert all(len(event.decode().splitlines()) == 2 for event in run(scenario))
 
 
 def test_one_failed_choice_leaves_no_trace_of_the_others() -> None:

@@ -41,6 +41,7 @@ HOMES = {
         "ajet/context_tracker/chat_format.py",
     ),
     "agentscope": ("ajet/tuner/agentscope_door.py",),
+    "langchain_openai": ("ajet/tuner/",),
     "openai": ("ajet/tuner/",),
     "math_verify": ("ajet/task_judge/",),
     "matplotlib": ("ajet/monitor/",),

@@ -1,4 +1,4 @@
-"""Answers piece by piece, over a socket: as the engine makes them, and no faster than they are read."""
+"""Answers piece by piece: as the engine makes them, and no faster than they are read."""
 
 from __future__ import annotations
 

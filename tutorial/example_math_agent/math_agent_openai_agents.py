@@ -31,20 +31,21 @@ class MathAgent(Workflow):
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         """Let the agent reason and call its tool until it answers."""
         llm = tuner.as_oai_baseurl_apikey()
-        client = AsyncOpenAI(base_url=llm.base_url, api_key=llm.api_key)
-        agent = Agent(
-            name="math_agent",
-            instructions=SYSTEM_PROMPT,
-            model=OpenAIResponsesModel(llm.model, client),
-            tools=[CALCULATOR],
-        )
-        try:
-            result = await Runner.run(
-                agent,
-                workflow_task.task.main_query,
-                max_turns=tuner.config.ajet.rollout.multi_turn.max_steps,
-                run_config=RunConfig(tracing_disabled=True),
+        # Closed with the episode, because its connections belong to the episode's event loop.
+        async with AsyncOpenAI(base_url=llm.base_url, api_key=llm.api_key) as client:
+            agent = Agent(
+                name="math_agent",
+                instructions=SYSTEM_PROMPT,
+                model=OpenAIResponsesModel(llm.model, client),
+                tools=[CALCULATOR],
             )
-        except MaxTurnsExceeded:
-            return WorkflowOutput(metadata={"final_answer": ""})
-        return WorkflowOutput(metadata={"final_answer": result.final_output})
+            try:
+                result = await Runner.run(
+                    agent,
+                    workflow_task.task.main_query,
+                    max_turns=tuner.config.ajet.rollout.multi_turn.max_steps,
+                    run_config=RunConfig(tracing_disabled=True),
+                )
+            except MaxTurnsExceeded:
+                return WorkflowOutput(metadata={"final_answer": ""})
+            return WorkflowOutput(metadata={"final_answer": result.final_output})

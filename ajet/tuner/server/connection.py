@@ -52,7 +52,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
         super().connection_made(transport)
-        # Head and body of an answer are two writes: the second must not wait for an acknowledgement.
+        # Head and body of an answer are two writes: the second must not wait for the first.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.connections) > self._settings.max_connections:
             self._make_room()
@@ -209,6 +209,7 @@ class Connection(HttpToolsProtocol):
             self._due = None
 
     def _make_room(self) -> None:
-        idle = [other for other in self.connections if other is not self and other._is_idle]
+        others: Any = self.connections - {self}
+        idle = [other for other in others if other._is_idle]
         oldest = min(idle, key=lambda other: other._idle_since_s, default=self)
         oldest.transport.abort()

@@ -23,6 +23,7 @@ class Endpoint:
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
         client = Client(scope, receive, send, self._settings)
         try:
             grant = self._keys.find(scope["headers"])
