@@ -87,4 +87,11 @@ endef
 		| $(PIP_LINES)
 	@touch $@
 
+# LiteLLM's proxy, the peer of benchmarks/gateway.py: an environment of its own.
+.venv-litellm: benchmarks/peers/litellm-constraints.txt
+	@$(PYTHON) -m venv $@
+	@$@/bin/pip install --no-compile --disable-pip-version-check --constraint $< \
+		'litellm[proxy]' httptools 2>&1 | $(PIP_LINES)
+	@touch $@
+
 .PHONY: help demo test test-slow test-agentscope2 check format docs tiny-model bench

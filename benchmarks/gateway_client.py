@@ -46,10 +46,6 @@ class Connection:
             return await self._reader.readexactly(int(rest.partition(b"\r\n")[0]))
         return b"".join([chunk async for chunk in self._chunks()])
 
-    def close(self) -> None:
-        """Disconnect."""
-        self._writer.close()
-
     async def _chunks(self) -> AsyncIterator[bytes]:
         while size := int(await self._reader.readline(), 16):
             yield (await self._reader.readexactly(size + 2))[:-2]
@@ -57,15 +53,21 @@ class Connection:
 
 
 async def load(
-    base_url: str, api_keys: list[str], concurrency: int, stream: bool, calls: int
+    connections: list[Connection],
+    *,
+    base_url: str,
+    api_keys: list[str],
+    concurrency: int,
+    stream: bool,
+    calls: int,
 ) -> dict[str, Any]:
-    """Run an episode for each key, so many at a time, on connections that are warm."""
+    """Run an episode for each key, so many at a time. Adds connections that are missing."""
+    while len(connections) < concurrency:
+        connections.append(Connection(base_url))
+        await connections[-1].open()
     waiting = list(api_keys)
     latencies_s: list[float] = []
     prompt_tokens: list[int] = []
-    connections = [Connection(base_url) for _ in range(concurrency)]
-    for connection in connections:
-        await connection.open()
 
     async def work(connection: Connection) -> None:
         while waiting:
@@ -86,14 +88,20 @@ async def load(
                 conversation.go_on(content["choices"][0]["message"]["content"])
 
     started_s = time.perf_counter()
-    await asyncio.gather(*(work(connection) for connection in connections))
+    await asyncio.gather(*(work(connection) for connection in connections[:concurrency]))
     wall_s = time.perf_counter() - started_s
-    for connection in connections:
-        connection.close()
     return {"latencies_s": latencies_s, "wall_s": wall_s, "prompt_tokens": prompt_tokens}
 
 
-if __name__ == "__main__":
-    for line in sys.stdin:
-        sys.stdout.write(json.dumps(asyncio.run(load(**json.loads(line)))) + "\n")
+async def main() -> None:
+    """Serve until standard input ends; connections stay open from line to line."""
+    connections: dict[str, list[Connection]] = {}
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        command = json.loads(line)
+        answer = await load(connections.setdefault(command["base_url"], []), **command)
+        sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

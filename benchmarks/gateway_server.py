@@ -1,8 +1,8 @@
 """The gateway of the benchmark: a process with the HTTP server over the scripted engine.
 
 Takes commands as JSON lines on standard input and answers each with one on standard output:
-`{"open": n}` with the base URL and n keys of new episodes, `{"close": true}`, which ends them, and
-`{"usage": true}` with the process's CPU seconds and resident memory in MB.
+`{"open": n}` with the base URL and the keys of n new episodes, `{"close": true}`, which ends all
+episodes, and `{"usage": true}` with the process's CPU seconds and resident memory in MB.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from benchmarks.gateway_workload import ANSWER
 
 
 class Episodes:
-    """Episodes over one gateway that answers `ANSWER` at once."""
+    """Episodes over one gateway whose engine answers `ANSWER` at once."""
 
     def __init__(self) -> None:
         tokenizer = load_tokenizer("ajet/tiny_model/calculator")
         chat_format = load_chat_format(tokenizer, "qwen3", {"enable_thinking": False})
         answer = [*tokenizer.encode(ANSWER), chat_format.stop_token_ids[0]]
-        self.engine = ScriptedEngine(lambda *_: list(answer), max_model_len=8192)
+        self.engine = ScriptedEngine(lambda *_: list(answer), max_model_len=1 << 20)
         self.gateway = Gateway(
             chat_format=chat_format, engine=self.engine, defaults=SamplingDefaults()
         )
@@ -38,16 +38,11 @@ class Episodes:
     def open(self, count: int) -> list[AjetTuner]:
         """New episodes."""
         chat_format = self.gateway.chat_format
-        new = [
-            AjetTuner(
-                config=None,
-                gateway=self.gateway,
-                tracker=ContextTracker(chat_format, episode_id=f"episode-{i}", task_id="task"),
-            )
-            for i in range(count)
-        ]
-        self._open += new
-        return new
+        first = len(self._open)
+        for number in range(first, first + count):
+            tracker = ContextTracker(chat_format, episode_id=f"episode-{number}", task_id="task")
+            self._open.append(AjetTuner(config=None, gateway=self.gateway, tracker=tracker))
+        return self._open[first:]
 
     def close(self) -> None:
         """End all episodes, and forget what the engine remembers of them."""

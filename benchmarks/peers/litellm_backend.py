@@ -1,6 +1,6 @@
 """What stands behind LiteLLM's proxy in `gateway.py`: answers the same at once, and does no more.
 
-    python -m benchmarks.peers.litellm_backend PORT
+python -m benchmarks.peers.litellm_backend PORT
 """
 
 from __future__ import annotations
