@@ -31,6 +31,11 @@ class Connection:
             self._url.hostname, self._url.port
         )
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the server has closed it."""
+        return self._reader.at_eof()
+
     async def post(self, body: bytes, api_key: str) -> bytes:
         """The body of the answer."""
         head = (
@@ -61,7 +66,8 @@ async def load(
     stream: bool,
     calls: int,
 ) -> dict[str, Any]:
-    """Run an episode for each key, so many at a time. Adds connections that are missing."""
+    """Run an episode for each key, so many at a time. Opens the connections that are missing."""
+    connections[:] = [connection for connection in connections if not connection.is_closed]
     while len(connections) < concurrency:
         connections.append(Connection(base_url))
         await connections[-1].open()

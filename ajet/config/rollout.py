@@ -75,5 +75,6 @@ class Rollout(Section):
     """`lockstep` advances only when every open episode waits for the engine, so that a run can
     be repeated bit by bit; `continuous` waits for nobody."""
     lockstep_patience_s: Positive = 30.0
-    """Seconds after which `lockstep` goes on without an episode that is busy elsewhere."""
+    """Seconds after which `lockstep` goes on without an episode that is busy elsewhere; a quarter
+    of the shorter of the two timeouts above, if that is less."""
     validation: Validation = Validation()

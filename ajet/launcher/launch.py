@@ -10,11 +10,14 @@ from ajet.class_path import load_class
 from ajet.config.ignored import ignored_settings
 from ajet.config.notices import notices
 from ajet.config.root import RootConfig
+from ajet.errors import AjetError
 from ajet.launcher.backbones import backbone_entry
-from ajet.launcher.logs import log_to_file
+from ajet.launcher.logs import log_to, log_to_file
 from ajet.launcher.run_folder import find_run_folder, new_run_folder, write_config
 from ajet.launcher.run_record import recorded
 from ajet.task_judge.base_judge import BaseJudge
+from ajet.task_reader import make_task_reader
+from ajet.task_reader.read_tasks import training_tasks, validation_tasks
 from ajet.task_reader.task_reader_base import BaseTaskReader
 from ajet.workflow import Workflow
 
@@ -36,7 +39,7 @@ def launch(config: RootConfig, *, command: Sequence[str], resume: bool = False) 
     ajet = config.ajet
     parent = Path(ajet.experiment_dir).expanduser().resolve()
     folder = find_run_folder(parent, ajet.experiment_name) if resume else None
-    _import_classes(config)
+    _try_inputs(config)
     run = backbone_entry(ajet.backbone)
     folder = folder or new_run_folder(parent, ajet.experiment_name)
     log = log_to_file(folder / "logs" / "ajet.log")
@@ -49,17 +52,23 @@ def launch(config: RootConfig, *, command: Sequence[str], resume: bool = False) 
         write_config(config, folder)
         with recorded(folder, command):
             run(config, folder, resume)
+    except AjetError as error:
+        log_to(log, error)  # the console gets it from the command line
+        raise
     finally:
         logging.getLogger().removeHandler(log)
         log.close()
     return folder
 
 
-def _import_classes(config: RootConfig) -> None:
-    """Import what the user wrote, so that a mistake in it is told before a run folder exists."""
+def _try_inputs(config: RootConfig) -> None:
+    """Import and read what the user wrote: a mistake is told at once, and leaves no folder."""
     ajet = config.ajet
     load_class(ajet.rollout.user_workflow, Workflow, "ajet.rollout.user_workflow")
     if ajet.task_judge.judge_protocol:
         load_class(ajet.task_judge.judge_protocol, BaseJudge, "ajet.task_judge.judge_protocol")
     if "->" in ajet.task_reader.type:
         load_class(ajet.task_reader.type, BaseTaskReader, "ajet.task_reader.type")
+    reader = make_task_reader(ajet.task_reader)
+    training_tasks(reader)
+    validation_tasks(reader)

@@ -53,5 +53,14 @@ def _add(handler: logging.Handler) -> None:
     root.setLevel(logging.INFO)
 
 
+def log_to(handler: logging.Handler, error: BaseException) -> None:
+    """Write an error with its traceback to one handler only."""
+    trace = (type(error), error, error.__traceback__)
+    record = logging.LogRecord(
+        "ajet", logging.ERROR, __file__, 0, "the run ended: %s", (error,), trace
+    )
+    handler.handle(record)
+
+
 def _is_ours(record: logging.LogRecord) -> bool:
     return record.name.partition(".")[0] == "ajet"

@@ -26,6 +26,7 @@ _SYMBOLS = str.maketrans(
 )
 _LEAD_IN = re.compile(r".*(?:####|\banswer\s+is\b|\banswer\s*:)[\s:]*", re.DOTALL | re.IGNORECASE)
 _NUMBER = re.compile(r"\$?\s*(-?)\s*(\d+|\d{1,3}(?:[, ]\d{3})+)(\.\d+)?")
+_CALCULATION = re.compile(r"[\d)]\s*(?:[-+*]|\\times|\\cdot)\s*(?!10\s*\^)[\d(]")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _IN_MATH_MODE = re.compile(r"\$|\\\(|\\\[|\\boxed")
 
@@ -46,6 +47,11 @@ def plain_number(answer: str) -> Decimal | None:
         return None
     sign, whole, fraction = match.groups(default="")
     return round(Decimal(sign + re.sub("[, ]", "", whole) + fraction), 6)
+
+
+def is_unevaluated(answer: str) -> bool:
+    """It still has to be calculated: "7 - 3", but not "7 - 3 = 4" and not "2 * 10^3"."""
+    return "=" not in answer and _CALCULATION.search(answer) is not None
 
 
 def in_math_mode(answer: str) -> str:

@@ -6,7 +6,12 @@ from typing import Any
 
 from ajet.errors import EpisodeError
 from ajet.schema.task import WorkflowOutput, WorkflowTask
-from ajet.task_judge.answer_text import in_math_mode, plain_number, stated_answer
+from ajet.task_judge.answer_text import (
+    in_math_mode,
+    is_unevaluated,
+    plain_number,
+    stated_answer,
+)
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_judge.math_verify_process import MathVerifyProcess
 
@@ -15,7 +20,8 @@ class MathAnswerAsJudge(BaseJudge):
     """Compares `metadata["final_answer"]` of the output with `metadata["answer"]` of the task.
 
     A number, a formula in LaTeX or not, or a word; with or without "Answer:", "####" (GSM8K) or a
-    box around it. A final answer of None is a wrong one, and so is a context that overflowed.
+    box around it. A final answer of None is a wrong one, and so is a context that overflowed, and
+    so is "7 - 3" where a number was asked for: the task was to calculate it.
     """
 
     def __init__(self, config: Any) -> None:
@@ -52,6 +58,8 @@ class MathAnswerAsJudge(BaseJudge):
         gold_number, number = plain_number(gold), plain_number(answer)
         if gold_number is not None and number is not None:
             return gold_number == number
+        if gold_number is not None and is_unevaluated(answer):
+            return False
         return self._math_verify.equal([in_math_mode(gold)], [in_math_mode(answer), answer_text])
 
 

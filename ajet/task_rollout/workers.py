@@ -176,7 +176,7 @@ class Workers:
         if episode.failure:
             episode.failure.traceback = stack_of(seat.thread)
         logger.warning(
-            "an episode of task %s blocks its thread beyond its deadline: left behind, the %dth "
+            "an episode of task %s blocks its thread beyond its deadline: left behind, number %d "
             "of this rollout. It is here:\n%s",
             episode.task.task_id,
             self._left_behind,

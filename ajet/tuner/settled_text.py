@@ -22,7 +22,6 @@ class SettledText:
     else: a character that is cut in two, white space (which an answer does not end with), the
     beginning of a stop string or of a mark like `</think>`, an object in braces (some formats
     write a tool call as that). From the first tool call on, the rest waits for the end.
-
     """
 
     def __init__(self, chat_format: ChatFormat, wanted: Wanted) -> None:

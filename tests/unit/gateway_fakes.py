@@ -119,3 +119,25 @@ def run(scenario: Callable[[], Awaitable[Result]]) -> Result:
 async def collect(stream: Any) -> list[Any]:
     """All of a stream."""
     return [item async for item in stream]
+
+
+async def stream(agent: Agent, **body: Any) -> list[Any]:
+    return await collect(
+        await agent.openai.chat.completions.create(
+            model="policy", messages=HELLO, stream=True, **body
+        )
+    )
+
+
+def told(chunks: list[Any], index: int = 0) -> dict[str, Any]:
+    """A choice's message put together from its chunks."""
+    message: dict[str, Any] = {"content": "", "reasoning_content": "", "tool_calls": []}
+    for chunk in chunks:
+        for choice in chunk.choices:
+            if choice.index == index:
+                delta = choice.delta.model_dump()
+                message["content"] += delta.get("content") or ""
+                message["reasoning_content"] += delta.get("reasoning_content") or ""
+                message["tool_calls"] += delta.get("tool_calls") or []
+                message["finish_reason"] = choice.finish_reason
+    return message

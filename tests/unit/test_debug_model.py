@@ -159,7 +159,7 @@ def test_a_stream_of_the_debug_model_is_a_stream(server: Server) -> None:
     assert run(scenario) == ["strange"]
 
 
-def test_langchain_and_agentscope_reach_the_debug_model_too(server: Server) -> None:
+def test_a_blocking_client_reaches_the_debug_model_too(server: Server) -> None:
     pytest.importorskip("langchain_openai")
     tuner = tuner_of(agent_of([]))
     model = tuner.as_langchain_model("critic", "other", server.model())
@@ -270,7 +270,8 @@ def test_an_error_of_the_debug_model_is_the_agents(server: Server) -> None:
 def test_where_nobody_answers_the_episode_may_be_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
 
     class Asks(Workflow):
         trainable_targets: list[str] | None = []
@@ -283,5 +284,5 @@ def test_where_nobody_answers_the_episode_may_be_tried_again(
     failure = run_episode(Asks).failure
     assert failure is not None
     assert failure.kind == "engine_error"
-    assert "no answer of the debug model gpt-without-key" in failure.message
+    assert "debug model gpt-without-key at https://api.openai.com/v1" in failure.message
     assert "OPENAI_API_KEY" in failure.message

@@ -213,3 +213,17 @@ def test_another_class_is_refused() -> None:
 def test_a_judge_without_compute_reward_says_so() -> None:
     with pytest.raises(NotImplementedError, match="BaseJudge has no compute_reward"):
         BaseJudge(None).compute_reward(WorkflowTask(task=Task()), WorkflowOutput())
+
+
+@pytest.mark.parametrize("answer", ["Answer: 73 - 7 - 17", "7*7", "7 \\times 7", "(40)+(9)"])
+def test_a_calculation_is_no_answer_where_a_number_was_asked_for(
+    judge: MathAnswerAsJudge, answer: str
+) -> None:
+    assert verdict(judge, "49", answer) == (0.0, False)
+
+
+@pytest.mark.parametrize(("gold", "answer"), [("2000", "2 \\times 10^3"), ("0.75", "3/4")])
+def test_a_number_may_be_written_in_other_ways(
+    judge: MathAnswerAsJudge, gold: str, answer: str
+) -> None:
+    assert verdict(judge, gold, answer) == (1.0, True)

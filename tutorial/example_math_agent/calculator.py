@@ -45,7 +45,10 @@ def evaluate(expression: str) -> str:
 
 def answer_call(arguments: str) -> str:
     """The tool's result for the JSON that a model wrote as the call's arguments."""
-    parsed = json.loads(arguments)
+    try:
+        parsed = json.loads(arguments)
+    except ValueError:
+        return ERROR
     return evaluate(parsed.get("expression") if isinstance(parsed, dict) else "")
 
 
