@@ -34,7 +34,7 @@ test-slow: .venv/has-dev  ## the tests that take longer
 	@$(BIN)/pytest tests -m "slow and not cuda"
 
 test-agentscope2: .venv-agentscope2  ## the doors and agents with AgentScope 2.x
-	@$</bin/pytest tests/unit/test_doors.py tests/torch/test_agents_end_to_end.py
+	@$</bin/pytest tests/gateway/test_doors.py tests/torch/test_agents_end_to_end.py
 
 check: .venv/has-dev  ## lint, format, types, stale docs
 	@$(BIN)/ruff check

@@ -13,7 +13,7 @@ from benchmarks.gateway_workload import Conversation
 EPISODES = 20
 LATE, EARLY = 200, 10
 """The calls that are compared: the last ones of long episodes, and of short ones."""
-SPAN = 5
+SPAN = 10
 """So many calls up to each are measured together."""
 
 
@@ -23,6 +23,7 @@ def growth(ask: Callable[..., dict[str, Any]]) -> dict[str, float]:
     Args:
         ask: sends a command to the gateway's process.
     """
+    ask(say="3")  # short turns, so that 200 of them are a history like any other
     late_ms, late_tokens = _cost_of(ask, LATE, "")
     _, early_tokens = _cost_of(ask, EARLY, "")
     filler = "1" * (late_tokens - early_tokens)  # one token each
@@ -40,7 +41,8 @@ def _cost_of(ask: Callable[..., dict[str, Any]], number: int, filler: str) -> tu
     """CPU milliseconds of the `SPAN` calls up to this number, and tokens of the last prompt."""
     opened = ask(open=EPISODES)
     connection = http.client.HTTPConnection(urlsplit(opened["base_url"]).netloc)
-    conversations = {key: Conversation(f"You compute. {filler}") for key in opened["api_keys"]}
+    system = f"You add. {filler}"
+    conversations = {key: Conversation(system, turn="+ 1?") for key in opened["api_keys"]}
 
     def call_all(times: int) -> int:
         tokens = 0

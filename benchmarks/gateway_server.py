@@ -2,7 +2,8 @@
 
 Takes commands as JSON lines on standard input and answers each with one on standard output:
 `{"open": n}` with the base URL and the keys of n new episodes, `{"close": true}`, which ends all
-episodes, and `{"usage": true}` with the process's CPU seconds and resident memory in MB.
+episodes, `{"say": text}`, which is answered from then on, and `{"usage": true}` with the process's
+CPU seconds and resident memory in MB.
 """
 
 from __future__ import annotations
@@ -23,17 +24,22 @@ from benchmarks.gateway_workload import ANSWER
 
 
 class Episodes:
-    """Episodes over one gateway whose engine answers `ANSWER` at once."""
+    """Episodes over one gateway whose engine answers at once."""
 
     def __init__(self) -> None:
         tokenizer = load_tokenizer("ajet/tiny_model/calculator")
         chat_format = load_chat_format(tokenizer, "qwen3", {"enable_thinking": False})
-        answer = [*tokenizer.encode(ANSWER), chat_format.stop_token_ids[0]]
-        self.engine = ScriptedEngine(lambda *_: list(answer), max_model_len=1 << 20)
+        self.engine = ScriptedEngine(self._script, max_model_len=1 << 20)
         self.gateway = Gateway(
             chat_format=chat_format, engine=self.engine, defaults=SamplingDefaults()
         )
         self._open: list[AjetTuner] = []
+        self.say(ANSWER)
+
+    def say(self, answer: str) -> None:
+        """What the engine answers from now on."""
+        chat_format = self.gateway.chat_format
+        self._answer = [*chat_format.tokenizer.encode(answer), chat_format.stop_token_ids[0]]
 
     def open(self, count: int) -> list[AjetTuner]:
         """New episodes."""
@@ -45,11 +51,14 @@ class Episodes:
         return self._open[first:]
 
     def close(self) -> None:
-        """End all episodes, and forget what the engine remembers of them."""
+        """End all episodes."""
         for tuner in self._open:
             tuner.close()
         self._open.clear()
-        self.engine.requests.clear()
+
+    def _script(self, *_: object) -> list[int]:
+        self.engine.requests.clear()  # what tests want to see would only fill memory here
+        return list(self._answer)
 
 
 def cpu_s() -> float:
@@ -74,6 +83,8 @@ def main() -> None:
             endpoints = [tuner.as_oai_baseurl_apikey() for tuner in episodes.open(command["open"])]
             answer["base_url"] = endpoints[0].base_url
             answer["api_keys"] = [endpoint.api_key for endpoint in endpoints]
+        elif "say" in command:
+            episodes.say(command["say"])
         elif "close" in command:
             episodes.close()
         else:

@@ -17,7 +17,8 @@ _TURN = "The tool returned 84. Now add 15 and say what comes out."
 class Conversation:
     """One episode's messages, as its agent sends them."""
 
-    def __init__(self, system: str = _SYSTEM) -> None:
+    def __init__(self, system: str = _SYSTEM, turn: str = _TURN) -> None:
+        self._turn = turn
         self.messages: list[dict[str, Any]] = [
             {"role": "system", "content": system},
             {"role": "user", "content": "What is 12 * 7 + 15?"},
@@ -32,7 +33,7 @@ class Conversation:
         """The model's answer, and the next question."""
         self.messages += [
             {"role": "assistant", "content": answer},
-            {"role": "user", "content": _TURN},
+            {"role": "user", "content": self._turn},
         ]
 
 

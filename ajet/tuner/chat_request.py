@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
 from ajet.schema.generation import SamplingParams
 from ajet.tuner.parameters import invalid, read_parameters, unsupported
@@ -55,7 +55,8 @@ class ChatRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    messages: list[dict[str, Any]]
+    messages: list[InstanceOf[dict[str, Any]]]
+    """Taken as they are: to copy every one of a long history would cost as much as to parse it."""
     tools: list[dict[str, Any]] | None = None
     tool_choice: Literal["auto", "none", "required"] | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None

@@ -109,7 +109,7 @@ def test_an_episode_that_blocks_for_ever_is_given_up_and_its_place_filled(
     assert "release.wait(60)" in stuck.failure.traceback
     assert len(stuck.calls) == 1
     assert [group.episodes[0].reward for group in groups[1:]] == [1.0, 1.0]
-    assert "left behind, the 1th" in caplog.text
+    assert "left behind, number 1" in caplog.text
 
     release.set()
     deadline = time.monotonic() + 5

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ajet.errors import RequestError
-from ajet.tuner.api import ROUTES
+from ajet.errors import AjetError, RequestError
+from ajet.tuner.api import ROUTES, Reply, error_reply
 from ajet.tuner.server.endpoint import Endpoint, refusal
 from ajet.tuner.server.openapi import openapi
 
@@ -19,6 +21,7 @@ def make_app(endpoint: Endpoint) -> FastAPI:
     for method, path in ROUTES:
         app.router.routes.append(Route(path, endpoint, methods=[method]))
     app.add_exception_handler(HTTPException, _no_route)  # type: ignore[arg-type]
+    app.add_exception_handler(Exception, _our_fault)
     document = openapi()
     app.openapi = lambda: document  # type: ignore[method-assign]
     return app
@@ -35,5 +38,14 @@ async def _no_route(request: Request, error: HTTPException) -> Response:
             status=error.status_code,
         ),
     )
-    headers = {**reply.headers, **(error.headers or {})}
+    return _response(reply, error.headers or {})
+
+
+async def _our_fault(request: Request, error: Exception) -> Response:
+    """500; the error itself goes to the log and not to the client."""
+    return _response(error_reply(request.url.path, AjetError("internal error")), {})
+
+
+def _response(reply: Reply, more_headers: Mapping[str, str]) -> Response:
+    headers = {**reply.headers, **more_headers}
     return Response(reply.body, status_code=reply.status, headers=headers)

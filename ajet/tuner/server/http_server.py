@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 BACKLOG = 2048
 """Connections that the system may hold until they are accepted."""
 
+STOP_S = 5.0
+"""For what is left to do when requests have ended or were cancelled."""
+
 
 class HttpServer:
     """Listens from the moment it is made until `stop`.
@@ -34,6 +37,7 @@ class HttpServer:
 
     def __init__(self, settings: InterchangeServer) -> None:
         self.keys = KeyRing()
+        self._drain_timeout_s = settings.drain_timeout_s
         self.admission = Admission(
             max_concurrent=settings.max_concurrent_requests,
             max_queued=settings.max_queued_requests,
@@ -52,7 +56,7 @@ class HttpServer:
     def stop(self) -> None:
         """Take no more connections, let requests under way end, and wait for that."""
         self._uvicorn.should_exit = True
-        self._thread.join()
+        self._thread.join(self._drain_timeout_s + STOP_S)
 
     def _run(self) -> None:
         asyncio.run(self._uvicorn.serve(sockets=[self._socket]))

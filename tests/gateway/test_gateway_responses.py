@@ -17,7 +17,7 @@ from openai.types.responses import Response
 
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import EngineError
-from tests.unit.gateway_fakes import (
+from tests.gateway.gateway_fakes import (
     CALL,
     LOOK,
     TOOL,

@@ -16,7 +16,7 @@ from openai import APIError
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import EngineError
 from ajet.tuner import bell
-from tests.unit.gateway_fakes import (
+from tests.gateway.gateway_fakes import (
     HELLO,
     TOKENIZER,
     Agent,

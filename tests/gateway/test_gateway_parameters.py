@@ -15,7 +15,7 @@ import pytest
 
 from ajet.context_tracker.call_markup import call_closing, call_opening
 from ajet.context_tracker.samples import build_samples
-from tests.unit.gateway_fakes import (
+from tests.gateway.gateway_fakes import (
     CALL,
     HELLO,
     TOKENIZER,

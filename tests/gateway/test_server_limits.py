@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.unit.server_fakes import (
+from tests.gateway.server_fakes import (
     ANSWER_IDS,
     HeldEngine,
     ask,

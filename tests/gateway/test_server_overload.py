@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.unit.server_fakes import (
+from tests.gateway.server_fakes import (
     HeldEngine,
     ask,
     connect,

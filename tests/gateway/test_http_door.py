@@ -12,7 +12,7 @@ import pytest
 from ajet.config.interchange_server import InterchangeServer
 from ajet.errors import ConfigError, MissingExtraError
 from ajet.tuner.http_door import BaseUrlAndApiKey, HttpDoor
-from tests.unit.server_fakes import HeldEngine, Served, ask, connect, serving
+from tests.gateway.server_fakes import HeldEngine, Served, ask, connect, serving
 
 
 def test_the_server_starts_with_the_first_door_and_is_shared():

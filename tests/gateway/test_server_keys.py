@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from ajet.tuner.http_door import BaseUrlAndApiKey
-from tests.unit.server_fakes import (
+from tests.gateway.server_fakes import (
     ANSWER,
     HeldEngine,
     ask,

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from ajet.tuner.server.hosts import HostCheck, in_url, is_loopback, public_host
-from tests.unit.server_fakes import (
+from tests.gateway.server_fakes import (
     connect,
     head_of,
     receive_all,

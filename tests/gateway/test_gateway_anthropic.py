@@ -18,7 +18,7 @@ from anthropic.types import Message
 
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import EngineError
-from tests.unit.gateway_fakes import (
+from tests.gateway.gateway_fakes import (
     CALL,
     HELLO,
     LOOK,

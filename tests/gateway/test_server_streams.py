@@ -8,7 +8,7 @@ import json
 import httpx2
 import pytest
 
-from tests.unit.server_fakes import (
+from tests.gateway.server_fakes import (
     ANSWER,
     ANSWER_IDS,
     HeldEngine,

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.gateway.gateway_fakes import HELLO, TOOL, Agent, agent_of, run
 from tests.property.random_agents import FORMATS
-from tests.unit.gateway_fakes import HELLO, TOOL, Agent, agent_of, run
 
 ASK = {"role": "user", "content": "q"}
 USE = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"what":1}'}}

@@ -16,7 +16,7 @@ import pytest
 
 from ajet.engine.scripted import ScriptedEngine
 from ajet.tuner import bell
-from tests.unit.gateway_fakes import (
+from tests.gateway.gateway_fakes import (
     CALL,
     HELLO,
     TOKENIZER,

@@ -22,9 +22,9 @@ from ajet.monitor.episode_log import FILE_NAME, EpisodeLog
 from ajet.monitor.json_lines import read_json_lines
 from ajet.tuner.debug_model import DebugModel
 from ajet.tuner.tuner import AjetTuner
+from tests.gateway.gateway_fakes import HELLO, Agent, agent_of, run
 from tests.unit.episode_fakes import ask as ask_policy
 from tests.unit.episode_fakes import rewarded, run_episode
-from tests.unit.gateway_fakes import HELLO, Agent, agent_of, run
 
 KEY = "sk-of-the-user"
 

@@ -17,7 +17,7 @@ from schemathesis.specs.openapi.checks import (
 
 from ajet.tuner.api import ROUTES
 from ajet.tuner.server.openapi import openapi
-from tests.unit.server_fakes import WAIT_S, serving
+from tests.gateway.server_fakes import WAIT_S, serving
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from ajet.errors import MissingExtraError
 from ajet.tuner.in_process import BASE_URL
 from ajet.tuner.openai_door import blocking_http_client
 from ajet.tuner.tuner import AjetTuner
-from tests.unit.gateway_fakes import CALL, TOKENIZER, TOOL, Agent, agent_of, run
-from tests.unit.server_fakes import HeldEngine, eventually
+from tests.gateway.gateway_fakes import CALL, TOKENIZER, TOOL, Agent, agent_of, run
+from tests.gateway.server_fakes import HeldEngine, eventually
 
 
 def tuner_of(agent: Agent, **options: Any) -> AjetTuner:
