@@ -98,7 +98,7 @@ def test_a_fault_of_our_own_is_a_500_and_takes_nobody_along():
         assert (answer.status_code, answer.json()["error"]["message"]) == (500, "internal error")
         with client_of(endpoint) as client:
             assert client.get("/models").status_code == 200
-        assert served.num_present == 0
+        assert eventually(lambda: served.num_present == 0)
     assert tuner.tracker.calls == []
 
 
