@@ -41,9 +41,12 @@ from benchmarks.peers.litellm_proxy import API_KEY, LiteLLM
 
 ROOT = Path(__file__).resolve().parents[1]
 CONCURRENCY = (1, 16, 128)
-EPISODES = {1: 40, 16: 64, 128: 192}
+EPISODES = {1: 40, 16: 96, 128: 256}
 """By concurrency."""
-LITELLM_EPISODES = {1: 4, 16: 16, 128: 128}
+DOORS = ("client_library", "in_process")
+TURNS = 3
+"""Of each of these: what disturbs one then disturbs the other."""
+LITELLM_EPISODES = {1: 4, 16: 32, 128: 128}
 CORE, *_, OTHER_CORE = [*sorted(os.sched_getaffinity(0))] * 2
 
 
@@ -94,13 +97,14 @@ def over_http(server: Child, clients: Child, share: float) -> list[dict[str, Any
 
 
 def in_process(child: Child, share: float) -> list[dict[str, Any]]:
-    """Rows of the doors `client_library` and `in_process`, with and without streams."""
+    """Rows of the doors `client_library` and `in_process`, which take turns."""
     rows = []
     for stream, concurrency in _cases():
-        each = max(1, round(EPISODES[concurrency] * share / concurrency))
+        each = max(1, round(EPISODES[concurrency] * share / concurrency / TURNS))
         case = {"concurrency": concurrency, "episodes_each": each, "stream": stream}
-        library = child.ask(door="client_library", calls=CALLS, **case)
-        result = child.ask(door="in_process", calls=CALLS, **case)
+        library, result = _added(
+            [[child.ask(door=door, calls=CALLS, **case) for door in DOORS] for _ in range(TURNS)]
+        )
         floor = _row("client_library", stream, concurrency, library, library["cpu_s"])
         row = _row(
             "in_process", stream, concurrency, result, result["cpu_s"], floor["added_p50_ms"]
@@ -108,6 +112,14 @@ def in_process(child: Child, share: float) -> list[dict[str, Any]]:
         row["cpu_ms_beyond_library"] = row["cpu_ms_per_call"] - floor["cpu_ms_per_call"]
         rows += [floor, row]
     return rows
+
+
+def _added(turns: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The results of each door's turns as one."""
+    return [
+        {key: sum((result[key] for result in results[1:]), results[0][key]) for key in results[0]}
+        for results in zip(*turns, strict=True)
+    ]
 
 
 def over_litellm(litellm: LiteLLM, clients: Child, share: float) -> list[dict[str, Any]]:

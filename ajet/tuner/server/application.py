@@ -17,7 +17,13 @@ from ajet.tuner.server.openapi import openapi
 
 def make_app(endpoint: Endpoint) -> FastAPI:
     """Every route of the gateway, over one endpoint."""
-    app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        # An agent library may have set up OpenTelemetry for the whole process: not for this.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
     for method, path in ROUTES:
         app.router.routes.append(Route(path, endpoint, methods=[method]))
     app.add_exception_handler(HTTPException, _no_route)  # type: ignore[arg-type]

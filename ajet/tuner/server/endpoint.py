@@ -39,25 +39,23 @@ class Endpoint:
         """Answer, unless the client leaves, the episode ends or the server stops before that."""
         work = asyncio.create_task(self._work(client, grant, body))
         gone = asyncio.create_task(client.gone())
-        stopped = RequestError("the server is stopping", status=503)
         try:
             with grant.held_by(work):
                 await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-            if grant.is_revoked:
-                stopped = unknown_key()
-        except asyncio.CancelledError:
-            pass  # uvicorn's, when the time for draining is over
+        except asyncio.CancelledError:  # uvicorn's, when the time for draining is over
+            if client.answer_started:
+                raise ClientLeft from None
+            raise RequestError("the server is stopping", status=503) from None
         finally:
-            left = gone.done()
             gone.cancel()
             work.cancel()
         await asyncio.wait((work,))
         if not work.cancelled():
             work.result()
-        elif left or client.answer_started:
-            raise ClientLeft
+        elif grant.is_revoked and not client.answer_started:
+            raise unknown_key()
         else:
-            raise stopped
+            raise ClientLeft
 
     async def _work(self, client: Client, grant: Grant, body: bytes) -> None:
         async with self._admission.turn():

@@ -98,9 +98,9 @@ def _say_where(host: str, port: int, base_url: str) -> None:
         logger.info("gateway for other processes of this machine: %s", base_url)
         return
     logger.warning(
-        "ajet.interchange_server.host = %s: other machines reach the gateway at %s (port %d). "
-        "Requests need the key of a running episode; nothing is encrypted.",
+        "ajet.interchange_server.host = %s: other machines can reach the gateway, on port %d. "
+        "Requests need the key of a running episode; nothing is encrypted. Agents are told %s",
         host,
-        base_url,
         port,
+        base_url,
     )
