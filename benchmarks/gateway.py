@@ -75,9 +75,7 @@ class Child:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.communicate()  # closes standard input, which ends it
 
 
 def over_http(server: Child, clients: Child, share: float) -> list[dict[str, Any]]:
