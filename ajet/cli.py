@@ -1,68 +1,57 @@
-"""The command `ajet`. Heavy imports wait until the configuration is known to be right."""
+"""The command `ajet`."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from ajet.config.load import load_config
-from ajet.config.root import BACKBONES
-from ajet.debug_point import DEBUG_VARIABLE
+from ajet.commands.train import train
 from ajet.errors import AjetError, ConfigError
 from ajet.launcher.logs import log_to_console
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE = 1, 2
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+HELP = {"help_option_names": ["-h", "--help"]}
 
 
-@app.command(context_settings={"help_option_names": ["-h", "--help"]})
-def train(
-    conf: Annotated[Path, typer.Option(help="The YAML file.", show_default=False)],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Settings that replace the file's."),
-    ] = None,
-    backbone: Annotated[
-        str | None, typer.Option(help=f"What trains: {', '.join(BACKBONES)}.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="The same as trainer_common.seed=N.")] = None,
-    exp_dir: Annotated[
-        str | None,
-        typer.Option(help="Where run folders are kept; with --resume also one run's own folder."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the latest run of this name.")
-    ] = False,
-    debug: Annotated[
-        str | None, typer.Option(metavar="TAG[,TAG]", help='Stop at bp("TAG") in your code.')
-    ] = None,
-    with_ray: Annotated[bool, typer.Option("--with-ray", hidden=True)] = False,
-    with_ray_cluster: Annotated[bool, typer.Option("--with-ray-cluster", hidden=True)] = False,
-    with_logview: Annotated[bool, typer.Option("--with-logview", hidden=True)] = False,
-) -> None:
-    """Tune the model behind an agent.
+class Commands(TyperGroup):
+    """Trains where no subcommand is named: `ajet --conf x.yaml` is `ajet train --conf x.yaml`."""
 
-    Example: ajet --conf tutorial/example_math_agent/math_agent_cpu.yaml rollout.num_repeat=4
-    """
-    flags = {"backbone": backbone, "trainer_common.seed": seed, "experiment_dir": exp_dir}
-    given = [f"ajet.{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
-    config = load_config(conf, [*(overrides or []), *given])
-    _refuse_what_is_not_there(config.ajet.backbone, with_ray or with_ray_cluster, with_logview)
-    if debug:
-        os.environ[DEBUG_VARIABLE] = debug
-    from ajet.launcher.launch import launch
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put `train` in front of what names no subcommand."""
+        if not args or args[0] not in {*self.commands, *HELP["help_option_names"]}:
+            args = ["train", *args]
+        return super().parse_args(ctx, args)
 
-    try:
-        launch(config, command=sys.argv, resume=resume)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; the same command with --resume goes on", err=True)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        """Both forms."""
+        name = ctx.command_path
+        formatter.write_usage(name, "--conf FILE [OPTIONS] [KEY.PATH=VALUE]...")
+        formatter.write_usage(name, "COMMAND [OPTIONS] [ARGS]...")
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """The options of `train`, and the subcommands."""
+        self.commands["train"].format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+app = typer.Typer(
+    cls=Commands,
+    context_settings=HELP,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help=train.__doc__,
+)
+app.command(context_settings=HELP)(train)
+
+
+@app.callback()
+def _several() -> None:
+    """Makes Typer keep `train` a subcommand among others."""
 
 
 def main() -> None:
@@ -74,13 +63,6 @@ def main() -> None:
         for line in str(error).splitlines():
             typer.secho(f"error: {line}", fg=typer.colors.RED, err=True)
         sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
-
-
-def _refuse_what_is_not_there(backbone: str, with_ray: bool, with_logview: bool) -> None:
-    if with_ray:
-        raise ConfigError(f"--with-ray: the backbone {backbone} runs in one process, without Ray")
-    if with_logview:
-        raise ConfigError("--with-logview is not part of this version")
 
 
 if __name__ == "__main__":

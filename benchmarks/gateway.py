@@ -35,6 +35,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for those who run this file
+
 from benchmarks.gateway_growth import growth
 from benchmarks.gateway_workload import CALLS
 from benchmarks.peers.litellm_proxy import API_KEY, LiteLLM

@@ -13,8 +13,12 @@ import argparse
 import asyncio
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for those who run this file
 
 from ajet import AjetTuner, Task, Workflow, WorkflowOutput, WorkflowTask
 from ajet.backbone.local.policy import load_policy

@@ -26,7 +26,8 @@ LAYERS = [
     ["ajet.task_rollout", "ajet.monitor"],
     ["ajet.backbone"],
     ["ajet.launcher"],
-    ["ajet.cli", "ajet.job"],
+    ["ajet.commands", "ajet.job"],
+    ["ajet.cli"],
     ["ajet"],
 ]
 """Lowest first; what stands side by side does not import each other."""
@@ -50,7 +51,7 @@ HOMES = {
     "math_verify": ("ajet/task_judge/",),
     "matplotlib": ("ajet/monitor/",),
     "renderers": ("ajet/context_tracker/",),
-    "typer": ("ajet/cli.py",),
+    "typer": ("ajet/cli.py", "ajet/commands/"),
 }
 HEAVY = [
     "torch",

@@ -1,0 +1,1 @@
+"""The subcommands of `ajet`, one file each. Heavy imports stay inside their functions."""

@@ -1,0 +1,68 @@
+"""`ajet --conf x.yaml`: train. Heavy imports wait until the configuration is known to be right."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ajet.config.load import load_config
+from ajet.config.root import BACKBONES
+from ajet.debug_point import DEBUG_VARIABLE
+from ajet.errors import ConfigError
+
+EXIT_INTERRUPTED = 130
+
+
+def train(
+    conf: Annotated[Path, typer.Option(help="The YAML file.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Settings that replace the file's."),
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help=f"What trains: {', '.join(BACKBONES)}.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The same as trainer_common.seed=N.")] = None,
+    exp_dir: Annotated[
+        str | None,
+        typer.Option(help="Where run folders are kept; with --resume also one run's own folder."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the latest run of this name.")
+    ] = False,
+    debug: Annotated[
+        str | None, typer.Option(metavar="TAG[,TAG]", help='Stop at bp("TAG") in your code.')
+    ] = None,
+    with_ray: Annotated[bool, typer.Option("--with-ray", hidden=True)] = False,
+    with_ray_cluster: Annotated[bool, typer.Option("--with-ray-cluster", hidden=True)] = False,
+    with_logview: Annotated[bool, typer.Option("--with-logview", hidden=True)] = False,
+) -> None:
+    """Tune the model behind an agent.
+
+    Example: ajet --conf tutorial/example_math_agent/math_agent_cpu.yaml rollout.num_repeat=4
+    """
+    flags = {"backbone": backbone, "trainer_common.seed": seed, "experiment_dir": exp_dir}
+    given = [f"ajet.{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
+    config = load_config(conf, [*(overrides or []), *given])
+    _refuse_what_is_not_there(config.ajet.backbone, with_ray or with_ray_cluster, with_logview)
+    if debug:
+        os.environ[DEBUG_VARIABLE] = debug
+    from ajet.launcher.launch import launch
+
+    try:
+        launch(config, command=sys.argv, resume=resume)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command with --resume goes on", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _refuse_what_is_not_there(backbone: str, with_ray: bool, with_logview: bool) -> None:
+    if with_ray:
+        raise ConfigError(f"--with-ray: the backbone {backbone} runs in one process, without Ray")
+    if with_logview:
+        raise ConfigError("--with-logview is not part of this version")
