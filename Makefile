@@ -28,10 +28,10 @@ demo: .venv/has-demo  ## train the math agent on this CPU [SEED=n] [STEPS=n] [AR
 
 test: .venv/has-dev  ## every test that takes seconds
 	@$(BIN)/pytest tests/unit
-	@$(BIN)/pytest tests --ignore=tests/unit -m "not slow and not cuda"
+	@$(BIN)/pytest tests --ignore=tests/unit -m "not slow and not cuda and not vllm and not verl"
 
 test-slow: .venv/has-dev  ## the tests that take longer
-	@$(BIN)/pytest tests -m "slow and not cuda"
+	@$(BIN)/pytest tests -m "slow and not cuda and not vllm and not verl"
 
 test-agentscope2: .venv-agentscope2  ## the doors and agents with AgentScope 2.x
 	@$</bin/pytest tests/gateway/test_doors.py tests/torch/test_agents_end_to_end.py

@@ -8,6 +8,7 @@ AjetError
 ├── RequestError (ValueError)         an agent's request cannot be honoured; has a status
 │   └── ContextLengthError            prompt and answer do not fit into the model's context
 ├── EngineError (RuntimeError)        the engine failed; the episode may be tried again
+├── ServiceError (RuntimeError)       a process that the run needs did not start, or ended
 ├── EpisodeError (RuntimeError)       what one episode did is wrong; recorded, the run goes on
 ├── TrainingError (RuntimeError)      the run cannot go on (NaN, too many failures, ...)
 └── CheckpointError (RuntimeError)    a checkpoint cannot be written or read
@@ -72,6 +73,10 @@ class ContextLengthError(RequestError):
 
 class EngineError(AjetError, RuntimeError):
     """The inference engine failed: an infrastructure fault, so the episode may be retried."""
+
+
+class ServiceError(AjetError, RuntimeError):
+    """A process that the run needs did not start, or ended; the message has its log's end."""
 
 
 class EpisodeError(AjetError, RuntimeError):

@@ -8,7 +8,7 @@ from ajet.config.root import RootConfig
 
 IGNORED = {
     "local": (
-        "debug.num_tasks",
+        "debug",
         "trainer_common.n_gpus_per_node",
         "trainer_common.nnodes",
         "trinity",

@@ -9,8 +9,9 @@ from annotated_types import Ge, Gt, Le
 from ajet.config.kinds import Available, Count, NotNegative, Positive, Share
 from ajet.config.paths import ClassPath
 from ajet.config.section import Section
+from ajet.config.vllm import Vllm
 
-ENGINES = ("embedded",)
+ENGINES = ("embedded", "vllm")
 
 
 class MultiTurn(Section):
@@ -40,7 +41,8 @@ class Rollout(Section):
     user_workflow: ClassPath
     """The workflow: `path/to/file.py->Class` or `package.module->Class`."""
     name: Annotated[Literal["embedded", "vllm"], Available(ENGINES)] = "embedded"
-    """The inference engine."""
+    """The inference engine: the one of this process, or vLLM in processes of its own."""
+    vllm: Vllm = Vllm()
     num_repeat: Count = 8
     """Episodes of each task in a step: the group whose rewards are compared."""
     max_env_worker: Count = 64

@@ -14,7 +14,7 @@ from ajet.errors import AjetError
 from ajet.launcher.backbones import backbone_entry
 from ajet.launcher.logs import log_to, log_to_file
 from ajet.launcher.run_folder import find_run_folder, new_run_folder, write_config
-from ajet.launcher.run_record import recorded
+from ajet.monitor.run_record import recorded
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_reader import make_task_reader
 from ajet.task_reader.read_tasks import training_tasks, validation_tasks

@@ -12,7 +12,7 @@ import yaml
 from ajet.config.load import to_yaml
 from ajet.config.root import RootConfig
 from ajet.errors import ConfigError
-from ajet.launcher.run_record import FILE_NAME, is_running, read_processes
+from ajet.monitor.run_record import FILE_NAME, is_running, read_processes
 
 logger = logging.getLogger(__name__)
 

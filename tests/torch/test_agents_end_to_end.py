@@ -15,7 +15,8 @@ import pytest
 pytest.importorskip("torch")
 
 from ajet import Task, Workflow
-from ajet.backbone.local.policy import load_policy, serve
+from ajet.backbone.local.policy import load_policy
+from ajet.backbone.local.serving import EmbeddedServing
 from ajet.class_path import load_class
 from ajet.config.load import load_config
 from ajet.schema.episode import Episode, Group
@@ -42,10 +43,10 @@ def run() -> Iterator[Run]:
     tasks = [Task.model_validate(problem.as_task()) for problem in problems]
 
     def run(file_name: str, tag: str = "test") -> list[Group]:
-        engine = serve(policy, config.ajet.rollout, seed=0, policy_version=0)
+        serving = EmbeddedServing(policy, config.ajet.rollout, seed=0, policy_version=0)
         gateway = Gateway(
             chat_format=policy.chat_format,
-            engine=engine,
+            engine=serving.engine,
             defaults=SamplingDefaults(max_tokens=40, temperature=1.0),
         )
         runner = EpisodeRunner(

@@ -69,7 +69,7 @@ def test_options_and_overrides_reach_the_run(ajet, conf):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--backbone=locl"], 'got "locl", expected "local"'),
+        (["--backbone=locl"], 'got "locl", expected one of "local"'),
         (["--backbone=verl"], 'ajet.backbone: "verl" is not part of this version'),
         (["--with-ray"], "--with-ray: the backbone local runs in one process, without Ray"),
         (["--with-ray-cluster"], "the backbone local runs in one process, without Ray"),

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
     ["ajet.errors", "ajet.schema", "ajet.debug_point"],
-    ["ajet.config", "ajet.context_tracker", "ajet.algorithm", "ajet.engine"],
+    ["ajet.config", "ajet.context_tracker", "ajet.algorithm", "ajet.engine", "ajet.service"],
     ["ajet.class_path"],
     ["ajet.tuner", "ajet.task_reader", "ajet.task_judge"],
     ["ajet.workflow"],

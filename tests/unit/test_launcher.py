@@ -20,7 +20,7 @@ from ajet.errors import ConfigError, TrainingError
 from ajet.launcher.launch import launch
 from ajet.launcher.logs import StderrHandler, log_to_console
 from ajet.launcher.run_folder import find_run_folder, new_run_folder
-from ajet.launcher.run_record import read_processes, recorded
+from ajet.monitor.run_record import read_processes, recorded
 from tests.unit.config_files import MINIMAL, load
 
 Run = Callable[[RootConfig, Path, bool], None]

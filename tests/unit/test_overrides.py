@@ -65,7 +65,7 @@ def test_the_last_one_wins(tmp_path):
         ("frozen_lake.deep.size.x=1", 'frozen_lake.deep.size has no key "x"'),
         ("rollout.temprature=1", 'ajet.rollout.temprature: unknown key; did you mean "temperatu'),
         ("rollout.num_repeat.x=1", 'ajet.rollout.num_repeat: got {"x": 1}, expected an integer'),
-        ("backbone=locl", 'ajet.backbone: got "locl", expected "local"'),
+        ("backbone=locl", 'ajet.backbone: got "locl", expected one of "local", '),
     ],
 )
 def test_wrong_overrides_are_told(tmp_path, override, problem):

@@ -9,19 +9,19 @@ from typing import Any
 
 from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import CreditReport, credit
+from ajet.backbone.interrupts import deferred_interrupt
 from ajet.backbone.local.checkpoint import Progress as Position
 from ajet.backbone.local.checkpoint import save_checkpoint
-from ajet.backbone.local.interrupts import deferred_interrupt
-from ajet.backbone.local.phases import Phases
 from ajet.backbone.local.policy import Policy
-from ajet.backbone.local.records import Records
-from ajet.backbone.local.stopwatch import Stopwatch
+from ajet.backbone.local.serving import Serving
 from ajet.backbone.local.trainer import PolicyTrainer
+from ajet.backbone.phases import Phases
 from ajet.config.algorithm import Algorithm
 from ajet.config.root import AjetConfig
-from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress
+from ajet.monitor.records import Records
+from ajet.monitor.stopwatch import Stopwatch
 from ajet.monitor.summary import AFTER, BEFORE
 from ajet.monitor.transcript import Transcript, choose_example, load_transcript, save_transcript
 from ajet.schema.episode import Episode, Group
@@ -41,7 +41,7 @@ class TrainingLoop:
     config: AjetConfig
     run_folder: Path
     policy: Policy
-    engine: EmbeddedEngine
+    serving: Serving
     trainer: PolicyTrainer
     batches: TaskBatches
     validation_tasks: list[Task]
@@ -106,7 +106,7 @@ class TrainingLoop:
 
     def _sample(self, step: int) -> tuple[list[Group], list[Group], dict[str, float]]:
         """The step's groups, those that dynamic sampling replaced, and what it cost."""
-        missed = self.engine.lockstep_missed
+        missed = self.serving.lockstep_missed
         groups = self.phases.train(self.batches.next_batch(self.config.data.train_batch_size), step)
         settings = self.config.rollout
         result = resample(
@@ -118,7 +118,7 @@ class TrainingLoop:
             max_rounds=settings.dynamic_sampling_max_rounds if settings.dynamic_sampling else 0,
         )
         metrics = result.metrics() if settings.dynamic_sampling else {}
-        metrics["rollout/lockstep_missed"] = self.engine.lockstep_missed - missed
+        metrics["rollout/lockstep_missed"] = self.serving.lockstep_missed - missed
         return result.groups, result.discarded, metrics
 
     def _gives_gradient(self, group: Group) -> bool:
@@ -135,10 +135,10 @@ class TrainingLoop:
             return {}
         with watch.part("train"):
             metrics = self.trainer.update(
-                report.samples, step=step, policy_version=self.engine.policy_version
+                report.samples, step=step, policy_version=self.serving.engine.policy_version
             )
         with watch.part("sync"):
-            self.engine.weights_changed()
+            self.serving.publish()
         self._check_logprobs(metrics, step)
         return metrics
 
@@ -196,7 +196,7 @@ class TrainingLoop:
                 self.run_folder / "checkpoints",
                 Position(
                     step=self.step,
-                    policy_version=self.engine.policy_version,
+                    policy_version=self.serving.engine.policy_version,
                     reader_state=self.reader_state,
                 ),
                 model=self.policy.model,

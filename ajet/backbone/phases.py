@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from ajet.backbone.local.records import Records
-from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.monitor.episode_log import EpisodePhase
 from ajet.monitor.progress import Progress
+from ajet.monitor.records import Records
 from ajet.schema.episode import Episode, Group
 from ajet.schema.task import Task
 from ajet.task_rollout.rollout import Rollout
@@ -26,7 +25,8 @@ class Phases:
     """Runs a phase's episodes, shows how far they are, and records every one of them."""
 
     rollout: Rollout
-    engine: EmbeddedEngine
+    before: Callable[[], None]
+    """Called when a phase begins."""
     records: Records
     progress: Progress
     num_repeat: int
@@ -71,8 +71,7 @@ class Phases:
         step: int,
     ) -> list[Group]:
         done: list[Episode] = []
-        # What a phase computes must not depend on what the engine still kept of another.
-        self.engine.forget()
+        self.before()
         with self.progress.phase(TITLES[phase], total=len(tasks) * num_repeat) as shown:
 
             def keep(episode: Episode) -> None:
