@@ -8,6 +8,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from ajet.commands.engine import engine
+from ajet.commands.kill import kill
+from ajet.commands.replay import replay
 from ajet.commands.train import train
 from ajet.errors import AjetError, ConfigError
 from ajet.launcher.logs import log_to_console
@@ -47,6 +50,9 @@ app = typer.Typer(
     help=train.__doc__,
 )
 app.command(context_settings=HELP)(train)
+app.command(context_settings=HELP)(engine)
+app.command(context_settings=HELP)(kill)
+app.command(context_settings=HELP)(replay)
 
 
 @app.callback()

@@ -51,11 +51,16 @@ def make_runner(
         config=config,
         judge=make_judge(ajet.task_judge.judge_protocol, config),
         tokenizer=chat_format.tokenizer,
-        limits=SampleLimits(
-            max_prompt_length=ajet.data.max_prompt_length,
-            max_response_length=ajet.data.max_response_length,
-            max_samples=settings.multi_turn.max_sample_per_task,
-        ),
+        limits=sample_limits(ajet),
+    )
+
+
+def sample_limits(ajet: AjetConfig) -> SampleLimits:
+    """What a training sample may be at most."""
+    return SampleLimits(
+        max_prompt_length=ajet.data.max_prompt_length,
+        max_response_length=ajet.data.max_response_length,
+        max_samples=ajet.rollout.multi_turn.max_sample_per_task,
     )
 
 

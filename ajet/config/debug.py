@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from ajet.config.kinds import Count
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from ajet.config.kinds import Count, Words
+from ajet.config.refusal import refusal
 from ajet.config.section import Section
+
+ENGINE = Words('"auto", "warm", "embedded", or a URL')
+
+
+def is_url(engine: str) -> bool:
+    """Whether `debug.engine` names a server."""
+    return engine.startswith(("http://", "https://"))
+
+
+def _engine(value: str) -> str:
+    if value in ("auto", "warm", "embedded") or is_url(value):
+        return value
+    raise refusal(f'got "{value}", expected {ENGINE.text} that begins with http')
 
 
 class Debug(Section):
-    """Trying a workflow without training."""
+    """Trying a workflow without training: `ajet --backbone=debug`."""
 
     num_tasks: Count = 2
-    """The first so many training tasks are run."""
-    engine: str = "auto"
+    """The first so many training tasks are run, one after the other."""
+    num_repeat: Count = 1
+    """Episodes of each task."""
+    engine: Annotated[str, ENGINE, AfterValidator(_engine)] = "auto"
     """What answers: `warm` (the one that `ajet engine start` keeps), `embedded`, or the URL of any
-    OpenAI-compatible server; `auto` is `warm` where one is up, else `embedded`."""
+    OpenAI-compatible server; `auto` is `warm` where one is up with this model, else
+    `embedded`."""
     model: str | None = None
     """The model's name at that URL; null is the first that the server lists."""
     api_key_env: str = "OPENAI_API_KEY"

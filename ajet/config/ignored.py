@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ajet.config.root import RootConfig
+from ajet.config.section import Section
+from ajet.config.trainer_common import TrainerCommon
 
 IGNORED = {
+    "debug": (
+        "data.train_batch_size",
+        "data.shuffle",
+        "rollout.num_repeat",
+        "rollout.max_env_worker",
+        "rollout.call_timeout_s",
+        "rollout.episode_timeout_s",
+        "rollout.max_retries",
+        "rollout.max_failure_share",
+        "rollout.dynamic_sampling",
+        "rollout.schedule",
+        "rollout.validation",
+        *(
+            f"trainer_common.{name}"
+            for name in TrainerCommon.model_fields
+            if name not in ("seed", "algorithm")
+        ),
+        "trainer_common.algorithm.loss_agg",
+        "trinity",
+        "verl",
+    ),
     "local": (
         "debug",
         "trainer_common.n_gpus_per_node",
@@ -20,18 +41,12 @@ IGNORED = {
 
 def ignored_settings(config: RootConfig, backbone: str) -> list[str]:
     """The settings that were given another value than the default and have no effect."""
-    default = {
-        name: field.get_default(call_default_factory=True)
-        for name, field in type(config.ajet).model_fields.items()
-    }
-    return [
-        f"ajet.{path}"
-        for path in IGNORED[backbone]
-        if _look_up(config.ajet, path) != _look_up(default, path)
-    ]
+    return [f"ajet.{path}" for path in IGNORED[backbone] if not _is_default(config.ajet, path)]
 
 
-def _look_up(section: Any, path: str) -> Any:
-    for name in path.split("."):
-        section = section[name] if isinstance(section, dict) else getattr(section, name)
-    return section
+def _is_default(section: Section, path: str) -> bool:
+    *parents, name = path.split(".")
+    for parent in parents:
+        section = getattr(section, parent)
+    default = type(section).model_fields[name].get_default(call_default_factory=True)
+    return bool(getattr(section, name) == default)

@@ -21,8 +21,9 @@ class Vllm(Section):
     """Servers to start; an episode stays with one of them."""
     options: FreeSection = FreeSection()
     """More options of `vllm serve`, by their names: `max_num_batched_tokens: 4096`."""
-    kv_cache_gb: Positive = 1.0
-    """Memory for key-values on a CPU; on a GPU `options.gpu_memory_utilization` decides."""
+    kv_cache_gb: Positive | None = None
+    """Memory for key-values. Null is 1 on a CPU; on a GPU `options.gpu_memory_utilization` is
+    what counts."""
     start_timeout_s: Positive = 600.0
     """Seconds until a server must answer."""
     update_timeout_s: Positive = 120.0

@@ -12,7 +12,10 @@ Run = Callable[[RootConfig, Path, bool], None]
 """`run(config, run_folder, resume)`: trains to the end. Raises KeyboardInterrupt on Ctrl-C, after
 it has saved what it has."""
 
-BACKBONES = {"local": "ajet.backbone.local.entry:run"}
+BACKBONES = {
+    "local": "ajet.backbone.local.entry:run",
+    "debug": "ajet.backbone.debug.entry:run",
+}
 """`ajet.backbone` -> `module:function`. A new backbone is one package and one entry here."""
 
 

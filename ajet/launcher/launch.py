@@ -14,6 +14,7 @@ from ajet.errors import AjetError
 from ajet.launcher.backbones import backbone_entry
 from ajet.launcher.logs import log_to, log_to_file
 from ajet.launcher.run_folder import find_run_folder, new_run_folder, write_config
+from ajet.launcher.signals import sigterm_as_ctrl_c
 from ajet.monitor.run_record import recorded
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_reader import make_task_reader
@@ -45,12 +46,14 @@ def launch(config: RootConfig, *, command: Sequence[str], resume: bool = False) 
     log = log_to_file(folder / "logs" / "ajet.log")
     try:
         logger.info("run folder: %s", folder)
-        for path in ignored_settings(config, ajet.backbone):
-            logger.warning("%s has no effect with the backbone %s", path, ajet.backbone)
+        if ignored := ignored_settings(config, ajet.backbone):
+            have = "has" if len(ignored) == 1 else "have"
+            names = ", ".join(ignored)
+            logger.warning("%s %s no effect with the backbone %s", names, have, ajet.backbone)
         for notice in notices(ajet):
             logger.info("%s", notice)
         write_config(config, folder)
-        with recorded(folder, command):
+        with sigterm_as_ctrl_c(), recorded(folder, command):
             run(config, folder, resume)
     except AjetError as error:
         log_to(log, error)  # the console gets it from the command line

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ajet.monitor.call_store import CallStore
 from ajet.monitor.episode_log import EpisodeLog, EpisodePhase
 from ajet.monitor.metrics_log import MetricsLog, read_metrics
 from ajet.monitor.rollout_store import RolloutStore
 from ajet.monitor.sinks import open_sinks
-from ajet.schema.episode import Episode
+from ajet.schema.episode import Episode, Group
 
 
 class Records:
-    """Metrics, episodes and samples of a run.
+    """Metrics, episodes, samples and calls of a run.
 
     Args:
         run_folder: where they go.
@@ -33,6 +34,7 @@ class Records:
             was_evaluated=resumed_step is None or self.was_evaluated(resumed_step),
         )
         self._samples = RolloutStore(run_folder, resumed_step=resumed_step)
+        self._calls = CallStore(run_folder, resumed_step=resumed_step)
         self._sinks = open_sinks(loggers, run_folder, resumed_step=resumed_step)
 
     def was_evaluated(self, step: int) -> bool:
@@ -53,6 +55,19 @@ class Records:
         self._episodes.write(step, phase, episodes)
         if phase == "train":
             self._samples.write(step, episodes)
+
+    def write_step(
+        self, step: int, groups: Sequence[Group], discarded: Sequence[Group] = ()
+    ) -> None:
+        """Everything of the episodes of a training step, so that it can be replayed.
+
+        Args:
+            step: that was trained.
+            groups: in the order in which they were credited.
+            discarded: those that dynamic sampling replaced.
+        """
+        self._calls.write(step, groups, discarded)
+        self.write_episodes(step, "train", [e for g in [*groups, *discarded] for e in g.episodes])
 
     def close(self) -> None:
         """The run is over."""

@@ -9,7 +9,7 @@ trained tokens `start` to `end`, and which call it continued or why it continued
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from ajet.monitor.conversation import conversation
+from ajet.monitor.token_columns import token_arrays, token_column
 from ajet.schema.call import Call
 from ajet.schema.episode import Episode
 from ajet.schema.sample import Sample
@@ -53,7 +54,7 @@ def table_of(episodes: Iterable[Episode]) -> pa.Table:
         "messages": pa.array([_messages(e, s) for e, s in rows], pa.string()),
     }
     for name, (arrow_type, _) in TOKEN_COLUMNS.items():
-        columns[name] = _token_column([getattr(s, name) for s in samples], arrow_type)
+        columns[name] = token_column([getattr(s, name) for s in samples], arrow_type)
     return pa.table(columns)
 
 
@@ -63,7 +64,8 @@ def samples_of(table: pa.Table) -> list[Sample]:
         name: table.column(name).to_pylist() for name in ("episode_id", "task_id", "agent_names")
     }
     arrays = {
-        name: _token_arrays(table.column(name), dtype) for name, (_, dtype) in TOKEN_COLUMNS.items()
+        name: token_arrays(table.column(name).combine_chunks(), dtype)
+        for name, (_, dtype) in TOKEN_COLUMNS.items()
     }
     return [
         Sample(
@@ -73,26 +75,6 @@ def samples_of(table: pa.Table) -> list[Sample]:
             **{name: column[row] for name, column in arrays.items()},
         )
         for row in range(table.num_rows)
-    ]
-
-
-def _token_column(arrays: Sequence[np.ndarray | None], arrow_type: pa.DataType) -> pa.Array:
-    lengths = [0 if array is None else len(array) for array in arrays]
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    missing = pa.array([array is None for array in arrays], pa.bool_())
-    present = [array for array in arrays if array is not None]
-    values = pa.array(np.concatenate(present) if present else [], arrow_type)
-    return pa.ListArray.from_arrays(offsets, values, mask=missing)
-
-
-def _token_arrays(column: pa.ChunkedArray, dtype: type[np.generic]) -> list[Any]:
-    """One array a row, None where the row is null."""
-    lists = column.combine_chunks()
-    values = lists.values.to_numpy(zero_copy_only=False).astype(dtype)
-    bounds = lists.offsets.to_numpy()
-    missing = lists.is_null().to_numpy(zero_copy_only=False)
-    return [
-        None if missing[row] else values[bounds[row] : bounds[row + 1]] for row in range(len(lists))
     ]
 
 

@@ -7,19 +7,25 @@ import logging
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ajet.monitor.atomic_file import written_aside
+from ajet.service.process import start_ticks
+from ajet.service.service import ServiceRecord
 
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "run.json"
 LIBRARIES = ("agentjet", "torch", "transformers", "renderers", "openai", "agentscope", "numpy")
+
+_one_at_a_time = threading.Lock()
 
 
 @contextmanager
@@ -28,26 +34,34 @@ def recorded(run_folder: Path, command: Sequence[str]) -> Iterator[None]:
 
     The file holds `{"processes": [...]}`, one entry for each time that the run was started or
     resumed, the last one last. `outcome` is `running`, `finished`, `interrupted` or
-    `failed: ...`; after a kill it stays `running`.
+    `failed: ...`; after a kill it stays `running`. `services` are the processes that it started.
     """
-    processes = [*read_processes(run_folder), _this_process(command)]
-    entry = processes[-1]
-    _write(run_folder, processes)
+    _write(run_folder, [*read_processes(run_folder), _this_process(command)])
     try:
         yield
-        entry["outcome"] = "finished"
+        outcome = "finished"
     except KeyboardInterrupt:
-        entry["outcome"] = "interrupted"
+        outcome = "interrupted"
         raise
     except BaseException as error:
-        entry["outcome"] = f"failed: {type(error).__name__}: {error}"
+        outcome = f"failed: {type(error).__name__}: {error}"
         raise
     finally:
-        entry["ended_at"] = _now()
         try:
-            _write(run_folder, processes)
+            with _last_entry(run_folder) as entry:
+                entry |= {"ended_at": _now(), "outcome": outcome}
         except OSError as error:  # a full disk must not hide what ended the run
             logger.warning("%s cannot be written: %s", run_folder / FILE_NAME, error)
+
+
+def service_recorder(run_folder: Path) -> Callable[[ServiceRecord], None]:
+    """A function for `Service`'s `on_started`: adds it to the `services` of the current process."""
+
+    def record(service: ServiceRecord) -> None:
+        with _last_entry(run_folder) as entry:
+            entry["services"].append(asdict(service))
+
+    return record
 
 
 def read_processes(run_folder: Path) -> list[dict[str, Any]]:
@@ -62,14 +76,14 @@ def read_processes(run_folder: Path) -> list[dict[str, Any]]:
 def is_running(process: dict[str, Any]) -> bool:
     """Whether a recorded process is at work: not ended, and its pid has the same start time."""
     started = process["start_ticks"]
-    is_there = started is not None and started == _start_ticks(process["pid"])
+    is_there = started is not None and started == start_ticks(process["pid"])
     return is_there and process["outcome"] == "running"
 
 
 def _this_process(command: Sequence[str]) -> dict[str, Any]:
     return {
         "pid": os.getpid(),
-        "start_ticks": _start_ticks(os.getpid()),
+        "start_ticks": start_ticks(os.getpid()),
         "started_at": _now(),
         "ended_at": None,
         "outcome": "running",
@@ -80,16 +94,8 @@ def _this_process(command: Sequence[str]) -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": _versions(),
         "git_revision": _git_revision(),
+        "services": [],
     }
-
-
-def _start_ticks(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot (proc(5)); None: gone, or no Linux."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    return int(stat.rpartition(")")[2].split()[19])
 
 
 def _versions() -> dict[str, str]:
@@ -114,6 +120,15 @@ def _git_revision() -> str | None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@contextmanager
+def _last_entry(run_folder: Path) -> Iterator[dict[str, Any]]:
+    """The current process's entry, to be changed. Any thread."""
+    with _one_at_a_time:
+        processes = json.loads((run_folder / FILE_NAME).read_text(encoding="utf-8"))["processes"]
+        yield processes[-1]
+        _write(run_folder, processes)
 
 
 def _write(run_folder: Path, processes: list[dict[str, Any]]) -> None:

@@ -28,6 +28,14 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def transcript_view(transcript: Transcript, title: str) -> RenderableType:
     """Title, one row a turn, and the outcome."""
+    head = Text.assemble((title, "bold"), (f"  task {transcript.task_id}", "dim"))
+    colour = "bold green" if transcript.is_success else "bold red"
+    outcome = Text(f"= {printable(transcript.outcome)}", style=colour)
+    return Group(head, turns_view(transcript), outcome)
+
+
+def turns_view(transcript: Transcript) -> RenderableType:
+    """One row a turn."""
     rows = Table.grid(padding=(0, 2))
     rows.add_column(no_wrap=True)
     rows.add_column(overflow="fold")
@@ -35,16 +43,15 @@ def transcript_view(transcript: Transcript, title: str) -> RenderableType:
         label = f"{turn.role} ({turn.agent})" if turn.agent else turn.role
         style = STYLES.get(turn.role, "")
         rows.add_row(Text(label, style=f"bold {style}"), Text(_shown(turn), style=style))
-    head = Text.assemble((title, "bold"), (f"  task {transcript.task_id}", "dim"))
-    colour = "bold green" if transcript.is_success else "bold red"
-    return Group(head, rows, Text(f"= {_printable(transcript.outcome)}", style=colour))
+    return rows
+
+
+def printable(text: str) -> str:
+    """The text with its control characters written out."""
+    return CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def _shown(turn: Turn) -> str:
-    text = _printable(turn.text)
+    text = printable(turn.text)
     rest = len(text) - MAX_CHARACTERS
     return text if rest <= 0 else f"{text[:MAX_CHARACTERS]} … ({rest:,} more characters)"
-
-
-def _printable(text: str) -> str:
-    return CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

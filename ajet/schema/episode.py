@@ -9,7 +9,7 @@ import numpy as np
 
 from ajet.schema.call import Call
 from ajet.schema.sample import Sample
-from ajet.schema.task import Task
+from ajet.schema.task import Task, WorkflowOutput
 
 FailureKind = Literal[
     "workflow_error", "invalid_output", "judge_error", "timeout", "engine_error", "cancelled"
@@ -49,6 +49,10 @@ class Episode:
     failure: Failure | None = None
     retries: int = 0
     """Attempts that an infrastructure fault ended before this one."""
+    final_task: Task | None = None
+    """The task as the workflow left it, which is what a judge reads. None: it never began."""
+    output: WorkflowOutput = field(default_factory=WorkflowOutput)
+    """What the workflow returned; empty where that was nothing usable."""
     metadata: dict[str, Any] = field(default_factory=dict)
     log_metrics: dict[str, float] = field(default_factory=dict)
     context_overflows: int = 0

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import math
 import time
 from collections.abc import Awaitable
@@ -30,6 +29,7 @@ from ajet.schema.task import WorkflowOutput, WorkflowTask
 from ajet.task_runner.attempt import Attempt
 from ajet.task_runner.failures import failure_of, is_context_overflow
 from ajet.task_runner.rewards import Rewards, spread_reward
+from ajet.task_runner.verdict import ask_judge
 from ajet.tuner.tuner import AjetTuner
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ class EpisodeRun:
             calls=calls,
             debug_calls=self._tuner.debug_calls if self._tuner else {},
             retries=self.attempt.retries,
+            final_task=self._workflow_task.task if self._workflow_task else None,
+            output=self._output,
             metadata=self._output.metadata,
             context_overflows=self._tracker.context_overflows,
             started_s=self._started_s,
@@ -178,12 +180,7 @@ class EpisodeRun:
 
     async def _judge(self) -> None:
         assert self._runner.judge and self._workflow_task
-        verdict = self._runner.judge.compute_reward(self._workflow_task, self._output)
-        if inspect.isawaitable(verdict):
-            verdict = await verdict
-        if not isinstance(verdict, tuple) or len(verdict) != 2:
-            raise EpisodeError(f"the judge returned {verdict!r}, expected (reward, is_success)")
-        self._set_rewards(*verdict)
+        self._set_rewards(*await ask_judge(self._runner.judge, self._workflow_task, self._output))
 
     def _set_rewards(self, reward: Any, is_success: bool | None) -> None:
         rewards = spread_reward(reward, self._tracker.calls)

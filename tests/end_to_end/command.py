@@ -50,8 +50,13 @@ def start(
     *args: str, conf: Path = CONF, output: IO[str] | int = subprocess.PIPE
 ) -> subprocess.Popen[str]:
     """Start `ajet --conf CONF ARGS`; the caller waits for it."""
+    return start_command("--conf", str(conf), *args, output=output)
+
+
+def start_command(*args: str, output: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """Start `ajet ARGS`; the caller waits for it."""
     return subprocess.Popen(
-        [*COMMAND, "--conf", str(conf), *args],
+        [*COMMAND, *args],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdin=subprocess.DEVNULL,
@@ -70,6 +75,11 @@ def wait(process: subprocess.Popen[str]) -> Ended:
         finally:
             process.kill()
     return Ended(code=process.returncode, stdout=stdout, stderr=stderr)
+
+
+def command(*args: str) -> Ended:
+    """Run `ajet ARGS` to its end."""
+    return wait(start_command(*args))
 
 
 def ajet(*args: str, conf: Path = CONF) -> Ended:

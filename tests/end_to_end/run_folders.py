@@ -38,6 +38,11 @@ def rollouts_of(folder: Path) -> dict[str, pa.Table]:
     return {path.name: pq.read_table(path) for path in sorted((folder / "rollouts").iterdir())}
 
 
+def calls_of(folder: Path) -> dict[str, bytes]:
+    """Every file of `calls/`, byte for byte."""
+    return {path.name: path.read_bytes() for path in sorted((folder / "calls").iterdir())}
+
+
 def weights_of(folder: Path) -> bytes:
     """The model of the newest checkpoint."""
     return (checkpoints_of(folder)[-1] / "model.safetensors").read_bytes()
@@ -62,6 +67,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert rollouts.keys() == other_rollouts.keys()
     for name, table in rollouts.items():
         assert table.equals(other_rollouts[name]), name
+    assert calls_of(one) == calls_of(other)
     assert weights_of(one) == weights_of(other)
 
 

@@ -1,7 +1,7 @@
 """A run that was killed and resumed is the run that was not, bit for bit.
 
 1. Killed in a rollout, between two updates, in a checkpoint, or before the first checkpoint:
-   metrics, episodes, samples with their logprobs, and weights are equal.
+   metrics, episodes, calls, samples with their logprobs, and weights are equal.
 2. A killed run leaves no half of a checkpoint under a checkpoint's name.
 3. Negative control: another seed is another run.
 """

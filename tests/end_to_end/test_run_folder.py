@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from tests.end_to_end.command import OPENAI_AGENT, train
-from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of, rollouts_of
+from tests.end_to_end.run_folders import NAME, calls_of, checkpoints_of, lines_of, rollouts_of
 
 OF_EVERY_STEP = {
     *("reward/mean", "reward/std"),
@@ -80,6 +80,7 @@ def assert_complete(folder: Path) -> None:
         assert (folder / name).stat().st_size > 0, name
     rollouts = rollouts_of(folder)
     assert list(rollouts) == [f"step_{step:06d}.parquet" for step in (1, 2, 3)]
+    assert list(calls_of(folder)) == list(rollouts)
     episodes = lines_of(folder / "episodes.jsonl")
     phases = [(line["step"], line["phase"]) for line in episodes]
     assert all(phases.count((step, "train")) == 16 for step in (1, 2, 3))

@@ -21,14 +21,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-import ajet.backbone.local.atomic_folder
-from ajet.backbone.local.checkpoint import (
-    Progress,
-    latest_checkpoint,
-    list_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-)
+import ajet.backbone.atomic_folder
+from ajet.backbone.checkpoints import Position, latest_checkpoint, list_checkpoints
+from ajet.backbone.local.checkpoint import load_checkpoint, save_checkpoint
 from ajet.backbone.local.trainer import PolicyTrainer
 from ajet.config.optim import Optim
 from ajet.config.trainer_common import TrainerCommon
@@ -62,8 +57,8 @@ def source(tmp_path: Path) -> Path:
 def save(
     folder: Path, source: Path, trainer: PolicyTrainer, step: int, keep: int | None = None
 ) -> Path:
-    progress = Progress(step=step, policy_version=step, reader_state={"epoch": 1, "next": [3, 4]})
-    return save_checkpoint(
+    progress = Position(step=step, policy_version=step, reader_state={"epoch": 1, "next": [3, 4]})
+    save_checkpoint(
         folder,
         progress,
         model=trainer.model,
@@ -71,9 +66,10 @@ def save(
         tokenizer_dir=source,
         max_to_keep=keep,
     )
+    return folder / f"step_{step:06d}"
 
 
-def load(path: Path, trainer: PolicyTrainer) -> Progress:
+def load(path: Path, trainer: PolicyTrainer) -> Position:
     return load_checkpoint(path, model=trainer.model, optimizer=trainer.optimizer)
 
 
@@ -118,7 +114,7 @@ def test_random_generators_continue(tmp_path: Path, source: Path) -> None:
 def test_progress_comes_back(tmp_path: Path, source: Path) -> None:
     trainer = make_trainer()
     progress = load(save(tmp_path, source, trainer, 7), trainer)
-    assert progress == Progress(step=7, policy_version=7, reader_state={"epoch": 1, "next": [3, 4]})
+    assert progress == Position(step=7, policy_version=7, reader_state={"epoch": 1, "next": [3, 4]})
 
 
 def test_a_checkpoint_is_a_model_folder_with_a_tokenizer(tmp_path: Path, source: Path) -> None:
@@ -189,7 +185,7 @@ def test_a_disk_that_fills_up_loses_nothing(
         if next(calls, None) is None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(ajet.backbone.local.atomic_folder.os, "fsync", full)
+    monkeypatch.setattr(ajet.backbone.atomic_folder.os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"step_000002.*No space left on device"):
         save(folder, source, trainer, 2)
     assert_nothing_lost(folder, earlier)

@@ -16,8 +16,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from ajet.backbone.local.optimizer import learning_rate
-from ajet.backbone.local.trainer import PolicyTrainer, split_by_episode
+from ajet.backbone.learning_rate import learning_rate
+from ajet.backbone.local.trainer import PolicyTrainer
+from ajet.backbone.updates import split_by_episode
 from ajet.config.algorithm import Algorithm
 from ajet.config.optim import Optim
 from ajet.config.trainer_common import TrainerCommon

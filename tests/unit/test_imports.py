@@ -18,7 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
     ["ajet.errors", "ajet.schema", "ajet.debug_point"],
-    ["ajet.config", "ajet.context_tracker", "ajet.algorithm", "ajet.engine", "ajet.service"],
+    ["ajet.service"],
+    ["ajet.config", "ajet.context_tracker", "ajet.algorithm", "ajet.engine"],
     ["ajet.class_path"],
     ["ajet.tuner", "ajet.task_reader", "ajet.task_judge"],
     ["ajet.workflow"],
@@ -35,7 +36,13 @@ LAYERS = [
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 HOMES = {
-    "torch": ("ajet/engine/embedded/", "ajet/algorithm/", "ajet/backbone/local/"),
+    "torch": (
+        "ajet/engine/embedded/",
+        "ajet/engine/vllm/worker.py",
+        "ajet/algorithm/",
+        "ajet/backbone/local/",
+    ),
+    "vllm": ("ajet/engine/vllm/worker.py",),
     "transformers": (
         "ajet/engine/embedded/",
         "ajet/backbone/local/",

@@ -1,44 +1,12 @@
-"""What samples from the policy while it is trained."""
+"""The engine of this process, on the weights that are trained."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
 
 from ajet.backbone.local.policy import Policy
 from ajet.config.rollout import Rollout
-from ajet.engine.base import Engine
 from ajet.engine.embedded.engine import EmbeddedEngine
-
-
-class Serving(Protocol):
-    """An engine, and how it gets the trainer's weights."""
-
-    @property
-    def engine(self) -> Engine:
-        """Answers the episodes' calls."""
-        ...
-
-    @property
-    def lockstep_missed(self) -> int:
-        """Times that the engine went on without an episode because it stayed away too long."""
-        ...
-
-    def begin_phase(self) -> None:
-        """A rollout begins: what it computes must not depend on what was kept of another."""
-        ...
-
-    def publish(self) -> None:
-        """Serve the policy's weights as they are now, as the next policy version.
-
-        Raises:
-            EngineError: the engine cannot take them, or does not compute what the trainer does.
-        """
-        ...
-
-    def close(self) -> None:
-        """Stop it and release everything."""
-        ...
 
 
 class EmbeddedServing:
@@ -72,9 +40,11 @@ class EmbeddedServing:
         """Forget all key-values."""
         self.engine.forget()
 
-    def publish(self) -> None:
+    def publish(self, policy_version: int) -> dict[str, float]:
         """The weights were changed in place."""
         self.engine.weights_changed()
+        assert self.engine.policy_version == policy_version
+        return {}
 
     def close(self) -> None:
         """End the engine's thread."""

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ajet.algorithm.loss_weights import loss_weights
 from ajet.algorithm.policy_loss import LossSettings, PolicyLoss, policy_loss, token_logprobs
 from ajet.backbone.local.forward import check_forward, trained_logits
 from ajet.backbone.local.micro_batches import MicroBatch, pack, plan_micro_batches
 from ajet.backbone.local.optimizer import PolicyOptimizer
 from ajet.backbone.local.update_metrics import UpdateMetrics
+from ajet.backbone.updates import WeightedSample, plan_updates
 from ajet.config.trainer_common import TrainerCommon
 from ajet.errors import TrainingError
 from ajet.schema.sample import Sample
@@ -71,25 +70,17 @@ class PolicyTrainer:
             TrainingError: loss or gradient is not finite; the update was not applied.
         """
         metrics = UpdateMetrics(policy_version=policy_version, with_kl=self._reference is not None)
-        num_updates = self._settings.optim.num_updates_per_step
-        parts = split_by_episode(samples, num_updates, seed=f"{self._settings.seed}/{step}")
-        for number, part in enumerate(parts):
+        for number, part in enumerate(plan_updates(samples, self._settings, step=step)):
             loss = self._backward(part, metrics, is_first=number == 0)
             if not math.isfinite(loss):
                 raise TrainingError(f"step {step}: the loss is {loss}; nothing was updated")
             metrics.add_update(loss=loss, grad_norm=self.optimizer.update(step))
         return metrics.summary(samples)
 
-    def _backward(self, samples: list[Sample], metrics: UpdateMetrics, *, is_first: bool) -> float:
+    def _backward(
+        self, weighted: list[WeightedSample], metrics: UpdateMetrics, *, is_first: bool
+    ) -> float:
         """Leave the gradient of one update's loss in the weights; the loss."""
-        weighted = list(
-            zip(samples, loss_weights(samples, self._settings.algorithm.loss_agg), strict=True)
-        )
-        if not (self._loss.kl_coef or self._loss.entropy_coef):
-            # Without an advantage there is no gradient: counted in the weights, not computed.
-            weighted = [
-                (sample, weights) for sample, weights in weighted if np.any(sample.advantages)
-            ]
         total = 0.0
         for rows in plan_micro_batches(
             [sample.ids for sample, _ in weighted],
@@ -133,14 +124,3 @@ class PolicyTrainer:
             reference_logprobs=reference_logprobs,
         )
         return logprobs, result
-
-
-def split_by_episode(samples: Sequence[Sample], count: int, *, seed: str) -> list[list[Sample]]:
-    """Deal shuffled episodes, each with all of its samples, into at most `count` parts."""
-    by_episode: dict[str, list[Sample]] = {}
-    for sample in samples:
-        by_episode.setdefault(sample.episode_id, []).append(sample)
-    episodes = list(by_episode.values())
-    random.Random(seed).shuffle(episodes)
-    parts = [episodes[number::count] for number in range(min(count, len(episodes)))]
-    return [[sample for episode in part for sample in episode] for part in parts]

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import CreditReport, credit
+from ajet.backbone.checkpoints import Position
 from ajet.backbone.interrupts import deferred_interrupt
-from ajet.backbone.local.checkpoint import Progress as Position
-from ajet.backbone.local.checkpoint import save_checkpoint
-from ajet.backbone.local.policy import Policy
-from ajet.backbone.local.serving import Serving
-from ajet.backbone.local.trainer import PolicyTrainer
 from ajet.backbone.phases import Phases
+from ajet.backbone.serving import Serving
 from ajet.config.algorithm import Algorithm
 from ajet.config.root import AjetConfig
-from ajet.errors import TrainingError
+from ajet.errors import EngineError, TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.stopwatch import Stopwatch
 from ajet.monitor.summary import AFTER, BEFORE
 from ajet.monitor.transcript import Transcript, choose_example, load_transcript, save_transcript
 from ajet.schema.episode import Episode, Group
+from ajet.schema.sample import Sample
 from ajet.schema.task import Task
 from ajet.task_reader.task_batches import TaskBatches
 from ajet.task_rollout.dynamic_sampling import resample
@@ -34,15 +33,38 @@ from ajet.task_rollout.timelines import divergence_report
 logger = logging.getLogger(__name__)
 
 
+class Trainer(Protocol):
+    """Changes the policy."""
+
+    def update(
+        self, samples: Sequence[Sample], *, step: int, policy_version: int
+    ) -> dict[str, float]:
+        """Train on a step's samples; metrics under their public names.
+
+        Args:
+            samples: with advantages, not all of them 0; each has trained tokens.
+            step: number of the step, from 1.
+            policy_version: of the weights as they are now.
+
+        Raises:
+            TrainingError: the run cannot go on; the weights were not made worse.
+        """
+        ...
+
+
 @dataclass(slots=True, kw_only=True)
 class TrainingLoop:
-    """One run of the local backbone."""
+    """One run: the same for every backbone that trains on steps."""
 
     config: AjetConfig
     run_folder: Path
-    policy: Policy
     serving: Serving
-    trainer: PolicyTrainer
+    trainer: Trainer
+    save: Callable[[Position], None]
+    """Write a checkpoint. Raises CheckpointError."""
+    logprob_diff_bound: float | None
+    """A larger difference between engine and trainer is warned about; None: the weights are too
+    coarse for such a bound, or the trainer has one of its own."""
     batches: TaskBatches
     validation_tasks: list[Task]
     phases: Phases
@@ -51,6 +73,8 @@ class TrainingLoop:
     total_steps: int
     step: int = 0
     """Steps that are done."""
+    policy_version: int = 0
+    """Of the trainer's weights."""
     saved_step: int = 0
     """Of the newest checkpoint; 0: none."""
     reader_state: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +87,7 @@ class TrainingLoop:
 
         Raises:
             TrainingError: the run cannot go on.
+            EngineError: the engine cannot serve what was trained.
             CheckpointError: a checkpoint cannot be written.
             KeyboardInterrupt: Ctrl-C.
         """
@@ -73,7 +98,7 @@ class TrainingLoop:
                 self._run_step()
                 if self._is_due(self.config.trainer_common.save_freq):
                     self._save()
-        except (KeyboardInterrupt, TrainingError):
+        except (KeyboardInterrupt, TrainingError, EngineError):
             with deferred_interrupt():
                 self._save()
             raise
@@ -90,11 +115,14 @@ class TrainingLoop:
         try:
             with deferred_interrupt(), self.progress.phase("training"):
                 self.is_unfinished = True
-                metrics |= self._update(report, step, watch)
+                was_updated = self._update(report, step, watch, metrics)
                 episodes = [e for group in [*groups, *discarded] for e in group.episodes]
-                self.records.write_episodes(step, "train", episodes)
-                metrics |= _timings(metrics, watch)
+                self.records.write_step(step, groups, discarded)
                 self.step, self.reader_state = step, self.batches.state()
+                if was_updated:  # where this fails, the step itself is done and can be saved
+                    with watch.part("sync"):
+                        metrics |= self.serving.publish(self.policy_version)
+                metrics |= _timings(metrics, watch)
             self._report_divergence(episodes)
             if self._is_due(self.config.trainer_common.test_freq) or step == self.total_steps:
                 metrics |= self._evaluate()
@@ -125,27 +153,29 @@ class TrainingLoop:
         estimator = ADVANTAGE_ESTIMATORS[self._algorithm.adv_estimator]
         return credit([group], estimator).zero_variance_groups == 0
 
-    def _update(self, report: CreditReport, step: int, watch: Stopwatch) -> dict[str, float]:
+    def _update(
+        self, report: CreditReport, step: int, watch: Stopwatch, metrics: dict[str, float]
+    ) -> bool:
+        """Train and add the metrics of it; False where there is nothing to train on."""
         if not report.samples:
             logger.warning(
                 "step %d: every group's rewards are all equal, so there is nothing to learn from; "
                 "the weights stay as they are (see group/zero_variance)",
                 step,
             )
-            return {}
+            return False
         with watch.part("train"):
-            metrics = self.trainer.update(
-                report.samples, step=step, policy_version=self.serving.engine.policy_version
+            metrics |= self.trainer.update(
+                report.samples, step=step, policy_version=self.policy_version
             )
-        with watch.part("sync"):
-            self.serving.publish()
+        self.policy_version += 1
         self._check_logprobs(metrics, step)
-        return metrics
+        return True
 
     def _check_logprobs(self, metrics: dict[str, float], step: int) -> None:
-        bound = self.config.trainer_common.logprob_diff_bound
+        bound = self.logprob_diff_bound
         difference = metrics.get("policy/logprob_diff_max", 0.0)
-        if difference > bound and self.policy.model.dtype.itemsize >= 4:
+        if bound is not None and difference > bound:
             logger.warning(
                 "step %d: engine and trainer differ by %.2g in a token's logprob (bound %.2g). "
                 "With equal weights that is a fault: look for changes of the model between "
@@ -192,17 +222,12 @@ class TrainingLoop:
         if self.step == self.saved_step or self.is_unfinished:
             return
         with self.progress.phase("checkpoint"):
-            save_checkpoint(
-                self.run_folder / "checkpoints",
+            self.save(
                 Position(
                     step=self.step,
-                    policy_version=self.serving.engine.policy_version,
+                    policy_version=self.policy_version,
                     reader_state=self.reader_state,
-                ),
-                model=self.policy.model,
-                optimizer=self.trainer.optimizer,
-                tokenizer_dir=self.policy.folder,
-                max_to_keep=self.config.trainer_common.max_checkpoints_to_keep,
+                )
             )
         self.saved_step = self.step
 

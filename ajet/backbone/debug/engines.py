@@ -1,0 +1,89 @@
+"""What answers the model calls of a debug run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ajet.backbone.warm.state import WarmEngine, fingerprint, in_use, state_path
+from ajet.config.root import AjetConfig
+from ajet.context_tracker.chat_format import ChatFormat
+from ajet.engine.base import Engine
+from ajet.engine.vllm.engine import VllmEngine
+from ajet.errors import ServiceError
+
+START = "`ajet engine start --conf FILE` keeps one up, and the next run begins sooner"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class DebugModel:
+    """An engine with the chat format of its model."""
+
+    engine: Engine
+    chat_format: ChatFormat
+    title: str
+    """What it is, for people."""
+
+
+@contextmanager
+def open_model(ajet: AjetConfig) -> Iterator[DebugModel]:
+    """The engine that `debug.engine` chooses, until the block is left.
+
+    Raises:
+        AjetError: there is no such engine, or it cannot serve the model.
+    """
+    choice = ajet.debug.engine
+    if choice == "embedded":
+        with _embedded(ajet) as model:
+            yield model
+        return
+    folder = model_folder(ajet.model.path)
+    with in_use(state_path(ajet, folder)) as warm:
+        if warm is not None and warm.weights != fingerprint(folder):
+            logger.warning("the warm engine has other weights than are on disk now: not used")
+            warm = None
+        if choice == "warm" and warm is None:
+            raise ServiceError(f"ajet.debug.engine: no warm engine is up with this model; {START}")
+        chosen = _embedded(ajet) if warm is None else _warm(ajet, warm, folder)
+        with chosen as model:
+            yield model
+
+
+@contextmanager
+def _warm(ajet: AjetConfig, warm: WarmEngine, folder: Path) -> Iterator[DebugModel]:
+    engine = VllmEngine(
+        urls=[warm.url], api_key=warm.api_key, max_model_len=ajet.rollout.max_model_len
+    )
+    try:
+        yield DebugModel(
+            engine=engine,
+            chat_format=chat_format_of(ajet.model, folder),
+            title=f"the warm one ({warm.engine}, process {warm.pid})",
+        )
+    finally:
+        asyncio.run(engine.aclose())
+
+
+@contextmanager
+def _embedded(ajet: AjetConfig) -> Iterator[DebugModel]:
+    from ajet.backbone.local.policy import load_policy
+    from ajet.backbone.local.serving import EmbeddedServing
+
+    policy = load_policy(ajet.model)
+    # The lockstep would wait for an episode that stands in the debugger.
+    settings = ajet.rollout.model_copy(update={"schedule": "continuous"})
+    serving = EmbeddedServing(policy, settings, seed=ajet.trainer_common.seed, policy_version=0)
+    try:
+        yield DebugModel(
+            engine=serving.engine,
+            chat_format=policy.chat_format,
+            title=f"embedded, loaded for this run; {START}",
+        )
+    finally:
+        asyncio.run(serving.engine.aclose())

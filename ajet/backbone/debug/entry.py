@@ -1,0 +1,82 @@
+"""The debug backbone: the workflow on the first tasks, in this thread; nothing is trained."""
+
+from __future__ import annotations
+
+import logging
+import math
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from ajet.backbone.debug.engines import open_model
+from ajet.backbone.debug.session import DebugSession
+from ajet.backbone.episodes import make_runner, open_http_door
+from ajet.config.root import RootConfig
+from ajet.errors import ConfigError, EpisodeError
+from ajet.monitor.episode_log import EpisodeLog
+from ajet.task_reader import make_task_reader
+from ajet.task_reader.read_tasks import training_tasks
+
+logger = logging.getLogger(__name__)
+
+
+def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
+    """Run the first tasks, show their episodes and what would be wrong with training on them.
+
+    Raises:
+        AjetError: the run cannot start, or an episode failed.
+        KeyboardInterrupt: Ctrl-C, or `q` in the debugger.
+    """
+    if resume:
+        raise ConfigError("--resume: the backbone debug has nothing to resume")
+    ajet = config.ajet
+    tasks = training_tasks(make_task_reader(ajet.task_reader))[: ajet.debug.num_tasks]
+    console = Console(highlight=False)
+    with closing(open_http_door(ajet)) as http_door, open_model(ajet) as model:
+        logger.info("engine: %s", model.title)
+        runner = make_runner(config, model.chat_format, model.engine, http_door)
+        session = DebugSession(
+            runner=replace(runner, gateway=replace(runner.gateway, call_timeout_s=math.inf)),
+            console=console,
+            seed=ajet.trainer_common.seed,
+            num_repeat=ajet.debug.num_repeat,
+            adv_estimator=ajet.trainer_common.algorithm.adv_estimator,
+        )
+        try:
+            session.run(tasks)
+        finally:
+            _record(session, run_folder)
+    _sum_up(session, run_folder)
+
+
+def _record(session: DebugSession, run_folder: Path) -> None:
+    # Loads pyarrow, which need not keep the workflow's first line waiting.
+    from ajet.monitor.rollout_store import RolloutStore
+
+    EpisodeLog(run_folder).write(1, "train", session.episodes)
+    RolloutStore(run_folder).write(1, session.episodes)
+
+
+def _sum_up(session: DebugSession, run_folder: Path) -> None:
+    """The last line.
+
+    Raises:
+        EpisodeError: with that line, where an episode failed.
+    """
+    episodes = session.episodes
+    failed = sum(episode.failure is not None for episode in episodes)
+    line = (
+        f"{_number(len(session.groups), 'task')}, {_number(len(episodes), 'episode')}: "
+        f"{failed or 'none'} failed, {_number(session.num_problems, 'problem')}; "
+        f"all of it is in {run_folder}"
+    )
+    if failed:
+        raise EpisodeError(line)
+    session.console.print()
+    session.console.print(line, style="bold", soft_wrap=True, markup=False)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count or 'no'} {noun}{'s' * (count != 1)}"

@@ -1,0 +1,124 @@
+"""What would be wrong with training on an episode, in words. No side effects."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from ajet.schema.call import Call
+from ajet.schema.episode import Episode
+
+NOT_DECODABLE = "\ufffd"
+"""Stands in a text for bytes that are no character."""
+
+LIMITS = {
+    "max_prompt_length": "data.max_prompt_length: more tokens come before the first trained one",
+    "max_response_length": "data.max_response_length: cut off at the sample's end",
+    "max_sample_per_task": "rollout.multi_turn.max_sample_per_task: the episode has more samples",
+}
+"""What drops tokens of an episode that did not fail."""
+
+BROKEN = {
+    "repeated_request": "the same messages were sent before",
+    "another_agent": "its messages continue a call of another agent; one context has one "
+    "agent_name",
+    "history_edited": "its messages leave every recorded history: an earlier one was changed or "
+    "dropped",
+    "tools_changed": "it continues a call, but with other tools",
+    "template_rewrote_history": "the chat format writes earlier turns otherwise than they were "
+    "sampled (it drops earlier thinking, for example)",
+}
+"""Reasons for a new timeline that may come as a surprise."""
+
+
+def problems_of(episode: Episode, malformed: Sequence[Call] = ()) -> list[str]:
+    """One line for each thing to look at, besides the failure of the episode itself.
+
+    Args:
+        episode: with its calls and samples.
+        malformed: calls whose completion has a tool call that cannot be parsed.
+    """
+    return [
+        *_of_agents(episode),
+        *_of_answers(episode, malformed),
+        *_of_timelines(episode),
+        *_of_samples(episode),
+    ]
+
+
+def problem_of_group(episodes: Sequence[Episode], gives_gradient: bool) -> str | None:
+    """What is wrong with the repeats of one task, for the advantages."""
+    valid = [episode for episode in episodes if episode.failure is None]
+    if len(episodes) < 2 or gives_gradient or not valid:
+        return None
+    if len(valid) == 1:
+        return "only one of the repeats has a reward: there is nothing to compare it with"
+    return f"{len(valid)} repeats with the same reward, {valid[0].reward:g}: no gradient"
+
+
+def _of_agents(episode: Episode) -> Iterator[str]:
+    if not episode.calls and not episode.debug_calls and episode.failure is None:
+        yield "no model call: the workflow did not use the tuner's model"
+    tags: dict[tuple[str, str], list[Call]] = defaultdict(list)
+    for call in episode.calls:
+        if not call.trained:
+            tags[call.agent_name, call.target_tag].append(call)
+    for (agent, tag), calls in tags.items():
+        yield (
+            f'agent "{agent}" is not trained ({_named(calls)}): its target_tag "{tag}" is not '
+            "among the workflow's trainable_targets"
+        )
+    for agent, number in episode.debug_calls.items():
+        how_often = "calls that are not seen here" if number is None else _times(number)
+        yield f'agent "{agent}" answers with its debug_model, untrained: {how_often}'
+
+
+def _of_answers(episode: Episode, malformed: Sequence[Call]) -> Iterator[str]:
+    calls = episode.calls
+    if cut := [call for call in calls if call.finish_reason == "length"]:
+        tokens = max(len(call.completion_ids) for call in cut)
+        yield (
+            f"{_named(cut)} cut off by length, after up to {tokens} tokens: see "
+            "rollout.max_response_length_in_one_turn, or the request's max_tokens"
+        )
+    if malformed:
+        yield f"{_named(malformed)} with a tool call that cannot be parsed: it is told as text"
+    if broken := [call for call in calls if NOT_DECODABLE in _text(call)]:
+        yield f"{_named(broken)} with bytes that are no text"
+    if empty := [call for call in calls if not _text(call) and not call.response.get("tool_calls")]:
+        yield f"{_named(empty)} answered with nothing"
+    if episode.context_overflows:
+        yield (
+            f"{_times(episode.context_overflows)} refused: the prompt filled the context "
+            "(rollout.max_model_len)"
+        )
+
+
+def _of_timelines(episode: Episode) -> Iterator[str]:
+    by_reason: dict[str, list[Call]] = defaultdict(list)
+    for call in episode.calls:
+        if call.new_timeline in BROKEN:
+            by_reason[call.new_timeline].append(call)
+    for reason, calls in by_reason.items():
+        yield f"{_named(calls)} began a timeline ({reason}): {BROKEN[reason]}"
+
+
+def _of_samples(episode: Episode) -> Iterator[str]:
+    for rule, tokens in episode.dropped_tokens.items():
+        if rule in LIMITS:
+            yield f"{tokens} sampled tokens are not trained, by {LIMITS[rule]}"
+    if episode.failure is None and episode.calls and not episode.samples:
+        yield "no token is trained"
+
+
+def _text(call: Call) -> str:
+    return f"{call.response.get('content') or ''}{call.response.get('reasoning_content') or ''}"
+
+
+def _named(calls: Sequence[Call]) -> str:
+    """`call 3`, or `calls 0, 2, 3`."""
+    return f"call{'s' * (len(calls) > 1)} {', '.join(str(call.index) for call in calls)}"
+
+
+def _times(number: int) -> str:
+    return f"{number} call{'s' * (number != 1)}"

@@ -1,0 +1,107 @@
+"""Episodes one after the other, in the thread that the debugger and the terminal belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from ajet.algorithm import ADVANTAGE_ESTIMATORS
+from ajet.algorithm.credit import credit
+from ajet.backbone.debug.problems import problem_of_group, problems_of
+from ajet.backbone.debug.view import show_episode, show_problem
+from ajet.schema.episode import Episode, Failure, Group
+from ajet.schema.task import Task
+from ajet.task_rollout.own_loop import run_in_own_loop
+from ajet.task_runner.attempt import Attempt
+from ajet.task_runner.episode_run import EpisodeRun
+from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_runner.failures import failure_of
+
+TAG = "debug"
+
+
+@dataclass(slots=True, kw_only=True)
+class DebugSession:
+    """Runs tasks and shows each episode as it ends."""
+
+    runner: EpisodeRunner
+    console: Console
+    seed: int
+    num_repeat: int
+    adv_estimator: str
+    groups: list[Group] = field(default_factory=list)
+    num_problems: int = 0
+
+    @property
+    def episodes(self) -> list[Episode]:
+        """All that have ended or were interrupted."""
+        return [episode for group in self.groups for episode in group.episodes]
+
+    def run(self, tasks: Sequence[Task]) -> None:
+        """Run every task `num_repeat` times.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C, or `q` in the debugger; the episode is kept as it is.
+        """
+        for index, task in enumerate(tasks):
+            self.groups.append(Group(task=task))
+            for repeat in range(self.num_repeat):
+                self._run_one(
+                    Attempt(
+                        seed=self.seed,
+                        tag=TAG,
+                        task=task,
+                        group_index=index,
+                        repeat_index=repeat,
+                    )
+                )
+            self._look_at_group(self.groups[-1])
+
+    def _run_one(self, attempt: Attempt) -> None:
+        engine = self.runner.gateway.engine
+        run = self.runner.start(attempt)
+        engine.open_session(attempt.episode_id)
+        try:
+            episode = _to_the_end(run)
+        except KeyboardInterrupt:
+            run.stop(Failure(kind="cancelled", message="interrupted"))
+            self._keep(run.episode())
+            raise
+        finally:
+            engine.close_session(attempt.episode_id)
+        self._keep(episode)
+        if episode.failure and episode.failure.message == "BdbQuit":
+            raise KeyboardInterrupt
+
+    def _keep(self, episode: Episode) -> None:
+        self.groups[-1].episodes.append(episode)
+        title = f"task {episode.task.task_id}"
+        if self.num_repeat > 1:
+            title += f", repeat {episode.repeat_index + 1} of {self.num_repeat}"
+        show_episode(self.console, episode, title, self.runner.tokenizer.decode)
+        for problem in problems_of(episode):
+            self._tell(problem)
+
+    def _look_at_group(self, group: Group) -> None:
+        """Fill in the advantages, which repeats have, and say where they are all 0."""
+        if self.num_repeat == 1:
+            return
+        report = credit([group], ADVANTAGE_ESTIMATORS[self.adv_estimator])
+        problem = problem_of_group(group.episodes, not report.zero_variance_groups)
+        if problem:
+            self._tell(f"task {group.task.task_id}: {problem}")
+
+    def _tell(self, problem: str) -> None:
+        self.num_problems += 1
+        show_problem(self.console, problem)
+
+
+def _to_the_end(run: EpisodeRun) -> Episode:
+    """Without a deadline: a debugger may stand in the workflow for as long as it likes."""
+    try:
+        return run_in_own_loop(run.run())
+    except SystemExit as error:  # from a task that the workflow made: asyncio lets it out
+        run.stop(failure_of(error, "workflow_error"))
+        return run.episode()

@@ -1,0 +1,113 @@
+"""An episode for people: its calls, its reward, the samples with what is trained marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from rich.console import Console
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from ajet.monitor.transcript import Transcript
+from ajet.monitor.transcript_view import printable, turns_view
+from ajet.schema.episode import Episode
+from ajet.schema.sample import Sample
+
+Decode = Callable[[list[int]], str]
+
+CONTEXT, TRAINED = "  ", "▌ "
+"""In front of each line of a sample."""
+
+HEAD_CHARACTERS, TAIL_CHARACTERS = 400, 200
+"""What is shown of a longer run of context; what is trained is shown whole."""
+
+
+def show_episode(console: Console, episode: Episode, title: str, decode: Decode | None) -> None:
+    """Print it.
+
+    Args:
+        console: width-aware; without a terminal the same text in plain.
+        episode: that has ended.
+        title: its first line.
+        decode: of token ids, special ones included; None where no ids are known.
+    """
+    console.print()
+    console.print(Rule(Text(title, "bold"), align="left", characters="─", style="dim"))
+    if episode.calls:
+        console.print(_calls_table(episode))
+    if episode.samples and decode:
+        for number, sample in enumerate(episode.samples, start=1):
+            _show_sample(console, sample, number, decode)
+    else:
+        console.print(turns_view(Transcript.of(episode)))
+    _show_outcome(console, episode)
+
+
+def show_problem(console: Console, problem: str) -> None:
+    """Print one line that stands out."""
+    console.print(Padding(Text.assemble(("! ", "bold yellow"), printable(problem)), (0, 0, 0, 0)))
+
+
+def runs_of(sample: Sample) -> Iterator[tuple[slice, int]]:
+    """The stretches of a sample with one author: where, and the call that sampled it or -1."""
+    ends = np.flatnonzero(np.diff(sample.call_index)) + 1
+    edges = [0, *ends.tolist(), len(sample)]
+    for start, end in zip(edges[:-1], edges[1:], strict=True):
+        yield slice(start, end), int(sample.call_index[start])
+
+
+def _calls_table(episode: Episode) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("call", "prompt", "new", "sampled"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name in ("agent", "finish", "timeline"):
+        table.add_column(name, overflow="fold")
+    number_of: dict[str | None, int] = {call.call_id: call.index for call in episode.calls}
+    for call in episode.calls:
+        table.add_row(
+            str(call.index),
+            str(call.prompt_length),
+            str(len(call.delta_ids)),
+            str(len(call.completion_ids)),
+            Text(printable(call.agent_name) + ("" if call.trained else " (not trained)")),
+            call.finish_reason,
+            call.new_timeline or f"goes on from {number_of[call.parent_id]}",
+        )
+    return table
+
+
+def _show_sample(console: Console, sample: Sample, number: int, decode: Decode) -> None:
+    calls = ", ".join(str(index) for index in sorted(set(sample.call_index.tolist()) - {-1}))
+    console.print(
+        Text(
+            f"sample {number}: {len(sample)} tokens, {sample.num_trained} trained "
+            f"({TRAINED.strip()} calls {calls})",
+            "bold",
+        )
+    )
+    for where, call in runs_of(sample):
+        text = printable(decode(sample.ids[where].tolist())).strip("\n")
+        is_trained = call >= 0
+        body = Text(text if is_trained else _shortened(text), "green" if is_trained else "dim")
+        prefix = Text(TRAINED, "bold green") if is_trained else Text(CONTEXT)
+        for line in body.wrap(console, console.width - len(CONTEXT), overflow="fold"):
+            console.print(prefix + line)
+
+
+def _shortened(text: str) -> str:
+    rest = len(text) - HEAD_CHARACTERS - TAIL_CHARACTERS
+    if rest <= 0:
+        return text
+    return f"{text[:HEAD_CHARACTERS]}\n… {rest:,} more characters …\n{text[-TAIL_CHARACTERS:]}"
+
+
+def _show_outcome(console: Console, episode: Episode) -> None:
+    failure = episode.failure
+    if failure is None:
+        console.print(Text(f"= {Transcript.of(episode).outcome}", "bold"))
+        return
+    console.print(Text(printable(failure.traceback.rstrip()), "red"))
+    console.print(Text(f"= failed: {failure.kind}: {printable(failure.message)}", "bold red"))

@@ -1,0 +1,190 @@
+"""A vLLM server as a process of ours."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx2
+
+from ajet.engine.vllm.client import EXTENSION
+from ajet.engine.vllm.key_guard import KEY_VARIABLE
+from ajet.errors import ServiceError
+from ajet.service.service import Service, ServiceRecord
+
+HOST = "127.0.0.1"
+_PACKAGE_ROOT = Path(__file__).resolve().parents[3]
+_CPU_KV_CACHE_GB = 1.0
+
+
+class VllmServer:
+    """Starts vLLM on loopback with a key of its own, and starts it again where it has ended.
+
+    Args:
+        name: for messages, logs and records.
+        command: of `vllm_command`.
+        env: on top of this process's environment.
+        port: where it listens; None: any that is free.
+        log: where its output goes.
+        start_timeout_s: until it must answer.
+        on_started: gets the record of each start.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        port: int | None,
+        log: Path,
+        start_timeout_s: float,
+        on_started: Callable[[ServiceRecord], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.api_key = secrets.token_urlsafe(32)
+        self._port = port or _free_port()
+        self._command = [*command, "--host", HOST, "--port", str(self._port)]
+        self._env = {**env, KEY_VARIABLE: self.api_key}
+        self._log = log
+        self._start_timeout_s = start_timeout_s
+        self._on_started = on_started
+        self._service: Service | None = None
+
+    @property
+    def base_url(self) -> str:
+        """Without `/v1`."""
+        return f"http://{HOST}:{self._port}"
+
+    def start(self) -> None:
+        """Start the process; `wait_until_ready` waits for it.
+
+        Raises:
+            ServiceError: the port is taken, or the program cannot be started.
+        """
+        self.stop()
+        with closing(socket.socket()) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, self._port))
+            except OSError as error:
+                raise ServiceError(
+                    f"{self.name}: port {self._port} cannot be used: {error}. Name another in "
+                    "ajet.rollout.vllm.options.port, or none: then a free one is taken"
+                ) from None
+        self._service = Service(
+            self.name, self._command, log=self._log, env=self._env, on_started=self._on_started
+        )
+        self._service.start()
+
+    def wait_until_ready(self) -> None:
+        """Block until it answers.
+
+        Raises:
+            ServiceError: it ended or time is over; with the end of its log.
+        """
+        assert self._service is not None, f"{self.name} was not started"
+        self._service.wait_until(self._is_healthy, self._start_timeout_s)
+
+    def how_it_ended(self) -> str | None:
+        """Its exit status and the end of its log; None while it runs."""
+        service = self._service
+        has_ended = service is not None and service.returncode is not None
+        return service.how_it_ended() if service and has_ended else None
+
+    def stop(self) -> None:
+        """End it and everything that it started."""
+        if self._service is not None:
+            self._service.stop()
+
+    def _is_healthy(self) -> bool:
+        try:
+            return httpx2.get(f"{self.base_url}/health", timeout=5.0, trust_env=False).is_success
+        except httpx2.TransportError:
+            return False
+
+
+def vllm_command(
+    model: Path,
+    *,
+    python: str | None,
+    device: Literal["cpu", "cuda"],
+    dtype: str,
+    max_model_len: int,
+    max_num_seqs: int,
+    num_threads: int,
+    kv_cache_gb: float | None,
+    options: Mapping[str, Any],
+) -> tuple[list[str], dict[str, str]]:
+    """The command line of a server and what its environment needs.
+
+    Args:
+        model: a local folder.
+        python: of the environment with vLLM; None: the one that runs.
+        device: what vLLM is built for.
+        dtype: `float32`, `bfloat16` or `float16`.
+        max_model_len: prompt and completion.
+        max_num_seqs: requests that run at once.
+        num_threads: torch threads, on a CPU.
+        kv_cache_gb: memory for key-values; None: 1 on a CPU, on a GPU what vLLM takes by itself.
+        options: more of `vllm serve`, by name; they win over ours.
+    """
+    settings: dict[str, Any] = {
+        "model": str(model),
+        "served_model_name": "policy",
+        "dtype": dtype,
+        "max_model_len": max_model_len,
+        "max_num_seqs": max_num_seqs,
+        "generation_config": "vllm",  # no sampling defaults but those of the request
+        "worker_extension_cls": EXTENSION,
+        "middleware": "ajet.engine.vllm.key_guard.KeyGuard",
+        "disable_uvicorn_access_log": True,
+    }
+    env = {
+        "VLLM_SERVER_DEV_MODE": "1",  # the paths that update weights
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "PYTHONPATH": os.pathsep.join(
+            [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
+    }
+    if device == "cpu":
+        kv_cache_gb = kv_cache_gb or _CPU_KV_CACHE_GB
+        settings |= {
+            "enforce_eager": True,
+            # In chunks, requests with a seed end vLLM 0.28: CPU generators have no offset.
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(4096, max_model_len),
+        }
+        env |= {
+            "OMP_NUM_THREADS": str(num_threads),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "TORCHDYNAMO_DISABLE": "1",  # nothing is compiled: its first use takes seconds
+        }
+    if kv_cache_gb is not None:
+        settings["kv_cache_memory_bytes"] = int(kv_cache_gb * 2**30)
+    command = [python or sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    for name, value in {**settings, **options}.items():
+        command += _option(name.replace("_", "-"), value)
+    return command, env
+
+
+def _option(name: str, value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, bool):
+        return [f"--{name}" if value else f"--no-{name}"]
+    return [f"--{name}", str(value)]
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,174 @@
+"""What a replay finds, stage by stage: what the run has on record against what comes out now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from ajet.algorithm import ADVANTAGE_ESTIMATORS
+from ajet.algorithm.credit import CreditReport, credit
+from ajet.monitor.call_table import StoredStep
+from ajet.schema.episode import Episode
+from ajet.schema.sample import Sample
+
+Outcome = Literal["equal", "changed", "differs", "skipped"]
+
+COMPARED = ("ids", "loss_mask", "logprobs", "call_index", "policy_versions", "temperature")
+
+
+@dataclass(slots=True, kw_only=True)
+class Stage:
+    """One part of a replay."""
+
+    name: str
+    summary: str
+    differences: list[str] = field(default_factory=list)
+    """One line each; none: what is on record came out again."""
+    is_asked_for: bool = False
+    """Another judge or other settings: differences are what the replay is for."""
+    is_skipped: bool = False
+    data: dict[str, Any] = field(default_factory=dict)
+    """More of it, for the JSON file."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """`differs` is the only one that means a fault."""
+        if self.is_skipped:
+            return "skipped"
+        if not self.differences:
+            return "equal"
+        return "changed" if self.is_asked_for else "differs"
+
+
+def compare_samples(
+    stored: Mapping[str, Sequence[Sample]], episodes: Sequence[Episode], *, is_asked_for: bool
+) -> Stage:
+    """The samples on record, by episode id, against those that calls were merged into now."""
+    differences = [
+        line
+        for episode in episodes
+        for line in _sample_differences(episode, stored.get(episode.episode_id, ()))
+    ]
+    samples = [sample for episode in episodes for sample in episode.samples]
+    tokens = sum(len(sample) for sample in samples)
+    return Stage(
+        name="merge",
+        summary=f"{sum(len(e.calls) for e in episodes):,} calls of {len(episodes):,} episodes are "
+        f"{len(samples):,} samples of {tokens:,} tokens",
+        differences=differences,
+        is_asked_for=is_asked_for,
+    )
+
+
+def compare_rewards(
+    before: Sequence[Episode], now: Sequence[Episode], *, judge: str | None, is_asked_for: bool
+) -> Stage:
+    """Episodes on record against the same ones with the rewards that they get now."""
+    pairs = list(zip(before, now, strict=True))
+    changed = [(old, new) for old, new in pairs if _verdict(old) != _verdict(new)]
+    mean, successes = _mean_reward(before), f"{_successes(before)}"
+    if changed:
+        mean, successes = f"{mean}, now {_mean_reward(now)}", f"{successes}, now {_successes(now)}"
+    return Stage(
+        name="rewards",
+        summary=f"{(judge or 'no judge').rpartition('->')[2]}: {len(changed)} of {len(pairs):,} "
+        f"changed; mean {mean}; successes {successes}",
+        differences=[f"{_name(old)}: {_shown(old)}, now {_shown(new)}" for old, new in changed],
+        is_asked_for=is_asked_for,
+        data={"changed": [_reward_row(old, new) for old, new in changed]},
+    )
+
+
+def compare_advantages(
+    stored: Mapping[str, Sequence[Sample]], step: StoredStep, estimator: str, *, is_asked_for: bool
+) -> tuple[Stage, CreditReport]:
+    """Credit the episodes as they are now; the report has what would be trained."""
+    report = credit(step.groups, ADVANTAGE_ESTIMATORS[estimator])
+    for group in step.discarded:
+        credit([group], ADVANTAGE_ESTIMATORS[estimator])
+    differences, largest = [], 0.0
+    for episode in step.episodes:
+        for number, old, new in _pairs(episode, stored.get(episode.episode_id, ())):
+            if not np.array_equal(old.advantages, new.advantages):
+                change = float(np.abs(old.advantages - new.advantages).max())
+                largest = max(largest, change)
+                differences.append(f"{_name(episode)}, sample {number}: by up to {change:.3g}")
+    trained = sum(sample.num_trained for sample in report.samples)
+    with_gradient = report.num_groups - report.zero_variance_groups
+    return Stage(
+        name="advantages",
+        summary=f"{estimator}: {with_gradient} of {report.num_groups} groups give a gradient, "
+        f"{trained:,} tokens to train; largest change {largest:.3g}",
+        differences=differences,
+        is_asked_for=is_asked_for,
+        data={"largest_change": largest},
+    ), report
+
+
+def _sample_differences(episode: Episode, stored: Sequence[Sample]) -> Iterator[str]:
+    if len(stored) != len(episode.samples):
+        yield f"{_name(episode)}: {len(stored)} samples on record, now {len(episode.samples)}"
+        return
+    for number, (old, new) in enumerate(zip(stored, episode.samples, strict=True)):
+        for column in COMPARED:
+            one, other = getattr(old, column), getattr(new, column)
+            if one.tobytes() != other.tobytes():
+                yield f"{_name(episode)}, sample {number}: {column} {_where(one, other)}"
+
+
+def _where(old: np.ndarray, new: np.ndarray) -> str:
+    if len(old) != len(new):
+        return f"has {len(old)} tokens on record, now {len(new)}"
+    places = np.flatnonzero(old != new)
+    first = int(places[0]) if len(places) else 0
+    return (
+        f"differ at {len(places)} of {len(old)} tokens; first at {first}: {old[first]} on record, "
+        f"now {new[first]}"
+    )
+
+
+def _pairs(episode: Episode, stored: Sequence[Sample]) -> Iterator[tuple[int, Any, Any]]:
+    """Samples that can be compared: of the same tokens, credited then and now."""
+    for number, (old, new) in enumerate(zip(stored, episode.samples, strict=False)):
+        if len(old) == len(new) and old.advantages is not None and new.advantages is not None:
+            yield number, old, new
+
+
+def _verdict(episode: Episode) -> tuple[Any, ...]:
+    rewards = None if episode.call_rewards is None else episode.call_rewards.tolist()
+    failure = episode.failure.kind if episode.failure else None
+    return episode.reward, rewards, episode.reward_per, episode.is_success, failure
+
+
+def _reward_row(old: Episode, new: Episode) -> dict[str, Any]:
+    names = ("reward", "call_rewards", "reward_per", "is_success", "failure")
+    return {
+        "episode_id": old.episode_id,
+        "task_id": old.task.task_id,
+        "repeat_index": old.repeat_index,
+        "before": dict(zip(names, _verdict(old), strict=True)),
+        "now": dict(zip(names, _verdict(new), strict=True)),
+        "cause": new.failure.message if new.failure else None,
+    }
+
+
+def _name(episode: Episode) -> str:
+    return f"task {episode.task.task_id}, repeat {episode.repeat_index}"
+
+
+def _shown(episode: Episode) -> str:
+    if episode.failure is not None:
+        return f"{episode.failure.kind} ({episode.failure.message})"
+    return f"{episode.reward:g} ({'success' if episode.is_success else 'no success'})"
+
+
+def _mean_reward(episodes: Sequence[Episode]) -> str:
+    rewards = [episode.reward for episode in episodes if episode.reward is not None]
+    return f"{np.mean(rewards):.3f}" if rewards else "none"
+
+
+def _successes(episodes: Sequence[Episode]) -> int:
+    return sum(bool(episode.is_success) for episode in episodes)

@@ -1,0 +1,59 @@
+"""`calls/step_000012.parquet`: a step's episodes with every call, so that it can be replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from ajet.errors import DataError
+from ajet.monitor.call_table import StoredStep, step_of, table_of_groups
+from ajet.monitor.step_files import StepFiles, step_path, steps_in
+from ajet.schema.episode import Group
+
+FOLDER = "calls"
+VERSION = "1"
+"""Of the columns and of what they mean."""
+
+_VERSION_KEY = b"ajet.calls"
+
+
+class CallStore:
+    """Writes one file a step; a file is whole or not there.
+
+    Args:
+        run_dir: the run's folder.
+        resumed_step: files of later steps are removed; None: a new run.
+    """
+
+    def __init__(self, run_dir: Path, *, resumed_step: int | None = None) -> None:
+        self._files = StepFiles(run_dir / FOLDER, resumed_step=resumed_step)
+
+    def write(self, step: int, groups: Sequence[Group], discarded: Sequence[Group] = ()) -> Path:
+        """Write the groups that were trained on, and those that dynamic sampling replaced."""
+        table = table_of_groups(groups, discarded)
+        return self._files.write(step, table.replace_schema_metadata({_VERSION_KEY: VERSION}))
+
+
+def call_path(run_dir: Path, step: int) -> Path:
+    """Where the calls of a step are."""
+    return step_path(run_dir / FOLDER, step)
+
+
+def recorded_steps(run_dir: Path) -> list[int]:
+    """The steps whose calls are stored, the first one first."""
+    return steps_in(run_dir / FOLDER)
+
+
+def read_calls(path: Path) -> StoredStep:
+    """A step's episodes as they were.
+
+    Raises:
+        DataError: another version of AgentJet wrote the file.
+    """
+    table = pq.read_table(path)
+    version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
+    if version != VERSION:
+        raise DataError(f"{path}: of version {version}, this AgentJet reads version {VERSION}")
+    return step_of(table)

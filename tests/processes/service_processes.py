@@ -1,0 +1,55 @@
+"""Processes for the tests of services, by what they do."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ajet.service.process import start_ticks
+
+ROOT = Path(__file__).parents[2]
+SLEEPS = "import time; time.sleep(600)"
+IGNORES_SIGTERM = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    "print('deaf', flush=True); time.sleep(600)"
+)
+HAS_A_DAEMON = f"""
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", '''
+import os, sys
+if os.fork(): os._exit(0)   # the daemon's parent is gone
+os.setsid()
+open(sys.argv[1], "w").write(str(os.getpid()))
+{SLEEPS}
+''', sys.argv[1]])
+child.wait()
+print(f"child of {{os.getpid()}} left a daemon", flush=True)
+{SLEEPS}
+"""
+"""Starts a daemon in a session of its own, whose pid it writes to the file that it is given."""
+
+
+def python(code: str, *arguments: str) -> list[str]:
+    """A command."""
+    return [sys.executable, "-c", code, *arguments]
+
+
+def eventually(is_so: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Whether it becomes so within that time."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def is_gone(pid: int) -> bool:
+    return start_ticks(pid) is None
+
+
+def pid_in(path: Path) -> int:
+    assert eventually(lambda: path.is_file() and path.read_text())
+    return int(path.read_text())

@@ -1,0 +1,282 @@
+"""Services: processes that a run needs, and that never outlive it.
+
+1. When the owner is killed, everything that the service started is gone, daemons too.
+2. When the service ends, whoever waits for it is told at once, with the end of its log.
+3. Stopping takes no longer than it may, whatever the service does.
+4. No other process is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ajet.errors import ServiceError
+from ajet.monitor.run_record import read_processes, recorded, service_recorder
+from ajet.service.process import start_ticks
+from ajet.service.service import Service, ServiceRecord
+from tests.processes.service_processes import (
+    HAS_A_DAEMON,
+    IGNORES_SIGTERM,
+    ROOT,
+    SLEEPS,
+    eventually,
+    is_gone,
+    pid_in,
+    python,
+)
+
+Make = Callable[..., Service]
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from ajet.service.service import Service
+service = Service("env", sys.argv[2:], log=Path("env.log"))
+service.start()
+Path(sys.argv[1]).write_text(str(service.pid))
+time.sleep(600)
+"""
+CARELESS_OWNER = """
+import subprocess, sys, time
+from pathlib import Path
+process = subprocess.Popen(sys.argv[2:], start_new_session=True)
+Path(sys.argv[1]).write_text(str(process.pid))
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Makes services, and stops them after the test."""
+    made: list[Service] = []
+
+    def one(code: str, *arguments: str, **options: object) -> Service:
+        log = tmp_path / "logs" / "env.log"
+        made.append(Service("env", python(code, *arguments), log=log, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield one
+    for service in made:
+        service.stop(0.0)
+
+
+@pytest.fixture
+def bystander() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that has the same command line as a service, and is none of our business."""
+    process = subprocess.Popen(python(SLEEPS))
+    yield process
+    process.kill()
+    process.wait()
+
+
+def is_deaf(service: Service) -> bool:
+    return "deaf" in service.log_tail()
+
+
+def owner_that_is_killed(code: str, folder: Path) -> tuple[int, int]:
+    """Kills the owner of a service; returns the service's pid and that of its daemon."""
+    pids = folder / "service.pid", folder / "daemon.pid"
+    command = python(code, str(pids[0]), *python(HAS_A_DAEMON, str(pids[1])))
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    owner = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL)
+    found = pid_in(pids[0]), pid_in(pids[1])
+    assert not any(map(is_gone, found))
+    owner.kill()
+    owner.wait()
+    return found
+
+
+def test_nothing_outlives_an_owner_that_is_killed(tmp_path: Path) -> None:
+    service, daemon = owner_that_is_killed(OWNER, tmp_path)
+    assert eventually(lambda: is_gone(service) and is_gone(daemon))
+
+
+def test_without_a_keeper_everything_does(tmp_path: Path) -> None:
+    survivors = owner_that_is_killed(CARELESS_OWNER, tmp_path)
+    try:
+        assert not eventually(lambda: any(map(is_gone, survivors)), seconds=1.0)
+    finally:
+        for pid in survivors:
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_a_forked_child_does_not_keep_the_services_of_a_dead_owner(tmp_path: Path) -> None:
+    fork = "import os; os.fork() or (time.sleep(15), os._exit(0))"
+    forking = OWNER.replace("time.sleep(600)", f"{fork}; time.sleep(600)")
+    service, daemon = owner_that_is_killed(forking, tmp_path)
+    assert eventually(lambda: is_gone(service) and is_gone(daemon))
+
+
+def test_stopping_ends_daemons_too(make: Make, tmp_path: Path) -> None:
+    service = make(HAS_A_DAEMON, str(tmp_path / "daemon.pid"))
+    service.start()
+    daemon = pid_in(tmp_path / "daemon.pid")
+    service.stop()
+    assert is_gone(service.pid)
+    assert is_gone(daemon)
+    assert service.returncode == -signal.SIGTERM
+
+
+def test_what_a_service_leaves_behind_when_it_ends_is_ended(make: Make, tmp_path: Path) -> None:
+    service = make(HAS_A_DAEMON, str(tmp_path / "daemon.pid"))
+    service.start()
+    daemon = pid_in(tmp_path / "daemon.pid")
+    os.kill(service.pid, signal.SIGKILL)
+    assert eventually(lambda: is_gone(daemon))
+    assert service.returncode == -signal.SIGKILL
+
+
+def test_stopping_is_bounded_though_the_service_ignores_sigterm(make: Make) -> None:
+    service = make(IGNORES_SIGTERM)
+    service.start()
+    service.wait_until(lambda: is_deaf(service), timeout_s=10.0)
+    begun = time.monotonic()
+    service.stop(patience_s=0.5)
+    assert 0.5 <= time.monotonic() - begun < 3.0
+    assert service.returncode == -signal.SIGKILL
+    assert is_gone(service.pid)
+
+
+def test_stopping_twice_or_before_the_start_does_nothing(make: Make) -> None:
+    service = make(SLEEPS)
+    service.stop()
+    service.start()
+    service.stop()
+    service.stop()
+    assert service.returncode == -signal.SIGTERM
+
+
+def test_a_service_is_started_once(make: Make) -> None:
+    service = make(SLEEPS)
+    service.start()
+    with pytest.raises(AssertionError, match="env was started before"):
+        service.start()
+    assert service.returncode is None
+
+
+def test_waiting_for_a_service_that_ends_tells_its_status_and_log_at_once(make: Make) -> None:
+    service = make("import sys; print('port 80 is taken'); sys.exit(3)")
+    service.start()
+    begun = time.monotonic()
+    with pytest.raises(ServiceError) as caught:
+        service.wait_until(lambda: False, timeout_s=60.0)
+    assert time.monotonic() - begun < 5.0
+    first, second, *rest = str(caught.value).splitlines()
+    assert first.startswith("env ended with exit status 3, ")
+    assert second == f"the end of {service.log}:"
+    assert rest[0] == "port 80 is taken"
+    assert rest[-1].startswith("to see more, start it by hand:  ")
+
+
+def test_waiting_ends_when_time_is_over(make: Make) -> None:
+    service = make("print('loading', flush=True);" + SLEEPS)
+    service.start()
+    service.wait_until(lambda: service.log_tail() == "loading", timeout_s=10.0)
+    with pytest.raises(ServiceError, match=r"env was not ready within 0\.2 s\n.*\nloading"):
+        service.wait_until(lambda: False, timeout_s=0.2)
+
+
+def test_a_command_that_is_not_there_is_told(tmp_path: Path) -> None:
+    for command, cwd, reason in [
+        (["no-such-program"], None, "no-such-program: No such file"),
+        ([str(tmp_path)], None, "Permission denied"),
+        (["true"], tmp_path / "nowhere", "nowhere"),
+    ]:
+        service = Service("env", command, log=tmp_path / "env.log", cwd=cwd)
+        with pytest.raises(ServiceError, match=f"env cannot be started: .*{reason}"):
+            service.start()
+
+
+def test_the_log_is_appended_to_and_a_start_sees_its_own_lines(make: Make) -> None:
+    for word in ("first", "second"):
+        code = f"import sys; print('{word}', flush=True); print('error', file=sys.stderr)"
+        service = make(code)
+        service.start()
+        assert eventually(lambda: service.returncode == 0)  # noqa: B023
+        assert service.log_tail() == f"{word}\nerror"
+        assert service.log_tail(1) == "error"
+    assert service.log.read_text() == "first\nerror\nsecond\nerror\n"
+
+
+def test_environment_directory_and_input(make: Make, tmp_path: Path) -> None:
+    code = "import os, sys; print(os.environ['COLOUR'], 'PATH' in os.environ, os.getcwd()"
+    service = make(code + ", repr(sys.stdin.read()))", env={"COLOUR": "red"}, cwd=tmp_path)
+    service.start()
+    assert eventually(lambda: service.returncode == 0)
+    assert service.log_tail() == f"red True {tmp_path} ''"
+
+
+def test_a_started_service_is_recorded(make: Make) -> None:
+    records: list[ServiceRecord] = []
+    service = make(SLEEPS, on_started=records.append)
+    service.start()
+    [record] = records
+    assert (record.name, record.pid) == ("env", service.pid)
+    assert record.start_ticks == start_ticks(service.pid)
+    assert record.command == tuple(python(SLEEPS))
+    assert record.log == str(service.log)
+
+
+def test_a_process_that_looks_the_same_is_left_alone(
+    make: Make, bystander: subprocess.Popen[bytes]
+) -> None:
+    service = make(SLEEPS)
+    service.start()
+    service.stop()
+    assert is_gone(service.pid)
+    assert bystander.poll() is None
+
+
+def test_ctrl_c_does_not_reach_a_service(make: Make) -> None:
+    service = make(SLEEPS)
+    service.start()
+    assert os.getsid(service.pid) != os.getsid(0)
+    assert os.getpgid(service.pid) == service.pid
+
+
+def test_a_service_has_no_file_of_ours(make: Make, tmp_path: Path) -> None:
+    with (tmp_path / "ours").open("w"):
+        service = make("import os; print(sorted(os.listdir('/proc/self/fd')))")
+        service.start()
+        assert eventually(lambda: service.returncode == 0)
+    assert service.log_tail() == "['0', '1', '2', '3']"  # 3: the listing itself
+
+
+def test_a_keeper_that_is_killed_counts_as_the_end_of_its_service(make: Make) -> None:
+    service = make(SLEEPS)
+    service.start()
+    assert service._keeper is not None
+    service._keeper.kill()
+    assert eventually(lambda: service.returncode == -signal.SIGKILL)
+    os.kill(service.pid, signal.SIGKILL)
+
+
+def test_many_services_at_once(make: Make) -> None:
+    services = [make(SLEEPS) for _ in range(8)]
+    for service in services:
+        service.start()
+    services[3].stop()
+    assert [service.returncode for service in services].count(None) == 7
+
+
+def test_services_of_a_run_are_kept_in_its_record(make: Make, tmp_path: Path) -> None:
+    with recorded(tmp_path, ["ajet"]):
+        services = [make(SLEEPS, on_started=service_recorder(tmp_path)) for _ in range(4)]
+        threads = [threading.Thread(target=service.start) for service in services]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    [process] = read_processes(tmp_path)
+    assert process["outcome"] == "finished"
+    pids = {service.pid: start_ticks(service.pid) for service in services}
+    assert {kept["pid"]: kept["start_ticks"] for kept in process["services"]} == pids
+    assert process["services"][0]["command"] == python(SLEEPS)
