@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from ajet.commands.doctor import doctor
 from ajet.commands.engine import engine
 from ajet.commands.kill import kill
 from ajet.commands.replay import replay
@@ -53,6 +54,7 @@ app.command(context_settings=HELP)(train)
 app.command(context_settings=HELP)(engine)
 app.command(context_settings=HELP)(kill)
 app.command(context_settings=HELP)(replay)
+app.command(context_settings=HELP)(doctor)
 
 
 @app.callback()

@@ -43,7 +43,7 @@ class OneCall(Workflow):
         """One call of NEW_TOKENS tokens."""
         await tuner.as_raw_openai_sdk_client().chat.completions.create(
             model="policy",
-            messages=_messages(workflow_task.task.main_query),
+            messages=messages_of(workflow_task.task.main_query),
             tools=[CALCULATOR_TOOL],
         )
         return WorkflowOutput(reward=1.0)
@@ -84,7 +84,7 @@ def main() -> None:
         max_env_worker=EPISODES,
     )
     prompts = [
-        policy.chat_format.render(_messages(task.main_query), [CALCULATOR_TOOL]) for task in tasks
+        policy.chat_format.render(messages_of(task.main_query), [CALCULATOR_TOOL]) for task in tasks
     ]
 
     async def engine_alone() -> None:
@@ -105,7 +105,8 @@ def main() -> None:
     print(json.dumps(_report(measured), indent=1))
 
 
-def _messages(question: str) -> list[dict[str, str]]:
+def messages_of(question: str) -> list[dict[str, str]]:
+    """The conversation of one episode."""
     return [
         {"role": "system", "content": SYSTEM_PROMPT},
         {"role": "user", "content": question},

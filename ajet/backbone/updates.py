@@ -44,3 +44,10 @@ def split_by_episode(samples: Sequence[Sample], count: int, *, seed: str) -> lis
     random.Random(seed).shuffle(episodes)
     parts = [episodes[number::count] for number in range(min(count, len(episodes)))]
     return [[sample for episode in part for sample in episode] for part in parts]
+
+
+def staleness(samples: Sequence[Sample], policy_version: int) -> dict[str, float]:
+    """How many versions the policy is ahead of those that sampled the trained tokens."""
+    versions = np.concatenate([sample.policy_versions[sample.loss_mask] for sample in samples])
+    behind = policy_version - versions
+    return {"staleness/mean": float(behind.mean()), "staleness/max": float(behind.max())}

@@ -73,7 +73,7 @@ def _end_run(folder: Path, process: dict[str, Any], patience_s: float) -> bool:
         return any(entry["pid"] == pid and is_running(entry) for entry in read_processes(folder))
 
     def is_there() -> bool:
-        return start_ticks(pid) == process["start_ticks"]
+        return bool(start_ticks(pid) == process["start_ticks"])
 
     # The second SIGTERM, like the second Ctrl-C, does not wait for the end of an update.
     steps = [(signal.SIGTERM, patience_s), (signal.SIGTERM, _PATIENCE_S)]

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ajet.launcher.finding import Finding
+
 STYLES = {
     "ok": "green",
     "equal": "green",
@@ -43,3 +45,13 @@ def print_lines(lines: Sequence[Line]) -> None:
         for text in line.below:
             grid.add_row("", "", Text(text, "dim"))
     Console(file=sys.stdout, highlight=False).print(grid)
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Each with its remedy below it."""
+    print_lines(
+        [
+            Line(finding.verdict, finding.name, finding.text, finding.remedy.splitlines())
+            for finding in findings
+        ]
+    )

@@ -57,7 +57,10 @@ def train(
     try:
         launch(config, command=sys.argv, resume=resume)
     except KeyboardInterrupt:
-        typer.echo("interrupted; the same command with --resume goes on", err=True)
+        goes_on = (
+            "" if config.ajet.backbone == "debug" else "; the same command with --resume goes on"
+        )
+        typer.echo(f"interrupted{goes_on}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 

@@ -23,9 +23,14 @@ WORDS = {
 
 
 def subsection(field: FieldInfo) -> type[Section] | None:
-    """The section's class, if the field is one."""
-    kind = field.annotation
+    """The section's class, if the field is a section or a list of sections."""
+    kind = get_args(field.annotation)[0] if is_list(field) else field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Whether it takes a list and nothing else."""
+    return get_origin(field.annotation) is list
 
 
 def choices(annotation: Any) -> list[str]:
@@ -39,7 +44,8 @@ def expected(field: FieldInfo) -> str:
     """Such as `an integer above 0, or null`."""
     if section := subsection(field):
         required = [name for name, key in section.model_fields.items() if key.is_required()]
-        return f"a section with {', '.join(required)}" if required else "a section"
+        kind = "a list, each entry a section" if is_list(field) else "a section"
+        return f"{kind} with {', '.join(required)}" if required else kind
     return _words(field.annotation, field.metadata)
 
 
@@ -52,12 +58,15 @@ def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
     if origin in (Union, UnionType):
         parts = [_words(part, metadata) for part in args if part is not NoneType]
         return ", or ".join([*parts, *(["null"] if NoneType in args else [])])
+    if words := [mark.text for mark in metadata if isinstance(mark, Words)]:
+        return words[0]
+    if origin is dict:
+        return f"a mapping, each value {_words(args[1])}"
     if origin is list:
         return f"a list, each entry {_words(args[0])}"
     if origin is tuple:
         return f"a list of {len(args)}, each {_words(args[0])}"
-    words = [mark.text for mark in metadata if isinstance(mark, Words)]
-    return words[0] if words else WORDS[annotation] + _bounds(metadata)
+    return WORDS[annotation] + _bounds(metadata)
 
 
 def _names(names: tuple[str, ...], available: Available | None) -> str:

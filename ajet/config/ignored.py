@@ -35,6 +35,13 @@ IGNORED = {
         "trinity",
         "verl",
     ),
+    "verl": (
+        "debug",
+        "rollout.lockstep_patience_s",
+        "rollout.name",
+        "rollout.vllm.python",
+        "trinity",
+    ),
 }
 """For each backbone, the settings under `ajet` that change nothing there."""
 

@@ -37,6 +37,10 @@ def _data_file(value: str, info: ValidationInfo) -> str:
     return _find(value, info, Path.is_file)
 
 
+def _folder(value: str, info: ValidationInfo) -> str:
+    return _find(value, info, Path.is_dir)
+
+
 def _class_path(value: str, info: ValidationInfo) -> str:
     module, arrow, name = value.rpartition("->")
     if not (arrow and module and name):
@@ -73,6 +77,7 @@ def resolve_model_path(path: str) -> str:
 
 
 DataFile = Annotated[str, Words("a file"), AfterValidator(_data_file)]
+Folder = Annotated[str, Words("a folder"), AfterValidator(_folder)]
 ClassPath = Annotated[str, CLASS_PATH, AfterValidator(_class_path)]
 ModelPath = Annotated[
     str, Words('a folder, a hub\'s "owner/name", or "ajet:NAME"'), AfterValidator(_model_path)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from ajet.config.describe import choices, expected, subsection
+from ajet.config.describe import choices, expected, is_list, subsection
 from ajet.config.refusal import REFUSED
 from ajet.config.root import AjetConfig
 from ajet.config.section import Section
@@ -48,7 +48,7 @@ def all_keys(section: type[Section], prefix: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield f"{prefix}.{name}"
         if below := subsection(field):
-            yield from all_keys(below, f"{prefix}.{name}")
+            yield from all_keys(below, f"{prefix}.{name}" + ("[]" if is_list(field) else ""))
 
 
 def _locate(loc: KeyPath) -> tuple[KeyPath, type[Section], FieldInfo | None]:
@@ -58,11 +58,15 @@ def _locate(loc: KeyPath) -> tuple[KeyPath, type[Section], FieldInfo | None]:
     """
     section: type[Section] = AjetConfig
     for end in range(2, len(loc)):
+        if isinstance(loc[end - 1], int):
+            continue  # which entry of a list of sections
         field = section.model_fields.get(str(loc[end - 1]))
         below = subsection(field) if field else None
         if below is None:
             return loc[:end], section, field
         section = below
+    if isinstance(loc[-1], int):
+        return loc, section, FieldInfo.from_annotation(section)
     return loc, section, section.model_fields.get(str(loc[-1]))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from ajet.config.describe import expected, subsection
+from ajet.config.describe import expected, is_list, subsection
 from ajet.config.root import AjetConfig
 from ajet.config.section import Section
 
@@ -46,9 +46,12 @@ def _section(section: type[Section], path: str, about: str) -> Iterator[str]:
     below: list[str] = []
     rows: list[str] = []
     for name, field in section.model_fields.items():
-        if kind := subsection(field):
+        kind = subsection(field)
+        if kind and is_list(field):
+            below += _section(kind, f"{path}.{name}[]", "")
+        elif kind:
             below += _section(kind, f"{path}.{name}", field.description or "")
-        else:
+        if not kind or is_list(field):
             rows.append(_row(name, field))
     if rows:
         yield "| key | default | takes | what it does |\n|---|---|---|---|"

@@ -22,7 +22,7 @@ from ajet.config.task_reader import TaskReader
 from ajet.config.task_runner import TaskRunner
 from ajet.config.trainer_common import TrainerCommon
 
-BACKBONES = ("local", "debug")
+BACKBONES = ("local", "debug", "verl")
 FOLDER_NAME = Words("a folder's name, of letters, digits, blanks and _+=@%,.-")
 
 

@@ -39,7 +39,7 @@ class Settings:
 
     data: dict[str, Any]
     places: dict[KeyPath, str] = field(default_factory=dict)
-    """For each key: `file.yaml:12`, or `command line`."""
+    """For each key and entry of a list: `file.yaml:12`, or `command line`."""
     source: str
     """What all of it comes from, for problems that have no key of their own."""
 
@@ -95,13 +95,15 @@ def parse_yaml(text: str, source: str) -> Settings:
 def _walk(
     node: yaml.Node, path: KeyPath, settings: Settings, above: tuple[yaml.Node, ...] = ()
 ) -> list[str]:
-    """Note the line of every key below the node; return a problem for each key given twice."""
+    """Note the line of all that is below the node; return a problem for each key given twice."""
     if node in above:
         return [f"{settings.place(path)}: {dotted(path)}: an alias that contains itself"]
     above = (*above, node)
     problems: list[str] = []
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
+            place = f"{settings.source}:{item.start_mark.line + 1}"
+            settings.places.setdefault((*path, index), place)
             problems += _walk(item, (*path, index), settings, above)
     elif isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}

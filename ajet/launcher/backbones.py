@@ -15,6 +15,7 @@ it has saved what it has."""
 BACKBONES = {
     "local": "ajet.backbone.local.entry:run",
     "debug": "ajet.backbone.debug.entry:run",
+    "verl": "ajet.backbone.verl.entry:run",
 }
 """`ajet.backbone` -> `module:function`. A new backbone is one package and one entry here."""
 

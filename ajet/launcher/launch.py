@@ -10,10 +10,11 @@ from ajet.class_path import load_class
 from ajet.config.ignored import ignored_settings
 from ajet.config.notices import notices
 from ajet.config.root import RootConfig
-from ajet.errors import AjetError
+from ajet.errors import AjetError, ConfigError
 from ajet.launcher.backbones import backbone_entry
 from ajet.launcher.logs import log_to, log_to_file
 from ajet.launcher.run_folder import find_run_folder, new_run_folder, write_config
+from ajet.launcher.services import services_running
 from ajet.launcher.signals import sigterm_as_ctrl_c
 from ajet.monitor.run_record import recorded
 from ajet.task_judge.base_judge import BaseJudge
@@ -38,11 +39,10 @@ def launch(config: RootConfig, *, command: Sequence[str], resume: bool = False) 
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
     ajet = config.ajet
-    parent = Path(ajet.experiment_dir).expanduser().resolve()
-    folder = find_run_folder(parent, ajet.experiment_name) if resume else None
+    folder = _find_folder(config) if resume else None
     _try_inputs(config)
     run = backbone_entry(ajet.backbone)
-    folder = folder or new_run_folder(parent, ajet.experiment_name)
+    folder = folder or _new_folder(config)
     log = log_to_file(folder / "logs" / "ajet.log")
     try:
         logger.info("run folder: %s", folder)
@@ -53,7 +53,11 @@ def launch(config: RootConfig, *, command: Sequence[str], resume: bool = False) 
         for notice in notices(ajet):
             logger.info("%s", notice)
         write_config(config, folder)
-        with sigterm_as_ctrl_c(), recorded(folder, command):
+        with (
+            sigterm_as_ctrl_c(),
+            recorded(folder, command),
+            services_running(ajet.task_runner.services, folder),
+        ):
             run(config, folder, resume)
     except AjetError as error:
         log_to(log, error)  # the console gets it from the command line
@@ -62,6 +66,28 @@ def launch(config: RootConfig, *, command: Sequence[str], resume: bool = False) 
         logging.getLogger().removeHandler(log)
         log.close()
     return folder
+
+
+def _find_folder(config: RootConfig) -> Path:
+    ajet = config.ajet
+    if ajet.backbone == "debug":
+        raise ConfigError("--resume: the backbone debug has nothing to go on with")
+    return find_run_folder(_parent(config), ajet.experiment_name)
+
+
+def _new_folder(config: RootConfig) -> Path:
+    ajet = config.ajet
+    if ajet.backbone == "debug":  # under another name: --resume is not to take it for training
+        return new_run_folder(_parent(config), f"{ajet.experiment_name}-debug")
+    folder = new_run_folder(_parent(config), ajet.experiment_name)
+    if folder.name != ajet.experiment_name:
+        taken = '"%s" is taken (--resume would continue it): this run is "%s"'
+        logger.info(taken, ajet.experiment_name, folder.name)
+    return folder
+
+
+def _parent(config: RootConfig) -> Path:
+    return Path(config.ajet.experiment_dir).expanduser().resolve()
 
 
 def _try_inputs(config: RootConfig) -> None:

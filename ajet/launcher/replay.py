@@ -13,7 +13,7 @@ from ajet.backbone.checkpoints import list_checkpoints
 from ajet.backbone.episodes import sample_limits
 from ajet.backbone.model_folder import model_folder
 from ajet.config.load import load_config
-from ajet.config.root import RootConfig
+from ajet.config.root import AjetConfig, RootConfig
 from ajet.context_tracker.samples import build_samples
 from ajet.context_tracker.tokenizer import load_tokenizer
 from ajet.errors import ConfigError, DataError, ModelError
@@ -100,38 +100,25 @@ def replay(
     if not path.is_file():
         raise ConfigError(f"{run_folder}: not a run's folder, it has no config.yaml")
     given = [*overrides, *([f"task_judge.judge_protocol={judge}"] if judge else [])]
-    before, now = load_config(path), load_config(path, given)
+    config = load_config(path, given)
     step = _checked_step(run_folder, step)
     recorded = read_calls(call_path(run_folder, step))
     samples = _samples_on_record(run_folder, step)
-
-    new_limits = sample_limits(before.ajet) != sample_limits(now.ajet)
-    _merge(recorded.episodes, now)
-    stages = [compare_samples(samples, _valid(recorded), is_asked_for=new_limits)]
-
-    new_judge = before.ajet.task_judge != now.ajet.task_judge or judge is not None
-    judged = _judged_again(recorded, now, step, asks_always=judge is not None)
-    rewards = compare_rewards(
-        recorded.episodes,
-        judged.episodes,
-        judge=now.ajet.task_judge.judge_protocol,
-        is_asked_for=new_judge,
-    )
-    estimator = now.ajet.trainer_common.algorithm.adv_estimator
-    new_credit = new_judge or estimator != before.ajet.trainer_common.algorithm.adv_estimator
-    advantages, report = compare_advantages(
-        samples, judged, estimator, is_asked_for=new_credit or new_limits
-    )
-    stages += [rewards, advantages]
+    _merge(recorded.episodes, config.ajet)
+    judged = _judged_again(recorded, config, step, asks_always=judge is not None)
+    estimator = config.ajet.trainer_common.algorithm.adv_estimator
+    advantages, report = compare_advantages(samples, judged, estimator)
+    stages = [
+        compare_samples(samples, [e for e in recorded.episodes if e.failure is None]),
+        compare_rewards(recorded.episodes, judged.episodes, config.ajet.task_judge.judge_protocol),
+        advantages,
+    ]
     if with_training:
-        is_new = before.ajet.trainer_common != now.ajet.trainer_common
-        is_new |= before.ajet.model != now.ajet.model
         source = TrainingSource(run_folder=run_folder, step=step, tolerance=tolerance)
-        stages.append(
-            compare_training(
-                source, now.ajet, report.samples, is_asked_for=new_credit or new_limits or is_new
-            )
-        )
+        stages.append(compare_training(source, config.ajet, report.samples))
+    asked_for = _asked_for(load_config(path).ajet, config.ajet, has_judge=judge is not None)
+    for stage in stages:
+        stage.is_asked_for = asked_for[stage.name]
     return Replay(
         run_folder=run_folder,
         step=step,
@@ -139,6 +126,22 @@ def replay(
         stages=stages,
         not_stored=recorded.not_stored,
     )
+
+
+def _asked_for(before: AjetConfig, now: AjetConfig, *, has_judge: bool) -> dict[str, bool]:
+    """Which stages the user wants to come out otherwise than on record."""
+    merge = sample_limits(before) != sample_limits(now)
+    rewards = has_judge or before.task_judge != now.task_judge
+    advantages = (
+        merge
+        or rewards
+        or before.trainer_common.algorithm.adv_estimator
+        != now.trainer_common.algorithm.adv_estimator
+    )
+    training = (
+        advantages or before.trainer_common != now.trainer_common or before.model != now.model
+    )
+    return {"merge": merge, "rewards": rewards, "advantages": advantages, "training": training}
 
 
 def _checked_step(run_folder: Path, step: int | None) -> int:
@@ -166,15 +169,11 @@ def _samples_on_record(run_folder: Path, step: int) -> dict[str, list[Sample]]:
     return samples
 
 
-def _valid(step: StoredStep) -> list[Episode]:
-    return [episode for episode in step.episodes if episode.failure is None]
-
-
-def _merge(episodes: Sequence[Episode], config: RootConfig) -> None:
-    """Put an episode's calls together again, as the tracker did when it ended."""
+def _merge(episodes: Sequence[Episode], ajet: AjetConfig) -> None:
+    """Put each episode's calls together again, as the tracker did when it ended."""
     for episode in episodes:
         episode.samples, episode.dropped_tokens = build_samples(
-            episode.calls, episode.episode_id, episode.task.task_id, sample_limits(config.ajet)
+            episode.calls, episode.episode_id, episode.task.task_id, sample_limits(ajet)
         )
 
 

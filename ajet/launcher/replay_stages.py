@@ -43,9 +43,7 @@ class Stage:
         return "changed" if self.is_asked_for else "differs"
 
 
-def compare_samples(
-    stored: Mapping[str, Sequence[Sample]], episodes: Sequence[Episode], *, is_asked_for: bool
-) -> Stage:
+def compare_samples(stored: Mapping[str, Sequence[Sample]], episodes: Sequence[Episode]) -> Stage:
     """The samples on record, by episode id, against those that calls were merged into now."""
     differences = [
         line
@@ -59,13 +57,10 @@ def compare_samples(
         summary=f"{sum(len(e.calls) for e in episodes):,} calls of {len(episodes):,} episodes are "
         f"{len(samples):,} samples of {tokens:,} tokens",
         differences=differences,
-        is_asked_for=is_asked_for,
     )
 
 
-def compare_rewards(
-    before: Sequence[Episode], now: Sequence[Episode], *, judge: str | None, is_asked_for: bool
-) -> Stage:
+def compare_rewards(before: Sequence[Episode], now: Sequence[Episode], judge: str | None) -> Stage:
     """Episodes on record against the same ones with the rewards that they get now."""
     pairs = list(zip(before, now, strict=True))
     changed = [(old, new) for old, new in pairs if _verdict(old) != _verdict(new)]
@@ -77,13 +72,12 @@ def compare_rewards(
         summary=f"{(judge or 'no judge').rpartition('->')[2]}: {len(changed)} of {len(pairs):,} "
         f"changed; mean {mean}; successes {successes}",
         differences=[f"{_name(old)}: {_shown(old)}, now {_shown(new)}" for old, new in changed],
-        is_asked_for=is_asked_for,
         data={"changed": [_reward_row(old, new) for old, new in changed]},
     )
 
 
 def compare_advantages(
-    stored: Mapping[str, Sequence[Sample]], step: StoredStep, estimator: str, *, is_asked_for: bool
+    stored: Mapping[str, Sequence[Sample]], step: StoredStep, estimator: str
 ) -> tuple[Stage, CreditReport]:
     """Credit the episodes as they are now; the report has what would be trained."""
     report = credit(step.groups, ADVANTAGE_ESTIMATORS[estimator])
@@ -103,7 +97,6 @@ def compare_advantages(
         summary=f"{estimator}: {with_gradient} of {report.num_groups} groups give a gradient, "
         f"{trained:,} tokens to train; largest change {largest:.3g}",
         differences=differences,
-        is_asked_for=is_asked_for,
         data={"largest_change": largest},
     ), report
 
@@ -162,7 +155,7 @@ def _name(episode: Episode) -> str:
 def _shown(episode: Episode) -> str:
     if episode.failure is not None:
         return f"{episode.failure.kind} ({episode.failure.message})"
-    return f"{episode.reward:g} ({'success' if episode.is_success else 'no success'})"
+    return f"{episode.reward:g}{' (success)' if episode.is_success else ''}"
 
 
 def _mean_reward(episodes: Sequence[Episode]) -> str:

@@ -40,9 +40,7 @@ class TrainingSource:
         return {name: value for line in lines for name, value in line.items()}
 
 
-def compare_training(
-    source: TrainingSource, ajet: AjetConfig, samples: Sequence[Sample], *, is_asked_for: bool
-) -> Stage:
+def compare_training(source: TrainingSource, ajet: AjetConfig, samples: Sequence[Sample]) -> Stage:
     """Train the step again and compare metrics and weights with what is on record.
 
     Raises:
@@ -72,7 +70,7 @@ def compare_training(
         after=after,
     )
     start = f"checkpoints/{before.name}" if before else "the base model"
-    return _stage(source, trained, start, after, is_asked_for)
+    return _stage(source, trained, start, after)
 
 
 def _stage(
@@ -80,7 +78,6 @@ def _stage(
     trained: TrainedAgain,
     start: str,
     after: Path | None,
-    is_asked_for: bool,
 ) -> Stage:
     recorded = source.metrics()
     both = [name for name in trained.metrics if name in recorded]
@@ -103,7 +100,6 @@ def _stage(
         name="training",
         summary=f"from {start}: {shown}; {weights}",
         differences=differences,
-        is_asked_for=is_asked_for,
         data={"metrics": rows, "weights_difference": trained.weights_difference},
     )
 

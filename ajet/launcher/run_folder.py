@@ -33,12 +33,7 @@ def new_run_folder(parent: Path, name: str) -> Path:
         except OSError as error:
             raise ConfigError(f"ajet.experiment_dir: cannot make {folder}: {error}") from error
         else:
-            break
-    if number > 1:
-        logger.info(
-            '"%s" is taken (--resume would continue it): this run is "%s"', name, folder.name
-        )
-    return folder
+            return folder
 
 
 def find_run_folder(parent: Path, name: str) -> Path:

@@ -11,7 +11,14 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ajet.monitor import episode_log, metrics_log, reward_curve, rollout_store, tensorboard_sink
+from ajet.monitor import (
+    call_store,
+    episode_log,
+    metrics_log,
+    reward_curve,
+    rollout_store,
+    tensorboard_sink,
+)
 from ajet.monitor.metric_table import Show, number, percent
 from ajet.monitor.metrics_log import read_metrics
 from ajet.monitor.step_clock import duration
@@ -36,6 +43,7 @@ RESULTS = (
     (metrics_log.FILE_NAME, "every metric of every step"),
     (episode_log.FILE_NAME, "outcome of every episode, cause of every failure"),
     (rollout_store.FOLDER, "token ids, mask, logprobs, advantages of every sample"),
+    (call_store.FOLDER, "every call of every episode, for ajet replay"),
     (tensorboard_sink.FOLDER, "the metrics for TensorBoard"),
     ("checkpoints", "models in Hugging Face format"),
 )

@@ -33,7 +33,7 @@ PR_SET_CHILD_SUBREAPER = 36
 def adopt_orphans() -> bool:
     """Become the parent of every orphan below us, daemons too; False where that is not known."""
     try:
-        return ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+        return bool(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
     except (AttributeError, OSError):
         return False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 _SYMBOLS = str.maketrans(
     {
@@ -46,7 +46,9 @@ def plain_number(answer: str) -> Decimal | None:
     if match is None:
         return None
     sign, whole, fraction = match.groups(default="")
-    return round(Decimal(sign + re.sub("[, ]", "", whole) + fraction), 6)
+    text = sign + re.sub("[, ]", "", whole) + fraction
+    with localcontext(prec=len(text) + 6):  # the usual 28 digits do not hold every answer
+        return round(Decimal(text), 6)
 
 
 def is_unevaluated(answer: str) -> bool:

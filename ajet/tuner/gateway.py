@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,9 @@ class Gateway:
     defaults: SamplingDefaults
     call_timeout_s: float = 300.0
     http_door: HttpDoor = field(default_factory=HttpDoor)
+    make_upstream: Callable[[ContextTracker, str, str], Upstream] | None = None
+    """From tracker, agent_name and target_tag to what answers in the engine's place; None: the
+    engine answers."""
 
 
 class AgentPort:

@@ -42,6 +42,8 @@ class AjetTuner:
         self._is_closed = False
         self._ports: list[AgentPort] = []
         self._api_keys: list[str] = []
+        self._upstreams: list[tuple[str, Upstream]] = []
+        """Agents that answer with a debug model."""
         self._unseen: list[str] = []
         """Agents that answer with a client of their own."""
 
@@ -115,10 +117,8 @@ class AjetTuner:
     def debug_calls(self) -> dict[str, int | None]:
         """Requests that debug models answered, by agent; None: a client that we do not see."""
         calls: dict[str, int | None] = dict.fromkeys(self._unseen)
-        for port in self._ports:
-            if port.upstream:
-                so_far = calls.get(port.agent_name) or 0
-                calls[port.agent_name] = so_far + port.upstream.num_calls
+        for agent_name, upstream in self._upstreams:
+            calls[agent_name] = (calls.get(agent_name) or 0) + upstream.num_calls
         return calls
 
     def _port(self, agent_name: str, target_tag: str, debug_model: Any) -> AgentPort | None:
@@ -138,6 +138,9 @@ class AjetTuner:
                 self._unseen.append(agent_name)
                 return None
             port.upstream = Upstream(endpoint, self.tracker)
+            self._upstreams.append((agent_name, port.upstream))
+        elif self._gateway.make_upstream:
+            port.upstream = self._gateway.make_upstream(self.tracker, agent_name, target_tag)
         port.closed = self._is_closed
         self._ports.append(port)
         return port

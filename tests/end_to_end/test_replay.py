@@ -117,7 +117,7 @@ def test_control_a_changed_reward_is_found(run: Path) -> None:
     ended = command("replay", str(run), "--no-train")
     assert ended.code == 1
     assert "differs" in ended.stdout
-    assert ": 0.75 (" in ended.stdout
+    assert ": 0.75" in ended.stdout
 
 
 def test_control_a_changed_advantage_is_found(run: Path) -> None:

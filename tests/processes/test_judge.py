@@ -79,6 +79,11 @@ DIFFERENT = [
 ]
 
 
+def test_a_number_may_have_any_length() -> None:
+    assert plain_number("1" * 60) == int("1" * 60)
+    assert plain_number("-" + "9" * 40 + ".5") != plain_number("-" + "9" * 40)
+
+
 @pytest.mark.parametrize(("answer", "final_answer"), SAME + SAME_BY_MATH_VERIFY)
 def test_the_right_answer_is_rewarded(
     judge: MathAnswerAsJudge, answer: Any, final_answer: Any

@@ -1,4 +1,4 @@
-"""What answers the model calls of a debug run."""
+"""Opens the engine that `debug.engine` chooses."""
 
 from __future__ import annotations
 
@@ -6,29 +6,20 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from ajet.backbone.debug.model import DebugModel
+from ajet.backbone.debug.remote import open_remote
+from ajet.backbone.model_folder import chat_format_of, model_folder
 from ajet.backbone.warm.state import WarmEngine, fingerprint, in_use, state_path
+from ajet.config.debug import is_url
 from ajet.config.root import AjetConfig
-from ajet.context_tracker.chat_format import ChatFormat
-from ajet.engine.base import Engine
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.errors import ServiceError
 
 START = "`ajet engine start --conf FILE` keeps one up, and the next run begins sooner"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, kw_only=True, frozen=True)
-class DebugModel:
-    """An engine with the chat format of its model."""
-
-    engine: Engine
-    chat_format: ChatFormat
-    title: str
-    """What it is, for people."""
 
 
 @contextmanager
@@ -39,8 +30,8 @@ def open_model(ajet: AjetConfig) -> Iterator[DebugModel]:
         AjetError: there is no such engine, or it cannot serve the model.
     """
     choice = ajet.debug.engine
-    if choice == "embedded":
-        with _embedded(ajet) as model:
+    if choice == "embedded" or is_url(choice):
+        with open_remote(ajet) if is_url(choice) else _embedded(ajet) as model:
             yield model
         return
     folder = model_folder(ajet.model.path)

@@ -14,7 +14,7 @@ from ajet.backbone.debug.engines import open_model
 from ajet.backbone.debug.session import DebugSession
 from ajet.backbone.episodes import make_runner, open_http_door
 from ajet.config.root import RootConfig
-from ajet.errors import ConfigError, EpisodeError
+from ajet.errors import EpisodeError
 from ajet.monitor.episode_log import EpisodeLog
 from ajet.task_reader import make_task_reader
 from ajet.task_reader.read_tasks import training_tasks
@@ -29,16 +29,17 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
         AjetError: the run cannot start, or an episode failed.
         KeyboardInterrupt: Ctrl-C, or `q` in the debugger.
     """
-    if resume:
-        raise ConfigError("--resume: the backbone debug has nothing to resume")
     ajet = config.ajet
     tasks = training_tasks(make_task_reader(ajet.task_reader))[: ajet.debug.num_tasks]
     console = Console(highlight=False)
     with closing(open_http_door(ajet)) as http_door, open_model(ajet) as model:
         logger.info("engine: %s", model.title)
         runner = make_runner(config, model.chat_format, model.engine, http_door)
+        gateway = replace(
+            runner.gateway, call_timeout_s=math.inf, make_upstream=model.make_upstream
+        )
         session = DebugSession(
-            runner=replace(runner, gateway=replace(runner.gateway, call_timeout_s=math.inf)),
+            runner=replace(runner, gateway=gateway),
             console=console,
             seed=ajet.trainer_common.seed,
             num_repeat=ajet.debug.num_repeat,

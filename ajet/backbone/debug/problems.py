@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from ajet.context_tracker.chat_format import ChatFormat
 from ajet.schema.call import Call
 from ajet.schema.episode import Episode
 
@@ -44,6 +45,24 @@ def problems_of(episode: Episode, malformed: Sequence[Call] = ()) -> list[str]:
         *_of_timelines(episode),
         *_of_samples(episode),
     ]
+
+
+def problems_of_text(episode: Episode) -> list[str]:
+    """What can be said where only messages are known."""
+    return [*_of_answers(episode, ()), *_of_timelines(episode)]
+
+
+def malformed_calls(episode: Episode, chat_format: ChatFormat) -> list[Call]:
+    """Calls whose completion has a tool call that cannot be parsed."""
+    contexts: dict[str | None, list[int]] = {None: []}
+    malformed = []
+    for call in episode.calls:
+        prompt = contexts[call.parent_id] + call.delta_ids.tolist()
+        completion = call.completion_ids.tolist()
+        contexts[call.call_id] = prompt + completion
+        if chat_format.parse(completion, prompt, call.tools).malformed_tool_calls:
+            malformed.append(call)
+    return malformed
 
 
 def problem_of_group(episodes: Sequence[Episode], gives_gradient: bool) -> str | None:

@@ -9,8 +9,13 @@ from rich.console import Console
 
 from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import credit
-from ajet.backbone.debug.problems import problem_of_group, problems_of
-from ajet.backbone.debug.view import show_episode, show_problem
+from ajet.backbone.debug.problems import (
+    malformed_calls,
+    problem_of_group,
+    problems_of,
+    problems_of_text,
+)
+from ajet.backbone.debug.view import show_episode, show_problem, show_text_episode
 from ajet.schema.episode import Episode, Failure, Group
 from ajet.schema.task import Task
 from ajet.task_rollout.own_loop import run_in_own_loop
@@ -80,8 +85,14 @@ class DebugSession:
         title = f"task {episode.task.task_id}"
         if self.num_repeat > 1:
             title += f", repeat {episode.repeat_index + 1} of {self.num_repeat}"
-        show_episode(self.console, episode, title, self.runner.tokenizer.decode)
-        for problem in problems_of(episode):
+        chat_format = self.runner.gateway.chat_format
+        if self.runner.gateway.make_upstream:
+            show_text_episode(self.console, episode, title)
+            problems = problems_of_text(episode)
+        else:
+            show_episode(self.console, episode, title, chat_format.tokenizer.decode)
+            problems = problems_of(episode, malformed_calls(episode, chat_format))
+        for problem in problems:
             self._tell(problem)
 
     def _look_at_group(self, group: Group) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from rich.console import Console
-from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
@@ -25,30 +24,37 @@ HEAD_CHARACTERS, TAIL_CHARACTERS = 400, 200
 """What is shown of a longer run of context; what is trained is shown whole."""
 
 
-def show_episode(console: Console, episode: Episode, title: str, decode: Decode | None) -> None:
-    """Print it.
+def show_episode(console: Console, episode: Episode, title: str, decode: Decode) -> None:
+    """Print calls, samples and outcome; the messages where there is no sample.
 
     Args:
         console: width-aware; without a terminal the same text in plain.
         episode: that has ended.
         title: its first line.
-        decode: of token ids, special ones included; None where no ids are known.
+        decode: of token ids, special ones included.
     """
-    console.print()
-    console.print(Rule(Text(title, "bold"), align="left", characters="─", style="dim"))
+    _show_title(console, title)
     if episode.calls:
         console.print(_calls_table(episode))
-    if episode.samples and decode:
-        for number, sample in enumerate(episode.samples, start=1):
-            _show_sample(console, sample, number, decode)
-    else:
+    for number, sample in enumerate(episode.samples, start=1):
+        _show_sample(console, sample, number, decode)
+    if not episode.samples:
         console.print(turns_view(Transcript.of(episode)))
+    _show_outcome(console, episode)
+
+
+def show_text_episode(console: Console, episode: Episode, title: str) -> None:
+    """Print the messages and the outcome of an episode whose tokens are not known."""
+    _show_title(console, title)
+    console.print(turns_view(Transcript.of(episode)))
     _show_outcome(console, episode)
 
 
 def show_problem(console: Console, problem: str) -> None:
     """Print one line that stands out."""
-    console.print(Padding(Text.assemble(("! ", "bold yellow"), printable(problem)), (0, 0, 0, 0)))
+    row = Table.grid()
+    row.add_row(Text("! ", "bold yellow"), Text(printable(problem)))
+    console.print(row)
 
 
 def runs_of(sample: Sample) -> Iterator[tuple[slice, int]]:
@@ -57,6 +63,11 @@ def runs_of(sample: Sample) -> Iterator[tuple[slice, int]]:
     edges = [0, *ends.tolist(), len(sample)]
     for start, end in zip(edges[:-1], edges[1:], strict=True):
         yield slice(start, end), int(sample.call_index[start])
+
+
+def _show_title(console: Console, title: str) -> None:
+    console.print()
+    console.print(Rule(Text(title, "bold"), align="left", characters="─", style="dim"))
 
 
 def _calls_table(episode: Episode) -> Table:

@@ -35,13 +35,13 @@ def load_policy(settings: Model) -> Policy:
         ModelError: the message says which part does not fit.
     """
     disable_progress_bar()  # the run has a display of its own
-    device = _device(settings.device)
+    device = chosen_device(settings.device)
     _set_threads(settings.torch_num_threads, device)
     folder = model_folder(settings.path)
     chat_format = chat_format_of(settings, folder)
     model = load_model(
         folder,
-        dtype=_dtype(settings.dtype, device),
+        dtype=chosen_dtype(settings.dtype, device),
         device=device,
         attn_implementation=settings.attn_implementation,
     )
@@ -56,13 +56,15 @@ def load_policy(settings: Model) -> Policy:
     return Policy(model=model, chat_format=chat_format, folder=folder)
 
 
-def _device(name: str) -> torch.device:
+def chosen_device(name: str) -> torch.device:
+    """What `model.device` means on this machine."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def chosen_dtype(name: str, device: torch.device) -> torch.dtype:
+    """What `model.dtype` means on that device."""
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     dtype = getattr(torch, name)

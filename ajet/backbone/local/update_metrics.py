@@ -8,6 +8,7 @@ import numpy as np
 
 from ajet.algorithm.policy_loss import PolicyLoss
 from ajet.backbone.local.micro_batches import MicroBatch
+from ajet.backbone.updates import staleness
 from ajet.schema.sample import Sample
 
 
@@ -41,16 +42,12 @@ class UpdateMetrics:
     def summary(self, samples: Sequence[Sample]) -> dict[str, float]:
         """Metrics by their public names, given all samples of the step."""
         clipped, entropy, kl = self._sums / self._num_tokens
-        versions = np.concatenate([sample.policy_versions[sample.loss_mask] for sample in samples])
-        staleness = self._policy_version - versions
         metrics = {
             "policy/loss": float(np.mean(self._losses)),
             "policy/grad_norm": float(np.mean(self._grad_norms)),
             "policy/clip_fraction": float(clipped),
             "policy/entropy": float(entropy),
-            "staleness/mean": float(staleness.mean()),
-            "staleness/max": float(staleness.max()),
-        }
+        } | staleness(samples, self._policy_version)
         if self._with_kl:
             metrics["policy/kl"] = float(kl)
         diffs = np.concatenate(self._logprob_diffs)

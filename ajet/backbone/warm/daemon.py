@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import secrets
@@ -51,17 +50,16 @@ class Served:
 def main() -> None:
     """Serve until nobody has used the engine for long enough, or until SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     order = Order.model_validate_json(sys.stdin.read())
-    end = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: end.set())
     try:
-        _serve(order, end)
+        _serve(order)
     except AjetError as error:
         logger.error("%s", error)
         sys.exit(1)
 
 
-def _serve(order: Order, end: threading.Event) -> None:
+def _serve(order: Order) -> None:
     ajet = order.ajet
     folder = model_folder(ajet.model.path)
     weights = fingerprint(folder)
@@ -81,16 +79,14 @@ def _serve(order: Order, end: threading.Event) -> None:
         ).write(order.state)
         logger.info("ready at %s", served.url)
         try:
-            _wait(order, end, served)
+            _wait(order, served)
         finally:
             order.state.unlink(missing_ok=True)
 
 
-def _wait(order: Order, end: threading.Event, served: Served) -> None:
-    while not end.wait(POLL_S):
-        if served.has_ended():
-            logger.error("the server has ended")
-            return
+def _wait(order: Order, served: Served) -> None:
+    while not served.has_ended():
+        time.sleep(POLL_S)
         try:
             if is_idle(order.state, order.idle_s, time.time()):
                 logger.info("not used for %g s", order.idle_s)
@@ -98,6 +94,7 @@ def _wait(order: Order, end: threading.Event, served: Served) -> None:
         except FileNotFoundError:
             logger.info("%s is gone, by which I am found", order.state)
             return
+    logger.error("the server has ended")
 
 
 @contextmanager
@@ -112,9 +109,28 @@ def _embedded(ajet: AjetConfig, folder: Path, log: Path) -> Iterator[Served]:
     with CompletionServer(serving.engine, api_key) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield Served(url=server.url, api_key=api_key, has_ended=lambda: not thread.is_alive())
-        server.shutdown()
-    asyncio.run(serving.engine.aclose())
+        try:
+            yield Served(url=server.url, api_key=api_key, has_ended=lambda: not thread.is_alive())
+        finally:
+            server.shutdown()
+            serving.close()
+
+
+@contextmanager
+def _vllm(ajet: AjetConfig, folder: Path, log: Path) -> Iterator[Served]:
+    from ajet.backbone.warm.vllm import make_server
+
+    server = make_server(ajet, folder, log.with_suffix(".vllm.log"))
+    server.start()
+    try:
+        server.wait_until_ready()
+        yield Served(
+            url=server.base_url,
+            api_key=server.api_key,
+            has_ended=lambda: server.how_it_ended() is not None,
+        )
+    finally:
+        server.stop()
 
 
 if __name__ == "__main__":

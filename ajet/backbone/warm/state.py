@@ -72,7 +72,7 @@ def state_path(ajet: AjetConfig, model: Path) -> Path:
         "engine": ajet.rollout.name,
         "model": str(model.resolve()),
         "loaded": ajet.model.model_dump(include={"dtype", "device", "attn_implementation"}),
-        "vllm": ajet.rollout.vllm.model_dump() if ajet.rollout.name == "vllm" else None,
+        "vllm": ajet.rollout.vllm.model_dump(mode="json") if ajet.rollout.name == "vllm" else None,
     }
     digest = hashlib.sha256(json.dumps(served, sort_keys=True).encode()).hexdigest()
     return state_folder() / f"{digest[:16]}.json"

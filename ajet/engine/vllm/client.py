@@ -41,7 +41,10 @@ class VllmClient:
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             # The gateway has a deadline for calls; here only what never came up is given up.
             timeout=httpx2.Timeout(None, connect=10.0),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=256),
+            # Less than the server's 5 s: it must not close a connection that is about to be used.
+            limits=httpx2.Limits(
+                max_connections=None, max_keepalive_connections=256, keepalive_expiry=2.0
+            ),
             trust_env=False,
         )
 

@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_TRIES = 4
+"""Of one call, on servers that are lost meanwhile."""
+
 
 @dataclass(slots=True, eq=False)
 class Replica:
@@ -30,18 +33,17 @@ class Replica:
     process: VllmServer | None = None
     """None: not ours to start again."""
     is_up: bool = True
-    lives: int = 1
-    """How many more times it is brought back."""
+    was_restarted: bool = False
     num_sessions: int = 0
 
 
 class VllmEngine:
     """Sends each call to the server of its episode, which has the episode's key-values.
 
-    A lost server is brought back once, with the current weights; meanwhile and afterwards its
-    episodes go to the others. Calls that were under way there are made again, unless a part of
-    their answer was already given away. `generate` may be awaited on any loop; the connections
-    belong to a thread of the engine's own.
+    A lost server that is ours is started again once, with the current weights; meanwhile and
+    afterwards its episodes go to the others. Calls that were under way there are made again, unless
+    a part of their answer was already given away. `generate` may be awaited on any loop; the
+    connections belong to a thread of the engine's own.
 
     Args:
         servers: processes of ours, started; the engine stops them at its end.
@@ -161,6 +163,7 @@ class VllmEngine:
             server.stop()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
 
     async def _connect(
         self, servers: Sequence[VllmServer], urls: Sequence[str], api_key: str | None
@@ -187,29 +190,42 @@ class VllmEngine:
             await self._changed.wait_for(lambda: not self._is_updating)
             self._in_flight += 1
         try:
-            while True:
-                replica = await self._home(session)
-                arguments = prompt_ids, params, max_new, self._policy_version
-                told = 0
-
-                def tell(token: int, logprob: float) -> None:
-                    nonlocal told
-                    assert on_token is not None
-                    told += 1
-                    on_token(token, logprob)
-
-                try:
-                    if on_token is None:
-                        return await replica.client.complete(*arguments)
-                    return await replica.client.stream(*arguments, tell)
-                except ServerLost as error:
-                    self._lose(replica, error)
-                    if told:
-                        raise
+            return await self._on_some_server(prompt_ids, params, max_new, session, on_token)
         finally:
             async with self._changed:
                 self._in_flight -= 1
                 self._changed.notify_all()
+
+    async def _on_some_server(
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        max_new: int,
+        session: str,
+        on_token: OnToken | None,
+    ) -> Generation:
+        lost: ServerLost | None = None
+        for _ in range(_TRIES):
+            replica = await self._home(session)
+            arguments = prompt_ids, params, max_new, self._policy_version
+            told = 0
+
+            def tell(token: int, logprob: float) -> None:
+                nonlocal told
+                assert on_token is not None
+                told += 1
+                on_token(token, logprob)
+
+            try:
+                if on_token is None:
+                    return await replica.client.complete(*arguments)
+                return await replica.client.stream(*arguments, tell)
+            except ServerLost as error:
+                self._lose(replica, error)
+                if told:
+                    raise
+                lost = error
+        raise EngineError(f"no vLLM server answers, {_TRIES} times: {lost}")
 
     async def _home(self, session: str) -> Replica:
         """The episode's server, or another where that is lost; waits for one to be up."""
@@ -242,39 +258,44 @@ class VllmEngine:
 
     async def _revive(self, replica: Replica, error: ServerLost) -> None:
         try:
-            if not replica.lives:
-                raise EngineError(f"{await self._obituary(replica, error)}\nIt was lost before")
-            replica.lives -= 1
-            logger.error("%s; it is brought back, once", await self._obituary(replica, error))
-            if replica.process:
-                await asyncio.to_thread(replica.process.start)
-                await asyncio.to_thread(replica.process.wait_until_ready)
-            await replica.client.connect()
-            if self._weights is not None or replica.process:
-                await replica.client.check_extension()
-            if self._weights is not None:
-                await replica.client.load_weights(self._weights)
+            if await self._has_ended(replica):
+                await self._restart(replica, error)
+            elif replica.process is None and self._weights is not None:
+                await replica.client.load_weights(self._weights)  # it may be another by now
         except (EngineError, ServiceError) as failure:
             logger.error("%s is lost for good: %s", replica.client.base_url, failure)
             self._replicas.remove(replica)
+            await replica.client.aclose()
             if not self._replicas:
                 self._end = EngineError(f"no vLLM server is left: {failure}")
         else:
-            logger.info("%s is back", replica.client.base_url)
             replica.is_up = True
         async with self._changed:
             self._changed.notify_all()
 
-    async def _obituary(self, replica: Replica, error: ServerLost) -> str:
-        """What is known about its end; a process that ends takes a moment to be seen as ended."""
-        ended = None
-        for _ in range(20 if replica.process else 0):
-            assert replica.process is not None
-            ended = replica.process.how_it_ended()
-            if ended:
-                break
-            await asyncio.sleep(0.1)
-        return f"a vLLM server is lost: {ended or error}"
+    async def _has_ended(self, replica: Replica) -> bool:
+        """A connection may break although the server lives; an engine's end shows in `/health`."""
+        for _ in range(3):
+            if not await replica.client.is_healthy():
+                return True
+            await asyncio.sleep(0.2)  # a process that ends takes a moment to be seen as ended
+        return replica.process is not None and replica.process.how_it_ended() is not None
+
+    async def _restart(self, replica: Replica, error: ServerLost) -> None:
+        ended = replica.process.how_it_ended() if replica.process else None
+        if replica.process is None:
+            raise error
+        if replica.was_restarted:
+            raise EngineError(f"{ended or error}\nIt was started again before, and is not any more")
+        replica.was_restarted = True
+        logger.error("a vLLM server is lost; it is started again, once: %s", ended or error)
+        await asyncio.to_thread(replica.process.start)
+        await asyncio.to_thread(replica.process.wait_until_ready)
+        await replica.client.connect()
+        await replica.client.check_extension()
+        if self._weights is not None:
+            await replica.client.load_weights(self._weights)
+        logger.info("%s is back", replica.client.base_url)
 
     async def _prompt_logprobs(self, prompt_ids: Sequence[int]) -> list[list[float]]:
         return [

@@ -1,0 +1,23 @@
+"""What answers the model calls of a debug run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ajet.context_tracker.chat_format import ChatFormat
+from ajet.context_tracker.tracker import ContextTracker
+from ajet.engine.base import Engine
+from ajet.tuner.debug_model import Upstream
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class DebugModel:
+    """An engine with the chat format of its model; or a server that only text is known of."""
+
+    engine: Engine
+    chat_format: ChatFormat
+    title: str
+    """What it is, for people."""
+    make_upstream: Callable[[ContextTracker, str, str], Upstream] | None = None
+    """`Gateway.make_upstream`; None: the engine answers, and its tokens are known."""

@@ -1,0 +1,99 @@
+"""A server that is there already: exact where it is a vLLM with our vocabulary, else text."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+
+from ajet.backbone.debug.model import DebugModel
+from ajet.backbone.model_folder import chat_format_of
+from ajet.config.root import AjetConfig
+from ajet.context_tracker.chat_format import ChatFormat
+from ajet.engine.scripted import ScriptedEngine
+from ajet.engine.vllm.engine import VllmEngine
+from ajet.errors import ServiceError
+from ajet.tuner.debug_model import DebugModel as Endpoint
+from ajet.tuner.elsewhere import RecordedUpstream, TextOnly
+
+PROBE = 'Answer: 12 + 30 = "42"\n'
+"""A text that vocabularies cut differently."""
+
+ASSUMED_MODEL_LEN = 32768
+"""Told to agents where the configuration does not say how long the context is."""
+
+
+@contextmanager
+def open_remote(ajet: AjetConfig) -> Iterator[DebugModel]:
+    """The model behind `debug.engine`.
+
+    Raises:
+        ServiceError: nothing answers there, or not as an OpenAI-compatible server.
+    """
+    base_url = _base_url(ajet.debug.engine)
+    api_key = os.environ.get(ajet.debug.api_key_env)
+    folder = Path(ajet.model.path)
+    chat_format = chat_format_of(ajet.model, folder) if folder.is_dir() else None
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    with httpx2.Client(base_url=base_url, headers=headers, timeout=30.0) as http:
+        listed = _models(http)
+        first = listed[0]["id"]
+        name = ajet.debug.model or first
+        # The client of vLLM asks for the first model.
+        is_exact = chat_format and name == first and _has_vocabulary_of(chat_format, http, name)
+    if chat_format and is_exact:
+        engine = VllmEngine(
+            urls=[base_url], api_key=api_key, max_model_len=ajet.rollout.max_model_len
+        )
+        try:
+            title = f"{name} at {base_url}, a vLLM with the vocabulary of {folder}: exact tokens"
+            yield DebugModel(engine=engine, chat_format=chat_format, title=title)
+        finally:
+            asyncio.run(engine.aclose())
+        return
+    endpoint = Endpoint(model=name, base_url=base_url, api_key=api_key)
+    yield DebugModel(
+        engine=ScriptedEngine(
+            [],
+            max_model_len=ajet.rollout.max_model_len or ASSUMED_MODEL_LEN,
+        ),
+        chat_format=TextOnly(),
+        title=f"{name} at {base_url}, as text: it says nothing of tokens, so there are no samples",
+        make_upstream=lambda tracker, agent_name, target_tag: RecordedUpstream(
+            endpoint, tracker, agent_name, target_tag
+        ),
+    )
+
+
+def _models(http: httpx2.Client) -> list[dict[str, Any]]:
+    """The models that a server lists, at least one."""
+    url = f"{http.base_url}models"
+    try:
+        response = http.get(url)
+        listed: list[dict[str, Any]] = response.raise_for_status().json()["data"]
+    except (httpx2.HTTPError, ValueError, KeyError) as error:
+        raise ServiceError(f"ajet.debug.engine: GET {url}: {error}") from error
+    if not listed:
+        raise ServiceError(f"ajet.debug.engine: {url} lists no model")
+    return listed
+
+
+def _has_vocabulary_of(chat_format: ChatFormat, http: httpx2.Client, name: str) -> bool:
+    """Whether the server is a vLLM that cuts a text into the same ids."""
+    url = f"{str(http.base_url).removesuffix('/v1/')}/tokenize"
+    body = {"model": name, "prompt": PROBE, "add_special_tokens": False}
+    response = http.post(url, json=body)
+    expected = chat_format.tokenizer.encode(PROBE)
+    return response.is_success and response.json()["tokens"] == expected
+
+
+def _base_url(url: str) -> str:
+    """With the path `/v1` where it has none."""
+    url = url.rstrip("/")
+    return url if urlsplit(url).path else f"{url}/v1"

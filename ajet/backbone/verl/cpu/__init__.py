@@ -1,0 +1,1 @@
+"""verl where there is no GPU; where there is one, none of this is loaded."""

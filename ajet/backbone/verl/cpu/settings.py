@@ -1,0 +1,43 @@
+"""The settings with which verl and vLLM run on a CPU. Imports nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CPU: dict[str, Any] = {
+    "actor_rollout_ref": {
+        "model": {"use_remove_padding": False, "enable_gradient_checkpointing": False},
+        "actor": {"use_torch_compile": False, "fsdp_config": {"use_torch_compile": False}},
+        "ref": {"use_torch_compile": False, "fsdp_config": {"use_torch_compile": False}},
+        "rollout": {
+            "enforce_eager": True,
+            "free_cache_engine": False,
+            "enable_sleep_mode": False,
+            "gpu_memory_utilization": 0.1,
+            "checkpoint_engine": {"update_weights_bucket_megabytes": 32},
+            "engine_kwargs": {
+                "vllm": {
+                    "distributed_executor_backend": "uni",
+                    "worker_extension_cls": (
+                        "ajet.backbone.verl.cpu.vllm_extension.CpuWorkerExtension"
+                    ),
+                }
+            },
+        },
+    },
+}
+
+CPUS_PER_RANK = 4
+"""Logical: verl reserves three for a rank, and its queue and servers want some."""
+
+
+def environment(*, kv_cache_gb: float | None, num_threads: int | None) -> dict[str, str]:
+    """What every process of verl must find in its environment."""
+    return {
+        "VERL_PLATFORM": "cpu",
+        "VERL_USE_EXTERNAL_MODULES": "ajet.backbone.verl.cpu.profile",
+        "OMP_NUM_THREADS": str(num_threads or 1),
+        "TORCHDYNAMO_DISABLE": "1",
+        "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(kv_cache_gb or 1))),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    }

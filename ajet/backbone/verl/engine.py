@@ -1,0 +1,109 @@
+"""verl's vLLM replicas as an engine: token ids in, token ids and logprobs out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ray.exceptions import RayError
+from verl.workers.rollout.llm_server import LLMServerClient
+
+from ajet.engine.base import OnToken
+from ajet.errors import ContextLengthError, EngineError
+from ajet.schema.generation import FinishReason, Generation, SamplingParams
+
+
+class VerlEngine:
+    """One client of all replicas; an episode stays with one of them.
+
+    A request that is cancelled goes on in its replica, to its last token: verl's client has no way
+    to take it back.
+
+    Args:
+        client: verl's.
+        max_model_len: longest prompt plus completion.
+        policy_version: of the weights as they are now.
+    """
+
+    def __init__(self, client: LLMServerClient, *, max_model_len: int, policy_version: int) -> None:
+        self._client = client
+        self._max_model_len = max_model_len
+        self.policy_version = policy_version
+        """0 for the base model; one more after each weight update."""
+
+    @property
+    def max_model_len(self) -> int:
+        """Longest prompt plus completion, in tokens."""
+        return self._max_model_len
+
+    async def generate(
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        session: str,
+        on_token: OnToken | None = None,
+    ) -> Generation:
+        """Sample one completion. verl does not stream: `on_token` hears of all at the end.
+
+        Raises:
+            ContextLengthError: the prompt leaves no room for a token.
+            EngineError: the replica failed.
+        """
+        room = self._max_model_len - len(prompt_ids)
+        if room < 1:
+            raise ContextLengthError(len(prompt_ids), self._max_model_len)
+        max_tokens = min(params.max_tokens, room)
+        try:
+            output = await self._client.generate(
+                request_id=session,
+                prompt_ids=list(prompt_ids),
+                sampling_params={**_sampling_params(params), "max_tokens": max_tokens},
+            )
+        except (RayError, RuntimeError) as error:
+            raise EngineError(f"verl's vLLM replica failed: {error}") from error
+        if output.stop_reason != "completed":
+            raise EngineError(f"verl's vLLM replica ended a request: {output.stop_reason}")
+        ids, logprobs = list(output.token_ids), list(output.log_probs)
+        if on_token is not None:
+            for token, logprob in zip(ids, logprobs, strict=True):
+                on_token(token, logprob)
+        return Generation(
+            token_ids=ids,
+            logprobs=logprobs,
+            policy_versions=[output.extra_fields["global_steps"]] * len(ids),
+            finish_reason=_finish_reason(ids, params, max_tokens),
+        )
+
+    def open_session(self, session: str) -> None:
+        """Nothing to do."""
+
+    def close_session(self, session: str) -> None:
+        """Nothing to do."""
+
+    async def aclose(self) -> None:
+        """The replicas end with the run's Ray."""
+
+
+def _sampling_params(params: SamplingParams) -> dict[str, Any]:
+    """In vLLM's words. Only our stop tokens end a completion, not vLLM's own idea of them."""
+    named = {
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        "top_k": params.top_k or -1,
+        "stop_token_ids": list(params.stop_token_ids),
+        "ignore_eos": True,
+        "logprobs": True,
+    }
+    if params.stop:
+        named["stop"] = list(params.stop)
+    if params.seed is not None:
+        named["seed"] = params.seed
+    return named
+
+
+def _finish_reason(ids: list[int], params: SamplingParams, max_tokens: int) -> FinishReason:
+    """Verl says `completed` for both."""
+    if ids[-1] in params.stop_token_ids or len(ids) < max_tokens:
+        return "stop"
+    return "length"

@@ -1,0 +1,81 @@
+"""The verl backbone: the training loop of every backbone, on verl's trainer and vLLM replicas."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from importlib.util import find_spec
+from pathlib import Path
+
+from ajet.backbone.checkpoints import latest_checkpoint
+from ajet.backbone.episodes import open_http_door
+from ajet.backbone.model_folder import model_folder
+from ajet.backbone.training_run import TrainingData, make_loop, run_to_the_end
+from ajet.backbone.verl.refusals import refuse
+from ajet.config.root import AjetConfig, RootConfig
+from ajet.errors import MissingExtraError
+from ajet.monitor.progress import Progress
+
+
+def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
+    """Train to the end and show what came of it.
+
+    Raises:
+        AjetError: the run cannot start or cannot go on.
+        KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
+    """
+    ajet = config.ajet
+    refuse(ajet)
+    for library in ("verl", "vllm"):
+        if not find_spec(library):
+            raise MissingExtraError(library, "verl")
+    device = _device(ajet.model.device)
+    _set_environment(ajet, device)
+    from ajet.backbone.verl.starting import Start, started
+
+    with Progress() as progress, closing(open_http_door(ajet)) as http_door:
+        data = TrainingData.read(ajet)
+        newest = latest_checkpoint(run_folder / "checkpoints") if resume else None
+        start = Start(
+            ajet=ajet,
+            run_folder=run_folder,
+            model_folder=model_folder(ajet.model.path),
+            device=device,
+            total_steps=data.total_steps,
+            checkpoint=newest,
+        )
+        with started(start, progress) as policy:
+            loop = make_loop(
+                config,
+                run_folder,
+                data,
+                policy,
+                resume=resume,
+                position=start.position,
+                progress=progress,
+                http_door=http_door,
+            )
+            run_to_the_end(loop)
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+def _set_environment(ajet: AjetConfig, device: str) -> None:
+    """What verl reads when it is imported, here and in the processes that Ray starts."""
+    os.environ["TRANSFER_QUEUE_ENABLE"] = "1"
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if device == "cpu":
+        from ajet.backbone.verl.cpu.settings import environment
+
+        settings = ajet.rollout.vllm
+        os.environ.update(
+            environment(kv_cache_gb=settings.kv_cache_gb, num_threads=ajet.model.torch_num_threads)
+        )

@@ -1,0 +1,151 @@
+"""verl's configuration, composed from ours and the user's `verl:` section on top."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
+
+from ajet.config.root import AjetConfig
+from ajet.errors import ConfigError
+
+_SHORT_DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Place:
+    """What a run is about, beyond its settings."""
+
+    model_folder: Path
+    max_model_len: int
+    device: str
+    """`cpu` or `cuda`."""
+
+
+def compose_config(ajet: AjetConfig, place: Place) -> DictConfig:
+    """Verl's whole configuration, resolved.
+
+    Raises:
+        ConfigError: the user's part of it does not fit.
+    """
+    with initialize_config_module(version_base=None, config_module="verl.trainer.config"):
+        config = compose(config_name="ppo_trainer")
+    OmegaConf.set_struct(config, False)
+    layers = [_ours(ajet, place)]
+    if place.device == "cpu":
+        from ajet.backbone.verl.cpu.settings import CPU
+
+        layers.append(CPU)
+    merged = OmegaConf.merge(config, *layers, dict(ajet.verl))
+    assert isinstance(merged, DictConfig)
+    OmegaConf.resolve(merged)
+    _check_dtypes(merged)
+    return merged
+
+
+def _ours(ajet: AjetConfig, place: Place) -> dict[str, Any]:
+    common = ajet.trainer_common
+    return {
+        "actor_rollout_ref": {
+            "model": _model(ajet, place),
+            "actor": _actor(ajet, place),
+            "ref": {"fsdp_config": _fsdp(ajet, place)},
+            "rollout": _rollout(ajet, place),
+        },
+        "algorithm": {"adv_estimator": "grpo", "use_kl_in_reward": False},
+        "data": {
+            "train_batch_size": ajet.data.train_batch_size,
+            "max_prompt_length": place.max_model_len,
+            "max_response_length": place.max_model_len,
+        },
+        "reward": {"num_workers": 0},
+        "transfer_queue": {
+            "enable": True,
+            "backend": {"SimpleStorage": {"num_data_storage_units": common.nnodes}},
+        },
+        "trainer": {
+            "device": place.device,
+            "n_gpus_per_node": common.n_gpus_per_node,
+            "nnodes": common.nnodes,
+            "project_name": ajet.project_name,
+            "experiment_name": ajet.experiment_name,
+            "logger": [],
+        },
+    }
+
+
+def _model(ajet: AjetConfig, place: Place) -> dict[str, Any]:
+    attention = ajet.model.attn_implementation
+    if place.device == "cuda" and attention == "sdpa" and find_spec("flash_attn"):
+        attention = "flash_attention_2"
+    return {
+        "path": str(place.model_folder),
+        "override_config": {"attn_implementation": attention},
+    }
+
+
+def _actor(ajet: AjetConfig, place: Place) -> dict[str, Any]:
+    common = ajet.trainer_common
+    return {
+        "strategy": "fsdp2",
+        "use_dynamic_bsz": True,
+        "ppo_max_token_len_per_gpu": max(common.micro_batch_tokens, place.max_model_len),
+        "ppo_mini_batch_size": ajet.data.train_batch_size,
+        "use_kl_loss": common.use_kl_loss,
+        "optim": {
+            "optimizer_impl": "ajet.backbone.verl.optimizer",
+            "optimizer": "AdamWOnMatrices",
+            "lr": common.optim.lr,
+            "weight_decay": common.optim.weight_decay,
+            "betas": list(common.optim.betas),
+            "clip_grad": common.optim.grad_clip,
+        },
+        "checkpoint": {"save_contents": ["model", "optimizer", "extra", "hf_model"]},
+        "fsdp_config": _fsdp(ajet, place),
+    }
+
+
+def _fsdp(ajet: AjetConfig, place: Place) -> dict[str, Any]:
+    dtype = _dtype(ajet, place)
+    mixed = {"param_dtype": _SHORT_DTYPES[dtype], "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+    return {"dtype": dtype, "mixed_precision": mixed}
+
+
+def _rollout(ajet: AjetConfig, place: Place) -> dict[str, Any]:
+    settings = ajet.rollout
+    return {
+        "name": "vllm",
+        "mode": "async",
+        "n": settings.num_repeat,
+        "seed": ajet.trainer_common.seed,
+        "temperature": settings.temperature,
+        "dtype": _dtype(ajet, place),
+        "tensor_model_parallel_size": 1,
+        "max_model_len": place.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "calculate_log_probs": True,
+        "engine_kwargs": {"vllm": dict(settings.vllm.options)},
+    }
+
+
+def _dtype(ajet: AjetConfig, place: Place) -> str:
+    if ajet.model.dtype == "auto":
+        return "float32" if place.device == "cpu" else "bfloat16"
+    return ajet.model.dtype
+
+
+def _check_dtypes(config: DictConfig) -> None:
+    """Verl only logs it when the queue's fields disagree, and trains on."""
+    part = config.actor_rollout_ref
+    dtypes = {
+        "actor.fsdp_config.dtype": part.actor.fsdp_config.dtype,
+        "ref.fsdp_config.dtype": part.ref.fsdp_config.dtype,
+        "rollout.dtype": part.rollout.dtype,
+    }
+    if len(set(dtypes.values())) > 1:
+        found = ", ".join(f"verl.actor_rollout_ref.{key}: {dtype}" for key, dtype in dtypes.items())
+        raise ConfigError(f"{found}: they must be the same; ajet.model.dtype sets all of them")

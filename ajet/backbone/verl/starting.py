@@ -1,0 +1,157 @@
+"""Ray, verl's queue, its workers and its vLLM replicas: from nothing to a policy, and back."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import transfer_queue as tq
+from omegaconf import DictConfig
+from transformers import AutoConfig
+from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
+from verl.utils.config import validate_config
+
+from ajet.backbone.checkpoints import Position, read_position
+from ajet.backbone.model_folder import chat_format_of
+from ajet.backbone.training_run import Policy
+from ajet.backbone.verl.cluster import ray_cluster
+from ajet.backbone.verl.engine import VerlEngine
+from ajet.backbone.verl.policy import VerlPolicy
+from ajet.backbone.verl.settings import Place, compose_config
+from ajet.backbone.verl.trainer import VerlTrainer
+from ajet.backbone.verl.waiting import within
+from ajet.backbone.verl.worker import PolicyWorker
+from ajet.config.root import AjetConfig
+from ajet.errors import ConfigError, TrainingError
+from ajet.monitor.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S = 30.0
+PASSED_ON = ("TRANSFER_QUEUE_", "VERL_", "VLLM_", "OMP_", "TORCHDYNAMO_", "TOKENIZERS_", "HF_")
+"""Variables that verl's processes get from this one, wherever they are."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Start:
+    """What a run is started from."""
+
+    ajet: AjetConfig
+    run_folder: Path
+    model_folder: Path
+    device: str
+    total_steps: int
+    checkpoint: Path | None
+    """To resume from."""
+
+    @property
+    def position(self) -> Position | None:
+        """Where the run stood at the checkpoint."""
+        return read_position(self.checkpoint) if self.checkpoint else None
+
+
+@contextmanager
+def started(start: Start, progress: Progress) -> Iterator[Policy]:
+    """A policy that is served, and that can be trained and saved until the block is left.
+
+    Raises:
+        ConfigError: verl does not take the configuration.
+        TrainingError: something did not start.
+    """
+    ajet = start.ajet
+    place = Place(
+        model_folder=start.model_folder,
+        max_model_len=ajet.rollout.max_model_len or _longest(start.model_folder),
+        device=start.device,
+    )
+    config = _checked(compose_config(ajet, place))
+    chat_format = chat_format_of(ajet.model, start.model_folder)
+    with ray_cluster(_runtime_env(config), _own_cluster(start), start.run_folder / "logs" / "ray"):
+        tq.init(config.transfer_queue)
+        try:
+            with progress.phase("starting verl and vLLM"):
+                trainer = _trainer(start, config)
+                within(ajet.rollout.vllm.start_timeout_s, "the start", trainer.init)
+            position = start.position
+            engine = VerlEngine(
+                trainer.get_llm_client(),
+                max_model_len=place.max_model_len,
+                policy_version=position.policy_version if position else 0,
+            )
+            policy = VerlPolicy(
+                trainer,
+                engine,
+                ajet.trainer_common,
+                update_timeout_s=ajet.rollout.vllm.update_timeout_s,
+            )
+            yield Policy(
+                chat_format=chat_format,
+                serving=policy,
+                trainer=policy,
+                save=partial(policy.save, start.run_folder / "checkpoints"),
+                logprob_diff_bound=None,
+            )
+        finally:
+            with suppress(TrainingError):
+                within(CLOSE_TIMEOUT_S, "the end of the queue", tq.close)
+
+
+def _trainer(start: Start, config: DictConfig) -> VerlTrainer:
+    worker: type = PolicyWorker
+    if start.device == "cpu":
+        from ajet.backbone.verl.cpu.workers import CpuPolicyWorker as worker
+    common, position = start.ajet.trainer_common, start.position
+    is_exact = config.actor_rollout_ref.rollout.dtype == "float32"
+    return VerlTrainer(
+        config,
+        common,
+        total_steps=start.total_steps,
+        worker=worker,
+        checkpoint=start.checkpoint,
+        policy_version=position.policy_version if position else 0,
+        logprob_diff_bound=common.logprob_diff_bound if is_exact else None,
+    )
+
+
+def _checked(config: DictConfig) -> DictConfig:
+    try:
+        validate_config(
+            config,
+            use_reference_policy=config.actor_rollout_ref.actor.use_kl_loss,
+            use_critic=False,
+        )
+    except (AssertionError, ValueError, TypeError) as error:
+        raise ConfigError(f"verl does not take its configuration: {error}") from error
+    return config
+
+
+def _longest(model_folder: Path) -> int:
+    positions = AutoConfig.from_pretrained(model_folder).get_text_config().max_position_embeddings
+    return int(positions)
+
+
+def _runtime_env(config: DictConfig) -> dict[str, Any]:
+    runtime_env: dict[str, Any] = get_ppo_ray_runtime_env(config)
+    passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
+    runtime_env["env_vars"] |= passed_on
+    return runtime_env
+
+
+def _own_cluster(start: Start) -> dict[str, Any]:
+    """Where there is no GPU, Ray is told of slots, and of CPUs for what it starts on them."""
+    if start.device == "cuda":
+        return {}
+    from ajet.backbone.verl.cpu.settings import CPUS_PER_RANK
+
+    ranks = start.ajet.trainer_common.n_gpus_per_node
+    return {
+        "num_gpus": ranks,
+        "num_cpus": 4 + CPUS_PER_RANK * ranks,
+        "object_store_memory": 500_000_000,
+    }

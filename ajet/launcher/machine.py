@@ -1,0 +1,150 @@
+"""What this machine lets a process have: cores, memory, disk, file descriptors, ports."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Machine:
+    """Sizes are in bytes."""
+
+    cores: int
+    """That the machine has."""
+    usable_cores: float
+    """That this process may use: CPU affinity and cgroup quota."""
+    memory: int
+    """That this process may use: the machine's, or its cgroup's limit."""
+    free_memory: int
+    is_memory_limited: bool
+    """By a cgroup, as in a container."""
+    run_folder: Path
+    """The nearest folder that exists of where runs go."""
+    free_disk: int
+    """There."""
+    is_writable: bool
+    """The same folder."""
+    shared_memory: int | None
+    """Size of /dev/shm; None: there is none."""
+    max_files: int
+    """Open file descriptors, soft limit."""
+    loopback_error: str | None
+    """Why no port of 127.0.0.1 can be bound; None: it can."""
+
+
+def this_machine(run_folder: Path) -> Machine:
+    """Measured now.
+
+    Args:
+        run_folder: where runs go; need not exist.
+    """
+    path = run_folder.absolute()
+    folder = next(parent for parent in (path, *path.parents) if parent.exists())
+    total, free = _memory()
+    limit, used = cgroup_memory()
+    if limit is None or limit >= total:
+        limit, used = total, total - free
+    shm = Path("/dev/shm")
+    return Machine(
+        cores=os.cpu_count() or 1,
+        usable_cores=min([_cores_of_process(), *_cgroup_cores()]),
+        memory=limit,
+        free_memory=min(free, limit - used),
+        is_memory_limited=limit < total,
+        run_folder=folder,
+        free_disk=shutil.disk_usage(folder).free,
+        is_writable=os.access(folder, os.W_OK),
+        shared_memory=shutil.disk_usage(shm).total if shm.is_dir() else None,
+        max_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        loopback_error=_loopback_error(),
+    )
+
+
+def _memory() -> tuple[int, int]:
+    """Of the machine, and how much of it is free or can be freed."""
+    path = Path("/proc/meminfo")
+    if not path.is_file():  # no Linux
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return total, total
+    fields = dict(line.split(":", 1) for line in path.read_text().splitlines())
+    total, available = (int(fields[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+    return total * 1024, available * 1024
+
+
+def _cores_of_process() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def cgroup_memory(membership: str | None = None, root: Path = CGROUPS) -> tuple[int | None, int]:
+    """The tightest limit on this process's memory, and what its group uses; None: no limit.
+
+    Args:
+        membership: of `/proc/self/cgroup`, which is read if None.
+        root: where cgroups are mounted; versions 1 and 2 are known.
+    """
+    tightest: tuple[int | None, int] = (None, 0)
+    for folder in _cgroup_folders("memory", membership, root):
+        limit = _number(folder / "memory.max", folder / "memory.limit_in_bytes")
+        used = _number(folder / "memory.current", folder / "memory.usage_in_bytes")
+        if limit is not None and (tightest[0] is None or limit < tightest[0]):
+            tightest = (limit, used or 0)
+    return tightest
+
+
+def _cgroup_cores() -> Iterator[float]:
+    """Quota over period, of every group above this process that has a quota."""
+    for folder in _cgroup_folders("cpu", None, CGROUPS):
+        both = folder / "cpu.max"
+        if both.is_file():
+            quota, period = both.read_text().split()
+            if quota != "max":
+                yield int(quota) / int(period)
+        quota_us = _number(folder / "cpu.cfs_quota_us")
+        period_us = _number(folder / "cpu.cfs_period_us")
+        if quota_us and period_us and quota_us > 0:
+            yield quota_us / period_us
+
+
+def _cgroup_folders(controller: str, membership: str | None, root: Path) -> Iterator[Path]:
+    """This process's group and all above it, as far as they can be seen from here."""
+    own = Path("/proc/self/cgroup")
+    if membership is None:
+        membership = own.read_text() if own.is_file() else ""
+    for line in membership.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        mount = root / controllers if (root / controllers).is_dir() else root / controller
+        top = mount if controllers else root
+        group = top / path.strip("/")
+        for folder in (group, *group.parents):
+            if folder.is_dir():
+                yield folder
+            if folder == top:
+                break
+
+
+def _number(*paths: Path) -> int | None:
+    """The whole number in the first of these files; None: no file, or `max`."""
+    for path in paths:
+        if path.is_file():
+            text = path.read_text().strip()
+            return None if text == "max" else int(text)
+    return None
+
+
+def _loopback_error() -> str | None:
+    try:
+        with socket.create_server(("127.0.0.1", 0)):
+            return None
+    except OSError as error:
+        return str(error)

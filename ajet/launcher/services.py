@@ -1,0 +1,93 @@
+"""The services of `ajet.task_runner.services`, around a run."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ajet.config.task_runner import ServiceSection
+from ajet.errors import ServiceError
+from ajet.monitor.run_record import service_recorder
+from ajet.service.readiness import answers, listens
+from ajet.service.service import Service
+
+logger = logging.getLogger(__name__)
+
+LOGS = Path("logs") / "services"
+"""In the run folder; a file for each service."""
+_WATCH_S = 0.5
+
+
+@contextmanager
+def services_running(sections: Sequence[ServiceSection], run_folder: Path) -> Iterator[None]:
+    """Start the services, one after the other; stop them in reverse when the block is left.
+
+    One that ends in between is reported in the log, with the end of its own; the run goes on, and
+    the episodes that need the service fail.
+
+    Raises:
+        ServiceError: one did not start, was not ready in time, or its port is taken.
+    """
+    with ExitStack() as stack:
+        services: list[Service] = []
+        for section in sections:
+            service = Service(
+                f"service {section.name}",
+                section.command,
+                log=run_folder / LOGS / f"{section.name}.log",
+                env=section.env,
+                cwd=Path(section.cwd) if section.cwd else None,
+                on_started=service_recorder(run_folder),
+            )
+            _refuse_taken_port(section)
+            stack.callback(service.stop)
+            service.start()
+            logger.info("%s: process %d, log %s", service.name, service.pid, service.log)
+            service.wait_until(lambda: _is_ready(section), section.start_timeout_s)  # noqa: B023
+            services.append(service)
+        stack.enter_context(_watched(services))
+        yield
+
+
+def _is_ready(section: ServiceSection) -> bool:
+    if section.ready_url:
+        return answers(section.ready_url)
+    return section.ready_port is None or listens("localhost", section.ready_port)
+
+
+def _refuse_taken_port(section: ServiceSection) -> None:
+    """Else the answer of something else would count as the service's."""
+    host, port = "localhost", section.ready_port
+    if section.ready_url:
+        url = urlsplit(section.ready_url)
+        host, port = url.hostname or host, url.port or {"http": 80, "https": 443}[url.scheme]
+    if port and listens(host, port):
+        raise ServiceError(
+            f"service {section.name}: something already listens on {host}:{port}; "
+            "end it, or give the service another port"
+        )
+
+
+@contextmanager
+def _watched(services: Sequence[Service]) -> Iterator[None]:
+    """Report each service that ends before the block is left."""
+    over = threading.Event()
+
+    def watch() -> None:
+        running = list(services)
+        while running and not over.wait(_WATCH_S):
+            for service in [each for each in running if each.returncode is not None]:
+                logger.error("%s", service.how_it_ended())
+                running.remove(service)
+
+    thread = threading.Thread(target=watch, name="services", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,53 @@
+"""What torch finds on this machine, asked in a process of its own: importing it takes seconds."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+TIMEOUT_S = 60.0
+
+_SCRIPT = """
+import json, torch
+gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+print(json.dumps({
+    "version": torch.__version__,
+    "cuda": torch.version.cuda or torch.version.hip,
+    "gpus": [[gpu.name, gpu.total_memory] for gpu in gpus],
+}))
+"""
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class TorchFacts:
+    """Of an installed torch."""
+
+    version: str = ""
+    cuda: str | None = None
+    """The CUDA (or ROCm) version that it is built for; None: a build for CPUs."""
+    gpus: list[tuple[str, int]] = field(default_factory=list)
+    """Name and bytes of memory of each that it can use."""
+    error: str | None = None
+    """Why it cannot be imported."""
+
+
+def ask_torch(timeout_s: float = TIMEOUT_S) -> TorchFacts:
+    """Import torch in a child process; whatever happens there is in the answer."""
+    command = [sys.executable, "-c", _SCRIPT]
+    try:
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        return TorchFacts(error=f"importing it took more than {timeout_s:.0f} s")
+    if ended.returncode:
+        last = ended.stderr.strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
+        return TorchFacts(error=last[0])
+    answer = json.loads(ended.stdout.splitlines()[-1])
+    return TorchFacts(
+        version=answer["version"],
+        cuda=answer["cuda"],
+        gpus=[(name, size) for name, size in answer["gpus"]],
+    )

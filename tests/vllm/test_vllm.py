@@ -1,0 +1,218 @@
+"""The real vLLM behind our engine.
+
+1. Logprobs are log softmax(logits / temperature) of the model's own forward, whatever cuts the
+   tail; ids end where the request says and nowhere else.
+2. After an update the engine has the new weights, tied or not, and no key-values of the old ones;
+   `check_weights` catches an update that was skipped, and vLLM's own reload of tied weights.
+3. What is cancelled ends in the server. Without its key the server does nothing.
+4. A server that is killed comes back once, with the weights of now.
+5. A model that is not there and a port that is taken end in a message that says so.
+
+Tests that change a server's weights set them first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import time
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from ajet.backbone.weights_check import check_weights, probe_ids
+from ajet.errors import EngineError, ServiceError
+from ajet.schema.generation import Generation, SamplingParams
+from tests.torch.small_model import VOCABULARY
+from tests.vllm.conftest import Running, make_server, save
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+
+PROMPT = list(range(20, 60))
+
+
+@torch.no_grad()
+def logprobs_of(
+    model: PreTrainedModel, prompt: list[int], completion: list[int], temperature: float = 1.0
+) -> np.ndarray:
+    """[C] what the model itself gives the completion."""
+    ids = torch.tensor([prompt + completion])
+    logits = model(input_ids=ids).logits[0, len(prompt) - 1 : -1].float() / temperature
+    chosen = torch.tensor(completion)[:, None]
+    return logits.log_softmax(-1).gather(1, chosen)[:, 0].numpy()
+
+
+def ask(running: Running, **options: object) -> Generation:
+    params = SamplingParams(**{"max_tokens": 24, "seed": 5} | options)
+    return asyncio.run(running.engine.generate(PROMPT, params, session="e"))
+
+
+def set_weights(running: Running, seed: int, folder: Path, version: int = 1) -> PreTrainedModel:
+    model = running.model(seed)
+    model.save_pretrained(folder)
+    asyncio.run(running.engine.update_weights(folder, version))
+    return model
+
+
+def probe(running: Running) -> list[float]:
+    [row] = asyncio.run(running.engine.prompt_logprobs(probe_ids(VOCABULARY, 0)))
+    return row
+
+
+def probe_of(model: PreTrainedModel) -> np.ndarray:
+    ids = probe_ids(VOCABULARY, 0)
+    return logprobs_of(model, ids[:1], ids[1:])
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"temperature": 1.0},
+        {"temperature": 0.6},
+        {"temperature": 0.0},
+        {"temperature": 1.7, "top_p": 0.8},
+        {"temperature": 0.7, "top_k": 5, "top_p": 0.9},
+    ],
+)
+def test_logprobs_are_those_that_a_trainer_computes(running, tmp_path, sampling):
+    model = set_weights(running, 1, tmp_path)
+    answer = ask(running, **sampling)
+    expected = logprobs_of(model, PROMPT, answer.token_ids, sampling["temperature"] or 1.0)
+    assert len(answer.token_ids) == 24 and answer.finish_reason == "length"
+    assert np.abs(expected - answer.logprobs).max() < 1e-4
+
+
+def test_a_completion_ends_where_the_request_says(running):
+    free = ask(running)
+    stop = free.token_ids[7]
+    cut = ask(running, stop_token_ids=(stop,))
+    assert cut.token_ids == free.token_ids[: free.token_ids.index(stop) + 1]
+    assert cut.finish_reason == "stop"
+
+
+def test_a_stream_gives_the_same_tokens(running):
+    told: list[int] = []
+    params = SamplingParams(max_tokens=24, seed=5)
+    streamed = asyncio.run(
+        running.engine.generate(
+            PROMPT, params, session="e", on_token=lambda token, _: told.append(token)
+        )
+    )
+    assert told == streamed.token_ids == ask(running).token_ids
+
+
+def test_updates_arrive_and_key_values_of_old_weights_are_gone(running, tmp_path):
+    before = set_weights(running, 2, tmp_path / "2", version=2)
+    ask(running)  # its prompt is in the prefix cache now
+    after = set_weights(running, 3, tmp_path / "3", version=3)
+    trained, old = probe_of(after), probe_of(before)
+    assert check_weights(probe(running), trained, old, bound=1e-3, name="vllm") < 1e-4
+    answer = ask(running)
+    assert set(answer.policy_versions) == {3}
+    assert np.abs(logprobs_of(after, PROMPT, answer.token_ids) - answer.logprobs).max() < 1e-4
+
+
+def test_a_skipped_update_is_caught(running, tmp_path):
+    before = set_weights(running, 4, tmp_path)
+    after = running.model(4)
+    with torch.no_grad():
+        for weights in after.parameters():
+            weights.mul_(1.0005)
+    with pytest.raises(EngineError, match="weights before the update"):
+        check_weights(probe(running), probe_of(after), probe_of(before), bound=1e-3, name="vllm")
+
+
+def test_vllms_own_reload_of_tied_weights_is_caught(running, tmp_path):
+    before = set_weights(running, 5, tmp_path / "5")
+    after = running.model(6)
+    save(after, tmp_path / "6")
+    order = {"method": "reload_weights", "kwargs": {"weights_path": str(tmp_path / "6")}}
+    reply = post(running, "/collective_rpc", order)
+    assert reply.is_success  # every status is green
+    post(running, "/reset_prefix_cache", {})
+    trained, old = probe_of(after), probe_of(before)
+    if running.kind == "untied":
+        check_weights(probe(running), trained, old, bound=1e-3, name="vllm")
+        return
+    with pytest.raises(EngineError, match="does not compute what the trainer does|before"):
+        check_weights(probe(running), trained, old, bound=1e-3, name="vllm")
+
+
+def post(running: Running, path: str, body: dict, key: str | None = None) -> httpx2.Response:
+    headers = {"Authorization": f"Bearer {running.server.api_key if key is None else key}"}
+    return httpx2.post(running.server.base_url + path, json=body, headers=headers, timeout=60)
+
+
+def test_without_its_key_the_server_does_nothing(running):
+    for path in ("/collective_rpc", "/v1/completions", "/pause", "/v1/models"):
+        for key in ("", "wrong"):
+            assert post(running, path, {"method": "ajet_prepare"}, key).status_code == 401
+    assert running.server.api_key not in running.log.read_text()
+
+
+def test_what_is_cancelled_ends_in_the_server(running):
+    async def cancel() -> None:
+        params = SamplingParams(max_tokens=200)
+        call = asyncio.create_task(running.engine.generate(PROMPT, params, session="e"))
+        await asyncio.sleep(0.1)
+        assert not call.done()
+        call.cancel()
+
+    asyncio.run(cancel())
+    deadline = time.monotonic() + 5
+    while num_running(running):
+        assert time.monotonic() < deadline, "the request goes on in the server"
+        time.sleep(0.05)
+    assert ask(running).finish_reason == "length"
+
+
+def num_running(running: Running) -> float:
+    headers = {"Authorization": f"Bearer {running.server.api_key}"}
+    text = httpx2.get(running.server.base_url + "/metrics", headers=headers).text
+    [value] = re.findall(r"^vllm:num_requests_running\{.*?\} (\S+)$", text, re.MULTILINE)
+    return float(value)
+
+
+def test_a_killed_server_comes_back_once_with_the_weights_of_now(running, tmp_path, caplog):
+    model = set_weights(running, 7, tmp_path, version=7)
+    first = running.server._service.pid
+
+    async def killed() -> Generation:
+        params = SamplingParams(max_tokens=200)
+        call = asyncio.create_task(running.engine.generate(PROMPT, params, session="e"))
+        await asyncio.sleep(0.1)
+        os.kill(running.server._service.pid, signal.SIGKILL)
+        return await call
+
+    answer = asyncio.run(killed())
+    assert running.server._service.pid != first
+    assert np.abs(logprobs_of(model, PROMPT, answer.token_ids) - answer.logprobs).max() < 1e-4
+    assert set(answer.policy_versions) == {7}
+    assert "started again, once: vllm ended with" in caplog.text
+    with pytest.raises(EngineError, match="no vLLM server is left"):
+        asyncio.run(killed())
+
+
+def test_a_model_that_is_not_there_is_told_with_the_end_of_the_log(tmp_path):
+    server = make_server(tmp_path / "nothing", tmp_path / "vllm.log")
+    server.start()
+    with pytest.raises(ServiceError, match=r"(?s)vllm ended with .*nothing"):
+        server.wait_until_ready()
+    server.stop()
+
+
+def test_a_port_that_is_taken_is_told_before_anything_starts(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        server = make_server(tmp_path, tmp_path / "vllm.log", other.getsockname()[1])
+        with pytest.raises(ServiceError, match=r"port \d+ cannot be used"):
+            server.start()
+    assert not (tmp_path / "vllm.log").exists()
