@@ -38,8 +38,18 @@ def train(
     debug: Annotated[
         str | None, typer.Option(metavar="TAG[,TAG]", help='Stop at bp("TAG") in your code.')
     ] = None,
-    with_ray: Annotated[bool, typer.Option("--with-ray", hidden=True)] = False,
-    with_ray_cluster: Annotated[bool, typer.Option("--with-ray-cluster", hidden=True)] = False,
+    with_ray: Annotated[
+        bool, typer.Option("--with-ray", help="Start a Ray for this run, and end it with the run.")
+    ] = False,
+    ray_num_gpus: Annotated[
+        int | None, typer.Option(min=0, help="Its logical GPUs; they need no hardware.")
+    ] = None,
+    with_ray_cluster: Annotated[
+        bool, typer.Option("--with-ray-cluster", help="Join the Ray that is there.")
+    ] = False,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where it is, if not at RAY_ADDRESS.")
+    ] = None,
     with_logview: Annotated[bool, typer.Option("--with-logview", hidden=True)] = False,
 ) -> None:
     """Tune the model behind an agent.
@@ -49,23 +59,25 @@ def train(
     flags = {"backbone": backbone, "trainer_common.seed": seed, "experiment_dir": exp_dir}
     given = [f"ajet.{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
     config = load_config(conf, [*(overrides or []), *given])
-    _refuse_what_is_not_there(config.ajet.backbone, with_ray or with_ray_cluster, with_logview)
+    if with_logview:
+        raise ConfigError("--with-logview is not part of this version")
+    if with_ray and with_ray_cluster:
+        raise ConfigError("--with-ray starts a Ray, --with-ray-cluster joins one: give one of them")
     if debug:
         os.environ[DEBUG_VARIABLE] = debug
     from ajet.launcher.launch import launch
+    from ajet.launcher.ray_cluster import joined_ray, own_ray
 
+    ray = None
+    if with_ray:
+        ray = own_ray(ray_num_gpus)
+    elif with_ray_cluster:
+        ray = joined_ray(ray_address)
     try:
-        launch(config, command=sys.argv, resume=resume)
+        launch(config, command=sys.argv, resume=resume, ray=ray)
     except KeyboardInterrupt:
         goes_on = (
             "" if config.ajet.backbone == "debug" else "; the same command with --resume goes on"
         )
         typer.echo(f"interrupted{goes_on}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-def _refuse_what_is_not_there(backbone: str, with_ray: bool, with_logview: bool) -> None:
-    if with_ray:
-        raise ConfigError(f"--with-ray: the backbone {backbone} runs in one process, without Ray")
-    if with_logview:
-        raise ConfigError("--with-logview is not part of this version")

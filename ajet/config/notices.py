@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ajet.config.rollout import Rollout
 from ajet.config.root import AjetConfig
 
 
@@ -20,4 +21,25 @@ def notices(ajet: AjetConfig) -> list[str]:
             f"{key}.ignore_tools: calls with other tools have other token ids, so they are never "
             "one timeline"
         )
+    return [*lines, *_of_the_engine(ajet.rollout)]
+
+
+def _of_the_engine(rollout: Rollout) -> list[str]:
+    """Settings that were given, and that the chosen engine does not have."""
+    if rollout.name == "embedded":
+        idle = ["vllm"]
+    else:
+        idle = ["schedule", "lockstep_patience_s"]
+    lines = [
+        f"ajet.rollout.{key} has no effect with the engine {rollout.name}"
+        for key in idle
+        if key in rollout.model_fields_set
+    ]
+    if rollout.name == "vllm" and rollout.vllm.base_url:
+        own = ("python", "num_engines", "options", "kv_cache_gb", "start_timeout_s")
+        lines += [
+            f"ajet.rollout.vllm.{key} has no effect on servers that are there already"
+            for key in own
+            if key in rollout.vllm.model_fields_set
+        ]
     return lines

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ajet.launcher.finding import Finding
 from ajet.launcher.machine import Machine
-from ajet.launcher.packages import Installed, conflicts, requirements, unmet
+from ajet.launcher.packages import Installed, conflicts, requirements, unmet, versions
 from ajet.launcher.torch_facts import TorchFacts
 
 GB = 2**30
@@ -121,11 +121,11 @@ def _packages(facts: Facts) -> Iterator[Finding]:
         lacks = unmet(wanted, facts.installed)
         name, command = f"extra {extra}", f'pip install "agentjet[{extra}]"'
         if not lacks:
-            yield Finding("ok", name, purpose)
+            yield Finding("ok", name, ", ".join(versions(wanted, facts.installed)))
         elif extra == "local":
             yield Finding("warn", name, f"{purpose}: {'; '.join(lacks)}", command)
         else:
-            yield Finding("ok", name, f"{purpose}: not installed ({command})")
+            yield Finding("ok", name, f"not installed; {purpose}: {command}")
     for pair, remedy in conflicts(facts.installed):
         yield Finding("bad", "versions", f"{pair} do not go together", remedy)
 

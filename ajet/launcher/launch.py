@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from ajet.class_path import load_class
@@ -13,6 +14,7 @@ from ajet.config.root import RootConfig
 from ajet.errors import AjetError, ConfigError
 from ajet.launcher.backbones import backbone_entry
 from ajet.launcher.logs import log_to, log_to_file
+from ajet.launcher.ray_cluster import Surroundings
 from ajet.launcher.run_folder import find_run_folder, new_run_folder, write_config
 from ajet.launcher.services import services_running
 from ajet.launcher.signals import sigterm_as_ctrl_c
@@ -25,14 +27,24 @@ from ajet.workflow import Workflow
 
 logger = logging.getLogger(__name__)
 
+IN_ONE_PROCESS = ("local", "debug")
+"""Backbones that use no Ray."""
 
-def launch(config: RootConfig, *, command: Sequence[str], resume: bool = False) -> Path:
+
+def launch(
+    config: RootConfig,
+    *,
+    command: Sequence[str],
+    resume: bool = False,
+    ray: Surroundings | None = None,
+) -> Path:
     """Run to the end, in a folder of its own or, resumed, in the one it had; returns the folder.
 
     Args:
         config: the resolved configuration.
         command: what started this, for `run.json`.
         resume: go on with the latest run of this name.
+        ray: a Ray around the run.
 
     Raises:
         AjetError: the run could not start or could not go on.
@@ -52,10 +64,13 @@ def launch(config: RootConfig, *, command: Sequence[str], resume: bool = False) 
             logger.warning("%s %s no effect with the backbone %s", names, have, ajet.backbone)
         for notice in notices(ajet):
             logger.info("%s", notice)
+        if ray and ajet.backbone in IN_ONE_PROCESS:
+            logger.info("Ray is for your code; the backbone %s is one process", ajet.backbone)
         write_config(config, folder)
         with (
             sigterm_as_ctrl_c(),
             recorded(folder, command),
+            ray(folder) if ray else nullcontext(),
             services_running(ajet.task_runner.services, folder),
         ):
             run(config, folder, resume)

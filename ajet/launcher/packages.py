@@ -69,6 +69,11 @@ def unmet(wanted: list[Requirement], have: Installed) -> list[str]:
     return lines
 
 
+def versions(wanted: list[Requirement], have: Installed) -> list[str]:
+    """Each with the version that is installed."""
+    return [f"{r.name} {have[canonicalize_name(r.name)]}" for r in wanted]
+
+
 def conflicts(have: Installed) -> list[tuple[str, str]]:
     """What is installed and does not go together, and the remedy."""
     return [

@@ -42,6 +42,10 @@ _PORTS = (
     "runtime-env-agent",
 )
 """Those that Ray does not choose itself, beside the main one: two clusters would collide."""
+_LOCAL = {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on every system: loopback only
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # there is no other node to move work to
+}
 
 
 def own_ray(num_gpus: int | None = None) -> Surroundings:
@@ -96,31 +100,100 @@ def _own_ray(run_folder: Path, *, num_gpus: int | None) -> Iterator[None]:
         # In /tmp: below it Ray makes unix sockets, whose paths may have 107 bytes.
         home = Path(tempfile.mkdtemp(prefix="ajet-ray-", dir="/tmp"))
         stack.callback(shutil.rmtree, home, ignore_errors=True)
-        token, files = home / "token", home / "ray"
-        token.write_text(secrets.token_hex(32), encoding="ascii")
         port, *ports = free_ports(1 + len(_PORTS))
-        address = f"127.0.0.1:{port}"
         variables = {
-            "RAY_ADDRESS": address,
+            "RAY_ADDRESS": f"127.0.0.1:{port}",
             "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            "RAY_DEBUG": os.environ.get("RAY_DEBUG", "legacy"),
+            "RAY_AUTH_TOKEN_PATH": str(home / "token"),
+            "RAY_DEBUG": _debugger(),
         }
-        stack.enter_context(_environment({**variables, **_QUIET, "RAY_AUTH_TOKEN": None}))
-        options = {"port": port, "temp-dir": files, "node-ip-address": "127.0.0.1"}
-        options |= {f"{name}-port": number for name, number in zip(_PORTS, ports, strict=True)}
-        options |= {"min-worker-port": 0, "max-worker-port": 0, "include-dashboard": "false"}
-        if num_gpus is not None:
-            options["num-gpus"] = num_gpus
+        (home / "token").write_text(secrets.token_hex(32), encoding="ascii")
+        stack.enter_context(_environment({**variables, **_LOCAL, "RAY_AUTH_TOKEN": None}))
         service = Service(
             "Ray",
-            [
-                *(sys.executable, "-m", "ray.scripts.scripts"),
-                *("start", "--head", "--block", "--disable-usage-stats"),
-                *(f"--{name}={value}" for name, value in options.items()),
-            ],
+            _command(home / "ray", port, ports, num_gpus),
             log=run_folder / "logs" / "ray.log",
             on_started=service_recorder(run_folder),
         )
-        ...
+        stack.callback(_keep_logs, home / "ray", run_folder / "logs" / "ray")
+        stack.callback(service.stop, _PATIENCE_S)
+        service.start()
+        service.wait_until(lambda: _READY in service.log_tail(100), _START_TIMEOUT_S)
+        from_outside = " ".join(f"{name}={value}" for name, value in variables.items())
+        logger.info("Ray is ready; from another terminal:  %s ray status", from_outside)
+        stack.callback(_disconnect)
         yield
+
+
+@contextmanager
+def _joined_ray(run_folder: Path, *, address: str) -> Iterator[None]:
+    variables = {"RAY_ADDRESS": address}
+    if tags := os.environ.get(DEBUG_VARIABLE):  # a worker there does not have our environment
+        for_workers = {DEBUG_VARIABLE: tags, "RAY_DEBUG": _debugger()}
+        variables |= {
+            "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": {"env_vars": for_workers}}),
+            "RAY_DEBUG": _debugger(),
+        }
+    with _environment(variables):
+        logger.info("Ray: %s", address)
+        yield
+
+
+def _command(files: Path, port: int, ports: list[int], num_gpus: int | None) -> list[str]:
+    options = {
+        "temp-dir": str(files),
+        "node-ip-address": "127.0.0.1",
+        "port": port,
+        **{f"{name}-port": number for name, number in zip(_PORTS, ports, strict=True)},
+        "min-worker-port": 0,  # any that is free
+        "max-worker-port": 0,
+        "include-dashboard": "false",
+    }
+    if num_gpus is not None:
+        options["num-gpus"] = num_gpus
+    return [
+        *(sys.executable, "-m", "ray.scripts.scripts"),
+        *("start", "--head", "--block", "--disable-usage-stats"),
+        *(f"--{name}={value}" for name, value in options.items()),
+    ]
+
+
+def _debugger() -> str:
+    """Ray's own default needs debugpy, and passes each breakpoint by without it."""
+    return os.environ.get("RAY_DEBUG", "legacy")
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
+    """Set (or, with None, take away) environment variables until the block is left."""
+    before = {name: os.environ.get(name) for name in variables}
+    _set(variables)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _disconnect() -> None:
+    """What is connected to a Ray that ends would end with it."""
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
+
+
+def _keep_logs(files: Path, logs: Path) -> None:
+    """Ray's own log files, into the run folder."""
+    session = files / "session_latest" / "logs"
+    if session.is_dir():
+        try:
+            shutil.copytree(session, logs, ignore_dangling_symlinks=True, dirs_exist_ok=True)
+        except OSError as error:
+            logger.warning("not all of Ray's log files could be kept: %s", error)

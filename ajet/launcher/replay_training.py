@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ajet.backbone.training_run import TrainingData
 from ajet.config.root import AjetConfig
 from ajet.errors import MissingExtraError
 from ajet.launcher.replay_stages import Stage
 from ajet.monitor.metrics_log import read_metrics
 from ajet.schema.sample import Sample
-from ajet.task_reader import make_task_reader
-from ajet.task_reader.read_tasks import training_tasks
-from ajet.task_reader.task_batches import TaskBatches
 
 if TYPE_CHECKING:
     from ajet.backbone.local.replay import TrainedAgain
@@ -65,7 +63,7 @@ def compare_training(source: TrainingSource, ajet: AjetConfig, samples: Sequence
         ajet,
         samples,
         step=source.step,
-        total_steps=_total_steps(ajet),
+        total_steps=TrainingData.read(ajet).total_steps,
         before=before,
         after=after,
     )
@@ -102,14 +100,6 @@ def _stage(
         differences=differences,
         data={"metrics": rows, "weights_difference": trained.weights_difference},
     )
-
-
-def _total_steps(ajet: AjetConfig) -> int:
-    if ajet.trainer_common.total_training_steps is not None:
-        return ajet.trainer_common.total_training_steps
-    tasks = training_tasks(make_task_reader(ajet.task_reader))
-    batches = TaskBatches(tasks, seed=ajet.trainer_common.seed, shuffle=ajet.data.shuffle)
-    return batches.num_batches(ajet.data.train_batch_size, ajet.trainer_common.total_epochs)
 
 
 def _skipped(why: str) -> Stage:

@@ -71,8 +71,7 @@ def test_options_and_overrides_reach_the_run(ajet, conf):
     [
         (["--backbone=locl"], 'got "locl", expected one of "local"'),
         (["--backbone=verl"], 'ajet.backbone: "verl" is not part of this version'),
-        (["--with-ray"], "--with-ray: the backbone local runs in one process, without Ray"),
-        (["--with-ray-cluster"], "the backbone local runs in one process, without Ray"),
+        (["--with-ray", "--with-ray-cluster"], "--with-ray-cluster joins one: give one of them"),
         (["--with-logview"], "--with-logview is not part of this version"),
         (["rollout.num_repet=4"], 'unknown key; did you mean "num_repeat"?'),
         (["oops"], "oops: expected key.path=value"),

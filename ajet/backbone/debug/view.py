@@ -120,5 +120,6 @@ def _show_outcome(console: Console, episode: Episode) -> None:
     if failure is None:
         console.print(Text(f"= {Transcript.of(episode).outcome}", "bold"))
         return
-    console.print(Text(printable(failure.traceback.rstrip()), "red"))
+    # Not wrapped: people and editors go to the places that it names.
+    console.print(Text(printable(failure.traceback.rstrip()), "red"), soft_wrap=True)
     console.print(Text(f"= failed: {failure.kind}: {printable(failure.message)}", "bold red"))

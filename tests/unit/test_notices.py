@@ -1,0 +1,39 @@
+"""A setting that means something else than it seems to, or nothing, is named once."""
+
+from __future__ import annotations
+
+import pytest
+
+from ajet.config.notices import notices
+from tests.unit.config_files import MINIMAL, load
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ([], []),
+        (["rollout.schedule=lockstep"], []),
+        (["rollout.vllm.num_engines=2"], ["ajet.rollout.vllm has no effect with the engine emb"]),
+        (
+            ["rollout.name=vllm", "rollout.schedule=lockstep"],
+            ["ajet.rollout.schedule has no effect with the engine vllm"],
+        ),
+        (["rollout.name=vllm", "rollout.vllm.num_engines=2"], []),
+        (
+            [
+                "rollout.name=vllm",
+                "rollout.vllm.base_url=http://a:1",
+                "rollout.vllm.num_engines=2",
+            ],
+            ["ajet.rollout.vllm.num_engines has no effect on servers that are there already"],
+        ),
+        (
+            ["context_tracker.timeline_merging_policy.timeline_compare_level=text"],
+            ["ajet.context_tracker.timeline_merging_policy.timeline_compare_level: "],
+        ),
+    ],
+)
+def test_what_has_no_effect_is_named(tmp_path, overrides, named):
+    lines = notices(load(tmp_path, MINIMAL, *overrides).ajet)
+    assert len(lines) == len(named)
+    assert all(line.startswith(start) for line, start in zip(lines, named, strict=True))
