@@ -8,6 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from ajet.commands.check import check
 from ajet.commands.doctor import doctor
 from ajet.commands.engine import engine
 from ajet.commands.kill import kill
@@ -55,6 +56,7 @@ app.command(context_settings=HELP)(engine)
 app.command(context_settings=HELP)(kill)
 app.command(context_settings=HELP)(replay)
 app.command(context_settings=HELP)(doctor)
+app.command(context_settings=HELP)(check)
 
 
 @app.callback()

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import sys
+import shutil
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
 from ajet.launcher.finding import Finding
 
-STYLES = {
+COLOURS = {
     "ok": "green",
     "equal": "green",
     "changed": "yellow",
     "warn": "yellow",
-    "bad": "bold red",
-    "differs": "bold red",
-    "skipped": "dim",
+    "bad": "red",
+    "differs": "red",
+    "skipped": None,
 }
-"""Verdicts and how they look."""
+"""Of the verdicts."""
+
+NO_TERMINAL = 10_000
+"""Columns of a file or a pipe."""
 
 
 class Line(NamedTuple):
@@ -34,17 +36,17 @@ class Line(NamedTuple):
 
 
 def print_lines(lines: Sequence[Line]) -> None:
-    """In columns, wrapped at the terminal's width; plain text where it is no terminal."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
+    """In columns; wrapped at the width of a terminal, not where output goes elsewhere."""
+    verdicts, names = (2 + max(len(line[i]) for line in lines) for i in (0, 1))
+    indent = " " * (verdicts + names)
+    width = shutil.get_terminal_size((NO_TERMINAL, 0)).columns
     for line in lines:
-        verdict = Text(line.verdict, STYLES[line.verdict])
-        grid.add_row(verdict, line.name, Text(line.text))
-        for text in line.below:
-            grid.add_row("", "", Text(text, "dim"))
-    Console(file=sys.stdout, highlight=False).print(grid)
+        typer.secho(line.verdict.ljust(verdicts), fg=COLOURS[line.verdict], nl=False)
+        text = textwrap.fill(line.text, width, initial_indent=indent, subsequent_indent=indent)
+        typer.echo(line.name.ljust(names) + text.lstrip())
+        for below in line.below:
+            spaces = indent + " " * (len(below) - len(below.lstrip()))
+            typer.echo(textwrap.fill(below, width, initial_indent=indent, subsequent_indent=spaces))
 
 
 def print_findings(findings: Sequence[Finding]) -> None:

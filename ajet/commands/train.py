@@ -63,6 +63,10 @@ def train(
         raise ConfigError("--with-logview is not part of this version")
     if with_ray and with_ray_cluster:
         raise ConfigError("--with-ray starts a Ray, --with-ray-cluster joins one: give one of them")
+    if ray_num_gpus is not None and not with_ray:
+        raise ConfigError("--ray-num-gpus: of the Ray that --with-ray starts; give that as well")
+    if ray_address and not with_ray_cluster:
+        raise ConfigError("--ray-address: for --with-ray-cluster; give that as well")
     if debug:
         os.environ[DEBUG_VARIABLE] = debug
     from ajet.launcher.launch import launch

@@ -26,10 +26,7 @@ def notices(ajet: AjetConfig) -> list[str]:
 
 def _of_the_engine(rollout: Rollout) -> list[str]:
     """Settings that were given, and that the chosen engine does not have."""
-    if rollout.name == "embedded":
-        idle = ["vllm"]
-    else:
-        idle = ["schedule", "lockstep_patience_s"]
+    idle = {"embedded": ["vllm"], "vllm": ["schedule", "lockstep_patience_s"]}[rollout.name]
     lines = [
         f"ajet.rollout.{key} has no effect with the engine {rollout.name}"
         for key in idle

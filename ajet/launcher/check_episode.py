@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 
-from ajet.backbone.episodes import make_rollout, make_runner, open_http_door
+from ajet.backbone.episodes import make_runner, open_http_door
 from ajet.config.root import RootConfig
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.engine.scripted import ScriptedEngine
@@ -14,12 +13,15 @@ from ajet.launcher.finding import Finding
 from ajet.schema.episode import Episode
 from ajet.schema.generation import SamplingParams
 from ajet.schema.task import Task
+from ajet.task_rollout.workers import Workers
+from ajet.task_runner.attempt import Attempt
 
 ANSWER = "Answer: 0"
 """What the scripted model says to everything."""
 
 TIMEOUT_S = 60.0
-TRACEBACK_LINES = 6
+TRACEBACK_LINES = 20
+"""The last ones are shown."""
 
 
 def run_scripted(
@@ -37,14 +39,14 @@ def run_scripted(
         return answer
 
     engine = ScriptedEngine(script, max_model_len=max_model_len, tokenizer=tokenizer)
+    seed, limit_s = config.ajet.trainer_common.seed, config.ajet.rollout.episode_timeout_s
+    attempt = Attempt(seed=seed, tag="check", task=task, group_index=0, repeat_index=0)
+    episodes: list[Episode] = []
     with closing(open_http_door(config.ajet)) as http_door:
         runner = make_runner(config, chat_format, engine, http_door)
-        rollout = make_rollout(config.ajet, runner)
-        limit_s = min(TIMEOUT_S, rollout.episode_timeout_s)
-        once = replace(rollout, episode_timeout_s=limit_s, max_retries=0, max_failure_share=1.0)
-        (group,) = once.run([task], num_repeat=1, tag="check")
-    (episode,) = group.episodes
-    return episode
+        workers = Workers(runner, episode_timeout_s=min(TIMEOUT_S, limit_s), max_retries=0)
+        workers.run([attempt], 1, lambda _, episode: episodes.append(episode))
+    return episodes[0]
 
 
 def findings_of(episode: Episode, judge: str | None) -> Iterator[Finding]:
@@ -57,17 +59,19 @@ def _workflow(episode: Episode) -> Finding:
     calls = episode.calls
     prompts = sum(call.prompt_length for call in calls)
     answers = sum(len(call.completion_ids) for call in calls)
-    text = f"{len(calls)} calls of {prompts:,} tokens, answered with {answers}"
+    text = f"{_many(len(calls), 'call')} of {prompts:,} tokens, answered with {answers}"
     failure = episode.failure
     if failure is not None and failure.kind != "judge_error":
-        text += f'; it ended in {failure.kind}: {failure.message}. To every call the answer was "{ANSWER}"'
-        return Finding("warn", "episode", text, _end_of(failure.traceback))
+        text += f"; it ended in {failure.kind}: {failure.message}"
+        remedy = f'perhaps because every call was answered with "{ANSWER}"'
+        return Finding("warn", "episode", text, f"{remedy}\n{_end_of(failure.traceback)}".strip())
     if not calls:
         return Finding("warn", "episode", "the workflow did not call the model: nothing to train")
     tokens = sum(len(sample) for sample in episode.samples)
     trained = sum(sample.num_trained for sample in episode.samples)
     if failure is None:
-        text += f"; {len(episode.samples)} samples of {tokens:,} tokens, {trained} of them trained"
+        samples = _many(len(episode.samples), "sample")
+        text += f"; {samples} of {tokens:,} tokens, {trained} of them trained"
         if not trained:
             return Finding("warn", "episode", text, "see Workflow.trainable_targets")
     return Finding("ok", "episode", text)
@@ -87,5 +91,11 @@ def _judge(episode: Episode, judge: str | None) -> Finding:
     return Finding("ok", "judge", f"{name}: {got}, for a made-up answer")
 
 
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _end_of(traceback: str) -> str:
-    return "\n".join(traceback.rstrip().splitlines()[-TRACEBACK_LINES:])
+    """Without the lines that underline something."""
+    lines = [line for line in traceback.splitlines() if line.strip(" ^~")]
+    return "\n".join(lines[-TRACEBACK_LINES:])

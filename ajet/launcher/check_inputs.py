@@ -1,4 +1,4 @@
-"""The user's classes and data, as `ajet check` looks at them."""
+"""The tasks of a run, as `ajet check` looks at them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ QUERY_SHOWN = 60
 """Characters of a sample task's query."""
 
 
-def data(training: Sequence[Task], validation: Sequence[Task], ajet: AjetConfig) -> Iterator[Finding]:
+def look_at_tasks(
+    training: Sequence[Task], validation: Sequence[Task], ajet: AjetConfig
+) -> Iterator[Finding]:
     """How many tasks, one of them, and those that ask nothing."""
     task = training[0]
     query = " ".join(task.main_query.split())
@@ -37,8 +39,10 @@ def data(training: Sequence[Task], validation: Sequence[Task], ajet: AjetConfig)
         )
 
 
-def amount(steps: int, num_validation: int, ajet: AjetConfig) -> Finding:
+def episodes_of_run(steps: int, num_validation: int, ajet: AjetConfig) -> Finding:
     """How many steps and episodes the run will have."""
+    if ajet.backbone == "debug":
+        return Finding("ok", "episodes", f"one of each of the first {ajet.debug.num_tasks} tasks")
     common, rollout = ajet.trainer_common, ajet.rollout
     size, repeat = ajet.data.train_batch_size, rollout.num_repeat
     text = f"{steps:,} steps of {size} tasks x {repeat} episodes are {steps * size * repeat:,}"

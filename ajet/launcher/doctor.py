@@ -90,8 +90,8 @@ def _memory(machine: Machine) -> Finding:
     if machine.free_memory >= 4 * GB:
         return Finding("ok", "memory", text)
     remedy = "end other programs, or give the container more"
-    verdict = "warn" if machine.free_memory >= GB else "bad"
-    return Finding(verdict, "memory", f"{text}; the CPU demo needs about 1 GB", remedy)
+    text += "; the CPU demo needs about 1 GB"
+    return Finding("warn" if machine.free_memory >= GB else "bad", "memory", text, remedy)
 
 
 def _disk(machine: Machine) -> Finding:

@@ -86,10 +86,12 @@ def estimate(size: ModelSize, ajet: AjetConfig, *, on_gpu: bool) -> dict[str, fl
     common, rollout = ajet.trainer_common, ajet.rollout
     length = rollout.max_model_len or size.max_length
     tokens = max(common.micro_batch_tokens, length)
-    per_token = size.layers * width * (
-        8 * size.hidden + 6 * size.queries + 4 * size.keys + 5 * size.intermediate
+    per_token = (
+        size.layers
+        * width
+        * (8 * size.hidden + 6 * size.queries + 4 * size.keys + 5 * size.intermediate)
     )
-    parts = {
+    parts: dict[str, float] = {
         "weights": size.parameters * width * (2 if common.use_kl_loss else 1),
         "gradients": size.parameters * width,
         "optimizer": size.parameters * (8 if width == 4 else 16),
@@ -98,7 +100,7 @@ def estimate(size: ModelSize, ajet: AjetConfig, *, on_gpu: bool) -> dict[str, fl
     if rollout.name == "vllm":
         engines = rollout.vllm.num_engines if rollout.vllm.base_url is None else 0
         parts[f"{engines} vLLM engines"] = engines * (
-            size.parameters * width + rollout.vllm.kv_cache_gb * GB
+            size.parameters * width + (rollout.vllm.kv_cache_gb or 1) * GB
         )
     else:
         rows = min(rollout.max_num_seqs, rollout.max_env_worker)

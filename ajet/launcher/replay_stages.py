@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -50,6 +51,8 @@ def compare_samples(stored: Mapping[str, Sequence[Sample]], episodes: Sequence[E
         for episode in episodes
         for line in _sample_differences(episode, stored.get(episode.episode_id, ()))
     ]
+    unknown = stored.keys() - {episode.episode_id for episode in episodes}
+    differences += [f"episode {name}: samples on record, but no calls" for name in sorted(unknown)]
     samples = [sample for episode in episodes for sample in episode.samples]
     tokens = sum(len(sample) for sample in samples)
     return Stage(
@@ -84,10 +87,11 @@ def compare_advantages(
     for group in step.discarded:
         credit([group], ADVANTAGE_ESTIMATORS[estimator])
     differences, largest = [], 0.0
-    for episode in step.episodes:
-        for number, old, new in _pairs(episode, stored.get(episode.episode_id, ())):
-            if not np.array_equal(old.advantages, new.advantages):
-                change = float(np.abs(old.advantages - new.advantages).max())
+    for episode in (e for e in step.episodes if e.failure is None):
+        old_samples = stored.get(episode.episode_id, ())
+        for number, (old, new) in enumerate(zip(old_samples, episode.samples, strict=False)):
+            change = _largest_change(old.advantages, new.advantages)
+            if change:
                 largest = max(largest, change)
                 differences.append(f"{_name(episode)}, sample {number}: by up to {change:.3g}")
     trained = sum(sample.num_trained for sample in report.samples)
@@ -123,11 +127,11 @@ def _where(old: np.ndarray, new: np.ndarray) -> str:
     )
 
 
-def _pairs(episode: Episode, stored: Sequence[Sample]) -> Iterator[tuple[int, Any, Any]]:
-    """Samples that can be compared: of the same tokens, credited then and now."""
-    for number, (old, new) in enumerate(zip(stored, episode.samples, strict=False)):
-        if len(old) == len(new) and old.advantages is not None and new.advantages is not None:
-            yield number, old, new
+def _largest_change(old: np.ndarray | None, new: np.ndarray | None) -> float:
+    """Of an advantage; infinite where there is none on record, or one for other tokens."""
+    if old is None or new is None or len(old) != len(new):
+        return math.inf
+    return float(np.abs(old - new).max())
 
 
 def _verdict(episode: Episode) -> tuple[Any, ...]:

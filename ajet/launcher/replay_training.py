@@ -83,12 +83,12 @@ def _stage(
     differences = [
         f"{name}: {recorded[name]:.6g}, now {trained.metrics[name]:.6g}"
         for name in both
-        if abs(recorded[name] - trained.metrics[name]) > source.tolerance
+        if not abs(recorded[name] - trained.metrics[name]) <= source.tolerance  # NaN differs
     ]
     weights = "no checkpoint after it to compare weights with"
     if after is not None and trained.weights_difference is not None:
         weights = f"weights against checkpoints/{after.name}: {trained.weights_difference:.3g}"
-        if trained.weights_difference > source.tolerance:
+        if not trained.weights_difference <= source.tolerance:
             differences.append(f"weights differ by up to {trained.weights_difference:.3g}")
     shown = ", ".join(
         f"{name.removeprefix('policy/')} {trained.metrics[name]:.4g}"

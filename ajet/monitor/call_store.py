@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ajet.errors import DataError
@@ -50,9 +51,12 @@ def read_calls(path: Path) -> StoredStep:
     """A step's episodes as they were.
 
     Raises:
-        DataError: another version of AgentJet wrote the file.
+        DataError: the file is damaged, or another version of AgentJet wrote it.
     """
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
     if version != VERSION:
         raise DataError(f"{path}: of version {version}, this AgentJet reads version {VERSION}")

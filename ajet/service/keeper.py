@@ -38,7 +38,7 @@ def adopt_orphans() -> bool:
         return False
 
 
-def descendants() -> set[int]:
+def descendants(pid: int) -> set[int]:
     """Every living process below this one."""
     children: dict[int, list[int]] = {}
     for name in filter(str.isdecimal, os.listdir("/proc")):
@@ -50,7 +50,7 @@ def descendants() -> set[int]:
         if state not in b"ZX":
             children.setdefault(int(parent), []).append(int(name))
     found: set[int] = set()
-    parents = [os.getpid()]
+    parents = [pid]
     while parents:
         below = children.get(parents.pop(), [])
         found.update(below)
@@ -123,7 +123,7 @@ class Keeper:
         """What there is to end: pids, or the negative pid of the command's process group."""
         self.reap()
         if self.adopts:
-            return descendants()
+            return descendants(os.getpid())
         try:
             os.killpg(self.pid, 0)
         except OSError:

@@ -25,7 +25,8 @@ class TaskBatches:
 
     def __init__(self, tasks: Sequence[Task], *, seed: int, shuffle: bool = True) -> None:
         assert tasks, "readers refuse an empty data set"
-        self._tasks = list(tasks)
+        self.tasks = list(tasks)
+        """All of them, in the reader's order."""
         self._seed = seed
         self._shuffle = shuffle
         self._num_taken = 0
@@ -34,11 +35,11 @@ class TaskBatches:
     @property
     def epoch(self) -> int:
         """Epochs that are complete."""
-        return self._num_taken // len(self._tasks)
+        return self._num_taken // len(self.tasks)
 
     def num_batches(self, size: int, epochs: int) -> int:
         """Batches of `size` in so many epochs; at least one."""
-        return max(1, len(self._tasks) * epochs // size)
+        return max(1, len(self.tasks) * epochs // size)
 
     def next_batch(self, size: int) -> list[Task]:
         """The next `size` tasks of the stream."""
@@ -63,19 +64,19 @@ class TaskBatches:
         self._order = self._order_of(self.epoch)
 
     def _next(self) -> Task:
-        task = self._order[self._num_taken % len(self._tasks)]
+        task = self._order[self._num_taken % len(self.tasks)]
         self._num_taken += 1
-        if self._num_taken % len(self._tasks) == 0:
+        if self._num_taken % len(self.tasks) == 0:
             self._order = self._order_of(self.epoch)
         return task
 
     def _order_of(self, epoch: int) -> list[Task]:
-        order = list(self._tasks)
+        order = list(self.tasks)
         if self._shuffle:
             random.Random(f"task order {self._seed} {epoch}").shuffle(order)
         return order
 
     def _fingerprint(self) -> str:
-        ids = [task.task_id for task in self._tasks]
+        ids = [task.task_id for task in self.tasks]
         content = json.dumps([self._seed, self._shuffle, ids])
         return hashlib.sha256(content.encode()).hexdigest()[:16]

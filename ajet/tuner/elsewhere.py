@@ -69,7 +69,7 @@ class RecordedUpstream(Upstream):
             prompt,
             Generation(token_ids=ids, logprobs=[0.0] * len(ids), policy_versions=[0] * len(ids)),
             params=SamplingParams(max_tokens=len(ids)),
-            response=choice["message"],
+            response=choice["message"] | {"role": "assistant"},  # a stream may not say it
             target_tag=self._target_tag,
             trained=False,
             started_s=started_s,

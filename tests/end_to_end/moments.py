@@ -40,6 +40,13 @@ class CtrlC(Act):
             os.killpg(os.getpgrp(), signal.SIGINT)
 
 
+class Terminate(Act):
+    """SIGTERM, as a cluster's scheduler or `ajet kill` sends it."""
+
+    def act(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 class AmongEpisodes(Act):
     """When the fifth episode of a phase is over, and others are under way."""
 

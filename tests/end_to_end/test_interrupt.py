@@ -1,4 +1,4 @@
-"""Ctrl-C.
+"""Ctrl-C, and SIGTERM, which is the same.
 
 1. In a rollout, an update or an evaluation: exit code 130, no traceback, how to go on, and a
    checkpoint of the last step that is done, with its metrics.
@@ -19,7 +19,8 @@ INTERRUPTED = "tests/end_to_end/interrupted.py"
 
 
 @pytest.mark.parametrize(
-    ("where", "step"), [("InRollout", 3), ("InUpdate", 3), ("InEvaluation", 2)]
+    ("where", "step"),
+    [("InRollout", 3), ("TerminatedInRollout", 3), ("InUpdate", 3), ("InEvaluation", 2)],
 )
 def test_ctrl_c_keeps_every_step_that_is_done(
     tmp_path: Path, uninterrupted: Path, where: str, step: int

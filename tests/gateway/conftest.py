@@ -1,8 +1,11 @@
 """The gateway's tests go through real clients and sockets; a warning fails them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.gateway.stranger import Server, serving
 
 HERE = Path(__file__).parent
 
@@ -11,3 +14,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.filterwarnings("error"))
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as server:
+        yield server

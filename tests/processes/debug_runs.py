@@ -130,10 +130,7 @@ class Terminal:
             command,
             cwd=folder,
             env=environment(folder, TERM="dumb", COLUMNS="100"),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
+            preexec_fn=lambda: os.login_tty(theirs),  # Ctrl-C works, as at a real one
         )
         os.close(theirs)
         self.text = ""

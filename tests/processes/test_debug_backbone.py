@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from ajet.monitor.rollout_store import read_rollouts
-from tests.gateway.test_debug_model import Server, server  # noqa: F401: a fixture
+from tests.gateway.stranger import KEY, serving
 from tests.processes.debug_runs import (
     ANSWER,
     Terminal,
@@ -141,6 +141,33 @@ def test_quitting_ends_the_run_and_keeps_what_there_is(
     [episode] = episodes_of(conf)
     assert episode["num_calls"] == 1
     assert episode["reward"] is None
+
+
+def test_a_server_of_text_gives_a_conversation_and_no_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", KEY)
+    with serving() as server:
+        ended = debug(
+            write_agent(tmp_path), f"debug.engine={server.url}", "debug.api_key_env=MY_KEY"
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert f"engine: gpt-x at {server.url}, as text: it says nothing of tokens" in ended.stderr
+    assert "assistant  strange" in ended.stdout
+    assert "= no success, reward 0, 1 call" in ended.stdout
+    assert "none failed, no problems" in ended.stdout
+    assert [path for path, _, _ in server.asked] == [
+        "/v1/models",
+        "/v1/chat/completions",
+    ]
+    assert {key for _, key, _ in server.asked} == {f"Bearer {KEY}"}
+    assert KEY not in ended.stdout + ended.stderr
+
+
+def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
+    ended = debug(write_agent(tmp_path), "debug.engine=http://127.0.0.1:9")
+    assert ended.returncode == 1
+    assert "error: ajet.debug.engine: GET http://127.0.0.1:9/v1/models: " in ended.stderr
 
 
 def test_without_a_warm_engine_none_is_pretended(tmp_path: Path) -> None:

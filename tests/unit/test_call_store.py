@@ -146,6 +146,13 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
         read_calls(call_path(tmp_path, 1))
 
 
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    path = CallStore(tmp_path).write(1, [group_of(rewarded())])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DataError, match=r"step_000001\.parquet: cannot be read"):
+        read_calls(path)
+
+
 def test_the_same_episodes_make_the_same_bytes(tmp_path: Path) -> None:
     contents = []
     for name in ("one", "other"):

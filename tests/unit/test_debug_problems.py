@@ -80,7 +80,9 @@ def test_an_answer_with_nothing_in_it_is_named_unless_it_calls_a_tool():
 
 
 def test_an_overflow_of_the_context_is_named():
-    assert the_problem_of(replace(make_episode(), context_overflows=2)).startswith("2 calls refused")
+    assert the_problem_of(replace(make_episode(), context_overflows=2)).startswith(
+        "2 calls refused"
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from ajet.backbone.warm.state import WarmEngine, fingerprint, in_use, state_path
 from ajet.config.debug import is_url
 from ajet.config.root import AjetConfig
 from ajet.engine.vllm.engine import VllmEngine
-from ajet.errors import ServiceError
+from ajet.errors import MissingExtraError, ServiceError
 
 START = "`ajet engine start --conf FILE` keeps one up, and the next run begins sooner"
 
@@ -63,9 +63,13 @@ def _warm(ajet: AjetConfig, warm: WarmEngine, folder: Path) -> Iterator[DebugMod
 
 @contextmanager
 def _embedded(ajet: AjetConfig) -> Iterator[DebugModel]:
-    from ajet.backbone.local.policy import load_policy
-    from ajet.backbone.local.serving import EmbeddedServing
-
+    try:
+        from ajet.backbone.local.policy import load_policy
+        from ajet.backbone.local.serving import EmbeddedServing
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "transformers"):
+            raise
+        raise MissingExtraError(error.name, "local") from None
     policy = load_policy(ajet.model)
     # The lockstep would wait for an episode that stands in the debugger.
     settings = ajet.rollout.model_copy(update={"schedule": "continuous"})

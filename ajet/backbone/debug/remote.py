@@ -31,66 +31,69 @@ ASSUMED_MODEL_LEN = 32768
 
 @contextmanager
 def open_remote(ajet: AjetConfig) -> Iterator[DebugModel]:
-    """The model behind `debug.engine`.
+    """The model behind the URL that `debug.engine` is.
 
     Raises:
         ServiceError: nothing answers there, or not as an OpenAI-compatible server.
     """
     base_url = _base_url(ajet.debug.engine)
     api_key = os.environ.get(ajet.debug.api_key_env)
-    folder = Path(ajet.model.path)
-    chat_format = chat_format_of(ajet.model, folder) if folder.is_dir() else None
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     with httpx2.Client(base_url=base_url, headers=headers, timeout=30.0) as http:
-        listed = _models(http)
-        first = listed[0]["id"]
-        name = ajet.debug.model or first
+        first = _first_model(http)
+        name = ajet.debug.model or first["id"]
         # The client of vLLM asks for the first model.
-        is_exact = chat_format and name == first and _has_vocabulary_of(chat_format, http, name)
-    if chat_format and is_exact:
-        engine = VllmEngine(
-            urls=[base_url], api_key=api_key, max_model_len=ajet.rollout.max_model_len
-        )
-        try:
-            title = f"{name} at {base_url}, a vLLM with the vocabulary of {folder}: exact tokens"
-            yield DebugModel(engine=engine, chat_format=chat_format, title=title)
-        finally:
-            asyncio.run(engine.aclose())
+        chat_format = _format_in_common(ajet, first, http) if name == first["id"] else None
+    if chat_format is None:
+        yield _as_text(ajet, Endpoint(model=name, base_url=base_url, api_key=api_key))
         return
-    endpoint = Endpoint(model=name, base_url=base_url, api_key=api_key)
-    yield DebugModel(
-        engine=ScriptedEngine(
-            [],
-            max_model_len=ajet.rollout.max_model_len or ASSUMED_MODEL_LEN,
-        ),
-        chat_format=TextOnly(),
-        title=f"{name} at {base_url}, as text: it says nothing of tokens, so there are no samples",
-        make_upstream=lambda tracker, agent_name, target_tag: RecordedUpstream(
-            endpoint, tracker, agent_name, target_tag
-        ),
-    )
+    engine = VllmEngine(urls=[base_url], api_key=api_key, max_model_len=ajet.rollout.max_model_len)
+    try:
+        title = f"{name} at {base_url}, a vLLM with the vocabulary of {ajet.model.path}"
+        yield DebugModel(engine=engine, chat_format=chat_format, title=title)
+    finally:
+        asyncio.run(engine.aclose())
 
 
-def _models(http: httpx2.Client) -> list[dict[str, Any]]:
-    """The models that a server lists, at least one."""
+def _first_model(http: httpx2.Client) -> dict[str, Any]:
+    """The first model that a server lists."""
     url = f"{http.base_url}models"
     try:
-        response = http.get(url)
-        listed: list[dict[str, Any]] = response.raise_for_status().json()["data"]
+        listed = http.get(url).raise_for_status().json()["data"]
     except (httpx2.HTTPError, ValueError, KeyError) as error:
         raise ServiceError(f"ajet.debug.engine: GET {url}: {error}") from error
     if not listed:
         raise ServiceError(f"ajet.debug.engine: {url} lists no model")
-    return listed
+    first: dict[str, Any] = listed[0]
+    return first
 
 
-def _has_vocabulary_of(chat_format: ChatFormat, http: httpx2.Client, name: str) -> bool:
-    """Whether the server is a vLLM that cuts a text into the same ids."""
+def _format_in_common(
+    ajet: AjetConfig, model: dict[str, Any], http: httpx2.Client
+) -> ChatFormat | None:
+    """Our model's chat format, where a vLLM cuts text into the same ids as our tokenizer."""
+    folder = Path(ajet.model.path)
+    if model.get("owned_by") != "vllm" or not folder.is_dir():
+        return None
+    chat_format = chat_format_of(ajet.model, folder)
     url = f"{str(http.base_url).removesuffix('/v1/')}/tokenize"
-    body = {"model": name, "prompt": PROBE, "add_special_tokens": False}
+    body = {"model": model["id"], "prompt": PROBE, "add_special_tokens": False}
     response = http.post(url, json=body)
     expected = chat_format.tokenizer.encode(PROBE)
-    return response.is_success and response.json()["tokens"] == expected
+    is_same = response.is_success and response.json()["tokens"] == expected
+    return chat_format if is_same else None
+
+
+def _as_text(ajet: AjetConfig, endpoint: Endpoint) -> DebugModel:
+    return DebugModel(
+        engine=ScriptedEngine([], max_model_len=ajet.rollout.max_model_len or ASSUMED_MODEL_LEN),
+        chat_format=TextOnly(),
+        title=f"{endpoint.model} at {endpoint.base_url}, as text: it says nothing of tokens, so "
+        "there are no samples",
+        make_upstream=lambda tracker, agent_name, target_tag: RecordedUpstream(
+            endpoint, tracker, agent_name, target_tag
+        ),
+    )
 
 
 def _base_url(url: str) -> str:

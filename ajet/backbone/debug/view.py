@@ -91,11 +91,11 @@ def _calls_table(episode: Episode) -> Table:
 
 
 def _show_sample(console: Console, sample: Sample, number: int, decode: Decode) -> None:
-    calls = ", ".join(str(index) for index in sorted(set(sample.call_index.tolist()) - {-1}))
+    calls = np.unique(sample.call_index[sample.loss_mask]).tolist()
     console.print(
         Text(
             f"sample {number}: {len(sample)} tokens, {sample.num_trained} trained "
-            f"({TRAINED.strip()} calls {calls})",
+            f"({TRAINED}call{'s' * (len(calls) > 1)} {', '.join(map(str, calls))})",
             "bold",
         )
     )

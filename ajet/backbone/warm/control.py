@@ -63,7 +63,8 @@ def stop_warm(path: Path, warm: WarmEngine) -> None:
     deadline = time.monotonic() + STOP_S
     number = signal.SIGTERM
     while warm.is_alive:
-        os.kill(warm.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(warm.pid, number)
         while warm.is_alive and time.monotonic() < deadline:
             time.sleep(POLL_S)
         number, deadline = signal.SIGKILL, time.monotonic() + STOP_S

@@ -87,14 +87,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse(HTTPStatus.NOT_FOUND, f"GET {self.path} is not served here")
 
     def do_POST(self) -> None:
+        if not self._is_allowed():
+            return
         length = int(self.headers.get("content-length", 0))
-        if length > MAX_BODY_BYTES:
-            self.close_connection = True
+        if not 0 <= length <= MAX_BODY_BYTES:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too long")
             return
         body = self.rfile.read(length)
-        if not self._is_allowed():
-            return
         if self.path != "/v1/completions":
             self._refuse(HTTPStatus.NOT_FOUND, f"POST {self.path} is not served here")
             return
@@ -164,6 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(f"data: {json.dumps(content)}\n\n".encode())
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
+        self.close_connection = True  # a body may be left unread
         self._reply(status, {"error": {"message": message, "code": status.value}})
 
     def _reply(self, status: HTTPStatus, content: Any) -> None:

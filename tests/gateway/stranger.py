@@ -1,0 +1,83 @@
+"""A stranger's model behind an OpenAI-compatible URL, which says nothing of tokens."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from ajet.tuner.debug_model import DebugModel
+
+KEY = "sk-of-the-user"
+
+
+class Server(ThreadingHTTPServer):
+    """A stranger's model, which notes what it is asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        """Path, `Authorization` and body of each request."""
+        self.status = 200
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def model(self) -> DebugModel:
+        return DebugModel(model="gpt-x", base_url=self.url, api_key=KEY)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, self.headers["authorization"], {}))
+        self._reply(json.dumps({"data": [{"id": "gpt-x"}]}), "application/json")
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.asked.append((self.path, self.headers["authorization"], body))
+        if self.server.status != 200:
+            answer = json.dumps({"error": {"message": "no", "code": "no_key"}})
+        elif body.get("stream"):
+            delta = {"index": 0, "delta": {"content": "strange"}, "finish_reason": "stop"}
+            answer = f"data: {json.dumps(completion(delta, 'chat.completion.chunk'))}\n\n"
+            answer += "data: [DONE]\n\n"
+        else:
+            message = {"role": "assistant", "content": "strange"}
+            answer = json.dumps(
+                completion({"index": 0, "message": message, "finish_reason": "stop"})
+            )
+        kind = "text/event-stream" if body.get("stream") else "application/json"
+        self._reply(answer, kind)
+
+    def _reply(self, answer: str, kind: str) -> None:
+        self.send_response(self.server.status)
+        self.send_header("content-type", kind)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def completion(choice: dict[str, Any], kind: str = "chat.completion") -> dict[str, Any]:
+    return {"id": "x", "object": kind, "created": 0, "model": "gpt-x", "choices": [choice]}
+
+
+@contextmanager
+def serving() -> Iterator[Server]:
+    """One that listens until the block is left."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()

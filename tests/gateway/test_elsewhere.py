@@ -1,0 +1,133 @@
+"""A policy that answers behind a URL.
+
+1. Requests go on as they are, and what was said is recorded as text: who continues what, too.
+2. Rewards per call and per agent are what they would be in training; there are no samples.
+3. Errors are the agent's; what fails is not recorded, nor are requests of other APIs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+
+from ajet import Workflow
+from ajet.engine.scripted import ScriptedEngine
+from ajet.schema.episode import Episode
+from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.tuner.chat_request import SamplingDefaults
+from ajet.tuner.elsewhere import RecordedUpstream, TextOnly
+from ajet.tuner.gateway import Gateway
+from ajet.tuner.openai_door import http_client
+from tests.gateway.gateway_fakes import HELLO, run
+from tests.gateway.stranger import KEY, Server
+from tests.unit.episode_fakes import assert_failed, attempt_of, rewarded
+
+Say = Callable[[Any], Any]
+
+
+def episode_of(server: Server, say: Say, reward: Any = 1.0) -> Episode:
+    """Of a workflow that does what `say` does with its tuner."""
+
+    class Saying(Workflow):
+        async def execute(self, workflow_task: Any, tuner: Any) -> Any:
+            await say(tuner)
+            return rewarded(reward)
+
+    gateway = Gateway(
+        chat_format=TextOnly(),
+        engine=ScriptedEngine([]),
+        defaults=SamplingDefaults(max_tokens=8),
+        make_upstream=lambda tracker, name, tag: RecordedUpstream(
+            server.model(), tracker, name, tag
+        ),
+    )
+    runner = EpisodeRunner(workflow_class=Saying, gateway=gateway)
+    return run(lambda: runner.run(attempt_of()))
+
+
+async def chat(tuner: Any, messages: list[Any] | None = None, **fields: Any) -> Any:
+    client = tuner.as_raw_openai_sdk_client(fields.pop("agent_name", "agent"))
+    return await client.chat.completions.create(model="any", messages=messages or HELLO, **fields)
+
+
+def test_what_was_said_is_recorded_and_goes_on_as_it_is(server: Server) -> None:
+    async def say(tuner: Any) -> None:
+        await chat(tuner, temperature=0.25)
+        answer = {"role": "assistant", "content": "strange"}
+        await chat(tuner, [*HELLO, answer, {"role": "user", "content": "more"}])
+
+    episode = episode_of(server, say)
+    path, authorization, body = server.asked[0]
+    assert (path, authorization) == ("/v1/chat/completions", f"Bearer {KEY}")
+    assert body == {"model": "gpt-x", "messages": HELLO, "temperature": 0.25}
+    first, second = episode.calls
+    assert first.new_timeline == "first_call"
+    assert second.parent_id == first.call_id
+    assert [message["content"] for message in second.messages] == ["more"]
+    assert second.response["content"] == "strange"
+    assert (episode.reward, episode.samples, episode.debug_calls) == (1.0, [], {})
+
+
+def test_a_stream_is_recorded_as_one_message(server: Server) -> None:
+    pieces = []
+
+    async def say(tuner: Any) -> None:
+        async for chunk in await chat(tuner, stream=True):
+            pieces.append(chunk.choices[0].delta.content)
+
+    episode = episode_of(server, say)
+    assert episode.failure is None
+    [call] = episode.calls
+    assert pieces == ["strange"]
+    assert (call.response["content"], call.finish_reason) == ("strange", "stop")
+
+
+@pytest.mark.parametrize(
+    ("reward", "expected"), [([0.0, 1.0], [0.0, 1.0]), ({"a": 0.5, "b": 0.25}, [0.5, 0.25])]
+)
+def test_finer_rewards_are_understood(server: Server, reward: Any, expected: Any) -> None:
+    async def say(tuner: Any) -> None:
+        await chat(tuner, agent_name="a")
+        await chat(tuner, agent_name="b")
+
+    episode = episode_of(server, say, reward)
+    assert episode.call_rewards is not None
+    assert episode.call_rewards.tolist() == expected
+
+
+def test_a_reward_for_a_call_that_was_not_made_is_still_wrong(server: Server) -> None:
+    failure = episode_of(server, chat, [1.0, 1.0]).failure
+    assert failure is not None
+    assert "a list of 2, but the episode has 1 tracked calls" in failure.message
+
+
+def test_an_error_is_the_agents_and_leaves_no_call(server: Server) -> None:
+    server.status = 401
+    episode = episode_of(server, chat)
+    assert_failed(episode, "workflow_error", "AuthenticationError")
+    assert episode.calls == []
+
+
+def test_messages_that_cannot_be_trained_are_refused_before_they_go_on(server: Server) -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}
+
+    async def say(tuner: Any) -> None:
+        await chat(tuner, [{"role": "user", "content": [image]}])
+
+    assert_failed(episode_of(server, say), "workflow_error", "only text is supported")
+    assert server.asked == []
+
+
+def test_requests_of_other_apis_go_on_unrecorded(server: Server) -> None:
+    async def say(tuner: Any) -> None:
+        port = tuner._port("agent", "default", None)
+        async with http_client(port) as client:
+            client.base_url = httpx2.URL("http://ajet.invalid")
+            reply = await client.post("/v1/responses", json={"model": "m", "input": "hello"})
+            assert reply.status_code == 200
+
+    assert episode_of(server, say).calls == []
+    assert server.asked[0][0] == "/v1/responses"

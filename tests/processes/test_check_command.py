@@ -1,0 +1,55 @@
+"""`ajet check` as a command.
+
+1. Every shipped YAML passes. No torch is loaded.
+2. Exit code 2 where the configuration is wrong, 1 where something else is bad, 0 otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit.config_files import MINIMAL, write
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = sorted((ROOT / "tutorial").rglob("*.yaml"))
+
+
+def ajet(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    script = (
+        "import sys\nfrom ajet.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print('torch loaded:', 'torch' in sys.modules)\n"
+    )
+    command = [sys.executable, "-c", script, "check", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_configuration_passes_without_torch(path: Path, tmp_path: Path) -> None:
+    arguments = []
+    if "gsm8k" in path.read_text():
+        data = tmp_path / "gsm8k.jsonl"
+        data.write_text(json.dumps({"question": "1 + 1?", "answer": "#### 2"}) + "\n")
+        arguments = [
+            f"task_reader.jsonl_dataset_file.{part}.file_path={data}"
+            for part in ("training", "validation")
+        ]
+    ended = ajet("--conf", str(path), *arguments)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    lines = ended.stdout.splitlines()
+    assert lines[-1] == "torch loaded: False"
+    assert not any(line.startswith("bad") for line in lines)
+    if path.stem == "math_agent_cpu":
+        assert {line.split()[0] for line in lines[:-1] if line[0] != " "} == {"ok"}
+
+
+def test_exit_codes(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    assert ajet("--conf", str(path), "rollout.temprature=1").returncode == 2
+    (tmp_path / "agent.py").write_text("import nowhere\n")
+    assert ajet("--conf", str(path)).returncode == 1

@@ -1,0 +1,101 @@
+"""`ajet check`: everything but the weights is tried, and each thing that is wrong has its line.
+
+What the workflow, the judge or the data do wrong is named; the rest is looked at all the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ajet.config.load import load_config
+from ajet.launcher.check import check
+from ajet.launcher.finding import Finding
+from tests.unit.config_files import MINIMAL, write
+
+ASKING = """\
+from ajet import Workflow, WorkflowOutput
+class Agent(Workflow):
+    async def execute(self, workflow_task, tuner):
+        client = tuner.as_raw_openai_sdk_client()
+        messages = [{"role": "user", "content": "1 + 1"}]
+        answer = await client.chat.completions.create(model="m", messages=messages)
+        {after}
+"""
+JUDGE = """\
+from ajet.task_judge.base_judge import BaseJudge
+class Judge(BaseJudge):
+    def compute_reward(self, workflow_task, workflow_output):
+        {body}
+"""
+
+
+def findings(folder: Path, after: str, *overrides: str, judge: str = "") -> list[Finding]:
+    path = write(folder, MINIMAL)
+    (folder / "agent.py").write_text(ASKING.replace("{after}", after))
+    if judge:
+        (folder / "judge.py").write_text(JUDGE.replace("{body}", judge))
+        overrides = (*overrides, f"task_judge.judge_protocol={folder}/judge.py->Judge")
+    return check(load_config(path, ["model.renderer=qwen3", *overrides]))
+
+
+def one(found: list[Finding], name: str) -> Finding:
+    (finding,) = [finding for finding in found if finding.name == name]
+    return finding
+
+
+def test_a_workflow_that_gives_its_reward(tmp_path: Path) -> None:
+    found = findings(tmp_path, "return WorkflowOutput(reward=0.5)")
+    assert {finding.verdict for finding in found if finding.name != "data"} == {"ok"}
+    assert one(found, "episode").text.startswith("1 call of ")
+    assert one(found, "judge").text == "the workflow gives the reward itself: reward 0.5, a success"
+
+
+def test_a_workflow_that_fails_is_a_warning_with_its_traceback(tmp_path: Path) -> None:
+    found = findings(tmp_path, "raise KeyError('tool')")
+    episode = one(found, "episode")
+    assert episode.verdict == "warn"
+    assert "it ended in workflow_error: KeyError: 'tool'" in episode.text
+    assert "agent.py" in episode.remedy
+    assert one(found, "judge").verdict == "warn"
+    assert one(found, "memory").verdict == "ok"
+
+
+def test_a_judge_that_fails_is_bad(tmp_path: Path) -> None:
+    found = findings(tmp_path, "return WorkflowOutput()", judge="return {}['answer']")
+    judge = one(found, "judge")
+    assert (judge.verdict, judge.text) == ("bad", "Judge: KeyError: 'answer'")
+    assert "judge.py" in judge.remedy
+
+
+def test_a_judge_is_asked_once(tmp_path: Path) -> None:
+    found = findings(tmp_path, "return WorkflowOutput()", judge="return 0.25, False")
+    assert one(found, "judge").text == "Judge: reward 0.25, no success, for a made-up answer"
+
+
+def test_a_file_that_cannot_be_imported_is_bad_and_the_rest_is_checked(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    (tmp_path / "agent.py").write_text("1 / 0\n")
+    found = check(load_config(path, ["model.renderer=qwen3"]))
+    workflow = one(found, "workflow")
+    assert (workflow.verdict, workflow.text) == ("bad", "ZeroDivisionError: division by zero")
+    assert one(found, "memory").verdict == "ok"
+    assert "episode" not in [finding.name for finding in found]
+
+
+def test_what_is_odd_about_the_data_is_told(tmp_path: Path) -> None:
+    (tmp_path / "tasks.jsonl").write_text('{"main_query": "1 + 1"}\n{"main_query": " "}\n')
+    found = findings(
+        tmp_path,
+        "return WorkflowOutput(reward=0.0)",
+        "task_reader.type=jsonl_dataset_file",
+        f"task_reader.jsonl_dataset_file.training.file_path={tmp_path}/tasks.jsonl",
+    )
+    texts = [finding.text for finding in found if finding.name == "data"]
+    assert texts[0].startswith("2 training tasks, 0 for validation; the first, ")
+    assert len(texts) == 4
+
+
+def test_settings_without_effect_are_named(tmp_path: Path) -> None:
+    found = findings(tmp_path, "return WorkflowOutput(reward=0.0)", "debug.num_tasks=7")
+    warned = [finding.text for finding in found if finding.name == "configuration"]
+    assert warned[1:] == ["ajet.debug has no effect with the backbone local"]
