@@ -36,6 +36,9 @@ test-slow: .venv/has-dev  ## the tests that take longer
 test-agentscope2: .venv-agentscope2  ## the doors and agents with AgentScope 2.x
 	@$</bin/pytest tests/gateway/test_doors.py tests/torch/test_agents_end_to_end.py
 
+test-verl: .venv-verl  ## the verl backbone, for real, under Ray (20 minutes or more)
+	@$</bin/pytest tests/verl -m verl
+
 check: .venv/has-dev  ## lint, format, types, stale docs
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -80,6 +83,16 @@ endef
 		--editable '.[local$(comma)server$(comma)dev]' agentscope 2>&1 | $(PIP_LINES)
 	@touch $@
 
+# verl with vLLM's CPU build, which asks for companions of torch that it does not need here: every
+# package by name and version, and nothing that they ask for beyond that.
+.venv-verl: pyproject.toml constraints-verl.txt
+	@$(PYTHON) -m venv $@
+	@$@/bin/pip install --no-compile --disable-pip-version-check --no-deps \
+		--requirement constraints-verl.txt 2>&1 | $(PIP_LINES)
+	@$@/bin/pip install --no-compile --disable-pip-version-check --no-deps --editable . 2>&1 \
+		| $(PIP_LINES)
+	@touch $@
+
 # TRL, the peer of benchmarks/math_agent.py: an environment of its own.
 .venv-trl: benchmarks/peers/trl-constraints.txt
 	@$(PYTHON) -m venv $@
@@ -94,4 +107,4 @@ endef
 		'litellm[proxy]' httptools 2>&1 | $(PIP_LINES)
 	@touch $@
 
-.PHONY: help demo test test-slow test-agentscope2 check format docs tiny-model bench
+.PHONY: help demo test test-slow test-agentscope2 test-verl check format docs tiny-model bench

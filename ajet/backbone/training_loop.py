@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import CreditReport, credit
 from ajet.backbone.checkpoints import Position
+from ajet.backbone.evaluation import Evaluation
 from ajet.backbone.interrupts import deferred_interrupt
 from ajet.backbone.phases import Phases
 from ajet.backbone.serving import Serving
@@ -20,8 +21,6 @@ from ajet.errors import EngineError, TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.stopwatch import Stopwatch
-from ajet.monitor.summary import AFTER, BEFORE
-from ajet.monitor.transcript import Transcript, choose_example, load_transcript, save_transcript
 from ajet.schema.episode import Episode, Group
 from ajet.schema.sample import Sample
 from ajet.schema.task import Task
@@ -203,20 +202,14 @@ class TrainingLoop:
             self.progress.step_done(self.step, metrics)
 
     def _evaluate(self) -> dict[str, float]:
-        if not self.validation_tasks:
-            return {}
-        watch = Stopwatch()
-        with watch.part("eval"):
-            metrics, episodes = self.phases.validate(self.validation_tasks, self.step)
-            if self.config.rollout.validation.greedy:
-                metrics |= self.phases.validate_greedy(self.validation_tasks, self.step)
-        if self.step == 0:
-            save_transcript(Transcript.of(choose_example(episodes)), self.run_folder, BEFORE)
-        before = load_transcript(self.run_folder, BEFORE)
-        if self.step == self.total_steps and before is not None:
-            same = next(e for e in episodes if e.task.task_id == before.task_id)
-            save_transcript(Transcript.of(same), self.run_folder, AFTER)
-        return metrics | watch.metrics()
+        evaluation = Evaluation(
+            phases=self.phases,
+            tasks=self.validation_tasks,
+            greedy=self.config.rollout.validation.greedy,
+            run_folder=self.run_folder,
+            total_steps=self.total_steps,
+        )
+        return evaluation.run(self.step)
 
     def _save(self) -> None:
         if self.step == self.saved_step or self.is_unfinished:

@@ -22,9 +22,10 @@ def check(
         str | None, typer.Option(help=f"What trains: {', '.join(BACKBONES)}.")
     ] = None,
 ) -> None:
-    """Try a configuration without training: classes, data, judge, one scripted episode, memory.
+    """Try a configuration without training it.
 
-    Exit code 2 where the configuration is wrong, 1 where something else is bad, else 0.
+    Looks at classes, data, judge, one episode with made-up answers, and memory. Exit code 2: the
+    configuration is wrong; 1: something else is bad; else 0.
 
     Example: ajet check --conf tutorial/example_math_agent/math_agent_cpu.yaml
     """

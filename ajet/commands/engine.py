@@ -56,19 +56,21 @@ def _start(conf: Path, overrides: list[str], idle_s: float) -> None:
     from ajet.backbone.warm.control import start_warm
 
     started_s, shown_s = time.monotonic(), -1
+    is_terminal = sys.stdout.isatty()
 
     def tell(log: Path) -> None:
         nonlocal shown_s
         passed_s = int(time.monotonic() - started_s)
         if shown_s < 0:
             typer.echo(f"loading {ajet.model.path} ({ajet.rollout.name}); its log is {log}")
-        elif passed_s > shown_s and sys.stdout.isatty():
+        elif passed_s > shown_s and is_terminal:
             typer.echo(f"\r{passed_s} s ", nl=False)
         shown_s = passed_s
 
     warm, is_new = start_warm(ajet, idle_s, tell)
     took = f"ready after {time.monotonic() - started_s:.1f} s" if is_new else "already up"
-    typer.echo(f"{took}: {warm.model} ({warm.engine}), process {warm.pid}, {warm.url}")
+    begin = "\r" if is_terminal else ""
+    typer.echo(f"{begin}{took}: {warm.model} ({warm.engine}), process {warm.pid}, {warm.url}")
     typer.echo(f"ends when not used for {warm.idle_s:g} s, or by: ajet engine stop")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ajet.config.algorithm import Algorithm
 from ajet.config.root import RootConfig
 from ajet.config.section import Section
 from ajet.config.trainer_common import TrainerCommon
@@ -18,13 +19,18 @@ IGNORED = {
         "rollout.max_failure_share",
         "rollout.dynamic_sampling",
         "rollout.schedule",
+        "rollout.lockstep_patience_s",
         "rollout.validation",
         *(
             f"trainer_common.{name}"
             for name in TrainerCommon.model_fields
             if name not in ("seed", "algorithm")
         ),
-        "trainer_common.algorithm.loss_agg",
+        *(
+            f"trainer_common.algorithm.{name}"
+            for name in Algorithm.model_fields
+            if name != "adv_estimator"
+        ),
         "trinity",
         "verl",
     ),

@@ -85,7 +85,7 @@ def _cores_of_process() -> int:
 
 
 def cgroup_memory(membership: str | None = None, root: Path = CGROUPS) -> tuple[int | None, int]:
-    """The tightest limit on this process's memory, and what its group uses; None: no limit.
+    """The tightest limit on this process's memory, and what its group holds; None: no limit.
 
     Args:
         membership: of `/proc/self/cgroup`, which is read if None.
@@ -96,8 +96,16 @@ def cgroup_memory(membership: str | None = None, root: Path = CGROUPS) -> tuple[
         limit = _number(folder / "memory.max", folder / "memory.limit_in_bytes")
         used = _number(folder / "memory.current", folder / "memory.usage_in_bytes")
         if limit is not None and (tightest[0] is None or limit < tightest[0]):
-            tightest = (limit, used or 0)
+            tightest = (limit, max(0, (used or 0) - _cached(folder / "memory.stat")))
     return tightest
+
+
+def _cached(path: Path) -> int:
+    """Files in memory that are given up when something else needs it."""
+    if not path.is_file():
+        return 0
+    counts = dict(line.split() for line in path.read_text().splitlines())
+    return int(counts.get("total_inactive_file", counts.get("inactive_file", 0)))
 
 
 def _cgroup_cores() -> Iterator[float]:

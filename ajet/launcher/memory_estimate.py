@@ -4,7 +4,7 @@ With P parameters of b bytes each:
 
 - weights P b; gradients P b; AdamW 8 P, and 8 P more (float32 copies and their gradients) where
   b < 4; a reference for the KL P b;
-- activations, for the T tokens of a micro-batch: in each layer T (8 h + 6 q + 4 k + 5 i) b, with
+- activations, for the T tokens of a micro-batch: in each layer 4 T (2 h + q + k + i) b, with
   hidden size h, attention's query size q and key size k, and intermediate size i; and T V values
   of 4 bytes, 5 times, for the logits of a vocabulary of V, as if every token were trained;
 - key-values for S sequences of L tokens: 2 S L k b in each layer;
@@ -86,11 +86,8 @@ def estimate(size: ModelSize, ajet: AjetConfig, *, on_gpu: bool) -> dict[str, fl
     common, rollout = ajet.trainer_common, ajet.rollout
     length = rollout.max_model_len or size.max_length
     tokens = max(common.micro_batch_tokens, length)
-    per_token = (
-        size.layers
-        * width
-        * (8 * size.hidden + 6 * size.queries + 4 * size.keys + 5 * size.intermediate)
-    )
+    wide = 2 * size.hidden + size.queries + size.keys + size.intermediate
+    per_token = 4 * wide * width * size.layers
     parts: dict[str, float] = {
         "weights": size.parameters * width * (2 if common.use_kl_loss else 1),
         "gradients": size.parameters * width,

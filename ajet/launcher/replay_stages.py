@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -90,7 +89,7 @@ def compare_advantages(
     for episode in (e for e in step.episodes if e.failure is None):
         old_samples = stored.get(episode.episode_id, ())
         for number, (old, new) in enumerate(zip(old_samples, episode.samples, strict=False)):
-            change = _largest_change(old.advantages, new.advantages)
+            change = _largest_change(old, new)
             if change:
                 largest = max(largest, change)
                 differences.append(f"{_name(episode)}, sample {number}: by up to {change:.3g}")
@@ -127,11 +126,12 @@ def _where(old: np.ndarray, new: np.ndarray) -> str:
     )
 
 
-def _largest_change(old: np.ndarray | None, new: np.ndarray | None) -> float:
-    """Of an advantage; infinite where there is none on record, or one for other tokens."""
-    if old is None or new is None or len(old) != len(new):
-        return math.inf
-    return float(np.abs(old - new).max())
+def _largest_change(old: Sample, new: Sample) -> float:
+    """Of an advantage; none on record is 0. Of other tokens it is `compare_samples` that tells."""
+    if len(old) != len(new) or new.advantages is None:
+        return 0.0
+    before = np.float32(0) if old.advantages is None else old.advantages
+    return float(np.abs(before - new.advantages).max())
 
 
 def _verdict(episode: Episode) -> tuple[Any, ...]:

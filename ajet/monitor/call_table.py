@@ -80,7 +80,7 @@ def table_of_groups(groups: Sequence[Group], discarded: Sequence[Group]) -> pa.T
             "call_rewards": token_column([e.call_rewards for e in episodes], pa.float64()),
             "is_success": pa.array([e.is_success for e in episodes], pa.bool_()),
             "failure": pa.array([f.kind if f else None for f in failures], pa.string()),
-            "cause": pa.array([f.message if f else None for f in failures], pa.string()),
+            "cause": pa.array([_utf8(f.message) if f else None for f in failures], pa.string()),
             "calls": _calls_column([episode.calls for episode in episodes]),
         }
     )
@@ -106,15 +106,24 @@ def step_of(table: pa.Table) -> StoredStep:
 
 def _given(episode: Episode) -> tuple[str, str, list[str]]:
     """Task and output as JSON, and what is missing in them."""
-    task, lost_of_task = stored_json(dict(episode.final_task or episode.task))
-    output, lost_of_output = stored_json(dict(episode.output))
+    # A workflow may have put anything in the task's place.
+    task = episode.final_task if isinstance(episode.final_task, Task) else episode.task
+    task_json, lost_of_task = stored_json(dict(task))
+    output_json, lost_of_output = stored_json(dict(episode.output))
     lost = [f"task.{path}" for path in lost_of_task]
-    return task, output, lost + [f"output.{path}" for path in lost_of_output]
+    lost += [f"output.{path}" for path in lost_of_output]
+    return task_json, output_json, [_utf8(path) for path in lost]
+
+
+def _utf8(text: str) -> str:
+    """What cannot be written as UTF-8, such as an undecodable file name in an error, escaped."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _episode(row: dict[str, Any], calls: list[Call], call_rewards: np.ndarray | None) -> Episode:
-    task = Task.model_validate_json(row["task"])
-    output = WorkflowOutput.model_validate_json(row["output"])
+    # As they were: a workflow may have assigned values of other types.
+    task = Task.model_construct(**json.loads(row["task"]))
+    output = WorkflowOutput.model_construct(**json.loads(row["output"]))
     failure = row["failure"] and Failure(kind=row["failure"], message=row["cause"])
     return Episode(
         episode_id=row["episode_id"],

@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -62,6 +62,12 @@ def service_recorder(run_folder: Path) -> Callable[[ServiceRecord], None]:
             entry["services"].append(asdict(service))
 
     return record
+
+
+def add_to_record(run_folder: Path, facts: Mapping[str, Any]) -> None:
+    """Add to the current process's entry of `run.json` what else is to be known of it."""
+    with _last_entry(run_folder) as entry:
+        entry |= facts
 
 
 def read_processes(run_folder: Path) -> list[dict[str, Any]]:

@@ -28,6 +28,8 @@ LEFT_BEHIND_S = 2.0
 LAST_S = 5.0
 """For what SIGKILL was sent to; a process that waits for a dead disk does not end even so."""
 PR_SET_CHILD_SUBREAPER = 36
+_NUM_THREADS = 15
+"""In `/proc/PID/stat`, after state and parent (proc(5))."""
 
 
 def adopt_orphans() -> bool:
@@ -39,23 +41,29 @@ def adopt_orphans() -> bool:
 
 
 def descendants(pid: int) -> set[int]:
-    """Every living process below this one."""
+    """Every living process below this one.
+
+    A process whose first thread has ended shows as a zombie while its other threads live, and
+    until they have ended nobody adopts its children.
+    """
     children: dict[int, list[int]] = {}
+    dead: set[int] = set()
     for name in filter(str.isdecimal, os.listdir("/proc")):
         try:
             with open(f"/proc/{name}/stat", "rb") as file:
-                state, parent = file.read().rpartition(b")")[2].split()[:2]
+                state, parent, *rest = file.read().rpartition(b")")[2].split()
         except OSError:
             continue  # ended meanwhile
-        if state not in b"ZX":
-            children.setdefault(int(parent), []).append(int(name))
+        children.setdefault(int(parent), []).append(int(name))
+        if state in b"ZX" and int(rest[_NUM_THREADS]) <= 1:
+            dead.add(int(name))
     found: set[int] = set()
     parents = [pid]
     while parents:
         below = children.get(parents.pop(), [])
         found.update(below)
         parents.extend(below)
-    return found
+    return found - dead
 
 
 class Keeper:

@@ -30,6 +30,15 @@ print(f"child of {{os.getpid()}} left a daemon", flush=True)
 """
 """Starts a daemon in a session of its own, whose pid it writes to the file that it is given."""
 
+HAS_LOST_ITS_FIRST_THREAD = f"""
+import ctypes, subprocess, sys, threading, time
+child = subprocess.Popen([sys.executable, "-c", "{SLEEPS}"])
+threading.Thread(target=time.sleep, args=[600]).start()
+open(sys.argv[1], "w").write(str(child.pid))
+ctypes.CDLL(None).syscall(60, 0)  # ends this thread alone: the process looks like a zombie
+"""
+"""As a process looks for a moment when it is killed. Writes its child's pid."""
+
 
 def python(code: str, *arguments: str) -> list[str]:
     """A command."""

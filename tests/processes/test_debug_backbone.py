@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,16 @@ from tests.processes.debug_runs import (
 
 WHERE = "open('seen', 'w').write(repr((threading.current_thread() is threading.main_thread(), "
 WHERE += "sorted({'torch', 'ray', 'transformers', 'agentscope', 'fastapi'} & set(sys.modules)))))"
+
+CAUGHT = """
+        def tool():
+            breakpoint()
+            return 1
+        try:
+            tool()
+        except Exception:
+            print("went on")
+"""
 
 
 @pytest.fixture
@@ -113,7 +124,7 @@ def test_bp_stops_only_where_its_tag_is_named(
     write_agent(conf.parent, "bp('stop')")
     terminal = sit_down(terminals, conf, *([f"--debug={tag}"] if tag else []))
     if tag:
-        terminal.read_until(r"\(Pdb\) ")
+        assert "agent.py(11)execute()" in terminal.read_until(r"\(Pdb\) ")
         terminal.type("c")
     assert terminal.wait() == 0, terminal.text
     assert ("(Pdb)" in terminal.text) == (tag is not None)
@@ -122,7 +133,11 @@ def test_bp_stops_only_where_its_tag_is_named(
 
 @pytest.mark.parametrize(
     ("here", "awaited"),
-    [("breakpoint()", r"\(Pdb\) "), ("import time; print('asleep'); time.sleep(60)", "asleep")],
+    [
+        ("breakpoint()", r"\(Pdb\) "),
+        (CAUGHT, r"\(Pdb\) "),
+        ("import time; print('asleep'); time.sleep(60)", "asleep"),
+    ],
 )
 def test_quitting_ends_the_run_and_keeps_what_there_is(
     conf: Path, terminals: list[Terminal], here: str, awaited: str
@@ -138,9 +153,16 @@ def test_quitting_ends_the_run_and_keeps_what_there_is(
     assert f"assistant  {ANSWER}" in terminal.text
     assert "interrupted" in terminal.text
     assert "--resume" not in terminal.text
+    assert "went on" not in terminal.text
     [episode] = episodes_of(conf)
     assert episode["num_calls"] == 1
     assert episode["reward"] is None
+
+
+def test_the_users_own_choice_of_a_debugger_is_kept(conf: Path, monkeypatch: Any) -> None:
+    write_agent(conf.parent, "breakpoint()")
+    monkeypatch.setenv("PYTHONBREAKPOINT", "0")
+    assert debug(conf).returncode == 0
 
 
 def test_a_server_of_text_gives_a_conversation_and_no_samples(

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import threading
@@ -24,6 +25,7 @@ from ajet.service.process import start_ticks
 from ajet.service.service import Service, ServiceRecord
 from tests.processes.service_processes import (
     HAS_A_DAEMON,
+    HAS_LOST_ITS_FIRST_THREAD,
     IGNORES_SIGTERM,
     ROOT,
     SLEEPS,
@@ -123,6 +125,18 @@ def test_stopping_ends_daemons_too(make: Make, tmp_path: Path) -> None:
     assert is_gone(service.pid)
     assert is_gone(daemon)
     assert service.returncode == -signal.SIGTERM
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="a number of a system call")
+def test_stopping_ends_what_only_looks_dead_and_what_is_below(make: Make, tmp_path: Path) -> None:
+    service = make(HAS_LOST_ITS_FIRST_THREAD, str(tmp_path / "pid"))
+    service.start()
+    child = pid_in(tmp_path / "pid")
+    assert eventually(lambda: "zombie" in Path(f"/proc/{service.pid}/status").read_text())
+    assert not is_gone(child)
+    service.stop(patience_s=1.0)
+    assert eventually(lambda: is_gone(child), 1.0)
+    assert service.returncode is not None
 
 
 def test_what_a_service_leaves_behind_when_it_ends_is_ended(make: Make, tmp_path: Path) -> None:

@@ -131,6 +131,24 @@ def test_what_json_cannot_hold_is_left_out_and_named(tmp_path: Path) -> None:
     }
 
 
+def test_whatever_a_workflow_did_to_its_task_the_record_is_written(tmp_path: Path) -> None:
+    changed = Task(task_id="t")
+    changed.main_query = ["of", "another", "type"]  # type: ignore[assignment]
+    episode = rewarded(final_task=changed)
+    assert one(tmp_path, episode).final_task == changed
+    for number, anything in enumerate((object(), None, {})):
+        (tmp_path / str(number)).mkdir()
+        after = one(tmp_path / str(number), rewarded(final_task=anything))
+        assert after.final_task == episode.task
+
+
+def test_a_cause_that_is_no_utf8_is_escaped(tmp_path: Path) -> None:
+    failure = Failure(kind="workflow_error", message="no file \udcff")
+    after = one(tmp_path, rewarded(failure=failure, reward=None, call_rewards=None))
+    assert after.failure is not None
+    assert after.failure.message == "no file \\udcff"
+
+
 def test_resuming_removes_later_steps(tmp_path: Path) -> None:
     store = CallStore(tmp_path)
     for step in (1, 2, 3):

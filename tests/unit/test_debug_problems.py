@@ -150,6 +150,7 @@ def test_repeats_without_a_gradient_are_named():
     assert problem_of_group(episodes, False) == "3 repeats with the same reward, 1: no gradient"
     assert problem_of_group(episodes, True) is None
     assert problem_of_group(episodes[:1], False) is None
+    assert problem_of_group([*episodes, make_episode(solved=False)], False) is None
     for episode in episodes[1:]:
-        episode.failure = Failure(kind="timeout", message="")
+        episode.reward = None  # failed
     assert "nothing to compare it with" in str(problem_of_group(episodes, False))

@@ -67,7 +67,8 @@ def test_long_context_is_cut_and_what_is_trained_is_not():
     episode = make_episode(solved=False)
     sample = episode.samples[0]
     sample.ids = np.arange(1000, dtype=np.int32)
-    sample.call_index = np.where(sample.ids < 500, -1, 0).astype(np.int32)
+    sample.loss_mask = sample.ids >= 500
+    sample.call_index = np.where(sample.loss_mask, 0, -1).astype(np.int32)
     text = " ".join(shown(episode)).split()
     assert "w499" in text
     assert "w250" not in text

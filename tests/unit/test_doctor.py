@@ -198,6 +198,5 @@ def test_lines_are_wrapped_at_a_terminals_width_only(monkeypatch: pytest.MonkeyP
     wrapped = CliRunner().invoke(app, ["doctor"]).stdout.splitlines()
     assert len(whole) == len(diagnose(given)) + 1  # one remedy
     assert max(map(len, wrapped)) <= 60 < max(map(len, whole))
-    assert [line.split() for line in whole if line.startswith("warn")] == [
-        "warn torch 2.13.0+cpu, for CPUs, does not find the GPU that is there".split()
-    ]
+    (warning,) = (line for line in whole if line.startswith("warn"))
+    assert warning.endswith("2.13.0+cpu, for CPUs, does not find the GPU that is there")

@@ -41,11 +41,13 @@ HOMES = {
         "ajet/engine/vllm/worker.py",
         "ajet/algorithm/",
         "ajet/backbone/local/",
+        "ajet/backbone/verl/",
     ),
-    "vllm": ("ajet/engine/vllm/worker.py",),
+    "vllm": ("ajet/engine/vllm/worker.py", "ajet/backbone/verl/cpu/"),
     "transformers": (
         "ajet/engine/embedded/",
         "ajet/backbone/local/",
+        "ajet/backbone/verl/",
         "ajet/context_tracker/chat_format.py",
     ),
     "agentscope": ("ajet/tuner/agentscope_door.py",),
@@ -59,6 +61,12 @@ HOMES = {
     "matplotlib": ("ajet/monitor/",),
     "renderers": ("ajet/context_tracker/",),
     "typer": ("ajet/cli.py", "ajet/commands/"),
+    "verl": ("ajet/backbone/verl/",),
+    "hydra": ("ajet/backbone/verl/",),
+    "omegaconf": ("ajet/backbone/verl/",),
+    "tensordict": ("ajet/backbone/verl/",),
+    "transfer_queue": ("ajet/backbone/verl/",),
+    "ray": ("ajet/backbone/verl/", "ajet/backbone/trinity/"),
 }
 HEAVY = [
     "torch",

@@ -32,6 +32,11 @@ def write(root: Path, files: dict[str, str]) -> Path:
             {"a/memory.max": "70", "a/memory.current": "9", "a/b/memory.max": "50"},
             (50, 0),
         ),
+        (
+            "0::/",
+            {"memory.max": "9", "memory.current": "7", "memory.stat": "anon 4\ninactive_file 3"},
+            (9, 4),
+        ),
         ("0::/not/visible/here", {"memory.max": "100", "memory.current": "5"}, (100, 5)),
         (
             "4:memory:/job\n1:cpu:/\n0::/",

@@ -22,7 +22,7 @@ SIZE = ModelSize(
     max_length=64,
 )
 OVERRIDES = ("rollout.max_env_worker=3", "trainer_common.micro_batch_tokens=32")
-PER_LAYER = 8 * 10 + 6 * 12 + 4 * 6 + 5 * 30
+PER_LAYER = 4 * (2 * 10 + 12 + 6 + 30)
 
 
 def parts(folder: Path, *overrides: str, on_gpu: bool = False) -> dict[str, float]:

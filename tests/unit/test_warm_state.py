@@ -97,6 +97,7 @@ def test_an_engine_is_found_by_what_it_serves(home):
     path = state_path(ajet, home)
     assert state_path(ajet, home / "link") == path
     assert state_path(load(home, MINIMAL, "rollout.temperature=0.5").ajet, home) == path
+    assert state_path(load(home, MINIMAL, "rollout.max_model_len=64").ajet, home) == path
     others = ["model.dtype=bfloat16", "rollout.name=vllm", "model.device=cpu"]
     for other in others:
         assert state_path(load(home, MINIMAL, other).ajet, home) != path

@@ -15,7 +15,7 @@ from ajet.engine.vllm.server import VllmServer, vllm_command
 from tests.torch.small_model import small_model
 
 TOKENIZER = Path("ajet/tiny_model/calculator")
-MAX_MODEL_LEN = 256
+MAX_MODEL_LEN = 2048
 
 
 def tied_model(seed: int) -> PreTrainedModel:

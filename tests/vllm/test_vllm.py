@@ -159,7 +159,7 @@ def test_without_its_key_the_server_does_nothing(running):
 
 def test_what_is_cancelled_ends_in_the_server(running):
     async def cancel() -> None:
-        params = SamplingParams(max_tokens=200)
+        params = SamplingParams(max_tokens=1900)
         call = asyncio.create_task(running.engine.generate(PROMPT, params, session="e"))
         await asyncio.sleep(0.1)
         assert not call.done()
@@ -185,7 +185,7 @@ def test_a_killed_server_comes_back_once_with_the_weights_of_now(running, tmp_pa
     first = running.server._service.pid
 
     async def killed() -> Generation:
-        params = SamplingParams(max_tokens=200)
+        params = SamplingParams(max_tokens=1900)
         call = asyncio.create_task(running.engine.generate(PROMPT, params, session="e"))
         await asyncio.sleep(0.1)
         os.kill(running.server._service.pid, signal.SIGKILL)

@@ -81,4 +81,4 @@ def _embedded(ajet: AjetConfig) -> Iterator[DebugModel]:
             title=f"embedded, loaded for this run; {START}",
         )
     finally:
-        asyncio.run(serving.engine.aclose())
+        serving.close()

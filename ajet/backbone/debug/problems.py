@@ -67,12 +67,12 @@ def malformed_calls(episode: Episode, chat_format: ChatFormat) -> list[Call]:
 
 def problem_of_group(episodes: Sequence[Episode], gives_gradient: bool) -> str | None:
     """What is wrong with the repeats of one task, for the advantages."""
-    valid = [episode for episode in episodes if episode.failure is None]
-    if len(episodes) < 2 or gives_gradient or not valid:
+    rewards = [episode.reward for episode in episodes if episode.reward is not None]
+    if gives_gradient or len(episodes) < 2 or len(set(rewards)) != 1:
         return None
-    if len(valid) == 1:
+    if len(rewards) == 1:
         return "only one of the repeats has a reward: there is nothing to compare it with"
-    return f"{len(valid)} repeats with the same reward, {valid[0].reward:g}: no gradient"
+    return f"{len(rewards)} repeats with the same reward, {rewards[0]:g}: no gradient"
 
 
 def _of_agents(episode: Episode) -> Iterator[str]:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import credit
+from ajet.backbone.debug.debugger import breakpoints
 from ajet.backbone.debug.problems import (
     malformed_calls,
     problem_of_group,
@@ -69,7 +70,8 @@ class DebugSession:
         run = self.runner.start(attempt)
         engine.open_session(attempt.episode_id)
         try:
-            episode = _to_the_end(run)
+            with breakpoints():
+                episode = _to_the_end(run)
         except KeyboardInterrupt:
             run.stop(Failure(kind="cancelled", message="interrupted"))
             self._keep(run.episode())
@@ -77,8 +79,6 @@ class DebugSession:
         finally:
             engine.close_session(attempt.episode_id)
         self._keep(episode)
-        if episode.failure and episode.failure.message == "BdbQuit":
-            raise KeyboardInterrupt
 
     def _keep(self, episode: Episode) -> None:
         self.groups[-1].episodes.append(episode)

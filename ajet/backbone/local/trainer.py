@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ajet.algorithm.policy_loss import LossSettings, PolicyLoss, policy_loss, token_logprobs
+from ajet.algorithm.policy_loss import PolicyLoss, policy_loss, token_logprobs
 from ajet.backbone.local.forward import check_forward, trained_logits
 from ajet.backbone.local.micro_batches import MicroBatch, pack, plan_micro_batches
 from ajet.backbone.local.optimizer import PolicyOptimizer
 from ajet.backbone.local.update_metrics import UpdateMetrics
+from ajet.backbone.loss_settings import loss_settings
 from ajet.backbone.updates import WeightedSample, plan_updates
 from ajet.config.trainer_common import TrainerCommon
 from ajet.errors import TrainingError
@@ -44,13 +45,7 @@ class PolicyTrainer:
         )
         self._settings = settings
         self._reference = copy.deepcopy(model) if settings.use_kl_loss else None
-        algorithm = settings.algorithm
-        self._loss = LossSettings(
-            clip_ratio_low=algorithm.clip_ratio_low,
-            clip_ratio_high=algorithm.clip_ratio_high,
-            entropy_coef=algorithm.entropy_coeff,
-            kl_coef=settings.kl_loss_coef if settings.use_kl_loss else 0.0,
-        )
+        self._loss = loss_settings(settings)
 
     def update(
         self, samples: Sequence[Sample], *, step: int, policy_version: int

@@ -7,6 +7,8 @@ import torch
 from ajet.errors import TrainingError
 
 LEAST_CORRELATION = 0.99
+CORRELATION = "training/rollout_actor_probs_pearson_corr"
+"""As verl names it."""
 
 
 def agreement(trainer: torch.Tensor, engine: torch.Tensor) -> dict[str, float]:
@@ -19,9 +21,9 @@ def agreement(trainer: torch.Tensor, engine: torch.Tensor) -> dict[str, float]:
         "logprob_diff_max": float(difference.max()),
         "logprob_diff_mean": float(difference.mean()),
     }
-    correlation = float(torch.corrcoef(torch.stack([trainer, engine]).double().exp())[0, 1])
-    if correlation == correlation:
-        metrics["training/rollout_actor_probs_pearson_corr"] = correlation
+    probabilities = torch.stack([trainer, engine]).double().exp()
+    if len(trainer) > 1 and bool((probabilities.std(1) > 0).all()):
+        metrics[CORRELATION] = float(torch.corrcoef(probabilities)[0, 1])
     return metrics
 
 
@@ -36,7 +38,7 @@ def check_agreement(metrics: dict[str, float], *, step: int, bound: float | None
     Raises:
         TrainingError: they do.
     """
-    correlation = metrics.get("training/rollout_actor_probs_pearson_corr", 1.0)
+    correlation = metrics.get(CORRELATION, 1.0)
     difference = metrics["logprob_diff_max"]
     if correlation > LEAST_CORRELATION and (bound is None or difference <= bound):
         return

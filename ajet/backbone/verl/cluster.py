@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ def ray_cluster(
     Args:
         runtime_env: what every worker gets.
         own: what `ray.init` is told about the cluster of this run.
-        logs: where the logs of an own cluster's workers are kept.
+        logs: the folder that gets the logs of an own cluster, as `ray`.
     """
     if address := os.environ.get("RAY_ADDRESS"):
         logger.info("joining the Ray cluster at %s", address)
@@ -36,7 +37,9 @@ def ray_cluster(
             ray.shutdown()
         return
     # Not in the run's folder: sockets lie there, whose paths must be short.
-    folder = Path(tempfile.mkdtemp(prefix="ajet-ray-"))
+    folder = Path(tempfile.mkdtemp(prefix="ajet-ray-", dir="/tmp"))
+    (folder / "token").write_text(secrets.token_hex(32), encoding="ascii")
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(folder / "token")  # else Ray writes one to the home
     ray.init(
         address="local",
         runtime_env=dict(runtime_env),
@@ -49,6 +52,9 @@ def ray_cluster(
         yield
     finally:
         ray.shutdown()
+        del os.environ["RAY_AUTH_TOKEN_PATH"]
         for session in folder.glob("session_2*/logs"):
-            shutil.copytree(session, logs, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+            shutil.copytree(
+                session, logs / "ray", dirs_exist_ok=True, ignore_dangling_symlinks=True
+            )
         shutil.rmtree(folder, ignore_errors=True)

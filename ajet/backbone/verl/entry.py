@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+
+from rich.console import Console
 
 from ajet.backbone.checkpoints import latest_checkpoint
 from ajet.backbone.episodes import open_http_door
 from ajet.backbone.model_folder import model_folder
 from ajet.backbone.training_run import TrainingData, make_loop, run_to_the_end
+from ajet.backbone.verl.quiet import printed_to
 from ajet.backbone.verl.refusals import refuse
 from ajet.config.root import AjetConfig, RootConfig
 from ajet.errors import MissingExtraError
@@ -31,9 +35,12 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
             raise MissingExtraError(library, "verl")
     device = _device(ajet.model.device)
     _set_environment(ajet, device)
-    from ajet.backbone.verl.starting import Start, started
+    log = run_folder / "logs" / "verl.log"
+    with printed_to(log):
+        from ajet.backbone.verl.starting import Start, started
 
-    with Progress() as progress, closing(open_http_door(ajet)) as http_door:
+    console = Console(file=sys.stdout)  # it stays there while verl prints elsewhere
+    with Progress(console) as progress, closing(open_http_door(ajet)) as http_door:
         data = TrainingData.read(ajet)
         newest = latest_checkpoint(run_folder / "checkpoints") if resume else None
         start = Start(
@@ -77,5 +84,9 @@ def _set_environment(ajet: AjetConfig, device: str) -> None:
 
         settings = ajet.rollout.vllm
         os.environ.update(
-            environment(kv_cache_gb=settings.kv_cache_gb, num_threads=ajet.model.torch_num_threads)
+            environment(
+                kv_cache_gb=settings.kv_cache_gb,
+                num_threads=ajet.model.torch_num_threads,
+                given=os.environ.get("VERL_USE_EXTERNAL_MODULES", ""),
+            )
         )

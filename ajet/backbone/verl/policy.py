@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from ajet.backbone.checkpoints import Position, written_checkpoint
 from ajet.backbone.updates import plan_updates, staleness
@@ -14,6 +16,9 @@ from ajet.backbone.verl.waiting import within
 from ajet.config.trainer_common import TrainerCommon
 from ajet.errors import TrainingError
 from ajet.schema.sample import Sample
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 TRAIN_TIMEOUT_S = 3600.0
 """Of a step's training, and of a checkpoint: by far more than any that makes sense."""
@@ -52,6 +57,7 @@ class VerlPolicy:
         self._trainer = trainer
         self._settings = settings
         self._update_timeout_s = update_timeout_s
+        self._is_broken = False
 
     def update(
         self, samples: Sequence[Sample], *, step: int, policy_version: int
@@ -61,10 +67,10 @@ class VerlPolicy:
         Raises:
             TrainingError: engine and trainer disagree, or the run cannot go on.
         """
-        parts = plan_updates(samples, self._settings, step=step)
-        metrics = within(
+        parts = [part for part in plan_updates(samples, self._settings, step=step) if part]
+        metrics = self._within(
             TRAIN_TIMEOUT_S,
-            f"training of step {step}",
+            f"the training of step {step}",
             lambda: self._trainer.train(parts, step=step),
         )
         return _named(metrics, with_kl=self._settings.use_kl_loss) | staleness(
@@ -80,7 +86,7 @@ class VerlPolicy:
         Raises:
             TrainingError: they did not arrive in time.
         """
-        within(
+        self._within(
             self._update_timeout_s,
             "the update of vLLM's weights",
             lambda: self._trainer.publish(policy_version),
@@ -94,12 +100,22 @@ class VerlPolicy:
         Raises:
             CheckpointError: it cannot be written.
         """
+        if self._is_broken:  # what broke it is being told already
+            logger.warning("the steps since the last checkpoint are lost: verl does not answer")
+            return
         keep = self._settings.max_checkpoints_to_keep
         with written_checkpoint(checkpoints, position, max_to_keep=keep) as partial:
-            within(TRAIN_TIMEOUT_S, "the checkpoint", lambda: self._trainer.save(partial))
+            self._within(TRAIN_TIMEOUT_S, "the checkpoint", lambda: self._trainer.save(partial))
 
     def close(self) -> None:
         """Everything ends with the run's Ray."""
+
+    def _within(self, seconds: float, what: str, call: Callable[[], T]) -> T:
+        try:
+            return within(seconds, what, call)
+        except TrainingError:
+            self._is_broken = True
+            raise
 
 
 def _named(metrics: dict[str, float], *, with_kl: bool) -> dict[str, float]:
@@ -109,14 +125,13 @@ def _named(metrics: dict[str, float], *, with_kl: bool) -> dict[str, float]:
         TrainingError: the gradient is not finite; verl left that update out.
     """
     tokens = metrics.pop("actor/tokens")
-    named = {
-        "policy/clip_fraction": metrics.pop("actor/clipped") / tokens,
-    }
+    named = {"policy/clip_fraction": metrics.pop("actor/clipped") / tokens}
     kl = metrics.pop("actor/kl") / tokens
     if with_kl:
         named["policy/kl"] = kl
-    for name, value in metrics.items():
-        named[PUBLIC.get(name, f"verl/{name}")] = float(value)
+    named |= {PUBLIC[name]: float(metrics.pop(name)) for name in PUBLIC}
+    # verl's NaN says that there was nothing to measure.
+    named |= {f"verl/{name}": float(v) for name, v in metrics.items() if math.isfinite(v)}
     if not math.isfinite(named["policy/grad_norm"]):
         raise TrainingError(f"the gradient's norm is {named['policy/grad_norm']}")
     return named

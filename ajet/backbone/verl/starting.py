@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from ajet.backbone.training_run import Policy
 from ajet.backbone.verl.cluster import ray_cluster
 from ajet.backbone.verl.engine import VerlEngine
 from ajet.backbone.verl.policy import VerlPolicy
+from ajet.backbone.verl.quiet import printed_to
 from ajet.backbone.verl.settings import Place, compose_config
 from ajet.backbone.verl.trainer import VerlTrainer
 from ajet.backbone.verl.waiting import within
@@ -70,43 +71,49 @@ def started(start: Start, progress: Progress) -> Iterator[Policy]:
         max_model_len=ajet.rollout.max_model_len or _longest(start.model_folder),
         device=start.device,
     )
-    config = _checked(compose_config(ajet, place))
-    chat_format = chat_format_of(ajet.model, start.model_folder)
-    with ray_cluster(_runtime_env(config), _own_cluster(start), start.run_folder / "logs" / "ray"):
-        tq.init(config.transfer_queue)
-        try:
-            with progress.phase("starting verl and vLLM"):
-                trainer = _trainer(start, config)
-                within(ajet.rollout.vllm.start_timeout_s, "the start", trainer.init)
-            position = start.position
-            engine = VerlEngine(
-                trainer.get_llm_client(),
-                max_model_len=place.max_model_len,
-                policy_version=position.policy_version if position else 0,
-            )
-            policy = VerlPolicy(
-                trainer,
-                engine,
-                ajet.trainer_common,
-                update_timeout_s=ajet.rollout.vllm.update_timeout_s,
-            )
-            yield Policy(
-                chat_format=chat_format,
-                serving=policy,
-                trainer=policy,
-                save=partial(policy.save, start.run_folder / "checkpoints"),
-                logprob_diff_bound=None,
-            )
-        finally:
-            with suppress(TrainingError):
-                within(CLOSE_TIMEOUT_S, "the end of the queue", tq.close)
+    log = start.run_folder / "logs" / "verl.log"
+    with printed_to(log):
+        config = _checked(compose_config(ajet, place))
+    position = start.position
+    policy_version = position.policy_version if position else 0
+    cluster = ray_cluster(_runtime_env(config), _own_cluster(start), start.run_folder / "logs")
+    with ExitStack() as stack:
+        with progress.phase("starting Ray, verl and vLLM"), printed_to(log):
+            stack.enter_context(cluster)
+            tq.init(config.transfer_queue)
+            stack.callback(_close_queue)
+            trainer = _trainer(start, config, policy_version)
+            within(ajet.rollout.vllm.start_timeout_s, "the start", trainer.init)
+        engine = VerlEngine(
+            trainer.get_llm_client(),
+            max_model_len=place.max_model_len,
+            policy_version=policy_version,
+        )
+        policy = VerlPolicy(
+            trainer,
+            engine,
+            ajet.trainer_common,
+            update_timeout_s=ajet.rollout.vllm.update_timeout_s,
+        )
+        yield Policy(
+            chat_format=chat_format_of(ajet.model, start.model_folder),
+            serving=policy,
+            trainer=policy,
+            save=partial(policy.save, start.run_folder / "checkpoints"),
+            logprob_diff_bound=None,
+        )
 
 
-def _trainer(start: Start, config: DictConfig) -> VerlTrainer:
+def _close_queue() -> None:
+    with suppress(TrainingError):
+        within(CLOSE_TIMEOUT_S, "the end of the queue", tq.close)
+
+
+def _trainer(start: Start, config: DictConfig, policy_version: int) -> VerlTrainer:
     worker: type = PolicyWorker
     if start.device == "cpu":
         from ajet.backbone.verl.cpu.workers import CpuPolicyWorker as worker
-    common, position = start.ajet.trainer_common, start.position
+    common = start.ajet.trainer_common
     is_exact = config.actor_rollout_ref.rollout.dtype == "float32"
     return VerlTrainer(
         config,
@@ -114,7 +121,7 @@ def _trainer(start: Start, config: DictConfig) -> VerlTrainer:
         total_steps=start.total_steps,
         worker=worker,
         checkpoint=start.checkpoint,
-        policy_version=position.policy_version if position else 0,
+        policy_version=policy_version,
         logprob_diff_bound=common.logprob_diff_bound if is_exact else None,
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 import transfer_queue as tq
 from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
@@ -15,8 +16,8 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.metric import reduce_metrics
 from verl.utils.py_functional import rename_dict
 
-from ajet.algorithm.policy_loss import LossSettings
 from ajet.backbone.learning_rate import learning_rate
+from ajet.backbone.loss_settings import loss_settings
 from ajet.backbone.updates import WeightedSample
 from ajet.backbone.verl.agreement import agreement, check_agreement
 from ajet.backbone.verl.loss import sample_loss
@@ -24,6 +25,7 @@ from ajet.backbone.verl.rows import lay_out, table
 from ajet.config.trainer_common import TrainerCommon
 
 PARTITION = "train"
+_LONG_DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 
 
 class HandedOver:
@@ -72,13 +74,7 @@ class VerlTrainer(PPOTrainerSync):
         self._policy_version = policy_version
         self._bound = logprob_diff_bound
         self._rows_per_update = 0
-        algorithm = settings.algorithm
-        self._loss = LossSettings(
-            clip_ratio_low=algorithm.clip_ratio_low,
-            clip_ratio_high=algorithm.clip_ratio_high,
-            entropy_coef=algorithm.entropy_coeff,
-            kl_coef=settings.kl_loss_coef if settings.use_kl_loss else 0.0,
-        )
+        self._loss = loss_settings(settings)
 
     def train(self, parts: Sequence[Sequence[WeightedSample]], *, step: int) -> dict[str, float]:
         """Run a step's updates; verl's metrics under verl's names."""
@@ -107,9 +103,14 @@ class VerlTrainer(PPOTrainerSync):
     def save(self, folder: Path) -> None:
         """Put the model in Hugging Face format into the folder, and verl's state into `actor`."""
         self.actor_rollout_wg.save_checkpoint(str(folder / "actor"), None, self.global_steps)
-        for file in (folder / "actor" / "huggingface").iterdir():
-            shutil.move(file, folder / file.name)
-        (folder / "actor" / "huggingface").rmdir()
+        model = folder / "actor" / "huggingface"
+        for file in model.iterdir():
+            file.rename(folder / file.name)
+        model.rmdir()
+        # verl writes the weights as they are trained, and says that they are bfloat16.
+        config = json.loads((folder / "config.json").read_text())
+        config["dtype"] = _LONG_DTYPES[self.config.actor_rollout_ref.actor.fsdp_config.model_dtype]
+        (folder / "config.json").write_text(json.dumps(config, indent=2))
 
     # What verl's trainer asks of a subclass, or does in its own way.
 
@@ -121,8 +122,6 @@ class VerlTrainer(PPOTrainerSync):
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
-        import ray
-
         self.role_worker_mapping = {
             role: ray.remote(self._worker) for role in self.role_worker_mapping
         }

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ajet.config.root import AjetConfig
 from ajet.service.process import start_ticks
@@ -68,12 +69,14 @@ def state_folder() -> Path:
 
 def state_path(ajet: AjetConfig, model: Path) -> Path:
     """The file of the engine that serves this model, loaded as the configuration says."""
-    served = {
+    served: dict[str, Any] = {
         "engine": ajet.rollout.name,
         "model": str(model.resolve()),
         "loaded": ajet.model.model_dump(include={"dtype", "device", "attn_implementation"}),
-        "vllm": ajet.rollout.vllm.model_dump(mode="json") if ajet.rollout.name == "vllm" else None,
     }
+    if ajet.rollout.name == "vllm":
+        served["vllm"] = ajet.rollout.vllm.model_dump(mode="json")
+        served["max_model_len"] = ajet.rollout.max_model_len
     digest = hashlib.sha256(json.dumps(served, sort_keys=True).encode()).hexdigest()
     return state_folder() / f"{digest[:16]}.json"
 

@@ -27,15 +27,26 @@ CPU: dict[str, Any] = {
     },
 }
 
+_PROFILE = "ajet.backbone.verl.cpu.profile"
+
 CPUS_PER_RANK = 4
 """Logical: verl reserves three for a rank, and its queue and servers want some."""
 
 
-def environment(*, kv_cache_gb: float | None, num_threads: int | None) -> dict[str, str]:
-    """What every process of verl must find in its environment."""
+def environment(
+    *, kv_cache_gb: float | None, num_threads: int | None, given: str
+) -> dict[str, str]:
+    """What every process of verl must find in its environment.
+
+    Args:
+        kv_cache_gb: of each vLLM.
+        num_threads: of torch in each process.
+        given: VERL_USE_EXTERNAL_MODULES as it is.
+    """
+    others = [name for name in given.split(",") if name not in ("", _PROFILE)]
     return {
         "VERL_PLATFORM": "cpu",
-        "VERL_USE_EXTERNAL_MODULES": "ajet.backbone.verl.cpu.profile",
+        "VERL_USE_EXTERNAL_MODULES": ",".join([_PROFILE, *others]),
         "OMP_NUM_THREADS": str(num_threads or 1),
         "TORCHDYNAMO_DISABLE": "1",
         "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(kv_cache_gb or 1))),

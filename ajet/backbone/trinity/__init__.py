@@ -1,0 +1,1 @@
+"""Trinity-RFT: rollout and training side by side on Ray, on policy or fully asynchronous."""

@@ -1,0 +1,1 @@
+"""Trinity-RFT where there is no GPU; where there is one, none of this is loaded."""

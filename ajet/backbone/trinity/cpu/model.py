@@ -1,0 +1,65 @@
+"""Trinity's vLLM actor on vLLM's CPU build, which is newer than the one that Trinity is for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ray
+import vllm
+from trinity.common.constants import SyncMethod
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferInitRequest,
+    WeightTransferUpdateRequest,
+)
+
+from ajet.backbone.trinity.model import PolicyModel
+
+
+class CpuPolicyModel(PolicyModel):
+    """One vLLM engine in one process beside the actor."""
+
+    async def prepare(self) -> None:
+        """Start the engine, with a worker that can take weights on a CPU."""
+        of_trinity = vllm.AsyncEngineArgs
+
+        def engine_args(**arguments: Any) -> Any:
+            arguments |= {
+                "worker_cls": "ajet.backbone.trinity.cpu.vllm_worker.CpuPolicyWorker",
+                "distributed_executor_backend": "uni",
+                "async_scheduling": False,
+            }
+            return of_trinity(**arguments)
+
+        vllm.AsyncEngineArgs = engine_args
+        try:
+            await super().prepare()
+        finally:
+            vllm.AsyncEngineArgs = of_trinity
+
+    async def init_process_group(self, *_: Any, **__: Any) -> None:
+        """Tell the engine where weights will come from: its process is not one of Ray's."""
+        info = {
+            "sync_method": self.config.sync_method.value,
+            "namespace": self.ray_namespace,
+            "ray_address": ray.get_runtime_context().gcs_address,
+        }
+        await self.async_llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info=info))
+
+    async def sync_model_weights(
+        self, model_version: int, method: SyncMethod, timeout: float = 1200
+    ) -> int:
+        """Trinity's, without an argument that is gone."""
+        info = {}
+        if method == SyncMethod.CHECKPOINT:
+            step = Path(self.config.checkpoint_job_dir) / f"global_step_{model_version}"
+            info["checkpoint_path"] = str(step / "actor")
+        engine = self.async_llm
+        await engine.pause_generation(mode="keep", clear_cache=False)
+        await engine.reset_prefix_cache(reset_running_requests=True)
+        await engine.start_weight_update()
+        await engine.update_weights(WeightTransferUpdateRequest(update_info=info))
+        await engine.finish_weight_update()
+        await engine.resume_generation()
+        self.model_version = model_version
+        return model_version

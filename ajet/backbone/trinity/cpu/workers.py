@@ -1,0 +1,40 @@
+"""The worker of a rank on a CPU. Imported in its process, and where it is started."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import verl.workers.engine.fsdp.transformer_impl as fsdp
+from verl.workers.engine import EngineRegistry
+
+from ajet.backbone.trinity.worker import TrinityPolicyWorker
+
+
+def _nothing(*_: Any, **__: Any) -> int:
+    return 0
+
+
+for _name in (
+    *("max_memory_allocated", "max_memory_reserved", "memory_allocated", "memory_reserved"),
+    *("reset_peak_memory_stats", "empty_cache", "ipc_collect"),
+):
+    setattr(torch.cpu, _name, _nothing)
+torch.cpu.mem_get_info = lambda *_: (0, 0)
+# Trinity asks for it when it looks for fused kernels.
+torch.cuda.get_device_capability = lambda *_: (0, 0)
+
+EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")(
+    fsdp.FSDPEngineWithLMHead
+)
+
+
+class CpuTrinityPolicyWorker(TrinityPolicyWorker):
+    """verl would ask for the process group "cpu:gloo,cpu:nccl"."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        torch.distributed.init_process_group(
+            "gloo", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])
+        )

@@ -1,0 +1,47 @@
+"""Our advantages as Trinity's advantage function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trinity.algorithm.advantage_fn import AdvantageFn
+from trinity.buffer.operators.experience_operator import ExperienceOperatorV1
+from trinity.common.experience import Experience
+
+from ajet.algorithm import ADVANTAGE_ESTIMATORS
+from ajet.algorithm.credit import credit
+from ajet.backbone.trinity.parcel import repack, unpack
+
+
+class GroupCredit(AdvantageFn, ExperienceOperatorV1):
+    """Gives the groups of an explored batch their advantages, before they enter the buffer.
+
+    Args:
+        estimator: name of the estimator.
+    """
+
+    def __init__(self, estimator: str) -> None:
+        self._estimator = ADVANTAGE_ESTIMATORS[estimator]
+
+    async def process(self, exps: list[Experience]) -> tuple[list[Experience], dict[str, float]]:
+        """The same entries, with advantages."""
+        parcels = [unpack(entry) for entry in exps]
+        report = credit([parcel.group for parcel in parcels], self._estimator)
+        for entry, parcel, is_flat in zip(exps, parcels, report.is_zero_variance, strict=True):
+            parcel.gives_gradient = not is_flat
+            repack(entry, parcel)
+        return exps, {"samples": len(report.samples)}
+
+    async def __call__(self, exps: list[Experience], **_: Any) -> Any:
+        """The same as `process`."""
+        return await self.process(exps)
+
+    @classmethod
+    def default_args(cls) -> dict[str, Any]:
+        """There are none: the estimator is configured."""
+        return {}
+
+    @classmethod
+    def compute_in_trainer(cls) -> bool:
+        """They are there before the buffer."""
+        return False

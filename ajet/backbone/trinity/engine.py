@@ -1,0 +1,85 @@
+"""Trinity's vLLM actors as an engine: token ids in, token ids and logprobs out."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Sequence
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from ajet.backbone.trinity.plan import Plan
+from ajet.engine.base import OnToken
+from ajet.errors import ContextLengthError, EngineError
+from ajet.schema.generation import Generation, SamplingParams
+
+
+def rollout_models(plan: Plan) -> list[ActorHandle]:
+    """The run's vLLM actors, by the names that Trinity's allocator gives them."""
+    return [
+        ray.get_actor(f"explorer_rollout_model_{number}_0", namespace=plan.namespace)
+        for number in range(plan.ajet.rollout.vllm.num_engines)
+    ]
+
+
+class TrinityEngine:
+    """Sends each call to the actor of its episode.
+
+    Args:
+        models: actors of `PolicyModel`.
+        max_model_len: longest prompt plus completion.
+    """
+
+    def __init__(self, models: Sequence[ActorHandle], *, max_model_len: int) -> None:
+        self._models = models
+        self._max_model_len = max_model_len
+        self.policy_version = 0
+        """Of the newest weights that answered."""
+
+    @property
+    def max_model_len(self) -> int:
+        """Longest prompt plus completion, in tokens."""
+        return self._max_model_len
+
+    async def generate(
+        self,
+        prompt_ids: Sequence[int],
+        params: SamplingParams,
+        *,
+        session: str,
+        on_token: OnToken | None = None,
+    ) -> Generation:
+        """Sample one completion; `on_token` hears of all tokens at the end.
+
+        Raises:
+            ContextLengthError: the prompt leaves no room for a token.
+            EngineError: the actor failed.
+        """
+        room = self._max_model_len - len(prompt_ids)
+        if room < 1:
+            raise ContextLengthError(len(prompt_ids), self._max_model_len)
+        model = self._models[zlib.crc32(session.encode()) % len(self._models)]
+        call = model.complete.remote(list(prompt_ids), params, min(params.max_tokens, room))
+        try:
+            generation: Generation = await asyncio.wrap_future(call.future())
+        except asyncio.CancelledError:
+            ray.cancel(call)
+            raise
+        except (RayError, RuntimeError) as error:
+            raise EngineError(f"Trinity's vLLM actor failed: {error}") from error
+        self.policy_version = max(self.policy_version, *generation.policy_versions)
+        if on_token is not None:
+            for token, logprob in zip(generation.token_ids, generation.logprobs, strict=True):
+                on_token(token, logprob)
+        return generation
+
+    def open_session(self, session: str) -> None:
+        """Nothing to do."""
+
+    def close_session(self, session: str) -> None:
+        """Nothing to do."""
+
+    async def aclose(self) -> None:
+        """The actors end with the run."""

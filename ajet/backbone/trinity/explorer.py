@@ -1,0 +1,75 @@
+"""Trinity's explorer: runs batches of episodes into the buffer, takes new weights."""
+
+from __future__ import annotations
+
+import trinity.common.models.vllm_model as of_trinity
+from trinity.common.config import Config
+from trinity.explorer.explorer import Explorer
+
+from ajet.backbone.trinity.desk import find_desk, sealed
+from ajet.backbone.trinity.engine import rollout_models
+from ajet.backbone.trinity.letters import Arrived, Failed
+from ajet.backbone.trinity.plan import Plan
+
+
+class PolicyExplorer(Explorer):
+    """Lets errors out, which Trinity's own loop only logs; waits for leave to use new weights.
+
+    Args:
+        config: Trinity's.
+        plan: the run's.
+    """
+
+    def __init__(self, config: Config, plan: Plan) -> None:
+        if plan.device == "cpu":
+            from ajet.backbone.trinity.cpu.model import CpuPolicyModel as model
+        else:
+            from ajet.backbone.trinity.model import PolicyModel as model
+        of_trinity.vLLMRolloutModel = model  # what Trinity's allocator starts
+        super().__init__(config)
+        self._plan = plan
+        self._desk = find_desk(plan.namespace)
+        self.explore_step_num = self.last_monitored_step = plan.first_version
+
+    async def explore(self) -> str:
+        """Run batch after batch: as many as there are steps, or, asynchronous, without an end.
+
+        Raises:
+            AjetError: the run cannot go on.
+        """
+        while self._plan.is_async or self.explore_step_num < self._plan.total_steps:
+            await self.explore_step()
+            if await self.need_sync():
+                await self.sync_weight()
+        await self.finish_current_steps()
+        if self.model_version < self._plan.total_steps:
+            await self.sync_weight()
+        name: str = self.config.explorer.name
+        return name
+
+    async def _pull_latest_weights(self) -> None:
+        before = self.model_version
+        try:
+            await super()._pull_latest_weights()
+        except Exception as error:
+            # Asynchronous, Trinity would only log it, and go on with the old weights.
+            await self._desk.report.remote(sealed(Failed(message=f"new weights: {error}")))
+            raise
+        if self.model_version != before:
+            await self._wait_for_leave()
+
+    async def _nccl_weights_update(self) -> None:
+        before = self.model_version
+        await super()._nccl_weights_update()
+        if self.model_version != before:
+            await self._wait_for_leave()
+
+    async def _wait_for_leave(self) -> None:
+        """Until the main process has compared and, where it is due, evaluated these weights."""
+        probes = [
+            (await model.logprobs.remote(self._plan.probe, temperature=1.0)).tolist()
+            for model in rollout_models(self._plan)
+        ]
+        letter = Arrived(version=self.model_version, probes=probes)
+        await self._desk.report.remote(sealed(letter))
+        await self._desk.wait_for_leave.remote(self.model_version)

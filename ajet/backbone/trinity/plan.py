@@ -1,0 +1,85 @@
+"""What every process of a run must know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ajet.backbone.checkpoints import Position, read_position
+from ajet.backbone.weights_check import probe_ids
+from ajet.config.root import AjetConfig, RootConfig
+from ajet.errors import ConfigError
+
+
+@dataclass(slots=True, kw_only=True, frozen=True, eq=False)
+class Plan:
+    """Handed to Trinity's actors with their configuration; a run has one."""
+
+    config: RootConfig
+    run_folder: Path
+    model_folder: Path
+    max_model_len: int
+    vocab_size: int
+    device: str
+    """`cpu` or `cuda`."""
+    total_steps: int
+    checkpoint: Path | None
+    """To resume from."""
+    namespace: str
+    """Of the run's actors, in Ray."""
+    is_async: bool
+    """Rollout and training do not wait for each other."""
+    num_runners: int
+    """Processes that run episodes."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and other.namespace == self.namespace
+
+    def __hash__(self) -> int:
+        return hash(self.namespace)
+
+    @property
+    def ajet(self) -> AjetConfig:
+        """The section `ajet`."""
+        return self.config.ajet
+
+    @property
+    def position(self) -> Position | None:
+        """Where the run stood at the checkpoint."""
+        return read_position(self.checkpoint) if self.checkpoint else None
+
+    @property
+    def first_version(self) -> int:
+        """Of the weights to begin with. A version is the number of its step."""
+        return self.position.policy_version if self.position else 0
+
+    @property
+    def dtype(self) -> str:
+        """Of the weights."""
+        if self.ajet.model.dtype == "auto":
+            return "float32" if self.device == "cpu" else "bfloat16"
+        return self.ajet.model.dtype
+
+    @property
+    def is_exact(self) -> bool:
+        """Engine and trainer must compute the same but for float32's rounding."""
+        return self.dtype == "float32"
+
+    @property
+    def probe(self) -> list[int]:
+        """The ids by whose logprobs engine and trainer are compared."""
+        return probe_ids(self.vocab_size, self.ajet.trainer_common.seed)
+
+    def episodes_at_a_time(self) -> int:
+        """Of one runner.
+
+        Raises:
+            ConfigError: there are more runners than episodes may run.
+        """
+        share = self.ajet.rollout.max_env_worker // self.num_runners
+        if not share:
+            raise ConfigError(
+                f"ajet.rollout.max_env_worker: {self.ajet.rollout.max_env_worker} is less than "
+                f"the {self.num_runners} processes of trinity.explorer.runner_per_model"
+            )
+        return share

@@ -1,0 +1,108 @@
+"""What Trinity-RFT cannot honour, or what is not its to decide: refused by name at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ajet.config.root import AjetConfig
+from ajet.errors import ConfigError
+
+OURS = {
+    "algorithm.advantage_fn": "ajet.trainer_common.algorithm.adv_estimator",
+    "algorithm.advantage_fn_args": "ajet.trainer_common.algorithm.adv_estimator",
+    "algorithm.algorithm_type": "ajet.trainer_common.algorithm",
+    "algorithm.bypass_old_logprobs": "nothing: they are always compared",
+    "algorithm.entropy_loss_fn": "ajet.trainer_common.algorithm.entropy_coeff",
+    "algorithm.kl_loss_fn": "ajet.trainer_common.use_kl_loss",
+    "algorithm.kl_penalty_fn": "nothing: there is no KL in the reward",
+    "algorithm.loss_agg_mode": "ajet.trainer_common.algorithm.loss_agg",
+    "algorithm.optimizer": "ajet.trainer_common.optim",
+    "algorithm.policy_loss_fn": "ajet.trainer_common.algorithm",
+    "algorithm.repeat_times": "ajet.rollout.num_repeat",
+    "algorithm.rollout_correction": "trinity.algorithm.sample_strategy_args.importance_cap",
+    "algorithm.sample_strategy": "nothing: a step is whole groups",
+    "buffer.batch_size": "ajet.data.train_batch_size",
+    "buffer.explorer_input": "ajet.task_reader",
+    "buffer.total_epochs": "ajet.trainer_common.total_epochs",
+    "buffer.total_steps": "ajet.trainer_common.total_training_steps",
+    "buffer.train_batch_size": "ajet.data.train_batch_size",
+    "checkpoint_root_dir": "ajet.experiment_dir",
+    "cluster": "ajet.trainer_common.n_gpus_per_node and .nnodes",
+    "continue_from_checkpoint": "--resume",
+    "data_processor": "nothing: the buffer holds groups of episodes",
+    "explorer.concurrent_mode": "ajet.rollout.max_env_worker",
+    "explorer.eval_interval": "ajet.trainer_common.test_freq",
+    "explorer.eval_on_startup": "ajet.trainer_common.val_before_train",
+    "explorer.max_retry_times": "ajet.rollout.max_retries",
+    "explorer.max_timeout": "ajet.rollout.episode_timeout_s",
+    "explorer.name": "nothing",
+    "explorer.over_rollout": "nothing: a batch is waited for",
+    "explorer.rollout_model.dtype": "ajet.model.dtype",
+    "explorer.rollout_model.engine_num": "ajet.rollout.vllm.num_engines",
+    "explorer.rollout_model.engine_type": "nothing: it is vllm",
+    "explorer.rollout_model.extra_engine_args": "ajet.rollout.vllm.options",
+    "explorer.rollout_model.max_model_len": "ajet.rollout.max_model_len",
+    "explorer.rollout_model.temperature": "ajet.rollout.temperature",
+    "mode": "nothing: it is both",
+    "model": "ajet.model",
+    "monitor": "ajet.trainer_common.logger",
+    "name": "ajet.experiment_name",
+    "project": "ajet.project_name",
+    "ray_namespace": "nothing: each run has its own",
+    "stages": "nothing: there is one",
+    "trainer.grad_clip": "ajet.trainer_common.optim.grad_clip",
+    "trainer.max_checkpoints_to_keep": "ajet.trainer_common.max_checkpoints_to_keep",
+    "trainer.max_token_len_per_gpu": "ajet.trainer_common.micro_batch_tokens",
+    "trainer.name": "nothing",
+    "trainer.save_hf_checkpoint": "nothing: every checkpoint is in Hugging Face format",
+    "trainer.save_interval": "ajet.trainer_common.save_freq",
+    "trainer.total_steps": "ajet.trainer_common.total_training_steps",
+    "trainer.trainer_strategy": "nothing: it is fsdp2",
+    "trainer.trainer_type": "nothing: it is verl",
+}
+"""Settings of Trinity that AgentJet decides, and where."""
+
+SYNC_STYLES = ("fixed", "fully_async")
+
+
+def refuse(ajet: AjetConfig) -> None:
+    """Refuse what cannot be honoured.
+
+    Raises:
+        ConfigError: it names the setting and the cure.
+    """
+    for path in _leaves(ajet.trinity):
+        for owned, instead in OURS.items():
+            if f"{path}.".startswith(f"{owned}."):
+                raise ConfigError(f"trinity.{path}: AgentJet decides this; use {instead}")
+    style = ajet.trinity.get("synchronizer", {}).get("sync_style", "fixed")
+    if style not in SYNC_STYLES:
+        expected = " or ".join(SYNC_STYLES)
+        raise ConfigError(f'trinity.synchronizer.sync_style: got "{style}", expected {expected}')
+    rollout = ajet.rollout
+    for name, off in (("top_p", 1.0), ("top_k", 0)):
+        if getattr(rollout, name) != off:
+            raise ConfigError(
+                f"ajet.rollout.{name}: the backbone trinity trains on vLLM's logprobs, which are "
+                f"those after the cut, while the trainer computes those before it; use {off}"
+            )
+    if rollout.temperature == 0:
+        raise ConfigError("ajet.rollout.temperature: 0 samples one answer only: nothing to learn")
+    if rollout.vllm.base_url is not None:
+        raise ConfigError("ajet.rollout.vllm.base_url: Trinity-RFT starts its own engines")
+    if rollout.dynamic_sampling:
+        raise ConfigError("ajet.rollout.dynamic_sampling: not with the backbone trinity yet")
+    if ajet.trainer_common.use_kl_loss:
+        raise ConfigError("ajet.trainer_common.use_kl_loss: not with the backbone trinity yet")
+    if ajet.model.dtype == "float16":
+        raise ConfigError("ajet.model.dtype: float16 is not tested with Trinity; use bfloat16")
+
+
+def _leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in section.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path

@@ -1,0 +1,111 @@
+"""Ray, Trinity's explorer and trainer: from nothing to a run that can begin, and back."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+from trinity.common.config import Config
+from trinity.common.constants import SyncMethod
+
+from ajet.backbone.trinity.desk import open_desk
+from ajet.backbone.trinity.engine import rollout_models
+from ajet.backbone.trinity.explorer import PolicyExplorer
+from ajet.backbone.trinity.plan import Plan
+from ajet.backbone.trinity.settings import compose_config
+from ajet.backbone.trinity.trainer import PolicyTrainer
+from ajet.backbone.verl.cluster import ray_cluster
+from ajet.backbone.verl.quiet import printed_to
+from ajet.errors import TrainingError
+from ajet.monitor.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S = 20.0
+PASSED_ON = ("HF_", "OMP_", "RAY_ACCEL_", "TOKENIZERS_", "TORCHDYNAMO_", "VLLM_")
+"""Variables that the actors get from this process, wherever they are."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Actors:
+    """A run's, as its main process sees them."""
+
+    desk: ActorHandle
+    explorer: ActorHandle
+    trainer: ActorHandle
+    models: list[ActorHandle]
+    """The engines."""
+
+
+@contextmanager
+def started(plan: Plan, progress: Progress) -> Iterator[Actors]:
+    """Explorer, trainer and engines, until the block is left.
+
+    Raises:
+        ConfigError: Trinity does not take the configuration.
+        TrainingError: something did not start.
+    """
+    log = plan.run_folder / "logs" / "trinity.log"
+    with printed_to(log):
+        config = compose_config(plan)
+    environment = {
+        **{name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)},
+        **config.get_envs(),
+        "TRINITY_LOG_DIR": str(plan.run_folder / "logs" / "trinity"),
+    }
+    with ray_cluster(
+        {"env_vars": environment}, _own_cluster(plan, config), plan.run_folder / "logs"
+    ):
+        with progress.phase("starting Trinity-RFT"), printed_to(log):
+            desk = open_desk(plan.namespace)
+            explorer, trainer = (
+                ray.remote(kind)
+                .options(name=name, namespace=plan.namespace)
+                .remote(config, plan)
+                for kind, name in (
+                    (PolicyExplorer, config.explorer.name),
+                    (PolicyTrainer, config.trainer.name),
+                )
+            )
+            _prepare(plan, config.synchronizer.sync_method, explorer, trainer)
+        actors = Actors(
+            desk=desk, explorer=explorer, trainer=trainer, models=rollout_models(plan)
+        )
+        try:
+            yield actors
+        finally:
+            with suppress(RayError):  # vLLM's own processes would outlive their actors
+                ray.get([m.shutdown.remote() for m in actors.models], timeout=CLOSE_TIMEOUT_S)
+
+
+def _prepare(
+    plan: Plan, sync_method: SyncMethod, explorer: ActorHandle, trainer: ActorHandle
+) -> None:
+    timeout_s = plan.ajet.rollout.vllm.start_timeout_s
+    try:
+        ray.get([explorer.prepare.remote(), trainer.prepare.remote()], timeout=timeout_s)
+        if sync_method == SyncMethod.NCCL:
+            synchronizer = ray.get_actor("synchronizer", namespace=plan.namespace)
+            ray.get(synchronizer.coordinate_weight_sync_setup.remote(), timeout=timeout_s)
+    except RayError as error:
+        raise TrainingError(f"Trinity-RFT did not start: {error}") from error
+
+
+def _own_cluster(plan: Plan, config: Config) -> dict[str, Any]:
+    """Where there is no GPU, Ray is told of slots, and of CPUs for what it starts on them."""
+    if plan.device == "cuda":
+        return {}
+    from ajet.backbone.trinity.cpu.settings import CPUS
+
+    return {
+        "num_gpus": config.cluster.gpu_per_node,
+        "num_cpus": CPUS,
+        "object_store_memory": 500_000_000,
+    }

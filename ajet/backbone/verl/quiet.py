@@ -1,0 +1,22 @@
+"""What verl and its libraries print goes to a file of the run."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+
+@contextmanager
+def printed_to(path: Path) -> Iterator[None]:
+    """Standard output and errors of the block, from Python code, are appended to the file.
+
+    It stays open: loggers that are set up within the block go on writing to it.
+    """
+    file = path.open("a", encoding="utf-8", buffering=1)  # noqa: SIM115
+    with redirect_stdout(file), redirect_stderr(file), warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        yield

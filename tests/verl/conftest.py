@@ -1,0 +1,13 @@
+"""verl's processes are told by the environment that they are on a CPU."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+
+from ajet.backbone.verl.cpu.settings import environment
+
+if find_spec("verl"):
+    os.environ.update(environment(kv_cache_gb=None, num_threads=None, given=""))
+else:
+    collect_ignore_glob = ["test_*.py"]

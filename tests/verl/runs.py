@@ -1,0 +1,68 @@
+"""Small runs with verl through the real command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+
+from tests.end_to_end.command import COMMAND, CONF, OPENAI_AGENT, ROOT, Ended
+
+TIMEOUT_S = 900
+MARK = "AJET_TEST_RUN"
+SMALL = (
+    "data.train_batch_size=4",
+    "rollout.num_repeat=4",
+    "rollout.max_model_len=512",
+    "rollout.validation.num_tasks=8",
+    "rollout.validation.greedy=false",
+    "trainer_common.val_before_train=false",
+    "trainer_common.test_freq=null",
+)
+
+
+def train(
+    exp_dir: Path, *args: str, agent: str = OPENAI_AGENT, env: dict[str, str] | None = None
+) -> Ended:
+    """A small run to its end. Nothing of it may be left running."""
+    given = ["--backbone=verl", "--exp-dir", str(exp_dir), f"rollout.user_workflow={agent}"]
+    mark = uuid4().hex
+    process = subprocess.Popen(
+        [*COMMAND, "--conf", str(CONF), *given, *SMALL, *args],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), MARK: mark, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            stdout, stderr = process.communicate(timeout=TIMEOUT_S)
+        finally:
+            process.kill()
+    assert_nothing_left(mark)
+    return Ended(code=process.returncode, stdout=stdout, stderr=stderr)
+
+
+def assert_nothing_left(mark: str, patience_s: float = 60) -> None:
+    """No process is left that has the mark in its environment."""
+    deadline = time.monotonic() + patience_s
+    while left := _marked(mark):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.5)
+
+
+def _marked(mark: str) -> list[str]:
+    found = []
+    for process in psutil.process_iter(["name"]):
+        with suppress(psutil.Error):
+            if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.info["name"])
+    return found

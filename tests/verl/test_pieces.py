@@ -1,0 +1,164 @@
+"""The parts of the verl backbone, without Ray.
+
+1. The loss that verl's workers compute is the one of every backbone, however the rows are cut into
+   ranks and micro-batches, and padding rows change nothing.
+2. Rows are laid out so that verl finds each update on each rank.
+3. Engine and trainer that disagree stop the run; equal ones do not.
+4. A wait for other processes ends.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("verl")
+
+from tensordict import TensorDict
+
+from ajet.algorithm.policy_loss import LossSettings, policy_loss
+from ajet.backbone.updates import WeightedSample, plan_updates
+from ajet.backbone.verl.agreement import agreement, check_agreement
+from ajet.backbone.verl.loss import sample_loss
+from ajet.backbone.verl.optimizer import AdamWOnMatrices
+from ajet.backbone.verl.rows import lay_out, table
+from ajet.backbone.verl.waiting import within
+from ajet.config.algorithm import Algorithm
+from ajet.config.optim import Optim
+from ajet.config.trainer_common import TrainerCommon
+from ajet.errors import TrainingError
+from tests.torch.small_model import random_samples
+
+pytestmark = pytest.mark.verl
+
+CLIPPED = LossSettings(clip_ratio_low=0.2, clip_ratio_high=0.28)
+
+
+def planned(
+    count: int, *, updates: int = 1, loss_agg: str = "tokens"
+) -> list[list[WeightedSample]]:
+    common = TrainerCommon(
+        optim=Optim(num_updates_per_step=updates), algorithm=Algorithm(loss_agg=loss_agg)
+    )
+    return plan_updates(random_samples(count, seed=count), common, step=1)
+
+
+def guess(row: torch.Tensor) -> torch.Tensor:
+    """Logprobs that depend on the token and its place: position i is that of token i + 1."""
+    following = torch.roll(row, -1).double()
+    return (-0.1 - torch.sin(following + torch.arange(len(row))) ** 2).float()
+
+
+def losses(rows: TensorDict, num_ranks: int) -> float:
+    """What verl makes of the rows: one micro-batch a row, summed; the mean over the ranks."""
+    columns = {name: rows[name].unbind() for name in sorted(rows.keys())}
+    total = 0.0
+    for i in range(len(rows)):
+        data: dict[str, Any] = {
+            name: torch.nested.as_nested_tensor([column[i]], layout=torch.jagged)
+            for name, column in columns.items()
+        }
+        logprobs = torch.nested.as_nested_tensor(
+            [guess(columns["input_ids"][i])], layout=torch.jagged
+        )
+        loss, _ = sample_loss(
+            {"log_probs": logprobs}, {**data, "dp_size": num_ranks}, settings=CLIPPED
+        )
+        total += float(loss)
+    return total / num_ranks
+
+
+@pytest.mark.parametrize("loss_agg", ["tokens", "samples", "episodes"])
+@pytest.mark.parametrize("num_ranks", [1, 2, 3])
+def test_the_loss_is_that_of_every_backbone_however_the_rows_are_cut(loss_agg, num_ranks):
+    (part,) = planned(7, loss_agg=loss_agg)
+    expected = 0.0
+    for sample, weights in part:
+        mask = torch.from_numpy(sample.loss_mask)
+        ids = torch.from_numpy(sample.ids.astype("int64"))
+        expected += float(
+            policy_loss(
+                logprobs=torch.cat([torch.zeros(1), guess(ids)[:-1]])[mask],
+                entropy=torch.zeros(int(mask.sum())),
+                old_logprobs=torch.from_numpy(sample.logprobs)[mask],
+                advantages=torch.from_numpy(sample.advantages)[mask],
+                weights=torch.from_numpy(weights)[mask],
+                settings=CLIPPED,
+            ).loss
+        )
+    rows, _ = lay_out([part], num_ranks)
+    assert losses(table(rows, 1.0), num_ranks) == pytest.approx(expected, rel=1e-5)
+
+
+@given(count=st.integers(1, 12), ranks=st.integers(1, 4), updates=st.integers(1, 3))
+@settings(deadline=None, max_examples=30)
+def test_each_rank_finds_its_part_of_each_update_in_order(count, ranks, updates):
+    parts = planned(count, updates=updates)
+    rows, rows_per_update = lay_out(parts, ranks)
+    assert len(rows) == rows_per_update * len(parts)
+    size = rows_per_update // ranks
+    for number, part in enumerate(parts):
+        found = []
+        for rank in range(ranks):
+            start = rank * size * len(parts) + number * size
+            found += [row for row in rows[start : start + size] if row is not None]
+        assert {id(row) for row in found} == {id(row) for row in part}
+    assert sum(row is not None for row in rows) == sum(len(part) for part in parts)
+
+
+def test_another_temperature_than_that_of_the_run_is_refused():
+    (part,) = planned(2)
+    with pytest.raises(TrainingError, match="temperature 1, but verl trains at .* \\(0.5\\)"):
+        table(part, 0.5)
+
+
+def test_equal_probabilities_agree():
+    logprobs = torch.tensor([-0.1, -1.0, -3.0])
+    found = agreement(logprobs, logprobs + 1e-5)
+    assert found["training/rollout_actor_probs_pearson_corr"] == pytest.approx(1.0)
+    check_agreement(found, step=1, bound=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("engine", "bound"),
+    [([-0.1, -1.0, -3.002], 1e-3), ([-3.0, -1.0, -0.1], None)],
+    ids=["a difference", "no correlation"],
+)
+def test_a_disagreement_stops_the_run(engine, bound):
+    found = agreement(torch.tensor([-0.1, -1.0, -3.0]), torch.tensor(engine))
+    with pytest.raises(TrainingError, match="step 7: vLLM and the trainer disagree"):
+        check_agreement(found, step=7, bound=bound)
+
+
+def test_a_single_probability_has_no_correlation_and_is_no_fault():
+    found = agreement(torch.tensor([-1.0]), torch.tensor([-1.0]))
+    assert "training/rollout_actor_probs_pearson_corr" not in found
+    check_agreement(found, step=1, bound=1e-3)
+
+
+def test_a_wait_ends():
+    with pytest.raises(TrainingError, match="verl: a nap is not done after 0.05 s"):
+        within(0.05, "a nap", lambda: time.sleep(5))
+    assert within(5, "a sum", lambda: 1 + 1) == 2
+
+
+def test_what_a_call_raises_comes_out():
+    def fail() -> None:
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        within(5, "a look-up", fail)
+
+
+def test_weight_decay_is_on_matrices_only():
+    matrix, bias = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
+    optimizer = AdamWOnMatrices([matrix, bias], lr=0.1, weight_decay=0.5, betas=(0.9, 0.95))
+    matrix.grad, bias.grad = torch.zeros(2, 2), torch.zeros(2)
+    optimizer.step()
+    assert torch.allclose(matrix.detach(), torch.full((2, 2), 0.95))
+    assert torch.equal(bias.detach(), torch.ones(2))

@@ -1,0 +1,133 @@
+"""Whole runs with the real verl under Ray, through the real command.
+
+1. A run has the records of every backbone, under the same names; engine and trainer agree.
+2. Episodes, whole groups and a whole batch that fail are counted, and the run goes on.
+3. Where weights do not arrive in vLLM (negative control), the run stops and says so.
+4. Killed and resumed, it goes on after its last checkpoint.
+5. A worker that dies ends the run with a message; no process is left.
+6. Two ranks with an engine each compute the same.
+"""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("verl")
+
+from ajet.monitor.rollout_store import read_rollouts, rollout_path
+from tests.end_to_end.command import Ended
+from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of
+from tests.verl.runs import train
+
+pytestmark = [pytest.mark.verl, pytest.mark.slow, pytest.mark.timeout(1000)]
+
+AGENTS = "tests/verl/agents.py"
+EVERY_STEP = {
+    *("reward/mean", "reward/std", "episode/success_rate", "episode/num_calls", "episode/failed"),
+    *("episode/count", "group/zero_variance", "policy/loss", "policy/entropy", "policy/grad_norm"),
+    *("policy/clip_fraction", "policy/logprob_diff_max", "policy/logprob_diff_mean"),
+    *("staleness/mean", "staleness/max", "tokens/calls", "tokens/trained_sequence"),
+    *("tokens/sampled", "tokens/dropped", "tokens/merge_ratio", "rollout/tokens_per_s"),
+    *("train/tokens_per_s", "time/step_s", "time/rollout_s", "time/train_s", "time/sync_s"),
+    "verl/training/rollout_actor_probs_pearson_corr",
+}
+
+
+def steps_of(folder: Path) -> dict[int, dict[str, float]]:
+    return {line["step"]: line for line in lines_of(folder / "metrics.jsonl")}
+
+
+def assert_done(ended: Ended) -> None:
+    assert ended.code == 0, ended.stdout + ended.stderr
+
+
+def assert_agreed(steps: dict[int, dict[str, float]]) -> None:
+    for line in steps.values():
+        if "policy/loss" in line:
+            assert line["verl/training/rollout_actor_probs_pearson_corr"] > 0.99
+            assert line["policy/logprob_diff_max"] < 1e-3
+
+
+def test_failing_episodes_groups_and_batches_are_counted_and_the_run_goes_on(tmp_path):
+    ended = train(
+        tmp_path,
+        "trainer_common.total_training_steps=4",
+        "trainer_common.optim.num_updates_per_step=2",
+        "trainer_common.algorithm.loss_agg=episodes",
+        "rollout.max_failure_share=1.0",
+        agent=f"{AGENTS}->Failing",
+    )
+    assert_done(ended)
+    folder = tmp_path / NAME
+    steps = steps_of(folder)
+    assert sorted(steps) == [1, 2, 3, 4]
+    assert steps[2]["episode/failed"] == 16
+    assert "policy/loss" not in steps[2]
+    for step in (1, 3, 4):
+        assert steps[step].keys() >= EVERY_STEP
+        episodes = [e for e in lines_of(folder / "episodes.jsonl") if e["step"] == step]
+        failed = [e for e in episodes if e["outcome"] == "workflow_error"]
+        assert len(episodes) == 16
+        assert 0 < len(failed) == steps[step]["episode/failed"] < 16
+    assert_agreed(steps)
+    assert {e["outcome"] for e in lines_of(folder / "episodes.jsonl") if e["step"] == 2} == {
+        "workflow_error"
+    }
+    samples = read_rollouts(rollout_path(folder, 4))
+    assert {int(v) for s in samples for v in s.policy_versions[s.loss_mask]} == {2}
+    assert (checkpoints_of(folder)[-1] / "model.safetensors").is_file()
+
+
+def test_weights_that_do_not_arrive_stop_the_run(tmp_path):
+    ended = train(
+        tmp_path,
+        "trainer_common.total_training_steps=3",
+        "trainer_common.optim.lr=3e-3",
+        env={"VERL_USE_EXTERNAL_MODULES": "tests.verl.skip_sync"},
+    )
+    assert ended.code == 1, ended.stdout + ended.stderr
+    assert "vLLM and the trainer disagree" in ended.errors[0]
+    assert sorted(steps_of(tmp_path / NAME)) == [1]
+
+
+def test_a_killed_run_goes_on_after_its_last_checkpoint(tmp_path):
+    options = ("trainer_common.total_training_steps=4", "trainer_common.save_freq=1")
+    killed = train(tmp_path, *options, agent=f"{AGENTS}->Killed")
+    assert killed.code == -signal.SIGKILL, killed.stdout + killed.stderr
+    folder = tmp_path / NAME
+    assert checkpoints_of(folder)[-1].name == "step_000002"
+    resumed = train(tmp_path, *options, "--resume")
+    assert_done(resumed)
+    assert "resumed after step 2 of 4" in resumed.stdout
+    steps = steps_of(folder)
+    assert sorted(steps) == [1, 2, 3, 4]
+    assert_agreed(steps)
+    tasks = [e["task_id"] for e in lines_of(folder / "episodes.jsonl") if e["phase"] == "train"]
+    assert len(set(tasks)) == 16, "each step has tasks of its own"
+
+
+@pytest.mark.parametrize(
+    ("agent", "message"), [("WithoutVllm", "vLLM"), ("WithoutRank", "training of step 2 failed")]
+)
+def test_a_worker_that_dies_ends_the_run_with_a_message(tmp_path, agent, message):
+    ended = train(tmp_path, "trainer_common.total_training_steps=3", agent=f"{AGENTS}->{agent}")
+    assert ended.code == 1, ended.stdout + ended.stderr
+    assert message in ended.errors[0]
+    assert 1 in steps_of(tmp_path / NAME)
+
+
+def test_two_ranks_with_an_engine_each_agree(tmp_path):
+    ended = train(
+        tmp_path,
+        "trainer_common.total_training_steps=2",
+        "trainer_common.n_gpus_per_node=2",
+        "trainer_common.use_kl_loss=true",
+        "trainer_common.optim.num_updates_per_step=2",
+    )
+    assert_done(ended)
+    steps = steps_of(tmp_path / NAME)
+    assert_agreed(steps)
+    assert steps[2]["policy/kl"] > 0
