@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from ajet.config.load import load_config
 from ajet.config.root import BACKBONES
 from ajet.debug_point import DEBUG_VARIABLE
 from ajet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ajet.launcher.ray_cluster import Surroundings
 
 EXIT_INTERRUPTED = 130
 
@@ -72,13 +76,14 @@ def train(
     from ajet.launcher.launch import launch
     from ajet.launcher.ray_cluster import joined_ray, own_ray
 
-    ray = None
+    surroundings: AbstractContextManager[Surroundings | None] = nullcontext()
     if with_ray:
-        ray = own_ray(ray_num_gpus)
+        surroundings = own_ray(ray_num_gpus)
     elif with_ray_cluster:
-        ray = joined_ray(ray_address)
+        surroundings = joined_ray(ray_address)
     try:
-        launch(config, command=sys.argv, resume=resume, ray=ray)
+        with surroundings as ray:
+            launch(config, command=sys.argv, resume=resume, ray=ray)
     except KeyboardInterrupt:
         goes_on = (
             "" if config.ajet.backbone == "debug" else "; the same command with --resume goes on"

@@ -48,23 +48,43 @@ _LOCAL = {
 }
 
 
-def own_ray(num_gpus: int | None = None) -> Surroundings:
+@contextmanager
+def own_ray(num_gpus: int | None = None) -> Iterator[Surroundings]:
     """A Ray that is started for this run and ends with it.
 
     It has its own ports, on the loopback device only, its own token, and its own files; `ray stop`
-    is never used, so that no other Ray is touched.
+    is never used, so that no other Ray is touched. The environment says where it is from now on,
+    until the block is left: enter it before user code imports Ray, which reads that once.
 
     Args:
         num_gpus: logical GPUs, which need no hardware; None is what the machine has.
 
     Raises:
         MissingExtraError: Ray is not installed.
+        ConfigError: Ray is imported already.
     """
     _need_ray()
-    return partial(_own_ray, num_gpus=num_gpus)
+    if "ray" in sys.modules:
+        raise ConfigError("--with-ray: Ray is imported already, and would not look for this one")
+    with ExitStack() as stack:
+        # In /tmp: below it Ray makes unix sockets, whose paths may have 107 bytes.
+        home = Path(tempfile.mkdtemp(prefix="ajet-ray-", dir="/tmp"))
+        stack.callback(shutil.rmtree, home, ignore_errors=True)
+        port, *ports = free_ports(1 + len(_PORTS))
+        variables = {
+            "RAY_ADDRESS": f"127.0.0.1:{port}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(home / "token"),
+            "RAY_DEBUG": _debugger(),
+        }
+        (home / "token").write_text(secrets.token_hex(32), encoding="ascii")
+        stack.enter_context(_environment({**variables, **_LOCAL, "RAY_AUTH_TOKEN": None}))
+        stack.callback(_disconnect)
+        yield partial(_running, home, _command(home / "ray", port, ports, num_gpus), variables)
 
 
-def joined_ray(address: str | None) -> Surroundings:
+@contextmanager
+def joined_ray(address: str | None) -> Iterator[Surroundings]:
     """A Ray that is there already; it is left as it is.
 
     Args:
@@ -86,47 +106,6 @@ def joined_ray(address: str | None) -> Surroundings:
         raise ServiceError(
             f"--with-ray-cluster: there is no Ray at {address}; --with-ray starts one"
         )
-    return partial(_joined_ray, address=address)
-
-
-def _need_ray() -> None:
-    if importlib.util.find_spec("ray") is None:
-        raise MissingExtraError("ray", "ray")
-
-
-@contextmanager
-def _own_ray(run_folder: Path, *, num_gpus: int | None) -> Iterator[None]:
-    with ExitStack() as stack:
-        # In /tmp: below it Ray makes unix sockets, whose paths may have 107 bytes.
-        home = Path(tempfile.mkdtemp(prefix="ajet-ray-", dir="/tmp"))
-        stack.callback(shutil.rmtree, home, ignore_errors=True)
-        port, *ports = free_ports(1 + len(_PORTS))
-        variables = {
-            "RAY_ADDRESS": f"127.0.0.1:{port}",
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(home / "token"),
-            "RAY_DEBUG": _debugger(),
-        }
-        (home / "token").write_text(secrets.token_hex(32), encoding="ascii")
-        stack.enter_context(_environment({**variables, **_LOCAL, "RAY_AUTH_TOKEN": None}))
-        service = Service(
-            "Ray",
-            _command(home / "ray", port, ports, num_gpus),
-            log=run_folder / "logs" / "ray.log",
-            on_started=service_recorder(run_folder),
-        )
-        stack.callback(_keep_logs, home / "ray", run_folder / "logs" / "ray")
-        stack.callback(service.stop, _PATIENCE_S)
-        service.start()
-        service.wait_until(lambda: _READY in service.log_tail(100), _START_TIMEOUT_S)
-        from_outside = " ".join(f"{name}={value}" for name, value in variables.items())
-        logger.info("Ray is ready; from another terminal:  %s ray status", from_outside)
-        stack.callback(_disconnect)
-        yield
-
-
-@contextmanager
-def _joined_ray(run_folder: Path, *, address: str) -> Iterator[None]:
     variables = {"RAY_ADDRESS": address}
     if tags := os.environ.get(DEBUG_VARIABLE):  # a worker there does not have our environment
         for_workers = {DEBUG_VARIABLE: tags, "RAY_DEBUG": _debugger()}
@@ -135,8 +114,40 @@ def _joined_ray(run_folder: Path, *, address: str) -> Iterator[None]:
             "RAY_DEBUG": _debugger(),
         }
     with _environment(variables):
-        logger.info("Ray: %s", address)
+        yield partial(_joined, address)
+
+
+def _need_ray() -> None:
+    if importlib.util.find_spec("ray") is None:
+        raise MissingExtraError("ray", "ray")
+
+
+@contextmanager
+def _running(
+    home: Path, command: list[str], variables: Mapping[str, str], run_folder: Path
+) -> Iterator[None]:
+    service = Service(
+        "Ray",
+        command,
+        log=run_folder / "logs" / "ray.log",
+        on_started=service_recorder(run_folder),
+    )
+    try:
+        service.start()
+        service.wait_until(lambda: _READY in service.log_tail(100), _START_TIMEOUT_S)
+        from_outside = " ".join(f"{name}={value}" for name, value in variables.items())
+        logger.info("Ray is ready; from another terminal:  %s ray status", from_outside)
         yield
+    finally:
+        _disconnect()
+        service.stop(_PATIENCE_S)
+        _keep_logs(home / "ray", run_folder / "logs" / "ray")
+
+
+@contextmanager
+def _joined(address: str, run_folder: Path) -> Iterator[None]:
+    logger.info("Ray: %s", address)
+    yield
 
 
 def _command(files: Path, port: int, ports: list[int], num_gpus: int | None) -> list[str]:

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,6 @@ from ajet.monitor.run_record import read_processes, recorded
 from ajet.service.keeper import descendants
 from tests.processes.service_processes import ROOT, SLEEPS, eventually, is_gone, python
 
-ray = pytest.importorskip("ray")
 pytestmark = [pytest.mark.verl, pytest.mark.slow]
 
 OWNER = """
@@ -32,7 +32,7 @@ from pathlib import Path
 from ajet.launcher.ray_cluster import own_ray
 from ajet.monitor.run_record import recorded, service_recorder
 folder = Path(sys.argv[1])
-with recorded(folder, ["ajet"]), own_ray()(folder):
+with recorded(folder, ["ajet"]), own_ray() as around, around(folder):
     import ray
     ray.init(log_to_driver=False)
     (folder / "ready").write_text("1")
@@ -42,7 +42,7 @@ JOINER = """
 import os, sys
 from pathlib import Path
 from ajet.launcher.ray_cluster import joined_ray
-with joined_ray(None)(Path.cwd()):
+with joined_ray(None) as around, around(Path.cwd()):
     import ray
     ray.init(log_to_driver=False)
     print(ray.get(ray.remote(lambda: os.environ["AJET_DEBUG"]).remote()))
@@ -54,6 +54,7 @@ class Cluster:
     """A Ray of our own, while it runs."""
 
     folder: Path
+    ray: Any
     pids: set[int]
 
 
@@ -82,10 +83,12 @@ def cluster(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AJET_DEBUG", "INSIDE")
         patch.setenv("RAY_AUTH_TOKEN", "of another cluster")
-        with recorded(folder, ["ajet"]), own_ray(num_gpus=2)(folder):
+        with recorded(folder, ["ajet"]), own_ray(num_gpus=2) as around, around(folder):
+            import ray  # not before: it reads the environment once
+
             files = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).parent
             ray.init(log_to_driver=False)
-            cluster = Cluster(folder, processes_of(folder))
+            cluster = Cluster(folder, ray, processes_of(folder))
             yield cluster
             cluster.pids |= processes_of(folder)
     assert not ray.is_initialized()
@@ -103,13 +106,13 @@ def processes_of(folder: Path) -> set[int]:
     return {service["pid"], *descendants(service["pid"])}
 
 
-@ray.remote
 def stops_at(tag: str) -> int:
     bp(tag)
     return 7
 
 
 def test_a_task_runs_and_logical_gpus_need_no_hardware(cluster: Cluster) -> None:
+    ray = cluster.ray
     assert ray.cluster_resources()["GPU"] == 2
 
     @ray.remote(num_gpus=1)
@@ -120,6 +123,7 @@ def test_a_task_runs_and_logical_gpus_need_no_hardware(cluster: Cluster) -> None
 
 
 def test_its_address_token_and_ports_are_its_own(cluster: Cluster) -> None:
+    ray = cluster.ray
     token = Path(os.environ["RAY_AUTH_TOKEN_PATH"])
     assert "RAY_AUTH_TOKEN" not in os.environ
     assert token.parent.stat().st_mode & 0o077 == 0
@@ -138,9 +142,11 @@ def test_a_stranger_without_the_token_does_not_get_in(cluster: Cluster) -> None:
 def test_a_breakpoint_in_a_task_waits_in_rays_debugger(cluster: Cluster) -> None:
     from ray.experimental import internal_kv
 
-    assert ray.get(stops_at.remote("OUTSIDE")) == 7
+    ray = cluster.ray
+    task = ray.remote(stops_at)
+    assert ray.get(task.remote("OUTSIDE")) == 7
 
-    waiting = stops_at.remote("INSIDE")
+    waiting = task.remote("INSIDE")
     assert eventually(lambda: internal_kv._internal_kv_list("RAY_PDB_", namespace="ray_pdb"), 30)
     [key] = internal_kv._internal_kv_list("RAY_PDB_", namespace="ray_pdb")
     found = json.loads(internal_kv._internal_kv_get(key, namespace="ray_pdb"))

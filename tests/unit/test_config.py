@@ -179,7 +179,10 @@ def test_missing_sections_are_told_with_what_they_need(tmp_path):
 @pytest.mark.parametrize(
     ("override", "names"),
     [
-        ("backbone=trinity", '"trinity" is not part of this version; available: "local", "debug", "verl"'),
+        (
+            "backbone=trinity",
+            '"trinity" is not part of this version; available: "local", "debug", "verl"',
+        ),
         ("task_reader.type=env_service", '"env_service" is not part of this version'),
     ],
 )

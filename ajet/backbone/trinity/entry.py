@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-import uuid
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
-from ajet.backbone.checkpoints import latest_checkpoint
+from ajet.backbone.episodes import eval_temperature, make_rollout, make_runner, open_http_door
+from ajet.backbone.evaluation import Evaluation
+from ajet.backbone.model_folder import chat_format_of
+from ajet.backbone.phases import Phases
+from ajet.backbone.training_run import TrainingData
 from ajet.backbone.trinity.refusals import refuse
 from ajet.config.root import AjetConfig, RootConfig
 from ajet.errors import MissingExtraError, TrainingError
 from ajet.monitor.progress import Progress
+from ajet.monitor.records import Records
 from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
 
@@ -28,15 +32,81 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
     for library in ("trinity", "vllm"):
         if not find_spec(library):
             raise MissingExtraError(library, "trinity")
-    device = _device(config.ajet.model.device)
-    _set_environment(config.ajet, device)
-    from ajet.backbone.trinity.run import follow
-
     with Progress() as progress:
-        plan, data = _plan(config, run_folder, device, resume)
         try:
-            follow(plan, data, progress, resume=resume)
+            _run(config, run_folder, resume, progress)
         except OSError as error:
             raise TrainingError(f"{run_folder}: the run cannot go on: {error}") from error
         draw_reward_curve(run_folder)
         print_summary(progress.console, run_folder)
+
+
+def _run(config: RootConfig, run_folder: Path, resume: bool, progress: Progress) -> None:
+    ajet = config.ajet
+    device = _device(ajet.model.device)
+    _set_environment(ajet, device)
+    from ajet.backbone.trinity.engine import TrinityEngine
+    from ajet.backbone.trinity.plan import make_plan
+    from ajet.backbone.trinity.session import Session
+    from ajet.backbone.trinity.starting import started
+
+    data = TrainingData.read(ajet)
+    plan = make_plan(config, run_folder, device=device, total_steps=data.total_steps, resume=resume)
+    step = plan.position.step if plan.position else 0
+    records = Records(
+        run_folder,
+        ajet.trainer_common.logger,
+        resumed_step=(step or -1) if resume else None,
+    )
+    with (
+        closing(records),
+        closing(open_http_door(ajet)) as http_door,
+        started(plan, progress) as actors,
+    ):
+        engine = TrinityEngine(actors.models, max_model_len=plan.max_model_len)
+        chat_format = chat_format_of(ajet.model, plan.model_folder)
+        phases = Phases(
+            rollout=make_rollout(ajet, make_runner(config, chat_format, engine, http_door)),
+            before=lambda: None,
+            records=records,
+            progress=progress,
+            num_repeat=1,
+            eval_temperature=eval_temperature(ajet),
+        )
+        Session(
+            plan=plan,
+            actors=actors,
+            evaluation=Evaluation(
+                phases=phases,
+                tasks=data.validation,
+                greedy=ajet.rollout.validation.greedy,
+                run_folder=run_folder,
+                total_steps=data.total_steps,
+            ),
+            records=records,
+            progress=progress,
+            step=step,
+        ).run()
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        import torch
+
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+def _set_environment(ajet: AjetConfig, device: str) -> None:
+    """What the libraries read when they are imported, here and in the processes of Ray."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    if device == "cpu":
+        from ajet.backbone.trinity.cpu.settings import environment
+
+        os.environ.update(
+            environment(
+                kv_cache_gb=ajet.rollout.vllm.kv_cache_gb, num_threads=ajet.model.torch_num_threads
+            )
+        )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from ajet.backbone.checkpoints import Position, read_position
+from ajet.backbone.checkpoints import Position, latest_checkpoint, read_position
+from ajet.backbone.model_folder import model_folder
 from ajet.backbone.weights_check import probe_ids
 from ajet.config.root import AjetConfig, RootConfig
 from ajet.errors import ConfigError
@@ -83,3 +85,33 @@ class Plan:
                 f"the {self.num_runners} processes of trinity.explorer.runner_per_model"
             )
         return share
+
+
+def make_plan(
+    config: RootConfig, run_folder: Path, *, device: str, total_steps: int, resume: bool
+) -> Plan:
+    """The plan of a new run, or of one that goes on from its newest checkpoint.
+
+    Raises:
+        ModelError: there is no such model.
+    """
+    from transformers import AutoConfig
+
+    ajet = config.ajet
+    folder = model_folder(ajet.model.path)
+    model = AutoConfig.from_pretrained(folder).get_text_config()
+    of_trinity = ajet.trinity
+    is_async = of_trinity.get("synchronizer", {}).get("sync_style") == "fully_async"
+    return Plan(
+        config=config,
+        run_folder=run_folder,
+        model_folder=folder,
+        max_model_len=ajet.rollout.max_model_len or model.max_position_embeddings,
+        vocab_size=model.vocab_size,
+        device=device,
+        total_steps=total_steps,
+        checkpoint=latest_checkpoint(run_folder / "checkpoints") if resume else None,
+        namespace=f"{ajet.experiment_name}-{uuid.uuid4().hex[:8]}",
+        is_async=is_async,
+        num_runners=of_trinity.get("explorer", {}).get("runner_per_model", 2 if is_async else 1),
+    )

@@ -163,9 +163,7 @@ def _trainer(plan: Plan) -> dict[str, Any]:
         "total_steps": plan.total_steps,
         "max_token_len_per_gpu": max(ajet.trainer_common.micro_batch_tokens, plan.max_model_len),
         "trainer_config": {
-            "model": {
-                "override_config": {"attn_implementation": ajet.model.attn_implementation}
-            },
+            "model": {"override_config": {"attn_implementation": ajet.model.attn_implementation}},
             "actor": {
                 "fsdp_config": fsdp,
                 "optim": {

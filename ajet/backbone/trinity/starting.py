@@ -66,18 +66,14 @@ def started(plan: Plan, progress: Progress) -> Iterator[Actors]:
         with progress.phase("starting Trinity-RFT"), printed_to(log):
             desk = open_desk(plan.namespace)
             explorer, trainer = (
-                ray.remote(kind)
-                .options(name=name, namespace=plan.namespace)
-                .remote(config, plan)
+                ray.remote(kind).options(name=name, namespace=plan.namespace).remote(config, plan)
                 for kind, name in (
                     (PolicyExplorer, config.explorer.name),
                     (PolicyTrainer, config.trainer.name),
                 )
             )
             _prepare(plan, config.synchronizer.sync_method, explorer, trainer)
-        actors = Actors(
-            desk=desk, explorer=explorer, trainer=trainer, models=rollout_models(plan)
-        )
+        actors = Actors(desk=desk, explorer=explorer, trainer=trainer, models=rollout_models(plan))
         try:
             yield actors
         finally:

@@ -99,9 +99,7 @@ class PolicyTrainer(Trainer):
         metrics |= _group_metrics(parcels, stale) | _timings(parcels, watch)
         step = self.train_step_num
         newest = max([*parcels, *stale], key=lambda parcel: parcel.reader_state["num_taken"])
-        self._position = Position(
-            step=step, policy_version=step, reader_state=newest.reader_state
-        )
+        self._position = Position(step=step, policy_version=step, reader_state=newest.reader_state)
         await self._tell(
             Trained(
                 step=step,
@@ -118,9 +116,7 @@ class PolicyTrainer(Trainer):
         sampling = asyncio.create_task(self.sample_strategy.sample(self.train_step_num + 1))
         stopping = asyncio.create_task(self._stop.wait())
         try:
-            done, _ = await asyncio.wait(
-                [sampling, stopping], return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait([sampling, stopping], return_when=asyncio.FIRST_COMPLETED)
             return sampling.result()[0] if sampling in done else None
         finally:
             sampling.cancel()

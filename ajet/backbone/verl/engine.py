@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from ajet.engine.base import OnToken
@@ -60,7 +60,9 @@ class VerlEngine:
                 prompt_ids=list(prompt_ids),
                 sampling_params={**_sampling_params(params), "max_tokens": max_tokens},
             )
-        except (RayError, RuntimeError) as error:
+        except RayTaskError as error:  # its own text is the traceback of the other process
+            raise EngineError(f"verl's vLLM replica failed: {error.cause!r}") from error
+        except RayError as error:
             raise EngineError(f"verl's vLLM replica failed: {error}") from error
         if output.stop_reason != "completed":
             raise EngineError(f"verl's vLLM replica ended a request: {output.stop_reason}")

@@ -76,7 +76,13 @@ def started(start: Start, progress: Progress) -> Iterator[Policy]:
         config = _checked(compose_config(ajet, place))
     position = start.position
     policy_version = position.policy_version if position else 0
-    cluster = ray_cluster(_runtime_env(config), _own_cluster(start), start.run_folder / "logs")
+    common = ajet.trainer_common
+    cluster = ray_cluster(
+        _runtime_env(config),
+        start.run_folder / "logs",
+        num_ranks=common.n_gpus_per_node * common.nnodes,
+        pretend=start.device == "cpu",
+    )
     with ExitStack() as stack:
         with progress.phase("starting Ray, verl and vLLM"), printed_to(log):
             stack.enter_context(cluster)
@@ -92,7 +98,7 @@ def started(start: Start, progress: Progress) -> Iterator[Policy]:
         policy = VerlPolicy(
             trainer,
             engine,
-            ajet.trainer_common,
+            common,
             update_timeout_s=ajet.rollout.vllm.update_timeout_s,
         )
         yield Policy(
@@ -148,17 +154,3 @@ def _runtime_env(config: DictConfig) -> dict[str, Any]:
     passed_on = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
     runtime_env["env_vars"] |= passed_on
     return runtime_env
-
-
-def _own_cluster(start: Start) -> dict[str, Any]:
-    """Where there is no GPU, Ray is told of slots, and of CPUs for what it starts on them."""
-    if start.device == "cuda":
-        return {}
-    from ajet.backbone.verl.cpu.settings import CPUS_PER_RANK
-
-    ranks = start.ajet.trainer_common.n_gpus_per_node
-    return {
-        "num_gpus": ranks,
-        "num_cpus": 4 + CPUS_PER_RANK * ranks,
-        "object_store_memory": 500_000_000,
-    }

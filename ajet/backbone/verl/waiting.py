@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from ajet.errors import TrainingError
 
@@ -42,5 +42,7 @@ def within(seconds: float, what: str, call: Callable[[], T]) -> T:
         if future.done():
             raise
         raise TrainingError(f"verl: {what} is not done after {seconds:g} s") from error
+    except RayTaskError as error:  # its own text is the traceback of the other process
+        raise TrainingError(f"verl: {what} failed: {error.cause!r}") from error
     except RayError as error:
         raise TrainingError(f"verl: {what} failed: {error}") from error

@@ -29,9 +29,6 @@ CPU: dict[str, Any] = {
 
 _PROFILE = "ajet.backbone.verl.cpu.profile"
 
-CPUS_PER_RANK = 4
-"""Logical: verl reserves three for a rank, and its queue and servers want some."""
-
 
 def environment(
     *, kv_cache_gb: float | None, num_threads: int | None, given: str
