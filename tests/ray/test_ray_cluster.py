@@ -78,7 +78,7 @@ def cluster(
 ) -> Iterator[Cluster]:
     """Also checks what is left of it."""
     folder = tmp_path_factory.mktemp("run")
-    environment = dict(os.environ)
+    settings = ray_settings()
     files_at_home = sorted(home.glob("**"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AJET_DEBUG", "INSIDE")
@@ -97,8 +97,17 @@ def cluster(
     assert bystander.poll() is None
     assert not files.exists()
     assert list((folder / "logs" / "ray").glob("gcs_server*"))
-    assert dict(os.environ) == environment | {"PYTHONBREAKPOINT": os.environ["PYTHONBREAKPOINT"]}
+    assert ray_settings() == settings
     assert sorted(home.glob("**")) == files_at_home
+
+
+def ray_settings() -> dict[str, str]:
+    """In the environment, but for the one that Ray itself leaves there."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("RAY_") and name != "RAY_CLIENT_MODE"
+    }
 
 
 def processes_of(folder: Path) -> set[int]:

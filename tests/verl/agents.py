@@ -12,7 +12,7 @@ import psutil
 from ajet import AjetTuner, WorkflowTask
 from tutorial.example_math_agent.math_agent_openai import MathAgent
 
-NAMES = {"vllm": "VLLM::EngineCore", "rank": "ray::CpuPolicyWorker"}
+NAMES = {"vllm": "VLLM::EngineCore", "rank": "ray::WorkerDict"}
 """How the processes that are killed call themselves."""
 
 
