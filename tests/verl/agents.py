@@ -42,7 +42,7 @@ class Killed(MathAgent):
 class WithoutVllm(MathAgent):
     """vLLM is killed in the second step."""
 
-    victim = "vllm"
+    victim: str = "vllm"
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> Any:
         if workflow_task.task_tag == "train/000002":
@@ -53,7 +53,7 @@ class WithoutVllm(MathAgent):
 class WithoutRank(WithoutVllm):
     """The worker that trains is killed while the second step's episodes run."""
 
-    victim = "rank"
+    victim: str = "rank"
 
 
 def kill(name: str) -> None:

@@ -161,6 +161,7 @@ class VerlTrainer(PPOTrainerSync):
         return batch
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        rate = learning_rate(self.global_steps, self._settings.optim, self._total_steps)
         batch.extra_info.update(
             calculate_entropy=self._loss.entropy_coef != 0,
             distillation_use_topk=False,
@@ -171,10 +172,11 @@ class VerlTrainer(PPOTrainerSync):
             seed=self._settings.seed,
             dataloader_kwargs={"shuffle": False},
             temperature=self.config.actor_rollout_ref.rollout.temperature,
-            learning_rate=learning_rate(self.global_steps, self._settings.optim, self._total_steps),
+            learning_rate=rate,
         )
         output = self.actor_rollout_wg.update_actor(batch)
         metrics |= reduce_metrics(rename_dict(output["metrics"], "actor/"))
+        metrics["actor/lr"] = rate  # verl reports its own schedule, which is not used
         return batch
 
     def _num_ranks(self) -> int:

@@ -10,6 +10,8 @@ CPU: dict[str, Any] = {
         "actor": {"use_torch_compile": False, "fsdp_config": {"use_torch_compile": False}},
         "ref": {"use_torch_compile": False, "fsdp_config": {"use_torch_compile": False}},
         "rollout": {
+            # In chunks, requests with a seed end vLLM 0.28: CPU generators have no offset.
+            "enable_chunked_prefill": False,
             "enforce_eager": True,
             "free_cache_engine": False,
             "enable_sleep_mode": False,
