@@ -69,7 +69,7 @@ class TrinityEngine:
             raise
         except (RayError, RuntimeError) as error:
             raise EngineError(f"Trinity's vLLM actor failed: {error}") from error
-        self.policy_version = max(self.policy_version, *generation.policy_versions)
+        self.policy_version = max([self.policy_version, *generation.policy_versions])
         if on_token is not None:
             for token, logprob in zip(generation.token_ids, generation.logprobs, strict=True):
                 on_token(token, logprob)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import trinity.common.models.vllm_model as of_trinity
 from trinity.common.config import Config
 from trinity.explorer.explorer import Explorer
@@ -29,6 +31,7 @@ class PolicyExplorer(Explorer):
         super().__init__(config)
         self._plan = plan
         self._desk = find_desk(plan.namespace)
+        self._begun = asyncio.Event()
         self.explore_step_num = self.last_monitored_step = plan.first_version
 
     async def explore(self) -> str:
@@ -37,6 +40,7 @@ class PolicyExplorer(Explorer):
         Raises:
             AjetError: the run cannot go on.
         """
+        self._begun.set()
         while self._plan.is_async or self.explore_step_num < self._plan.total_steps:
             await self.explore_step()
             if await self.need_sync():
@@ -46,6 +50,11 @@ class PolicyExplorer(Explorer):
             await self.sync_weight()
         name: str = self.config.explorer.name
         return name
+
+    async def _watch_trainer_sync_signal(self) -> None:
+        """Not before the weights to begin with are there."""
+        await self._begun.wait()
+        await super()._watch_trainer_sync_signal()
 
     async def _pull_latest_weights(self) -> None:
         before = self.model_version

@@ -80,23 +80,28 @@ def refuse(ajet: AjetConfig) -> None:
     if style not in SYNC_STYLES:
         expected = " or ".join(SYNC_STYLES)
         raise ConfigError(f'trinity.synchronizer.sync_style: got "{style}", expected {expected}')
+    for path, value, reason in _unfit(ajet):
+        raise ConfigError(f"ajet.{path}: {value} {reason}")
+
+
+def _unfit(ajet: AjetConfig) -> Iterator[tuple[str, object, str]]:
+    """Settings of ours that cannot be honoured: where, the value, and why."""
     rollout = ajet.rollout
-    for name, off in (("top_p", 1.0), ("top_k", 0)):
-        if getattr(rollout, name) != off:
-            raise ConfigError(
-                f"ajet.rollout.{name}: the backbone trinity trains on vLLM's logprobs, which are "
-                f"those after the cut, while the trainer computes those before it; use {off}"
-            )
+    cut = "cuts vLLM's logprobs, while the trainer computes those before it; use"
+    if rollout.top_p != 1.0:
+        yield "rollout.top_p", rollout.top_p, f"{cut} 1.0"
+    if rollout.top_k != 0:
+        yield "rollout.top_k", rollout.top_k, f"{cut} 0"
     if rollout.temperature == 0:
-        raise ConfigError("ajet.rollout.temperature: 0 samples one answer only: nothing to learn")
+        yield "rollout.temperature", 0, "samples one answer only: nothing to learn"
     if rollout.vllm.base_url is not None:
-        raise ConfigError("ajet.rollout.vllm.base_url: Trinity-RFT starts its own engines")
+        yield "rollout.vllm.base_url", rollout.vllm.base_url, "is not used: Trinity starts engines"
     if rollout.dynamic_sampling:
-        raise ConfigError("ajet.rollout.dynamic_sampling: not with the backbone trinity yet")
+        yield "rollout.dynamic_sampling", True, "is not possible with the backbone trinity"
     if ajet.trainer_common.use_kl_loss:
-        raise ConfigError("ajet.trainer_common.use_kl_loss: not with the backbone trinity yet")
+        yield "trainer_common.use_kl_loss", True, "is not possible with the backbone trinity"
     if ajet.model.dtype == "float16":
-        raise ConfigError("ajet.model.dtype: float16 is not tested with Trinity; use bfloat16")
+        yield "model.dtype", "float16", "is not tested with Trinity; use bfloat16"
 
 
 def _leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class Session:
     _probes: dict[int, np.ndarray] = field(default_factory=dict)
     _early: Arrived | None = None
     _of_explorer: dict[str, float] = field(default_factory=dict)
+    _line: tuple[int, dict[str, float]] | None = None
+    """The newest step and its metrics; those of its evaluation may still come."""
 
     def run(self) -> None:
         """Train to the last step; what was done before Ctrl-C or a failure is saved.
@@ -71,11 +74,19 @@ class Session:
                 with deferred_interrupt():
                     self._stop(training)
                 raise
-            while self.arrived < self.step:
-                self._follow([], beside=[exploring])
+            self._await_last_weights(exploring)
         finally:
+            self._write_line()
             add_to_record(self.plan.run_folder, {"trinity": self._summary()})
         self._check_end()
+
+    def _await_last_weights(self, exploring: ObjectRef) -> None:
+        """So that what is evaluated last is what was trained last."""
+        deadline = time.monotonic() + self.plan.ajet.rollout.vllm.update_timeout_s
+        while self.arrived < self.step:
+            self._follow([], beside=[exploring])
+            if time.monotonic() > deadline and self.arrived < self.step:
+                raise TrainingError(f"the engines did not take version {self.step} in time")
 
     def _follow(self, until: Sequence[ObjectRef], beside: Sequence[ObjectRef] = ()) -> None:
         """Read letters until these are done and there are no more."""
@@ -112,7 +123,7 @@ class Session:
         else:
             assert isinstance(letter, Failed)
             raise TrainingError(letter.message)
-        if self._early is not None and self._early.version <= self.step:
+        if self._early is not None and self._early.version <= self.step:  # its step is recorded
             arrived, self._early = self._early, None
             self._weights_arrived(arrived)
 
@@ -136,9 +147,9 @@ class Session:
             self.counts["samples trained"] += letter.num_samples
             self.counts["samples stale"] += letter.num_stale_samples
             self.records.write_step(letter.step, letter.groups, letter.stale)
-            self.records.write_metrics(letter.step, letter.metrics | self._of_explorer)
+            self._write_line()
+            self._line = letter.step, letter.metrics | self._of_explorer
             self.step, self._of_explorer = letter.step, {}
-        self.progress.step_done(letter.step, letter.metrics)
 
     def _weights_arrived(self, letter: Arrived) -> None:
         """Compare them, evaluate them where that is due, and let the explorer go on."""
@@ -151,13 +162,25 @@ class Session:
             )
             for number, row in enumerate(letter.probes)
         )
-        self._of_explorer["sync/probe_diff_max"] = difference
         is_due = self._is_due(letter.version)
         self.arrived = letter.version
-        if is_due and (metrics := self.evaluation.run(letter.version)):
-            self.records.write_metrics(letter.version, metrics)
-            self.progress.step_done(letter.version, metrics)
+        metrics = {"sync/probe_diff_max": difference}
+        if is_due:
+            metrics |= self.evaluation.run(letter.version)
+        if self._line is None or self._line[0] != letter.version:
+            self._write_line()
+            self._line = letter.version, {}
+        self._line[1].update(metrics)
+        self._write_line()
         self._result(self.actors.desk.give_leave.remote(letter.version))
+
+    def _write_line(self) -> None:
+        """The step's line of metrics is complete."""
+        if self._line is not None:
+            step, metrics = self._line
+            self._line = None
+            self.records.write_metrics(step, metrics)
+            self.progress.step_done(step, metrics)
 
     def _is_due(self, version: int) -> bool:
         """Also where the version that an evaluation was due at was passed over."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ def started(plan: Plan, progress: Progress) -> Iterator[Actors]:
         try:
             yield actors
         finally:
+            shutil.rmtree(plan.run_folder / "trinity", ignore_errors=True)
             with suppress(RayError):  # vLLM's own processes would outlive their actors
                 ray.get([m.shutdown.remote() for m in actors.models], timeout=CLOSE_TIMEOUT_S)
 

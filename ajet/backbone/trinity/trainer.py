@@ -123,7 +123,9 @@ class PolicyTrainer(Trainer):
             stopping.cancel()
 
     def _save(self) -> None:
-        if self._position is not None and self._position.step > self._saved_step:
+        if self.engine.is_unfinished or self._position is None:
+            return
+        if self._position.step > self._saved_step:
             self.engine.save(self._position)
             self._saved_step = self._position.step
 

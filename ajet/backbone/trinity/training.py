@@ -34,7 +34,8 @@ class StepEngine(of_trinity.VERLTrainer):
 
     Tokens of older weights are trained with truncated importance sampling: the trainer's own
     logprobs before the step stand for those of the sampling policy, and the advantage is times
-    their probability ratio, at most `importance_cap` (arXiv:2505.24298 without the truncation).
+    their probability ratio, at most `importance_cap` (decoupled PPO, arXiv:2110.00641, as used
+    asynchronously in AReaL, arXiv:2505.24298; these do not cap the ratio).
 
     Args:
         config: Trinity's.
@@ -50,6 +51,8 @@ class StepEngine(of_trinity.VERLTrainer):
         of_trinity.TrinityActorRolloutRefWorker = worker
         self._plan = plan
         self._settings = plan.ajet.trainer_common
+        self.is_unfinished = False
+        """The weights are between two steps."""
         self._cap = config.algorithm.sample_strategy_args["importance_cap"]
         super().__init__(config)
 
@@ -193,12 +196,14 @@ class StepEngine(of_trinity.VERLTrainer):
             dataloader_kwargs={"shuffle": False},
             learning_rate=learning_rate(self.global_steps, optim, self._plan.total_steps),
         )
+        self.is_unfinished = True
         output = self.actor_rollout_wg.update_actor(data)
         found: dict[str, Any] = reduce_metrics(tu.get(output, "metrics"))
         if not math.isfinite(found["grad_norm"]):
             raise TrainingError(
                 f"step {self.global_steps}: the gradient's norm is {found['grad_norm']}"
             )
+        self.is_unfinished = False
         return {
             "policy/loss": float(found["loss"]),
             "policy/grad_norm": float(found["grad_norm"]),

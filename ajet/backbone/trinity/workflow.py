@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import ray
 from trinity.common.experience import Experience
 from trinity.common.workflows import Workflow
 
@@ -51,7 +50,7 @@ class BatchOfEpisodes(Workflow):
             )
         except BaseException as error:
             letter = sealed(Failed(message=f"{batch.tag}: {error}"))
-            ray.get(find_desk(plan.namespace).report.remote(letter))
+            await find_desk(plan.namespace).report.remote(letter)
             raise
         rollout_s = time.perf_counter() - started
         return [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ajet.backbone.checkpoints import latest_checkpoint
+from ajet.backbone.checkpoints import latest_checkpoint, read_position
 from ajet.backbone.episodes import open_http_door
 from ajet.backbone.model_folder import model_folder
 from ajet.backbone.training_run import TrainingData, make_loop, run_to_the_end
@@ -50,6 +50,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
             device=device,
             total_steps=data.total_steps,
             checkpoint=newest,
+            position=read_position(newest) if newest else None,
         )
         with started(start, progress) as policy:
             loop = make_loop(

@@ -30,11 +30,7 @@ def lay_out(
     dealt = []
     for part in parts:
         by_length = sorted(part, key=lambda weighted: -len(weighted[0]))
-        rounds = [by_length[i : i + num_ranks] for i in range(0, len(by_length), num_ranks)]
-        there_and_back = [r if i % 2 == 0 else r[::-1] for i, r in enumerate(rounds)]
-        dealt.append(
-            [[r[rank] for r in there_and_back if rank < len(r)] for rank in range(num_ranks)]
-        )
+        dealt.append([by_length[rank::num_ranks] for rank in range(num_ranks)])
     size = max(len(rows) for part in dealt for rows in part)
     order: list[WeightedSample | None] = []
     for rank in range(num_ranks):

@@ -17,7 +17,7 @@ from transformers import AutoConfig
 from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 from verl.utils.config import validate_config
 
-from ajet.backbone.checkpoints import Position, read_position
+from ajet.backbone.checkpoints import Position
 from ajet.backbone.model_folder import chat_format_of
 from ajet.backbone.training_run import Policy
 from ajet.backbone.verl.cluster import ray_cluster
@@ -35,7 +35,7 @@ from ajet.monitor.progress import Progress
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 30.0
-PASSED_ON = ("TRANSFER_QUEUE_", "VERL_", "VLLM_", "OMP_", "TORCHDYNAMO_", "TOKENIZERS_", "HF_")
+PASSED_ON = ("TRANSFER_QUEUE_", "VERL_", "VLLM_", "OMP_", "TORCHDYNAMO_", "TOKENIZERS_", "HF_HUB_")
 """Variables that verl's processes get from this one, wherever they are."""
 
 
@@ -50,11 +50,8 @@ class Start:
     total_steps: int
     checkpoint: Path | None
     """To resume from."""
-
-    @property
-    def position(self) -> Position | None:
-        """Where the run stood at the checkpoint."""
-        return read_position(self.checkpoint) if self.checkpoint else None
+    position: Position | None
+    """Where the run stood at the checkpoint."""
 
 
 @contextmanager
@@ -74,8 +71,7 @@ def started(start: Start, progress: Progress) -> Iterator[Policy]:
     log = start.run_folder / "logs" / "verl.log"
     with printed_to(log):
         config = _checked(compose_config(ajet, place))
-    position = start.position
-    policy_version = position.policy_version if position else 0
+    policy_version = start.position.policy_version if start.position else 0
     common = ajet.trainer_common
     cluster = ray_cluster(
         _runtime_env(config),
