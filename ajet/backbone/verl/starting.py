@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -82,10 +83,13 @@ def started(start: Start, progress: Progress) -> Iterator[Policy]:
     with ExitStack() as stack:
         with progress.phase("starting Ray, verl and vLLM"), printed_to(log):
             stack.enter_context(cluster)
-            tq.init(config.transfer_queue)
             stack.callback(_close_queue)
             trainer = _trainer(start, config, policy_version)
-            within(ajet.rollout.vllm.start_timeout_s, "the start", trainer.init)
+            within(
+                ajet.rollout.vllm.start_timeout_s,
+                "the start",
+                lambda: _start_queue_and_trainer(config, trainer),
+            )
         engine = VerlEngine(
             trainer.get_llm_client(),
             max_model_len=place.max_model_len,
@@ -104,6 +108,14 @@ def started(start: Start, progress: Progress) -> Iterator[Policy]:
             save=partial(policy.save, start.run_folder / "checkpoints"),
             logprob_diff_bound=None,
         )
+
+
+def _start_queue_and_trainer(config: DictConfig, trainer: VerlTrainer) -> None:
+    """At the same time: each starts processes, and waits for their imports."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        queue = pool.submit(tq.init, config.transfer_queue)
+        trainer.init()
+        queue.result()
 
 
 def _close_queue() -> None:

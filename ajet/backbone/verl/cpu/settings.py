@@ -50,4 +50,5 @@ def environment(
         "TORCHDYNAMO_DISABLE": "1",
         "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(kv_cache_gb or 1))),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # else the "uni" executor above is not taken
     }

@@ -1,0 +1,201 @@
+"""The parts between us and Trinity-RFT, without Ray.
+
+1. A group goes through the buffer whole, with everything that is to be recorded of it.
+2. The advantages are those of every backbone; a group without a gradient says so.
+3. A step takes as many groups as it has tasks; one that is too old is put aside, not lost.
+4. Each task of a step is run once, by one runner, and each has its position in the data.
+5. What engine and trainer disagree about is not trained on. What older weights sampled is
+   corrected by the capped ratio of probabilities.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("trinity")
+
+from tensordict import TensorDict
+from trinity.common.experience import Experience
+
+from ajet.algorithm import ADVANTAGE_ESTIMATORS
+from ajet.algorithm.credit import credit
+from ajet.backbone.trinity.credit import GroupCredit
+from ajet.backbone.trinity.parcel import Parcel, pack, unpack
+from ajet.backbone.trinity.plan import Plan
+from ajet.backbone.trinity.sampler import FreshGroups
+from ajet.backbone.trinity.tasks import TaskStream
+from ajet.backbone.trinity.training import StepEngine
+from ajet.config.load import load_config
+from ajet.config.root import RootConfig
+from ajet.errors import TrainingError
+from tests.make_samples import make_episode, make_group, make_sample
+
+pytestmark = pytest.mark.trinity
+
+DEMO = Path("tutorial/example_math_agent/math_agent_cpu.yaml")
+
+
+def make_plan(**changes: object) -> Plan:
+    config: RootConfig = load_config(DEMO, ["trainer_common.optim.num_updates_per_step=1"])
+    values = {
+        "config": config,
+        "run_folder": Path("unused"),
+        "model_folder": Path(config.ajet.model.path),
+        "max_model_len": 64,
+        "vocab_size": 50,
+        "device": "cpu",
+        "total_steps": 5,
+        "checkpoint": None,
+        "namespace": "test",
+        "is_async": False,
+        "num_runners": 1,
+    }
+    return Plan(**(values | changes))
+
+
+def parcel_of(rewards: list[float], *, policy_version: int = 0, num_taken: int = 1) -> Parcel:
+    group = make_group(
+        *(make_episode(f"{rewards}/{i}", reward) for i, reward in enumerate(rewards))
+    )
+    for episode in group.episodes:
+        for sample in episode.samples:
+            sample.policy_versions[sample.loss_mask] = policy_version
+    return Parcel(group=group, reader_state={"num_taken": num_taken}, rollout_s=1.0)
+
+
+def test_a_group_goes_through_the_buffer_whole():
+    sent = parcel_of([1.0, 0.0])
+    received = unpack(Experience.deserialize(pack(sent).serialize()))
+    assert [e.reward for e in received.group.episodes] == [1.0, 0.0]
+    assert received.reader_state == sent.reader_state
+    np.testing.assert_array_equal(received.samples[0].ids, sent.samples[0].ids)
+
+
+def test_the_advantages_are_those_of_every_backbone():
+    entries = [pack(parcel_of([1.0, 0.0, 0.0])), pack(parcel_of([1.0, 1.0]))]
+    processed, metrics = asyncio.run(GroupCredit("grpo").process(entries))
+    mixed, flat = (unpack(entry) for entry in processed)
+    expected = parcel_of([1.0, 0.0, 0.0])
+    credit([expected.group], ADVANTAGE_ESTIMATORS["grpo"])
+    for ours, theirs in zip(mixed.samples, expected.samples, strict=True):
+        np.testing.assert_array_equal(ours.advantages, theirs.advantages)
+    assert not flat.gives_gradient and flat.samples == [] and flat.policy_version is None
+    assert metrics == {"samples": 3}
+
+
+class Buffer:
+    """Gives what it has, as many as are asked for."""
+
+    def __init__(self, parcels: list[Parcel]) -> None:
+        self.entries = [pack(parcel) for parcel in parcels]
+
+    async def read(self, batch_size: int) -> list[Experience]:
+        taken, self.entries = self.entries[:batch_size], self.entries[batch_size:]
+        assert len(taken) == batch_size, "a real buffer would wait"
+        return taken
+
+
+def sampler_of(parcels: list[Parcel], *, size: int, max_staleness: int | None) -> FreshGroups:
+    sampler = FreshGroups.__new__(FreshGroups)
+    sampler._buffer, sampler._size = Buffer(parcels), size
+    sampler._max_staleness, sampler.stale = max_staleness, []
+    return sampler
+
+
+def test_a_group_that_is_too_old_is_put_aside_and_another_one_taken():
+    parcels = [parcel_of([1.0, 0.0], policy_version=v, num_taken=v) for v in (1, 4, 3, 5)]
+    sampler = sampler_of(parcels, size=2, max_staleness=2)
+    entries, _, _ = asyncio.run(sampler.sample(7))  # its policy is version 6
+    assert [unpack(entry).reader_state["num_taken"] for entry in entries] == [4, 5]
+    assert [parcel.reader_state["num_taken"] for parcel in sampler.stale] == [1, 3]
+
+
+def test_without_a_bound_no_group_is_too_old():
+    parcels = [parcel_of([1.0, 0.0], policy_version=0)]
+    sampler = sampler_of(parcels, size=1, max_staleness=None)
+    entries, _, _ = asyncio.run(sampler.sample(100))
+    assert len(entries) == 1 and sampler.stale == []
+
+
+def test_each_task_of_a_step_is_run_once_and_has_its_position():
+    plan = make_plan(num_runners=3)
+    stream = TaskStream(SimpleNamespace(workflow_args={"plan": plan}))
+    first, second = asyncio.run(stream.read()), asyncio.run(stream.read())
+    batches = [task.raw_task["batch"] for task in first]
+    assert [len(batch.tasks) for batch in batches] == [6, 5, 5]
+    assert len({task.task_id for batch in batches for task in batch.tasks}) == 16
+    taken = [state["num_taken"] for batch in batches for state in batch.reader_states]
+    assert sorted(taken) == list(range(1, 17))
+    assert [batch.tag for batch in batches] == ["train/000001", "train/000001/1", "train/000001/2"]
+    assert second[0].raw_task["batch"].tag == "train/000002"
+
+
+class Workers:
+    """Compute the same logprob for every token, and keep what they are to train on."""
+
+    def __init__(self, logprob: float) -> None:
+        self._dispatch_info = {"actor": [0]}
+        self.logprob = logprob
+        self.trained: TensorDict | None = None
+
+    def compute_log_prob(self, data: TensorDict) -> TensorDict:
+        ids = data["input_ids"]
+        values = torch.full((len(ids.values()),), self.logprob)
+        nested = torch.nested.nested_tensor_from_jagged(values, ids.offsets())
+        return TensorDict({"log_probs": nested, "entropy": -nested}, batch_size=[len(data)])
+
+    def update_actor(self, data: TensorDict) -> TensorDict:
+        self.trained = data
+        metrics = {"loss": [0.5], "grad_norm": [1.0], "tokens": [4.0], "clipped": [0.0]}
+        return TensorDict({"metrics": metrics}, batch_size=[])
+
+
+def engine_of(workers: Workers, *, step: int) -> StepEngine:
+    engine = StepEngine.__new__(StepEngine)
+    engine._plan = make_plan()
+    engine._settings = engine._plan.ajet.trainer_common
+    engine._cap = 2.0
+    engine.is_unfinished = False
+    engine.global_steps = step
+    engine.actor_rollout_wg = workers
+    return engine
+
+
+def test_on_policy_the_engines_logprobs_are_trained_on_as_they_are():
+    workers = Workers(-1.0)
+    metrics = engine_of(workers, step=3).train(
+        [make_sample([1, 2, 3, 4], [2, 3], policy_version=3)]
+    )
+    assert metrics["trinity/ppo_kl"] == 0 and metrics["staleness/max"] == 0
+    assert metrics["policy/entropy"] == 1.0 and metrics["policy/loss"] == 0.5
+    assert "trinity/importance_weight" not in metrics
+    assert workers.trained["advantages"].values().tolist() == [1.0, 1.0]
+
+
+def test_what_engine_and_trainer_disagree_about_is_not_trained_on():
+    workers = Workers(-1.01)
+    with pytest.raises(TrainingError, match="disagree"):
+        engine_of(workers, step=3).train([make_sample([1, 2, 3, 4], [2, 3], policy_version=3)])
+    assert workers.trained is None
+
+
+@pytest.mark.parametrize(("now", "weight"), [(-1.5, np.exp(-0.5)), (-0.1, 2.0)])
+def test_what_older_weights_sampled_is_corrected_by_the_capped_ratio(now, weight):
+    workers = Workers(now)
+    metrics = engine_of(workers, step=3).train(
+        [make_sample([1, 2, 3, 4], [2, 3], policy_version=1)]
+    )
+    assert metrics["staleness/max"] == 2 and "policy/logprob_diff_max" not in metrics
+    np.testing.assert_allclose(workers.trained["advantages"].values(), weight, rtol=1e-6)
+    np.testing.assert_allclose(workers.trained["rollout_log_probs"].values(), now, rtol=1e-6)
+
+
+def test_a_step_without_samples_changes_nothing():
+    engine = engine_of(Workers(-1.0), step=3)
+    assert engine.train([]) == {} and engine.global_steps == 4
