@@ -22,6 +22,7 @@ pytest.importorskip("trinity")
 
 from tensordict import TensorDict
 from trinity.common.experience import Experience
+from verl.utils import tensordict_utils as tu
 
 from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import credit
@@ -153,7 +154,7 @@ class Workers:
     def update_actor(self, data: TensorDict) -> TensorDict:
         self.trained = data
         metrics = {"loss": [0.5], "grad_norm": [1.0], "tokens": [4.0], "clipped": [0.0]}
-        return TensorDict({"metrics": metrics}, batch_size=[])
+        return tu.get_tensordict(tensor_dict={}, non_tensor_dict={"metrics": metrics})
 
 
 def engine_of(workers: Workers, *, step: int) -> StepEngine:

@@ -39,7 +39,11 @@ def ray_cluster(
     Raises:
         ServiceError: the cluster is too small.
     """
-    options: dict[str, Any] = {"runtime_env": dict(runtime_env), "log_to_driver": False}
+    options: dict[str, Any] = {
+        "runtime_env": dict(runtime_env),
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
     if address := os.environ.get("RAY_ADDRESS"):
         logger.info("joining the Ray cluster at %s", address)
         ray.init(address=address, **options)
