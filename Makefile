@@ -28,13 +28,16 @@ demo: .venv/has-demo  ## train the math agent on this CPU [SEED=n] [STEPS=n] [AR
 
 test: .venv/has-dev  ## every test that takes seconds
 	@$(BIN)/pytest tests/unit
-	@$(BIN)/pytest tests --ignore=tests/unit -m "not slow and not cuda and not vllm and not verl"
+	@$(BIN)/pytest tests --ignore=tests/unit -m "not slow and not cuda and not vllm and not verl and not trinity"
 
 test-slow: .venv/has-dev  ## the tests that take longer
-	@$(BIN)/pytest tests -m "slow and not cuda and not vllm and not verl"
+	@$(BIN)/pytest tests -m "slow and not cuda and not vllm and not verl and not trinity"
 
 test-agentscope2: .venv-agentscope2  ## the doors and agents with AgentScope 2.x
 	@$</bin/pytest tests/gateway/test_doors.py tests/torch/test_agents_end_to_end.py
+
+test-vllm: .venv-verl  ## vLLM as the engine, and Ray around a run, for real (15 minutes)
+	@$</bin/pytest tests/vllm tests/ray
 
 test-verl: .venv-verl  ## the verl backbone, for real, under Ray (20 minutes or more)
 	@$</bin/pytest tests/verl -m verl
@@ -55,8 +58,8 @@ docs: .venv/has-dev  ## write docs/configuration.md again
 tiny-model: .venv/has-dev  ## build the demo's tiny model again, from nothing
 	@$(BIN)/python -m tutorial.example_math_agent.tiny_model.build --out ajet/tiny_model/calculator
 
-bench: .venv/has-dev .venv-trl  ## benchmarks, one JSON object each [NAME=rollout]
-	@for name in $(or $(NAME),engine rollout math_agent); do \
+bench: .venv/has-dev .venv-trl .venv-litellm  ## benchmarks, one JSON object each [NAME=rollout]
+	@for name in $(or $(NAME),engine rollout math_agent gateway); do \
 		$(BIN)/python benchmarks/$$name.py --json; done
 
 define install
@@ -107,4 +110,4 @@ endef
 		'litellm[proxy]' httptools 2>&1 | $(PIP_LINES)
 	@touch $@
 
-.PHONY: help demo test test-slow test-agentscope2 test-verl check format docs tiny-model bench
+.PHONY: help demo test test-slow test-agentscope2 test-vllm test-verl check format docs tiny-model bench

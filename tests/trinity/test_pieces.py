@@ -17,9 +17,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-
-pytest.importorskip("trinity")
-
 from tensordict import TensorDict
 from trinity.common.experience import Experience
 from verl.utils import tensordict_utils as tu

@@ -15,10 +15,10 @@ from ray.exceptions import RayError, RayTaskError
 
 from ajet.backbone.evaluation import Evaluation
 from ajet.backbone.interrupts import deferred_interrupt
+from ajet.backbone.trinity.actors import Actors
 from ajet.backbone.trinity.desk import opened
 from ajet.backbone.trinity.letters import Arrived, Explored, Failed, Letter, Published, Trained
 from ajet.backbone.trinity.plan import Plan
-from ajet.backbone.trinity.starting import Actors
 from ajet.backbone.weights_check import check_weights
 from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress

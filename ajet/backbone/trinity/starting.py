@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -16,6 +15,7 @@ from ray.exceptions import RayError
 from trinity.common.config import Config
 from trinity.common.constants import SyncMethod
 
+from ajet.backbone.trinity.actors import Actors
 from ajet.backbone.trinity.desk import open_desk
 from ajet.backbone.trinity.engine import rollout_models
 from ajet.backbone.trinity.explorer import PolicyExplorer
@@ -32,17 +32,6 @@ logger = logging.getLogger(__name__)
 CLOSE_TIMEOUT_S = 20.0
 PASSED_ON = ("HF_", "OMP_", "RAY_ACCEL_", "TOKENIZERS_", "TORCHDYNAMO_", "VLLM_")
 """Variables that the actors get from this process, wherever they are."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Actors:
-    """A run's, as its main process sees them."""
-
-    desk: ActorHandle
-    explorer: ActorHandle
-    trainer: ActorHandle
-    models: list[ActorHandle]
-    """The engines."""
 
 
 @contextmanager

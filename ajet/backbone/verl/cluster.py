@@ -18,10 +18,10 @@ from ajet.errors import ServiceError
 
 logger = logging.getLogger(__name__)
 
-CPUS_PER_RANK = 4
-"""verl reserves three for each, and its servers want some."""
+CPUS_PER_RANK = 3
+"""As verl reserves them."""
 CPUS_BESIDE = 4
-"""For verl's queue and the balancer of the replicas."""
+"""For its queue, and for what starts a server."""
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +32,6 @@ from ajet.config.root import AjetConfig
 from ajet.errors import ConfigError, TrainingError
 from ajet.monitor.progress import Progress
 
-logger = logging.getLogger(__name__)
-
 CLOSE_TIMEOUT_S = 30.0
 PASSED_ON = ("TRANSFER_QUEUE_", "VERL_", "VLLM_", "OMP_", "TORCHDYNAMO_", "TOKENIZERS_", "HF_HUB_")
 """Variables that verl's processes get from this one, wherever they are."""
@@ -54,6 +51,11 @@ class Start:
     position: Position | None
     """Where the run stood at the checkpoint."""
 
+    @property
+    def policy_version(self) -> int:
+        """Of the weights to begin with."""
+        return self.position.policy_version if self.position else 0
+
 
 @contextmanager
 def started(start: Start, progress: Progress) -> Iterator[Policy]:
@@ -63,17 +65,10 @@ def started(start: Start, progress: Progress) -> Iterator[Policy]:
         ConfigError: verl does not take the configuration.
         TrainingError: something did not start.
     """
-    ajet = start.ajet
-    place = Place(
-        model_folder=start.model_folder,
-        max_model_len=ajet.rollout.max_model_len or _longest(start.model_folder),
-        device=start.device,
-    )
     log = start.run_folder / "logs" / "verl.log"
+    common = start.ajet.trainer_common
     with printed_to(log):
-        config = _checked(compose_config(ajet, place))
-    policy_version = start.position.policy_version if start.position else 0
-    common = ajet.trainer_common
+        config = _checked(compose_config(start.ajet, _place(start)))
     cluster = ray_cluster(
         _runtime_env(config),
         start.run_folder / "logs",
@@ -84,30 +79,13 @@ def started(start: Start, progress: Progress) -> Iterator[Policy]:
         with progress.phase("starting Ray, verl and vLLM"), printed_to(log):
             stack.enter_context(cluster)
             stack.callback(_close_queue)
-            trainer = _trainer(start, config, policy_version)
+            trainer = _trainer(start, config)
             within(
-                ajet.rollout.vllm.start_timeout_s,
+                start.ajet.rollout.vllm.start_timeout_s,
                 "the start",
                 lambda: _start_queue_and_trainer(config, trainer),
             )
-        engine = VerlEngine(
-            trainer.get_llm_client(),
-            max_model_len=place.max_model_len,
-            policy_version=policy_version,
-        )
-        policy = VerlPolicy(
-            trainer,
-            engine,
-            common,
-            update_timeout_s=ajet.rollout.vllm.update_timeout_s,
-        )
-        yield Policy(
-            chat_format=chat_format_of(ajet.model, start.model_folder),
-            serving=policy,
-            trainer=policy,
-            save=partial(policy.save, start.run_folder / "checkpoints"),
-            logprob_diff_bound=None,
-        )
+        yield _policy(start, trainer)
 
 
 def _start_queue_and_trainer(config: DictConfig, trainer: VerlTrainer) -> None:
@@ -123,7 +101,7 @@ def _close_queue() -> None:
         within(CLOSE_TIMEOUT_S, "the end of the queue", tq.close)
 
 
-def _trainer(start: Start, config: DictConfig, policy_version: int) -> VerlTrainer:
+def _trainer(start: Start, config: DictConfig) -> VerlTrainer:
     worker: type = PolicyWorker
     if start.device == "cpu":
         from ajet.backbone.verl.cpu.workers import CpuPolicyWorker as worker
@@ -135,8 +113,38 @@ def _trainer(start: Start, config: DictConfig, policy_version: int) -> VerlTrain
         total_steps=start.total_steps,
         worker=worker,
         checkpoint=start.checkpoint,
-        policy_version=policy_version,
+        policy_version=start.policy_version,
         logprob_diff_bound=common.logprob_diff_bound if is_exact else None,
+    )
+
+
+def _policy(start: Start, trainer: VerlTrainer) -> Policy:
+    engine = VerlEngine(
+        trainer.get_llm_client(),
+        max_model_len=trainer.config.actor_rollout_ref.rollout.max_model_len,
+        policy_version=start.policy_version,
+    )
+    policy = VerlPolicy(
+        trainer,
+        engine,
+        start.ajet.trainer_common,
+        update_timeout_s=start.ajet.rollout.vllm.update_timeout_s,
+    )
+    return Policy(
+        chat_format=chat_format_of(start.ajet.model, start.model_folder),
+        serving=policy,
+        trainer=policy,
+        save=partial(policy.save, start.run_folder / "checkpoints"),
+        logprob_diff_bound=None,
+    )
+
+
+def _place(start: Start) -> Place:
+    model = AutoConfig.from_pretrained(start.model_folder).get_text_config()
+    return Place(
+        model_folder=start.model_folder,
+        max_model_len=start.ajet.rollout.max_model_len or model.max_position_embeddings,
+        device=start.device,
     )
 
 
@@ -150,11 +158,6 @@ def _checked(config: DictConfig) -> DictConfig:
     except (AssertionError, ValueError, TypeError) as error:
         raise ConfigError(f"verl does not take its configuration: {error}") from error
     return config
-
-
-def _longest(model_folder: Path) -> int:
-    positions = AutoConfig.from_pretrained(model_folder).get_text_config().max_position_embeddings
-    return int(positions)
 
 
 def _runtime_env(config: DictConfig) -> dict[str, Any]:

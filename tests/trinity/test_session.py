@@ -1,0 +1,190 @@
+"""What the main process makes of a run's letters, with Ray and stand-ins for Trinity's actors.
+
+1. Steps, episodes, samples and evaluations are recorded under the names of every backbone.
+2. The explorer waits until its weights are compared and evaluated.
+3. Weights that did not arrive, a failure anywhere, and an actor that dies end the run with a
+   message; what was trained before is recorded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import ray
+from rich.console import Console
+
+from ajet.backbone.trinity.actors import Actors
+from ajet.backbone.trinity.desk import find_desk, open_desk, sealed
+from ajet.backbone.trinity.letters import Arrived, Explored, Failed, Published, Trained
+from ajet.backbone.trinity.session import Session
+from ajet.errors import EngineError, TrainingError
+from ajet.monitor.metrics_log import read_metrics
+from ajet.monitor.progress import Progress
+from ajet.monitor.records import Records
+from ajet.monitor.run_record import read_processes, recorded
+from tests.make_samples import make_episode, make_group
+
+pytestmark = [pytest.mark.trinity, pytest.mark.slow]
+
+STEPS = 4
+NAMESPACE = "session-test"
+
+
+def probe(version: int) -> list[float]:
+    return [-1.0 - version, -2.0]
+
+
+class Trainer:
+    """Sends the letters of a trainer on policy; at step 3 something may happen."""
+
+    def __init__(self, at_3: str) -> None:
+        self.at_3 = at_3
+
+    def tell(self, letter: object) -> None:
+        ray.get(find_desk(NAMESPACE).report.remote(sealed(letter)))
+
+    def sync_weight(self) -> None:
+        self.tell(Published(version=0, probe=probe(0)))
+
+    def stop(self) -> None:
+        pass
+
+    def train(self) -> None:
+        for step in range(1, STEPS + 1):
+            ray.get(find_desk(NAMESPACE).wait_for_leave.remote(step - 1))
+            if step == 3 and self.at_3 == "raise":
+                raise TrainingError("nan")
+            if step == 3 and self.at_3 == "die":
+                ray.actor.exit_actor()
+            self.tell(Published(version=step, probe=probe(step)))
+            group = make_group(make_episode(f"{step}a", 1.0), make_episode(f"{step}b", 0.0))
+            self.tell(
+                Trained(
+                    step=step,
+                    groups=[group],
+                    stale=[make_group(make_episode(f"{step}c", 1.0))] if step == 2 else [],
+                    metrics={"reward/mean": 0.5, "time/step_s": 1.0},
+                    num_samples=2,
+                    num_stale_samples=int(step == 2),
+                )
+            )
+
+
+class Explorer:
+    """Takes each version in turn; at version 3 something may happen."""
+
+    def __init__(self, at_3: str) -> None:
+        self.at_3 = at_3
+
+    def arrive(self, version: int) -> None:
+        desk = find_desk(NAMESPACE)
+        served = probe(version - 1 if version == 3 and self.at_3 == "old weights" else version)
+        ray.get(desk.report.remote(sealed(Arrived(version=version, probes=[served]))))
+        ray.get(desk.wait_for_leave.remote(version))
+
+    def sync_weight(self) -> None:
+        self.arrive(0)
+
+    def explore(self) -> None:
+        desk = find_desk(NAMESPACE)
+        for step in range(1, STEPS + 1):
+            if step == 3 and self.at_3 == "fail":
+                ray.get(desk.report.remote(sealed(Failed(message="no episode works"))))
+            count = 0.0 if step == 3 and self.at_3 == "no groups" else 1.0
+            metrics = {
+                "experience_pipeline/experience_count": count,
+                "experience_pipeline/samples": 3.0,
+                "rollout/finished_task_count": 1.0,
+            }
+            ray.get(desk.report.remote(sealed(Explored(step=step, metrics=metrics))))
+            self.arrive(step)
+
+
+class Evaluation:
+    def __init__(self) -> None:
+        self.steps: list[int] = []
+
+    def run(self, step: int) -> dict[str, float]:
+        self.steps.append(step)
+        return {"eval/success_rate": step / 10}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, address="local")
+    yield
+    ray.shutdown()
+
+
+def session_of(folder: Path, at_3: str = "") -> Session:
+    common = SimpleNamespace(logprob_diff_bound=1e-3, test_freq=2, val_before_train=True)
+    ajet = SimpleNamespace(
+        trainer_common=common,
+        data=SimpleNamespace(train_batch_size=1),
+        rollout=SimpleNamespace(vllm=SimpleNamespace(update_timeout_s=10.0)),
+    )
+    plan = SimpleNamespace(ajet=ajet, total_steps=STEPS, run_folder=folder, is_exact=True)
+    return Session(
+        plan=plan,
+        actors=Actors(
+            desk=open_desk(NAMESPACE),
+            explorer=ray.remote(Explorer).remote(at_3),
+            trainer=ray.remote(Trainer).remote(at_3),
+            models=[],
+        ),
+        evaluation=Evaluation(),
+        records=Records(folder, ["console"], resumed_step=None),
+        progress=Progress(Console(quiet=True)),
+        step=0,
+    )
+
+
+def run(session: Session, folder: Path) -> None:
+    try:
+        with recorded(folder, ["test"]):
+            session.run()
+    finally:
+        ray.kill(session.actors.desk)
+
+
+def test_steps_and_evaluations_are_recorded_and_what_became_of_the_samples(cluster, tmp_path):
+    session = session_of(tmp_path)
+    run(session, tmp_path)
+    assert session.evaluation.steps == [0, 2, 4]
+    lines = read_metrics(tmp_path)
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4]
+    assert [line.get("eval/success_rate") for line in lines] == [0.0, None, 0.2, None, 0.4]
+    assert all(line["sync/probe_diff_max"] == 0 for line in lines)
+    assert all(line["reward/mean"] == 0.5 for line in lines[1:])
+    episodes = [json.loads(line) for line in (tmp_path / "episodes.jsonl").open()]
+    assert [e["step"] for e in episodes] == [1, 1, 2, 2, 2, 3, 3, 4, 4]
+    facts = read_processes(tmp_path)[-1]["trinity"]
+    assert facts["steps asked"] == facts["steps made"] == facts["version served"] == STEPS
+    assert facts["samples trained"] == 8 and facts["samples stale"] == 1
+    assert facts["samples left in the buffer"] == 3
+
+
+@pytest.mark.parametrize(
+    ("at_3", "error", "message"),
+    [
+        ("raise", TrainingError, "nan"),
+        ("die", TrainingError, "ended"),
+        ("old weights", EngineError, "before the update"),
+        ("fail", TrainingError, "no episode works"),
+        ("no groups", TrainingError, "0 of 1 groups"),
+    ],
+)
+def test_a_fault_ends_the_run_and_what_was_trained_is_recorded(
+    cluster, tmp_path, at_3, error, message
+):
+    session = session_of(tmp_path, at_3)
+    with pytest.raises(error, match=message):
+        run(session, tmp_path)
+    facts = read_processes(tmp_path)[-1]["trinity"]
+    assert 2 <= facts["steps made"] <= STEPS
+    steps = {line["step"] for line in read_metrics(tmp_path)}
+    assert steps == set(range(facts["steps made"] + 1))
