@@ -42,6 +42,9 @@ test-vllm: .venv-verl  ## vLLM as the engine, and Ray around a run, for real (15
 test-verl: .venv-verl  ## the verl backbone, for real, under Ray (20 minutes or more)
 	@$</bin/pytest tests/verl -m verl
 
+test-trinity: .venv-trinity  ## the Trinity-RFT backbone, for real, under Ray (15 minutes)
+	@$</bin/pytest tests/trinity -m trinity
+
 check: .venv/has-dev  ## lint, format, types, stale docs
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -96,6 +99,15 @@ endef
 		| $(PIP_LINES)
 	@touch $@
 
+# Trinity-RFT with an older verl than the one above, and the same vLLM.
+.venv-trinity: pyproject.toml constraints-trinity.txt
+	@$(PYTHON) -m venv $@
+	@$@/bin/pip install --no-compile --disable-pip-version-check --no-deps \
+		--requirement constraints-trinity.txt 2>&1 | $(PIP_LINES)
+	@$@/bin/pip install --no-compile --disable-pip-version-check --no-deps --editable . 2>&1 \
+		| $(PIP_LINES)
+	@touch $@
+
 # TRL, the peer of benchmarks/math_agent.py: an environment of its own.
 .venv-trl: benchmarks/peers/trl-constraints.txt
 	@$(PYTHON) -m venv $@
@@ -110,4 +122,4 @@ endef
 		'litellm[proxy]' httptools 2>&1 | $(PIP_LINES)
 	@touch $@
 
-.PHONY: help demo test test-slow test-agentscope2 test-vllm test-verl check format docs tiny-model bench
+.PHONY: help demo test test-slow test-agentscope2 test-vllm test-verl test-trinity check format docs tiny-model bench

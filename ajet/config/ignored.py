@@ -45,6 +45,7 @@ IGNORED = {
         "debug",
         "rollout.lockstep_patience_s",
         "rollout.name",
+        "rollout.schedule",
         "rollout.vllm.python",
         "trinity",
     ),

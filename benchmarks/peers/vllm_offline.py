@@ -7,13 +7,13 @@ import os
 import sys
 import time
 
-from vllm import LLM, SamplingParams
-
 
 def main() -> None:
     """The first line says what to load, every other one is a round."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # vLLM's processes write there too
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # vLLM writes there, from its import on
+    from vllm import LLM, SamplingParams
+
     first = json.loads(sys.stdin.readline())
     prompts = [{"prompt_token_ids": ids} for ids in first["prompts"]]
     llm = LLM(

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,7 +31,6 @@ from ajet.backbone.trinity.sampler import FreshGroups
 from ajet.backbone.trinity.tasks import TaskStream
 from ajet.backbone.trinity.training import StepEngine
 from ajet.config.load import load_config
-from ajet.config.root import RootConfig
 from ajet.errors import TrainingError
 from tests.make_samples import make_episode, make_group, make_sample
 
@@ -39,8 +39,8 @@ pytestmark = pytest.mark.trinity
 DEMO = Path("tutorial/example_math_agent/math_agent_cpu.yaml")
 
 
-def make_plan(**changes: object) -> Plan:
-    config: RootConfig = load_config(DEMO, ["trainer_common.optim.num_updates_per_step=1"])
+def make_plan(*, settings: Sequence[str] = (), **changes: object) -> Plan:
+    config = load_config(DEMO, ["trainer_common.optim.num_updates_per_step=1", *settings])
     values = {
         "config": config,
         "run_folder": Path("unused"),

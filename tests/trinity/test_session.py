@@ -43,6 +43,7 @@ class Trainer:
 
     def __init__(self, at_3: str) -> None:
         self.at_3 = at_3
+        self.stopped = False
 
     def tell(self, letter: object) -> None:
         ray.get(find_desk(NAMESPACE).report.remote(sealed(letter)))
@@ -51,11 +52,14 @@ class Trainer:
         self.tell(Published(version=0, probe=probe(0)))
 
     def stop(self) -> None:
-        pass
+        self.stopped = True
 
     def train(self) -> None:
         for step in range(1, STEPS + 1):
-            ray.get(find_desk(NAMESPACE).wait_for_leave.remote(step - 1))
+            leave = find_desk(NAMESPACE).wait_for_leave.remote(step - 1)
+            while not ray.wait([leave], timeout=0.1)[0]:
+                if self.stopped:
+                    return
             if step == 3 and self.at_3 == "raise":
                 raise TrainingError("nan")
             if step == 3 and self.at_3 == "die":
@@ -133,7 +137,7 @@ def session_of(folder: Path, at_3: str = "") -> Session:
         actors=Actors(
             desk=open_desk(NAMESPACE),
             explorer=ray.remote(Explorer).remote(at_3),
-            trainer=ray.remote(Trainer).remote(at_3),
+            trainer=ray.remote(Trainer).options(max_concurrency=2).remote(at_3),
             models=[],
         ),
         evaluation=Evaluation(),

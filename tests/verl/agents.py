@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import zlib
 from typing import Any
 
@@ -14,6 +15,8 @@ from tutorial.example_math_agent.math_agent_openai import MathAgent
 
 NAMES = {"vllm": "VLLM::EngineCore", "rank": "ray::WorkerDict"}
 """How the processes that are killed call themselves."""
+_first = threading.Lock()
+"""For the episode that is the first to come."""
 
 
 class Failing(MathAgent):
@@ -36,6 +39,15 @@ class Killed(MathAgent):
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> Any:
         if workflow_task.task_tag == "train/000003":
             os.kill(os.getpid(), signal.SIGKILL)
+        return await super().execute(workflow_task, tuner)
+
+
+class Interrupted(MathAgent):
+    """Ctrl-C in the third step: the terminal sends it to every process of the group."""
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> Any:
+        if workflow_task.task_tag == "train/000003" and _first.acquire(blocking=False):
+            os.killpg(0, signal.SIGINT)
         return await super().execute(workflow_task, tuner)
 
 

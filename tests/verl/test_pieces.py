@@ -5,11 +5,13 @@
 2. Rows are laid out so that verl finds each update on each rank.
 3. Engine and trainer that disagree stop the run; equal ones do not.
 4. A wait for other processes ends.
+5. verl's configuration is ours with the user's on top; what verl would only log is refused.
 """
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,23 +21,30 @@ from hypothesis import strategies as st
 
 pytest.importorskip("verl")
 
+from omegaconf import DictConfig
 from tensordict import TensorDict
 
 from ajet.algorithm.policy_loss import LossSettings, policy_loss
+from ajet.backbone.checkpoints import Position
 from ajet.backbone.updates import WeightedSample, plan_updates
 from ajet.backbone.verl.agreement import agreement, check_agreement
+from ajet.backbone.verl.engine import VerlEngine
 from ajet.backbone.verl.loss import sample_loss
 from ajet.backbone.verl.optimizer import AdamWOnMatrices
+from ajet.backbone.verl.policy import VerlPolicy
 from ajet.backbone.verl.rows import lay_out, table
+from ajet.backbone.verl.settings import Place, compose_config
 from ajet.backbone.verl.waiting import within
 from ajet.config.algorithm import Algorithm
+from ajet.config.load import load_config
 from ajet.config.optim import Optim
 from ajet.config.trainer_common import TrainerCommon
-from ajet.errors import TrainingError
+from ajet.errors import ConfigError, TrainingError
 from tests.torch.small_model import random_samples
 
 pytestmark = pytest.mark.verl
 
+DEMO = Path("tutorial/example_math_agent/math_agent_cpu.yaml")
 CLIPPED = LossSettings(clip_ratio_low=0.2, clip_ratio_high=0.28)
 
 
@@ -155,6 +164,26 @@ def test_what_a_call_raises_comes_out():
         within(5, "a look-up", fail)
 
 
+class Stuck:
+    """A trainer whose weights never arrive."""
+
+    def publish(self, policy_version: int) -> None:
+        time.sleep(5)
+
+    def save(self, folder: Path) -> None:
+        raise AssertionError("it would wait for the same workers")
+
+
+def test_weights_that_do_not_arrive_in_time_end_the_run_without_another_wait(tmp_path):
+    engine = VerlEngine(None, max_model_len=8, policy_version=3)
+    policy = VerlPolicy(Stuck(), engine, TrainerCommon(), update_timeout_s=0.05)
+    with pytest.raises(TrainingError, match="the update of vLLM's weights is not done after 0.05"):
+        policy.publish(4)
+    assert engine.policy_version == 3
+    policy.save(tmp_path, Position(step=4, policy_version=4, reader_state={}))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_weight_decay_is_on_matrices_only():
     matrix, bias = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
     optimizer = AdamWOnMatrices([matrix, bias], lr=0.1, weight_decay=0.5, betas=(0.9, 0.95))
@@ -162,3 +191,37 @@ def test_weight_decay_is_on_matrices_only():
     optimizer.step()
     assert torch.allclose(matrix.detach(), torch.full((2, 2), 0.95))
     assert torch.equal(bias.detach(), torch.ones(2))
+
+
+def composed(device: str, *overrides: str) -> DictConfig:
+    ajet = load_config(DEMO, ["ajet.backbone=verl", *overrides]).ajet
+    place = Place(model_folder=Path(ajet.model.path), max_model_len=512, device=device)
+    return compose_config(ajet, place).actor_rollout_ref
+
+
+def test_the_users_section_lies_on_top_of_ours():
+    config = composed("cpu", "verl.actor_rollout_ref.model.lora_rank=8", "rollout.num_repeat=3")
+    assert (config.model.lora_rank, config.rollout.n) == (8, 3)
+
+
+def test_a_gpu_gets_nothing_of_the_cpu_profile():
+    config = composed("cuda")
+    assert config.rollout.engine_kwargs.vllm == {}
+    assert config.rollout.dtype == config.actor.fsdp_config.dtype == "bfloat16"
+    assert config.rollout.free_cache_engine
+    assert composed("cpu").rollout.engine_kwargs.vllm.distributed_executor_backend == "uni"
+
+
+def test_dtypes_that_disagree_are_refused():
+    with pytest.raises(ConfigError, match="rollout.dtype: bfloat16: they must be the same"):
+        composed("cpu", "ajet.verl.actor_rollout_ref.rollout.dtype=bfloat16")
+
+
+def test_a_reference_to_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"ajet.verl: .*nothing"):
+        composed("cpu", "ajet.verl.actor_rollout_ref.rollout.seed=${nothing}")
+
+
+def test_a_setting_that_verl_does_not_have_is_refused():
+    with pytest.raises(ConfigError, match="verl.actor_rollout_ref.rolout: .*did you mean"):
+        composed("cpu", "ajet.verl.actor_rollout_ref.rolout.seed=3")

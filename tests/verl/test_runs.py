@@ -4,8 +4,9 @@
 2. Episodes, whole groups and a whole batch that fail are counted, and the run goes on.
 3. Where weights do not arrive in vLLM (negative control), the run stops and says so.
 4. Killed and resumed, it goes on after its last checkpoint.
-5. A worker that dies ends the run with a message; no process is left.
-6. Two ranks with an engine each compute the same.
+5. Ctrl-C saves what was trained.
+6. A worker that dies ends the run with a message; no process is left.
+7. Two ranks with an engine each compute the same.
 """
 
 from __future__ import annotations
@@ -63,19 +64,18 @@ def test_failing_episodes_groups_and_batches_are_counted_and_the_run_goes_on(tmp
     assert_done(ended)
     folder = tmp_path / NAME
     steps = steps_of(folder)
+    trained = [e for e in lines_of(folder / "episodes.jsonl") if e["phase"] == "train"]
     assert sorted(steps) == [1, 2, 3, 4]
     assert steps[2]["episode/failed"] == 16
     assert "policy/loss" not in steps[2]
     for step in (1, 3, 4):
         assert steps[step].keys() >= EVERY_STEP
-        episodes = [e for e in lines_of(folder / "episodes.jsonl") if e["step"] == step]
+        episodes = [e for e in trained if e["step"] == step]
         failed = [e for e in episodes if e["outcome"] == "workflow_error"]
         assert len(episodes) == 16
         assert 0 < len(failed) == steps[step]["episode/failed"] < 16
     assert_agreed(steps)
-    assert {e["outcome"] for e in lines_of(folder / "episodes.jsonl") if e["step"] == 2} == {
-        "workflow_error"
-    }
+    assert {e["outcome"] for e in trained if e["step"] == 2} == {"workflow_error"}
     samples = read_rollouts(rollout_path(folder, 4))
     assert {int(v) for s in samples for v in s.policy_versions[s.loss_mask]} == {2}
     assert (checkpoints_of(folder)[-1] / "model.safetensors").is_file()
@@ -107,6 +107,12 @@ def test_a_killed_run_goes_on_after_its_last_checkpoint(tmp_path):
     assert_agreed(steps)
     tasks = [e["task_id"] for e in lines_of(folder / "episodes.jsonl") if e["phase"] == "train"]
     assert len(set(tasks)) == 16, "each step has tasks of its own"
+
+
+def test_ctrl_c_saves_what_was_trained(tmp_path):
+    ended = train(tmp_path, "trainer_common.total_training_steps=4", agent=f"{AGENTS}->Interrupted")
+    assert ended.code == 130, ended.stdout + ended.stderr
+    assert checkpoints_of(tmp_path / NAME)[-1].name == "step_000002"
 
 
 @pytest.mark.parametrize(

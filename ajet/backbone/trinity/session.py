@@ -164,14 +164,13 @@ class Session:
         )
         is_due = self._is_due(letter.version)
         self.arrived = letter.version
-        metrics = {"sync/probe_diff_max": difference}
-        if is_due:
-            metrics |= self.evaluation.run(letter.version)
-        if self._line is None or self._line[0] != letter.version:
+        metrics = self.evaluation.run(letter.version) if is_due else {}
+        if metrics and (self._line is None or self._line[0] != letter.version):
             self._write_line()
             self._line = letter.version, {}
-        self._line[1].update(metrics)
-        self._write_line()
+        if self._line is not None and self._line[0] == letter.version:
+            self._line[1].update(metrics, **{"sync/probe_diff_max": difference})
+            self._write_line()
         self._result(self.actors.desk.give_leave.remote(letter.version))
 
     def _write_line(self) -> None:

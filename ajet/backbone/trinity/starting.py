@@ -7,12 +7,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
-from trinity.common.config import Config
 from trinity.common.constants import SyncMethod
 
 from ajet.backbone.trinity.actors import Actors
@@ -51,7 +49,10 @@ def started(plan: Plan, progress: Progress) -> Iterator[Actors]:
         "TRINITY_LOG_DIR": str(plan.run_folder / "logs" / "trinity"),
     }
     with ray_cluster(
-        {"env_vars": environment}, _own_cluster(plan, config), plan.run_folder / "logs"
+        {"env_vars": environment},
+        plan.run_folder / "logs",
+        num_ranks=config.cluster.node_num * config.cluster.gpu_per_node,
+        pretend=plan.device == "cpu",
     ):
         with progress.phase("starting Trinity-RFT"), printed_to(log):
             desk = open_desk(plan.namespace)
@@ -83,16 +84,3 @@ def _prepare(
             ray.get(synchronizer.coordinate_weight_sync_setup.remote(), timeout=timeout_s)
     except RayError as error:
         raise TrainingError(f"Trinity-RFT did not start: {error}") from error
-
-
-def _own_cluster(plan: Plan, config: Config) -> dict[str, Any]:
-    """Where there is no GPU, Ray is told of slots, and of CPUs for what it starts on them."""
-    if plan.device == "cuda":
-        return {}
-    from ajet.backbone.trinity.cpu.settings import CPUS
-
-    return {
-        "num_gpus": config.cluster.gpu_per_node,
-        "num_cpus": CPUS,
-        "object_store_memory": 500_000_000,
-    }

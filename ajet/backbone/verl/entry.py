@@ -30,7 +30,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
     """
     ajet = config.ajet
     refuse(ajet)
-    for library in ("verl", "vllm"):
+    for library in ("verl", "transfer_queue", "vllm"):
         if not find_spec(library):
             raise MissingExtraError(library, "verl")
     device = _device(ajet.model.device)

@@ -47,6 +47,7 @@ OURS = {
     "data": "ajet.data and ajet.task_reader",
     "distillation": "nothing: there is no teacher",
     "global_profiler": "nothing: verl's profiler belongs to its own loop",
+    "ray_kwargs": "--with-ray or --with-ray-cluster",
     "reward": "ajet.task_judge",
     "reward_model": "ajet.task_judge",
     "skip": "nothing: the rollouts are AgentJet's",

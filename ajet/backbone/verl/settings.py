@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ajet.config.root import AjetConfig
+from ajet.config.suggestions import did_you_mean
 from ajet.errors import ConfigError
 
 _SHORT_DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
@@ -34,17 +37,33 @@ def compose_config(ajet: AjetConfig, place: Place) -> DictConfig:
     """
     with initialize_config_module(version_base=None, config_module="verl.trainer.config"):
         config = compose(config_name="ppo_trainer")
+    _refuse_unknown(ajet.verl, config)
     OmegaConf.set_struct(config, False)
     layers = [_ours(ajet, place)]
     if place.device == "cpu":
         from ajet.backbone.verl.cpu.settings import CPU
 
         layers.append(CPU)
-    merged = OmegaConf.merge(config, *layers, dict(ajet.verl))
+    try:
+        merged = OmegaConf.merge(config, *layers, _plain(ajet.verl))
+        OmegaConf.resolve(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"ajet.verl: {error}") from error
     assert isinstance(merged, DictConfig)
-    OmegaConf.resolve(merged)
     _check_dtypes(merged)
     return merged
+
+
+def _refuse_unknown(section: Mapping[str, Any], known: DictConfig, prefix: str = "") -> None:
+    """Where verl itself would not notice: what becomes a class of its own, it checks by itself."""
+    is_checked = not known or "_target_" in known
+    for key, value in section.items():
+        if key in known:
+            if isinstance(value, Mapping) and isinstance(known[key], DictConfig):
+                _refuse_unknown(value, known[key], f"{prefix}{key}.")
+        elif not is_checked:
+            hint = did_you_mean(key, [str(name) for name in known])
+            raise ConfigError(f"verl.{prefix}{key}: verl has no such setting{hint}")
 
 
 def _ours(ajet: AjetConfig, place: Place) -> dict[str, Any]:
@@ -128,7 +147,7 @@ def _rollout(ajet: AjetConfig, place: Place) -> dict[str, Any]:
         "max_model_len": place.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
         "calculate_log_probs": True,
-        "engine_kwargs": {"vllm": dict(settings.vllm.options)},
+        "engine_kwargs": {"vllm": _plain(settings.vllm.options)},
     }
 
 
@@ -149,3 +168,12 @@ def _check_dtypes(config: DictConfig) -> None:
     if len(set(dtypes.values())) > 1:
         found = ", ".join(f"verl.actor_rollout_ref.{key}: {dtype}" for key, dtype in dtypes.items())
         raise ConfigError(f"{found}: they must be the same; ajet.model.dtype sets all of them")
+
+
+def _plain(value: Any) -> Any:
+    """With dicts and lists only: OmegaConf takes no others."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value

@@ -155,7 +155,7 @@ def _checked(config: DictConfig) -> DictConfig:
             use_reference_policy=config.actor_rollout_ref.actor.use_kl_loss,
             use_critic=False,
         )
-    except (AssertionError, ValueError, TypeError) as error:
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"verl does not take its configuration: {error}") from error
     return config
 

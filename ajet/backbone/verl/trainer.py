@@ -158,6 +158,7 @@ class VerlTrainer(PPOTrainerSync):
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, float]) -> KVBatchMeta:
         """The rows have them."""
+        batch.fields = None  # all that the queue has by now, the reference's logprobs as well
         return batch
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:

@@ -16,9 +16,6 @@ CPU: dict[str, Any] = {
     },
 }
 
-CPUS = 12
-"""Logical: Trinity's actors and verl's ranks reserve some."""
-
 
 def environment(*, kv_cache_gb: float | None, num_threads: int | None) -> dict[str, str]:
     """What every process must find in its environment."""

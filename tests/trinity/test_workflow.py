@@ -1,0 +1,81 @@
+"""A runner's work, with Ray and a stand-in for the vLLM actor.
+
+1. Every task of a batch is run as often as a group has episodes, by the demo's own agent; what the
+   actor sampled comes back as it was, with the version of its weights.
+2. Where too many episodes fail, the main process is told why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+import ray
+
+from ajet.backbone.trinity.desk import open_desk, opened
+from ajet.backbone.trinity.letters import Failed
+from ajet.backbone.trinity.parcel import Parcel, unpack
+from ajet.backbone.trinity.tasks import TaskStream
+from ajet.backbone.trinity.workflow import BatchOfEpisodes
+from ajet.errors import TrainingError
+from ajet.schema.generation import Generation, SamplingParams
+from tests.trinity.test_pieces import make_plan
+
+pytestmark = [pytest.mark.trinity, pytest.mark.slow]
+
+
+class Model:
+    """Ends every answer at once, or fails."""
+
+    def __init__(self, *, works: bool) -> None:
+        self.works = works
+
+    async def complete(
+        self, prompt_ids: list[int], params: SamplingParams, max_tokens: int
+    ) -> Generation:
+        if not self.works:
+            raise ValueError("no engine")
+        return Generation(
+            token_ids=[params.stop_token_ids[0]], logprobs=[-0.5], policy_versions=[7]
+        )
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, address="local")
+    yield
+    ray.shutdown()
+
+
+def run_a_batch(namespace: str, *, works: bool) -> list[Parcel]:
+    name = "explorer_rollout_model_0_0"
+    model = ray.remote(Model).options(name=name, namespace=namespace).remote(works=works)
+    plan = make_plan(
+        namespace=namespace,
+        max_model_len=2048,
+        settings=["data.train_batch_size=3", "rollout.num_repeat=2", "rollout.max_retries=0"],
+    )
+    stream = TaskStream(SimpleNamespace(workflow_args={"plan": plan}))
+    (task,) = asyncio.run(stream.read())
+    entries = asyncio.run(BatchOfEpisodes(task=task, model=model).run_async())
+    return [unpack(entry) for entry in entries]
+
+
+def test_a_batch_comes_back_as_groups_with_what_the_actor_sampled(cluster):
+    parcels = run_a_batch("works", works=True)
+    assert [parcel.reader_state["num_taken"] for parcel in parcels] == [1, 2, 3]
+    for parcel in parcels:
+        assert len(parcel.group.valid) == 2
+        assert parcel.policy_version == 7
+        for sample in parcel.samples:
+            assert sample.logprobs[sample.loss_mask].tolist() == [-0.5]
+
+
+def test_where_too_many_episodes_fail_the_main_process_is_told(cluster):
+    desk = open_desk("fails")
+    with pytest.raises(TrainingError, match="max_failure_share"):
+        run_a_batch("fails", works=False)
+    letter = opened(ray.get(desk.next.remote(5.0)))
+    assert isinstance(letter, Failed) and "no engine" in letter.message
