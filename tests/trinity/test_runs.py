@@ -13,13 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from ajet.config.root import BACKBONES
 from ajet.monitor.rollout_store import read_rollouts, rollout_path
 from ajet.monitor.run_record import read_processes
 from tests.end_to_end.command import Ended
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of
 from tests.trinity.runs import train
 
-pytestmark = [pytest.mark.trinity, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [
+    pytest.mark.trinity,
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif("trinity" not in BACKBONES, reason="the backbone is not offered yet"),
+]
 
 EVERY_STEP = {
     *("reward/mean", "reward/std", "episode/success_rate", "episode/num_calls", "episode/failed"),

@@ -17,9 +17,9 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.metric import reduce_metrics
 from verl.workers.utils.padding import response_from_nested
 
-from ajet.algorithm.policy_loss import LossSettings
 from ajet.backbone.checkpoints import Position, written_checkpoint
 from ajet.backbone.learning_rate import learning_rate
+from ajet.backbone.loss_settings import loss_settings
 from ajet.backbone.trinity.plan import Plan
 from ajet.backbone.updates import WeightedSample, plan_updates, staleness
 from ajet.backbone.verl.agreement import agreement, check_agreement
@@ -59,13 +59,9 @@ class StepEngine(of_trinity.VERLTrainer):
     async def prepare(self) -> None:
         """Load the checkpoint, if there is one; give the workers the loss."""
         await super().prepare()
-        algorithm = self._settings.algorithm
-        settings = LossSettings(
-            clip_ratio_low=algorithm.clip_ratio_low,
-            clip_ratio_high=algorithm.clip_ratio_high,
-            entropy_coef=algorithm.entropy_coeff,
+        self.actor_rollout_wg.set_loss_fn(
+            partial(sample_loss, settings=loss_settings(self._settings))
         )
-        self.actor_rollout_wg.set_loss_fn(partial(sample_loss, settings=settings))
 
     def _load_checkpoint(self) -> None:
         self.global_steps = self._plan.first_version
