@@ -36,14 +36,17 @@ test-slow: .venv/has-dev  ## the tests that take longer
 test-agentscope2: .venv-agentscope2  ## the doors and agents with AgentScope 2.x
 	@$</bin/pytest tests/gateway/test_doors.py tests/torch/test_agents_end_to_end.py
 
-test-vllm: .venv-verl  ## vLLM as the engine, and Ray around a run, for real (15 minutes)
-	@$</bin/pytest tests/vllm tests/ray
+# With SLOW=1, the tests of each that kill, resume and spread as well: 20 minutes and more.
+NOT_SLOW = $(if $(SLOW),,-m "not slow")
 
-test-verl: .venv-verl  ## the verl backbone, for real, under Ray (20 minutes or more)
-	@$</bin/pytest tests/verl -m verl
+test-vllm: .venv-verl  ## vLLM as the engine, and Ray around a run, for real [SLOW=1]
+	@$</bin/pytest tests/vllm tests/ray $(NOT_SLOW)
 
-test-trinity: .venv-trinity  ## the Trinity-RFT backbone, for real, under Ray (15 minutes)
-	@$</bin/pytest tests/trinity -m trinity
+test-verl: .venv-verl  ## the verl backbone, for real, under Ray [SLOW=1]
+	@$</bin/pytest tests/verl $(NOT_SLOW)
+
+test-trinity: .venv-trinity  ## the parts of the Trinity-RFT backbone that there are [SLOW=1]
+	@$</bin/pytest tests/trinity $(NOT_SLOW)
 
 check: .venv/has-dev  ## lint, format, types, stale docs
 	@$(BIN)/ruff check

@@ -24,7 +24,7 @@ from ajet.monitor.run_record import read_processes, recorded
 from ajet.service.keeper import descendants
 from tests.processes.service_processes import ROOT, SLEEPS, eventually, is_gone, python
 
-pytestmark = [pytest.mark.verl, pytest.mark.slow]
+pytestmark = pytest.mark.verl
 
 OWNER = """
 import sys, time

@@ -23,7 +23,7 @@ from tests.end_to_end.command import Ended
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of
 from tests.verl.runs import train
 
-pytestmark = [pytest.mark.verl, pytest.mark.slow, pytest.mark.timeout(1000)]
+pytestmark = [pytest.mark.verl, pytest.mark.timeout(1000)]
 
 AGENTS = "tests/verl/agents.py"
 EVERY_STEP = {
@@ -93,6 +93,7 @@ def test_weights_that_do_not_arrive_stop_the_run(tmp_path):
     assert sorted(steps_of(tmp_path / NAME)) == [1]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_after_its_last_checkpoint(tmp_path):
     options = ("trainer_common.total_training_steps=4", "trainer_common.save_freq=1")
     killed = train(tmp_path, *options, agent=f"{AGENTS}->Killed")
@@ -109,12 +110,14 @@ def test_a_killed_run_goes_on_after_its_last_checkpoint(tmp_path):
     assert len(set(tasks)) == 16, "each step has tasks of its own"
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_what_was_trained(tmp_path):
     ended = train(tmp_path, "trainer_common.total_training_steps=4", agent=f"{AGENTS}->Interrupted")
     assert ended.code == 130, ended.stdout + ended.stderr
     assert checkpoints_of(tmp_path / NAME)[-1].name == "step_000002"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("agent", "message"), [("WithoutVllm", "vLLM"), ("WithoutRank", "training of step 2 failed")]
 )
@@ -125,6 +128,7 @@ def test_a_worker_that_dies_ends_the_run_with_a_message(tmp_path, agent, message
     assert 1 in steps_of(tmp_path / NAME)
 
 
+@pytest.mark.slow
 def test_two_ranks_with_an_engine_each_agree(tmp_path):
     ended = train(
         tmp_path,

@@ -33,7 +33,7 @@ from ajet.schema.generation import Generation, SamplingParams
 from tests.torch.small_model import VOCABULARY
 from tests.vllm.conftest import Running, make_server, save
 
-pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+pytestmark = pytest.mark.vllm
 
 PROMPT = list(range(20, 60))
 
