@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -65,13 +64,7 @@ def start_command(*args: str, output: IO[str] | int = subprocess.PIPE) -> subpro
         stderr=output,
         text=True,
         start_new_session=True,  # Ctrl-C reaches a whole group: that of the run, not ours
-        preexec_fn=heed_ctrl_c,
     )
-
-
-def heed_ctrl_c() -> None:
-    """As in a terminal: what a script starts in the background is born deaf to it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait(process: subprocess.Popen[str]) -> Ended:

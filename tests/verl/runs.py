@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import psutil
 
-from tests.end_to_end.command import COMMAND, CONF, OPENAI_AGENT, ROOT, Ended, heed_ctrl_c
+from tests.end_to_end.command import COMMAND, CONF, OPENAI_AGENT, ROOT, Ended
 
 TIMEOUT_S = 900
 MARK = "AJET_TEST_RUN"
@@ -41,7 +41,6 @@ def train(
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=heed_ctrl_c,
     )
     with process:
         try:
