@@ -282,13 +282,13 @@ class VllmEngine:
         return replica.process is not None and replica.process.how_it_ended() is not None
 
     async def _restart(self, replica: Replica, error: ServerLost) -> None:
-        ended = replica.process.how_it_ended() if replica.process else None
         if replica.process is None:
             raise error
+        how = await _obituary(replica.process, error)
         if replica.was_restarted:
-            raise EngineError(f"{ended or error}\nIt was started again before, and is not any more")
+            raise EngineError(f"{how}\nIt was started again before, and is not any more")
         replica.was_restarted = True
-        logger.error("a vLLM server is lost; it is started again, once: %s", ended or error)
+        logger.error("a vLLM server is lost; it is started again, once: %s", how)
         await asyncio.to_thread(replica.process.start)
         await asyncio.to_thread(replica.process.wait_until_ready)
         await replica.client.connect()
@@ -346,3 +346,12 @@ class VllmEngine:
             await replica.client.aclose()
         async with self._changed:
             self._changed.notify_all()
+
+
+async def _obituary(process: VllmServer, error: ServerLost) -> str:
+    """How the process ended, which takes a moment to be known; else what a call saw."""
+    for _ in range(20):
+        if ended := process.how_it_ended():
+            return ended
+        await asyncio.sleep(0.1)
+    return str(error)
