@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ajet.engine.base import OnToken
+from ajet.engine.completion_room import max_new_tokens
 from ajet.engine.stopping import finish_reason
-from ajet.errors import ContextLengthError, EngineError
+from ajet.errors import EngineError
 from ajet.schema.generation import Generation, SamplingParams
 
 Script = Callable[[list[int], SamplingParams, str], Generation | list[int]]
@@ -107,12 +108,10 @@ class ScriptedEngine:
             EngineError: the script is exhausted or raised it, or the engine is closed.
         """
         prompt = list(prompt_ids)
-        room = self.max_model_len - len(prompt)
-        if room < 1:
-            raise ContextLengthError(len(prompt), self.max_model_len)
+        max_new = max_new_tokens(len(prompt), params, self.max_model_len)
         if on_token is None:
             await asyncio.sleep(self._delay_s)
-        generation = self._answer(prompt, params, session, room)
+        generation = self._answer(prompt, params, session, max_new)
         if on_token is not None:
             await self._tell(generation, on_token)
         self.requests.append(
@@ -135,13 +134,13 @@ class ScriptedEngine:
         self._is_closed = True
 
     def _answer(
-        self, prompt: list[int], params: SamplingParams, session: str, room: int
+        self, prompt: list[int], params: SamplingParams, session: str, max_new: int
     ) -> Generation:
         with self._lock:  # scripts may have state, and callers live in many threads
             if self._is_closed:
                 raise EngineError("the engine was closed")
             answer = self._complete(self._script(prompt, params, session))
-            return self._cut(answer, params, min(params.max_tokens, room))
+            return self._cut(answer, params, max_new)
 
     async def _tell(self, generation: Generation, on_token: OnToken) -> None:
         pause_s = self._delay_s / len(generation.token_ids)

@@ -12,7 +12,8 @@ from ray.exceptions import RayError
 
 from ajet.backbone.trinity.plan import Plan
 from ajet.engine.base import OnToken
-from ajet.errors import ContextLengthError, EngineError
+from ajet.engine.completion_room import max_new_tokens
+from ajet.errors import EngineError
 from ajet.schema.generation import Generation, SamplingParams
 
 
@@ -57,11 +58,9 @@ class TrinityEngine:
             ContextLengthError: the prompt leaves no room for a token.
             EngineError: the actor failed.
         """
-        room = self._max_model_len - len(prompt_ids)
-        if room < 1:
-            raise ContextLengthError(len(prompt_ids), self._max_model_len)
+        max_new = max_new_tokens(len(prompt_ids), params, self._max_model_len)
         model = self._models[zlib.crc32(session.encode()) % len(self._models)]
-        call = model.complete.remote(list(prompt_ids), params, min(params.max_tokens, room))
+        call = model.complete.remote(list(prompt_ids), params, max_new)
         try:
             generation: Generation = await asyncio.wrap_future(call.future())
         except asyncio.CancelledError:

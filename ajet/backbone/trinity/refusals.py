@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from ajet.backbone.owned_settings import refuse_owned
 from ajet.config.root import AjetConfig
 from ajet.errors import ConfigError
 
@@ -72,10 +72,7 @@ def refuse(ajet: AjetConfig) -> None:
     Raises:
         ConfigError: it names the setting and the cure.
     """
-    for path in _leaves(ajet.trinity):
-        for owned, instead in OURS.items():
-            if f"{path}.".startswith(f"{owned}."):
-                raise ConfigError(f"trinity.{path}: AgentJet decides this; use {instead}")
+    refuse_owned("trinity", ajet.trinity, OURS)
     style = ajet.trinity.get("synchronizer", {}).get("sync_style", "fixed")
     if style not in SYNC_STYLES:
         expected = " or ".join(SYNC_STYLES)
@@ -102,12 +99,3 @@ def _unfit(ajet: AjetConfig) -> Iterator[tuple[str, object, str]]:
         yield "trainer_common.use_kl_loss", True, "is not possible with the backbone trinity"
     if ajet.model.dtype == "float16":
         yield "model.dtype", "float16", "is not tested with Trinity; use bfloat16"
-
-
-def _leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in section.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{path}.")
-        else:
-            yield path

@@ -9,7 +9,8 @@ from ray.exceptions import RayError, RayTaskError
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from ajet.engine.base import OnToken
-from ajet.errors import ContextLengthError, EngineError
+from ajet.engine.completion_room import max_new_tokens
+from ajet.errors import EngineError
 from ajet.schema.generation import FinishReason, Generation, SamplingParams
 
 
@@ -50,15 +51,12 @@ class VerlEngine:
             ContextLengthError: the prompt leaves no room for a token.
             EngineError: the replica failed.
         """
-        room = self._max_model_len - len(prompt_ids)
-        if room < 1:
-            raise ContextLengthError(len(prompt_ids), self._max_model_len)
-        max_tokens = min(params.max_tokens, room)
+        max_new = max_new_tokens(len(prompt_ids), params, self._max_model_len)
         try:
             output = await self._client.generate(
                 request_id=session,
                 prompt_ids=list(prompt_ids),
-                sampling_params={**_sampling_params(params), "max_tokens": max_tokens},
+                sampling_params={**_sampling_params(params), "max_tokens": max_new},
             )
         except RayTaskError as error:  # its own text is the traceback of the other process
             raise EngineError(f"verl's vLLM replica failed: {error.cause!r}") from error
@@ -74,7 +72,7 @@ class VerlEngine:
             token_ids=ids,
             logprobs=logprobs,
             policy_versions=[output.extra_fields["global_steps"]] * len(ids),
-            finish_reason=_finish_reason(ids, params, max_tokens),
+            finish_reason=_finish_reason(ids, params, max_new),
         )
 
     def open_session(self, session: str) -> None:

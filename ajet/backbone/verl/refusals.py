@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
+from ajet.backbone.owned_settings import refuse_owned
 from ajet.config.root import AjetConfig
 from ajet.errors import ConfigError
 
@@ -85,10 +83,7 @@ def refuse(ajet: AjetConfig) -> None:
     Raises:
         ConfigError: it names the setting and the cure.
     """
-    for path in _leaves(ajet.verl):
-        for owned, instead in OURS.items():
-            if f"{path}.".startswith(f"{owned}."):
-                raise ConfigError(f"verl.{path}: AgentJet decides this; use {instead}")
+    refuse_owned("verl", ajet.verl, OURS)
     rollout = ajet.rollout
     for name, off in (("top_p", 1.0), ("top_k", 0)):
         if getattr(rollout, name) != off:
@@ -105,12 +100,3 @@ def refuse(ajet: AjetConfig) -> None:
         )
     if ajet.model.dtype == "float16":
         raise ConfigError("ajet.model.dtype: float16 is not tested with verl; use bfloat16")
-
-
-def _leaves(section: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in section.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{path}.")
-        else:
-            yield path

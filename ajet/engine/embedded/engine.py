@@ -14,12 +14,13 @@ import torch
 from transformers import PreTrainedModel
 
 from ajet.engine.base import OnToken
+from ajet.engine.completion_room import max_new_tokens
 from ajet.engine.embedded.batch import Batch, EngineCounters
 from ajet.engine.embedded.load import check_model
 from ajet.engine.embedded.request import Request
 from ajet.engine.embedded.schedule import ContinuousSchedule, LockstepSchedule
 from ajet.engine.embedded.slots import SlotTable
-from ajet.errors import ContextLengthError, EngineError, ModelError
+from ajet.errors import EngineError, ModelError
 from ajet.schema.generation import Generation, SamplingParams
 
 logger = logging.getLogger(__name__)
@@ -132,9 +133,7 @@ class EmbeddedEngine:
             ModelError: the prompt is empty or has ids that the model does not know.
         """
         ids = list(prompt_ids)
-        room = self._max_model_len - len(ids)
-        if room < 1:
-            raise ContextLengthError(len(ids), self._max_model_len)
+        max_new = max_new_tokens(len(ids), params, self._max_model_len)
         if not ids or min(ids) < 0 or max(ids) >= self._vocab_size:
             raise ModelError(
                 f"a prompt has ids from 0 to {self._vocab_size - 1}, at least one: got {ids}"
@@ -143,7 +142,7 @@ class EmbeddedEngine:
             session=session,
             params=params,
             ids=ids,
-            max_new=min(params.max_tokens, room),
+            max_new=max_new,
             on_token=on_token,
         )
         with self._changed:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ajet.engine.base import OnToken
+from ajet.engine.completion_room import max_new_tokens
 from ajet.engine.vllm.client import ServerLost, VllmClient
 from ajet.engine.vllm.server import VllmServer
-from ajet.errors import ContextLengthError, EngineError, ServiceError
+from ajet.errors import EngineError, ServiceError
 from ajet.schema.generation import Generation, SamplingParams
 
 logger = logging.getLogger(__name__)
@@ -116,10 +117,7 @@ class VllmEngine:
             ContextLengthError: the prompt leaves no room for a token.
             EngineError: no server answers, or they refuse the request.
         """
-        room = self._max_model_len - len(prompt_ids)
-        if room < 1:
-            raise ContextLengthError(len(prompt_ids), self._max_model_len)
-        max_new = min(params.max_tokens, room)
+        max_new = max_new_tokens(len(prompt_ids), params, self._max_model_len)
         call = self._generate(prompt_ids, params, max_new, session, on_token)
         return await asyncio.wrap_future(self._start(call))
 
@@ -261,7 +259,7 @@ class VllmEngine:
             if await self._has_ended(replica):
                 await self._restart(replica, error)
             elif replica.process is None and self._weights is not None:
-                await replica.client.load_weights(self._weights)  # it may be another by now
+                await self._give_weights(replica, self._weights)  # it may be another by now
         except (EngineError, ServiceError) as failure:
             logger.error("%s is lost for good: %s", replica.client.base_url, failure)
             self._replicas.remove(replica)
@@ -311,7 +309,7 @@ class VllmEngine:
             async with asyncio.timeout(self._update_timeout_s):
                 await self._quiet()
                 self._weights = folder
-                await asyncio.gather(*map(self._load, list(self._replicas)))
+                await asyncio.gather(*(self._load(each, folder) for each in list(self._replicas)))
                 await asyncio.gather(*self._revivals)
         except TimeoutError:
             raise EngineError(
@@ -331,10 +329,14 @@ class VllmEngine:
             await self._changed.wait_for(lambda: not self._in_flight)
         await asyncio.gather(*self._revivals)
 
-    async def _load(self, replica: Replica) -> None:
-        try:
+    async def _give_weights(self, replica: Replica, folder: Path) -> None:
+        if replica.process is None:  # ours was asked when it started
             await replica.client.check_extension()
-            await replica.client.load_weights(self._weights or Path())
+        await replica.client.load_weights(folder)
+
+    async def _load(self, replica: Replica, folder: Path) -> None:
+        try:
+            await self._give_weights(replica, folder)
         except ServerLost as error:
             self._lose(replica, error)
 
