@@ -26,13 +26,13 @@ from tensordict import TensorDict
 
 from ajet.algorithm.policy_loss import LossSettings, policy_loss
 from ajet.backbone.checkpoints import Position
+from ajet.backbone.ranks.agreement import agreement, check_agreement
+from ajet.backbone.ranks.loss import sample_loss
+from ajet.backbone.ranks.optimizer import AdamWOnMatrices
+from ajet.backbone.ranks.rows import lay_out, table
 from ajet.backbone.updates import WeightedSample, plan_updates
-from ajet.backbone.verl.agreement import agreement, check_agreement
 from ajet.backbone.verl.engine import VerlEngine
-from ajet.backbone.verl.loss import sample_loss
-from ajet.backbone.verl.optimizer import AdamWOnMatrices
 from ajet.backbone.verl.policy import VerlPolicy
-from ajet.backbone.verl.rows import lay_out, table
 from ajet.backbone.verl.settings import Place, compose_config
 from ajet.backbone.verl.waiting import within
 from ajet.config.algorithm import Algorithm

@@ -167,7 +167,7 @@ def _trainer(plan: Plan) -> dict[str, Any]:
             "actor": {
                 "fsdp_config": fsdp,
                 "optim": {
-                    "optimizer_impl": "ajet.backbone.verl.optimizer",
+                    "optimizer_impl": "ajet.backbone.ranks.optimizer",
                     "optimizer": "AdamWOnMatrices",
                 },
                 "checkpoint": {"save_contents": ["model", "optimizer", "extra", "hf_model"]},

@@ -13,6 +13,8 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from trinity.common.constants import SyncMethod
 
+from ajet.backbone.quiet import printed_to
+from ajet.backbone.ray_cluster import ray_cluster
 from ajet.backbone.trinity.actors import Actors
 from ajet.backbone.trinity.desk import open_desk
 from ajet.backbone.trinity.engine import rollout_models
@@ -20,8 +22,6 @@ from ajet.backbone.trinity.explorer import PolicyExplorer
 from ajet.backbone.trinity.plan import Plan
 from ajet.backbone.trinity.settings import compose_config
 from ajet.backbone.trinity.trainer import PolicyTrainer
-from ajet.backbone.verl.cluster import ray_cluster
-from ajet.backbone.verl.quiet import printed_to
 from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress
 

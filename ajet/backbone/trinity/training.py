@@ -20,11 +20,11 @@ from verl.workers.utils.padding import response_from_nested
 from ajet.backbone.checkpoints import Position, written_checkpoint
 from ajet.backbone.learning_rate import learning_rate
 from ajet.backbone.loss_settings import loss_settings
+from ajet.backbone.ranks.agreement import agreement, check_agreement
+from ajet.backbone.ranks.loss import sample_loss
+from ajet.backbone.ranks.rows import lay_out, table
 from ajet.backbone.trinity.plan import Plan
 from ajet.backbone.updates import WeightedSample, plan_updates, staleness
-from ajet.backbone.verl.agreement import agreement, check_agreement
-from ajet.backbone.verl.loss import sample_loss
-from ajet.backbone.verl.rows import lay_out, table
 from ajet.errors import TrainingError
 from ajet.schema.sample import Sample
 

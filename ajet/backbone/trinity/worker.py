@@ -5,7 +5,7 @@ from __future__ import annotations
 from trinity.trainer.verl.workers import TrinityActorRolloutRefWorker
 from verl.single_controller.base.decorator import Dispatch, register
 
-from ajet.backbone.verl.worker import PolicyWorker
+from ajet.backbone.ranks.worker import PolicyWorker
 
 
 class TrinityPolicyWorker(PolicyWorker, TrinityActorRolloutRefWorker):

@@ -13,8 +13,8 @@ from rich.console import Console
 from ajet.backbone.checkpoints import latest_checkpoint, read_position
 from ajet.backbone.episodes import open_http_door
 from ajet.backbone.model_folder import model_folder
+from ajet.backbone.quiet import printed_to
 from ajet.backbone.training_run import TrainingData, make_loop, run_to_the_end
-from ajet.backbone.verl.quiet import printed_to
 from ajet.backbone.verl.refusals import refuse
 from ajet.config.root import AjetConfig, RootConfig
 from ajet.errors import MissingExtraError

@@ -116,7 +116,7 @@ def _actor(ajet: AjetConfig, place: Place) -> dict[str, Any]:
         "ppo_mini_batch_size": ajet.data.train_batch_size,
         "use_kl_loss": common.use_kl_loss,
         "optim": {
-            "optimizer_impl": "ajet.backbone.verl.optimizer",
+            "optimizer_impl": "ajet.backbone.ranks.optimizer",
             "optimizer": "AdamWOnMatrices",
             "lr": common.optim.lr,
             "weight_decay": common.optim.weight_decay,

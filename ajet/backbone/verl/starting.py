@@ -19,15 +19,15 @@ from verl.utils.config import validate_config
 
 from ajet.backbone.checkpoints import Position
 from ajet.backbone.model_folder import chat_format_of
+from ajet.backbone.quiet import printed_to
+from ajet.backbone.ranks.worker import PolicyWorker
+from ajet.backbone.ray_cluster import ray_cluster
 from ajet.backbone.training_run import Policy
-from ajet.backbone.verl.cluster import ray_cluster
 from ajet.backbone.verl.engine import VerlEngine
 from ajet.backbone.verl.policy import VerlPolicy
-from ajet.backbone.verl.quiet import printed_to
 from ajet.backbone.verl.settings import Place, compose_config
 from ajet.backbone.verl.trainer import VerlTrainer
 from ajet.backbone.verl.waiting import within
-from ajet.backbone.verl.worker import PolicyWorker
 from ajet.config.root import AjetConfig
 from ajet.errors import ConfigError, TrainingError
 from ajet.monitor.progress import Progress

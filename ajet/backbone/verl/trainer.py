@@ -18,10 +18,10 @@ from verl.utils.py_functional import rename_dict
 
 from ajet.backbone.learning_rate import learning_rate
 from ajet.backbone.loss_settings import loss_settings
+from ajet.backbone.ranks.agreement import agreement, check_agreement
+from ajet.backbone.ranks.loss import sample_loss
+from ajet.backbone.ranks.rows import lay_out, table
 from ajet.backbone.updates import WeightedSample
-from ajet.backbone.verl.agreement import agreement, check_agreement
-from ajet.backbone.verl.loss import sample_loss
-from ajet.backbone.verl.rows import lay_out, table
 from ajet.config.trainer_common import TrainerCommon
 
 PARTITION = "train"

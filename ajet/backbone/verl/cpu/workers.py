@@ -10,7 +10,7 @@ import verl.workers.engine.fsdp.transformer_impl as fsdp
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine_workers import TrainingWorker
 
-from ajet.backbone.verl.worker import PolicyWorker
+from ajet.backbone.ranks.worker import PolicyWorker
 
 _offload_policy = fsdp.CPUOffloadPolicy
 # verl offloads the reference to pinned memory, which only an accelerator has.

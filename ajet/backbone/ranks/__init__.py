@@ -1,0 +1,1 @@
+"""What runs in the ranks that train with verl, whichever backbone drives them."""
