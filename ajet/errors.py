@@ -33,7 +33,10 @@ class MissingExtraError(AjetError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f'{package} is not installed: run  pip install "agentjet[{extra}]"')
+        instead = ", or train with --backbone=local" if extra in ("verl", "trinity") else ""
+        super().__init__(
+            f'{package} is not installed: run  pip install "agentjet[{extra}]"{instead}'
+        )
 
 
 class ModelError(AjetError, ValueError):

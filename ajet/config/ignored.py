@@ -41,6 +41,14 @@ IGNORED = {
         "trinity",
         "verl",
     ),
+    "trinity": (
+        "debug",
+        "rollout.lockstep_patience_s",
+        "rollout.name",
+        "rollout.schedule",
+        "rollout.vllm.python",
+        "verl",
+    ),
     "verl": (
         "debug",
         "rollout.lockstep_patience_s",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -68,6 +69,7 @@ def resolve(settings: Settings, yaml_path: Path, overrides: Iterable[str] = ()) 
         raise complaint(problems)
     problems += apply_overrides(settings, overrides)
     data["ajet"].setdefault("experiment_name", yaml_path.stem)
+    data["ajet"].setdefault("backbone", _default_backbone())
     try:
         context = {"folders": [Path.cwd(), yaml_path.resolve().parent]}
         config = RootConfig.model_validate(data, context=context)
@@ -76,6 +78,15 @@ def resolve(settings: Settings, yaml_path: Path, overrides: Iterable[str] = ()) 
     if problems:
         raise complaint(problems)
     return config
+
+
+def _default_backbone() -> str:
+    """What trains where no backbone is named."""
+    try:
+        metadata.distribution("trinity-rft")
+    except metadata.PackageNotFoundError:
+        return "local"
+    return "trinity"
 
 
 def to_yaml(config: RootConfig) -> str:

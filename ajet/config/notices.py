@@ -21,6 +21,8 @@ def notices(ajet: AjetConfig) -> list[str]:
             f"{key}.ignore_tools: calls with other tools have other token ids, so they are never "
             "one timeline"
         )
+    if ajet.backbone in ("verl", "trinity"):  # these bring their engine
+        return lines
     return [*lines, *_of_the_engine(ajet.rollout)]
 
 

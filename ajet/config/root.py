@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -12,7 +12,7 @@ from ajet.config.data import Data
 from ajet.config.debug import Debug
 from ajet.config.free_section import FreeSection, free
 from ajet.config.interchange_server import InterchangeServer
-from ajet.config.kinds import Available, Words
+from ajet.config.kinds import Words
 from ajet.config.model import Model
 from ajet.config.refusal import refusal
 from ajet.config.rollout import Rollout
@@ -22,7 +22,8 @@ from ajet.config.task_reader import TaskReader
 from ajet.config.task_runner import TaskRunner
 from ajet.config.trainer_common import TrainerCommon
 
-BACKBONES = ("local", "debug", "verl")
+Backbone = Literal["local", "debug", "verl", "trinity"]
+BACKBONES = get_args(Backbone)
 FOLDER_NAME = Words("a folder's name, of letters, digits, blanks and _+=@%,.-")
 
 
@@ -44,10 +45,8 @@ class AjetConfig(Section):
     """The run folder's name; left out, it is the YAML file's name."""
     experiment_dir: str = "saved_experiments"
     """Where run folders are kept."""
-    backbone: Annotated[Literal["local", "debug", "verl", "trinity"], Available(BACKBONES)] = (
-        "local"
-    )
-    """What trains."""
+    backbone: Backbone = "local"
+    """What trains; left out, it is `trinity` where Trinity-RFT is installed."""
     model: Model
     data: Data = Data()
     rollout: Rollout

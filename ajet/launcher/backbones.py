@@ -16,6 +16,7 @@ BACKBONES = {
     "local": "ajet.backbone.local.entry:run",
     "debug": "ajet.backbone.debug.entry:run",
     "verl": "ajet.backbone.verl.entry:run",
+    "trinity": "ajet.backbone.trinity.entry:run",
 }
 """`ajet.backbone` -> `module:function`. A new backbone is one package and one entry here."""
 

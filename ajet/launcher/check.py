@@ -100,8 +100,9 @@ def _configuration(config: RootConfig) -> list[Finding]:
         f"{setting} has no effect with the backbone {backbone}"
         for setting in ignored_settings(config, backbone)
     ]
+    engine = "vllm" if backbone in ("verl", "trinity") else ajet.rollout.name
     return [
-        Finding("ok", name, f"backbone {backbone}, engine {ajet.rollout.name}"),
+        Finding("ok", name, f"backbone {backbone}, engine {engine}"),
         *(Finding("warn", name, text) for text in [*ignored, *notices(ajet)]),
     ]
 

@@ -70,7 +70,6 @@ def test_options_and_overrides_reach_the_run(ajet, conf):
     ("arguments", "message"),
     [
         (["--backbone=locl"], 'got "locl", expected one of "local"'),
-        (["--backbone=trinity"], 'ajet.backbone: "trinity" is not part of this version'),
         (["--with-ray", "--with-ray-cluster"], "--with-ray-cluster joins one: give one of them"),
         (["--ray-num-gpus=2"], "--ray-num-gpus: of the Ray that --with-ray starts"),
         (["--ray-address=localhost:1"], "--ray-address: for --with-ray-cluster"),

@@ -6,6 +6,7 @@
 4. What is written down loads to the same configuration.
 """
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -179,10 +180,6 @@ def test_missing_sections_are_told_with_what_they_need(tmp_path):
 @pytest.mark.parametrize(
     ("override", "names"),
     [
-        (
-            "backbone=trinity",
-            '"trinity" is not part of this version; available: "local", "debug", "verl"',
-        ),
         ("task_reader.type=env_service", '"env_service" is not part of this version'),
     ],
 )
@@ -294,6 +291,26 @@ ajet:
 def test_nothing_changes_after_loading(tmp_path):
     with pytest.raises(ValidationError, match="frozen"):
         load(tmp_path).ajet.rollout.num_repeat = 3
+
+
+@pytest.mark.parametrize(
+    ("is_installed", "overrides", "backbone"),
+    [
+        (False, [], "local"),
+        (True, [], "trinity"),
+        (True, ["backbone=local"], "local"),
+        (False, ["backbone=trinity"], "trinity"),
+    ],
+)
+def test_the_backbone_that_is_not_named_is_trinity_where_it_is_installed(
+    tmp_path, monkeypatch, is_installed, overrides, backbone
+):
+    def distribution(name: str) -> None:
+        if not is_installed:
+            raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("ajet.config.load.metadata.distribution", distribution)
+    assert load(tmp_path, MINIMAL, *overrides).ajet.backbone == backbone
 
 
 def test_settings_without_effect_are_named(tmp_path):

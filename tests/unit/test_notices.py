@@ -13,6 +13,7 @@ from tests.unit.config_files import MINIMAL, load
     [
         ([], []),
         (["rollout.schedule=lockstep"], []),
+        (["backbone=trinity", "rollout.vllm.num_engines=2"], []),
         (["rollout.vllm.num_engines=2"], ["ajet.rollout.vllm has no effect with the engine emb"]),
         (
             ["rollout.name=vllm", "rollout.schedule=lockstep"],

@@ -10,6 +10,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
+from ajet.backbone.trinity.failures import cause_of
 from ajet.backbone.trinity.plan import Plan
 from ajet.engine.base import OnToken
 from ajet.engine.completion_room import max_new_tokens
@@ -67,7 +68,7 @@ class TrinityEngine:
             ray.cancel(call)
             raise
         except (RayError, RuntimeError) as error:
-            raise EngineError(f"Trinity's vLLM actor failed: {error}") from error
+            raise EngineError(f"Trinity's vLLM actor failed: {cause_of(error)}") from error
         self.policy_version = max([self.policy_version, *generation.policy_versions])
         if on_token is not None:
             for token, logprob in zip(generation.token_ids, generation.logprobs, strict=True):

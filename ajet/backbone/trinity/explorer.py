@@ -10,6 +10,7 @@ from trinity.explorer.explorer import Explorer
 
 from ajet.backbone.trinity.desk import find_desk, sealed
 from ajet.backbone.trinity.engine import rollout_models
+from ajet.backbone.trinity.failures import cause_of
 from ajet.backbone.trinity.letters import Arrived, Failed
 from ajet.backbone.trinity.plan import Plan
 
@@ -62,7 +63,8 @@ class PolicyExplorer(Explorer):
             await super()._pull_latest_weights()
         except Exception as error:
             # Asynchronous, Trinity would only log it, and go on with the old weights.
-            await self._desk.report.remote(sealed(Failed(message=f"new weights: {error}")))
+            letter = sealed(Failed(message=f"new weights: {cause_of(error)}"))
+            await self._desk.report.remote(letter)
             raise
         if self.model_version != before:
             await self._wait_for_leave()

@@ -17,6 +17,7 @@ from ajet.backbone.evaluation import Evaluation
 from ajet.backbone.interrupts import deferred_interrupt
 from ajet.backbone.trinity.actors import Actors
 from ajet.backbone.trinity.desk import opened
+from ajet.backbone.trinity.failures import cause_of
 from ajet.backbone.trinity.letters import Arrived, Explored, Failed, Letter, Published, Trained
 from ajet.backbone.trinity.plan import Plan
 from ajet.backbone.weights_check import check_weights
@@ -106,7 +107,7 @@ class Session:
         try:
             result: bytes | None = ray.get(reference)
         except RayTaskError as error:
-            raise TrainingError(f"Trinity-RFT: {error.cause}") from error
+            raise TrainingError(f"Trinity-RFT: {cause_of(error)}") from error
         except RayError as error:
             raise TrainingError(f"Trinity-RFT: a process of the run ended: {error}") from error
         return result

@@ -6,7 +6,14 @@ from typing import Any
 
 CPU: dict[str, Any] = {
     "synchronizer": {"sync_method": "memory"},
-    "explorer": {"rollout_model": {"enforce_eager": True, "gpu_memory_utilization": 0.1}},
+    "explorer": {
+        "rollout_model": {
+            # In chunks, requests with a seed end vLLM 0.28: CPU generators have no offset.
+            "enable_chunked_prefill": False,
+            "enforce_eager": True,
+            "gpu_memory_utilization": 0.1,
+        }
+    },
     "trainer": {
         "use_remove_padding": False,
         "trainer_config": {
