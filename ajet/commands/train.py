@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,9 +14,6 @@ from ajet.config.load import load_config
 from ajet.config.root import BACKBONES
 from ajet.debug_point import DEBUG_VARIABLE
 from ajet.errors import ConfigError
-
-if TYPE_CHECKING:
-    from ajet.launcher.ray_cluster import Surroundings
 
 EXIT_INTERRUPTED = 130
 
@@ -74,16 +70,11 @@ def train(
     if debug:
         os.environ[DEBUG_VARIABLE] = debug
     from ajet.launcher.launch import launch
-    from ajet.launcher.ray_cluster import joined_ray, own_ray
+    from ajet.launcher.ray_around import RayChoice
 
-    surroundings: AbstractContextManager[Surroundings | None] = nullcontext()
-    if with_ray:
-        surroundings = own_ray(ray_num_gpus)
-    elif with_ray_cluster:
-        surroundings = joined_ray(ray_address)
+    ray = RayChoice(own=with_ray, num_gpus=ray_num_gpus, join=with_ray_cluster, address=ray_address)
     try:
-        with surroundings as ray:
-            launch(config, command=sys.argv, resume=resume, ray=ray)
+        launch(config, command=sys.argv, resume=resume, ray=ray)
     except KeyboardInterrupt:
         goes_on = (
             "" if config.ajet.backbone == "debug" else "; the same command with --resume goes on"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from ajet.config.root import RootConfig
+from ajet.config.root import AjetConfig, RootConfig
 
 Run = Callable[[RootConfig, Path, bool], None]
 """`run(config, run_folder, resume)`: trains to the end. Raises KeyboardInterrupt on Ctrl-C, after
@@ -20,6 +20,12 @@ BACKBONES = {
 }
 """`ajet.backbone` -> `module:function`. A new backbone is one package and one entry here."""
 
+REFUSALS = {
+    "verl": "ajet.backbone.verl.refusals",
+    "trinity": "ajet.backbone.trinity.refusals",
+}
+"""Modules with `refuse(ajet)`, which import no library of theirs."""
+
 
 def backbone_entry(name: str) -> Run:
     """Import a backbone; what it needs is imported with it.
@@ -30,3 +36,13 @@ def backbone_entry(name: str) -> Run:
     module, _, function = BACKBONES[name].partition(":")
     run: Run = getattr(import_module(module), function)
     return run
+
+
+def refuse_settings(ajet: AjetConfig) -> None:
+    """Refuse what the backbone cannot honour, before anything is started.
+
+    Raises:
+        ConfigError: it names the setting and the cure.
+    """
+    if module := REFUSALS.get(ajet.backbone):
+        import_module(module).refuse(ajet)

@@ -12,8 +12,9 @@ from ajet.config.ignored import ignored_settings
 from ajet.config.notices import notices
 from ajet.config.root import RootConfig
 from ajet.errors import AjetError, ConfigError
-from ajet.launcher.backbones import backbone_entry
+from ajet.launcher.backbones import backbone_entry, refuse_settings
 from ajet.launcher.logs import log_to, log_to_file
+from ajet.launcher.ray_around import IN_ONE_PROCESS, RayChoice, ray_around
 from ajet.launcher.ray_cluster import Surroundings
 from ajet.launcher.run_folder import find_run_folder, new_run_folder, write_config
 from ajet.launcher.services import services_running
@@ -27,16 +28,13 @@ from ajet.workflow import Workflow
 
 logger = logging.getLogger(__name__)
 
-IN_ONE_PROCESS = ("local", "debug")
-"""Backbones that use no Ray."""
-
 
 def launch(
     config: RootConfig,
     *,
     command: Sequence[str],
     resume: bool = False,
-    ray: Surroundings | None = None,
+    ray: RayChoice = RayChoice(),  # noqa: B008
 ) -> Path:
     """Run to the end, in a folder of its own or, resumed, in the one it had; returns the folder.
 
@@ -44,12 +42,20 @@ def launch(
         config: the resolved configuration.
         command: what started this, for `run.json`.
         resume: go on with the latest run of this name.
-        ray: a Ray around the run.
+        ray: which Ray is around the run.
 
     Raises:
         AjetError: the run could not start or could not go on.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
+    refuse_settings(config.ajet)
+    with ray_around(config.ajet, ray) as surroundings:
+        return _launch(config, command, resume, surroundings)
+
+
+def _launch(
+    config: RootConfig, command: Sequence[str], resume: bool, ray: Surroundings | None
+) -> Path:
     ajet = config.ajet
     folder = _find_folder(config) if resume else None
     _try_inputs(config)

@@ -1,4 +1,4 @@
-"""Ray around a run: one of our own (`--with-ray`), or one that is there (`--with-ray-cluster`).
+"""Ray around a run: one of our own, or one that is there already.
 
 Ray is found through the environment, as Ray itself does it, so that every `ray.init()` in the run
 and in its children gets this cluster. Ray is not imported here.
@@ -6,7 +6,6 @@ and in its children gets this cluster. Ray is not imported here.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import os
@@ -17,11 +16,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ajet.debug_point import DEBUG_VARIABLE
-from ajet.errors import ConfigError, MissingExtraError, ServiceError
+from ajet.errors import ConfigError, ServiceError
 from ajet.monitor.run_record import service_recorder
 from ajet.service.readiness import free_ports, listens
 from ajet.service.service import Service
@@ -48,24 +48,29 @@ _LOCAL = {
 }
 
 
+@dataclass(slots=True, kw_only=True, frozen=True)
+class RaySize:
+    """Logical resources, which need no hardware; None is what the machine has."""
+
+    num_gpus: int | None = None
+    num_cpus: int | None = None
+
+
 @contextmanager
-def own_ray(num_gpus: int | None = None) -> Iterator[Surroundings]:
+def own_ray(size: RaySize = RaySize()) -> Iterator[Surroundings]:  # noqa: B008
     """A Ray that is started for this run and ends with it.
 
     It has its own ports, on the loopback device only, its own token, and its own files; `ray stop`
     is never used, so that no other Ray is touched. The environment says where it is from now on,
     until the block is left: enter it before user code imports Ray, which reads that once.
 
-    Args:
-        num_gpus: logical GPUs, which need no hardware; None is what the machine has.
-
     Raises:
-        MissingExtraError: Ray is not installed.
         ConfigError: Ray is imported already.
     """
-    _need_ray()
     if "ray" in sys.modules:
-        raise ConfigError("--with-ray: Ray is imported already, and would not look for this one")
+        raise ConfigError(
+            "a Ray for this run: Ray is imported already, and would not look for this one"
+        )
     with ExitStack() as stack:
         # In /tmp: below it Ray makes unix sockets, whose paths may have 107 bytes.
         home = Path(tempfile.mkdtemp(prefix="ajet-ray-", dir="/tmp"))
@@ -80,7 +85,7 @@ def own_ray(num_gpus: int | None = None) -> Iterator[Surroundings]:
         (home / "token").write_text(secrets.token_hex(32), encoding="ascii")
         stack.enter_context(_environment({**variables, **_LOCAL, "RAY_AUTH_TOKEN": None}))
         stack.callback(_disconnect)
-        yield partial(_running, home, _command(home / "ray", port, ports, num_gpus), variables)
+        yield partial(_running, home, _command(home / "ray", port, ports, size), variables)
 
 
 @contextmanager
@@ -91,21 +96,17 @@ def joined_ray(address: str | None) -> Iterator[Surroundings]:
         address: `HOST:PORT`, or `ray://HOST:PORT`; None is what RAY_ADDRESS says.
 
     Raises:
-        MissingExtraError: Ray is not installed.
         ConfigError: no address.
         ServiceError: nothing is there.
     """
-    _need_ray()
     address = address or os.environ.get("RAY_ADDRESS")
     if not address:
         raise ConfigError("--with-ray-cluster: where? Give --ray-address, or set RAY_ADDRESS")
     match = re.fullmatch(r"(?:ray://)?(.+):(\d{1,5})", address)
     if not match:
-        raise ConfigError(f'--with-ray-cluster: got "{address}", expected HOST:PORT')
+        raise ConfigError(f'the address of a Ray: got "{address}", expected HOST:PORT')
     if not listens(match[1], int(match[2])):
-        raise ServiceError(
-            f"--with-ray-cluster: there is no Ray at {address}; --with-ray starts one"
-        )
+        raise ServiceError(f"there is no Ray at {address}; --with-ray starts one")
     variables = {"RAY_ADDRESS": address}
     if tags := os.environ.get(DEBUG_VARIABLE):  # a worker there does not have our environment
         for_workers = {DEBUG_VARIABLE: tags, "RAY_DEBUG": _debugger()}
@@ -115,11 +116,6 @@ def joined_ray(address: str | None) -> Iterator[Surroundings]:
         }
     with _environment(variables):
         yield partial(_joined, address)
-
-
-def _need_ray() -> None:
-    if importlib.util.find_spec("ray") is None:
-        raise MissingExtraError("ray", "ray")
 
 
 @contextmanager
@@ -150,7 +146,7 @@ def _joined(address: str, run_folder: Path) -> Iterator[None]:
     yield
 
 
-def _command(files: Path, port: int, ports: list[int], num_gpus: int | None) -> list[str]:
+def _command(files: Path, port: int, ports: list[int], size: RaySize) -> list[str]:
     options = {
         "temp-dir": str(files),
         "node-ip-address": "127.0.0.1",
@@ -160,8 +156,9 @@ def _command(files: Path, port: int, ports: list[int], num_gpus: int | None) -> 
         "max-worker-port": 0,
         "include-dashboard": "false",
     }
-    if num_gpus is not None:
-        options["num-gpus"] = num_gpus
+    for name, number in (("num-gpus", size.num_gpus), ("num-cpus", size.num_cpus)):
+        if number is not None:
+            options[name] = number
     return [
         *(sys.executable, "-m", "ray.scripts.scripts"),
         *("start", "--head", "--block", "--disable-usage-stats"),

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from ajet.debug_point import bp
-from ajet.launcher.ray_cluster import own_ray
+from ajet.launcher.ray_cluster import RaySize, own_ray
 from ajet.monitor.run_record import read_processes, recorded
 from ajet.service.keeper import descendants
 from tests.processes.service_processes import ROOT, SLEEPS, eventually, is_gone, python
@@ -83,7 +83,7 @@ def cluster(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AJET_DEBUG", "INSIDE")
         patch.setenv("RAY_AUTH_TOKEN", "of another cluster")
-        with recorded(folder, ["ajet"]), own_ray(num_gpus=2) as around, around(folder):
+        with recorded(folder, ["ajet"]), own_ray(RaySize(num_gpus=2)) as around, around(folder):
             import ray  # not before: it reads the environment once
 
             files = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).parent

@@ -40,6 +40,7 @@ HOMES = {
         "ajet/engine/embedded/",
         "ajet/engine/vllm/worker.py",
         "ajet/algorithm/",
+        "ajet/backbone/device.py",
         "ajet/backbone/local/",
         "ajet/backbone/ranks/",
         "ajet/backbone/verl/",

@@ -1,4 +1,4 @@
-"""`--with-ray` and `--with-ray-cluster`: what is told before anything is started."""
+"""Which Ray a run is on, and what is told before anything is started."""
 
 from __future__ import annotations
 
@@ -8,8 +8,22 @@ import sys
 
 import pytest
 
+from ajet.backbone.ray_needs import RayNeeds, ray_needs
+from ajet.config.load import load_config
+from ajet.config.root import AjetConfig
 from ajet.errors import ConfigError, MissingExtraError, ServiceError
-from ajet.launcher.ray_cluster import joined_ray, own_ray
+from ajet.launcher import ray_around as around
+from ajet.launcher.ray_around import RayChoice, ray_around
+from ajet.launcher.ray_cluster import RaySize, joined_ray, own_ray
+
+DEMO = "tutorial/example_math_agent/math_agent_cpu.yaml"
+
+
+def settings(backbone: str, *overrides: str) -> AjetConfig:
+    """On a machine without GPUs, whatever the tests run on."""
+    return load_config(
+        DEMO, [f"ajet.backbone={backbone}", "ajet.model.device=cpu", *overrides]
+    ).ajet
 
 
 @pytest.fixture
@@ -18,11 +32,61 @@ def ray_is_there(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
-def test_without_ray_the_extra_is_named(monkeypatch):
+@pytest.fixture
+def chosen(ray_is_there, monkeypatch):
+    """What is asked for instead of being started or joined."""
+    monkeypatch.setattr(around, "own_ray", lambda size: size)
+    monkeypatch.setattr(around, "joined_ray", lambda address: f"joins {address}")
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "choice", "extra"),
+    [
+        ("local", RayChoice(own=True), "ray"),
+        ("local", RayChoice(join=True, address="localhost:1"), "ray"),
+        ("verl", RayChoice(), "verl"),
+    ],
+)
+def test_without_ray_the_extra_is_named(monkeypatch, backbone, choice, extra):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    for make in (own_ray, lambda: joined_ray("localhost:1")):
-        with pytest.raises(MissingExtraError, match=r'ray is not installed: .*"agentjet\[ray\]"'):
-            make().__enter__()
+    with pytest.raises(MissingExtraError, match=rf'ray is not installed: .*"agentjet\[{extra}\]"'):
+        ray_around(settings(backbone), choice)
+
+
+def test_a_backbone_of_one_process_has_a_ray_only_where_asked_for(chosen, monkeypatch):
+    ajet = settings("local")
+    monkeypatch.setenv("RAY_ADDRESS", "localhost:1")
+    assert ray_around(ajet, RayChoice()).__enter__() is None
+    assert ray_around(ajet, RayChoice(own=True, num_gpus=3)) == RaySize(num_gpus=3)
+    assert ray_around(ajet, RayChoice(join=True, address="there:2")) == "joins there:2"
+
+
+def test_verl_gets_a_ray_of_the_size_that_it_needs_unless_there_is_one(chosen, monkeypatch):
+    ajet = settings("verl", "ajet.trainer_common.n_gpus_per_node=2")
+    assert ray_around(ajet, RayChoice()) == RaySize(num_gpus=2, num_cpus=10)
+    assert ray_around(ajet, RayChoice(own=True, num_gpus=5)) == RaySize(num_gpus=5, num_cpus=10)
+    monkeypatch.setenv("RAY_ADDRESS", "localhost:1")
+    assert ray_around(ajet, RayChoice()) == "joins None"
+    assert ray_around(ajet, RayChoice(own=True)) == RaySize(num_gpus=2, num_cpus=10)
+
+
+def test_where_there_are_gpus_ray_counts_them_itself(chosen):
+    ajet = settings("verl", "ajet.model.device=cuda")
+    assert ray_around(ajet, RayChoice()) == RaySize(num_gpus=None, num_cpus=7)
+
+
+def test_a_machine_with_more_cores_than_needed_has_all_of_them(chosen, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert ray_around(settings("verl"), RayChoice()) == RaySize(num_gpus=1, num_cpus=64)
+
+
+def test_trinity_needs_places_for_its_engines_where_there_are_no_gpus():
+    ajet = settings("verl", "ajet.rollout.vllm.num_engines=2", "ajet.trainer_common.nnodes=2")
+    trinity = ajet.model_copy(update={"backbone": "trinity"})
+    assert ray_needs(trinity, "cpu") == RayNeeds(gpus=6, cpus=22)
+    assert ray_needs(trinity, "cuda") == RayNeeds(gpus=2, cpus=10)
+    assert ray_needs(ajet, "cpu") == RayNeeds(gpus=2, cpus=10)
 
 
 def test_a_ray_that_is_imported_already_is_told(ray_is_there, monkeypatch):

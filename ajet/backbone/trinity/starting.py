@@ -14,7 +14,8 @@ from ray.exceptions import RayError
 from trinity.common.constants import SyncMethod
 
 from ajet.backbone.quiet import printed_to
-from ajet.backbone.ray_cluster import ray_cluster
+from ajet.backbone.ray_cluster import connected
+from ajet.backbone.ray_needs import ray_needs
 from ajet.backbone.trinity.actors import Actors
 from ajet.backbone.trinity.desk import open_desk
 from ajet.backbone.trinity.engine import rollout_models
@@ -48,12 +49,7 @@ def started(plan: Plan, progress: Progress) -> Iterator[Actors]:
         **config.get_envs(),
         "TRINITY_LOG_DIR": str(plan.run_folder / "logs" / "trinity"),
     }
-    with ray_cluster(
-        {"env_vars": environment},
-        plan.run_folder / "logs",
-        num_ranks=config.cluster.node_num * config.cluster.gpu_per_node,
-        pretend=plan.device == "cpu",
-    ):
+    with connected({"env_vars": environment}, ray_needs(plan.ajet, plan.device)):
         with progress.phase("starting Trinity-RFT"), printed_to(log):
             desk = open_desk(plan.namespace)
             explorer, trainer = (

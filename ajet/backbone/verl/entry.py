@@ -11,11 +11,11 @@ from pathlib import Path
 from rich.console import Console
 
 from ajet.backbone.checkpoints import latest_checkpoint, read_position
+from ajet.backbone.device import device_of
 from ajet.backbone.episodes import open_http_door
 from ajet.backbone.model_folder import model_folder
 from ajet.backbone.quiet import printed_to
 from ajet.backbone.training_run import TrainingData, make_loop, run_to_the_end
-from ajet.backbone.verl.refusals import refuse
 from ajet.config.root import AjetConfig, RootConfig
 from ajet.errors import MissingExtraError
 from ajet.monitor.progress import Progress
@@ -29,11 +29,10 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
     ajet = config.ajet
-    refuse(ajet)
     for library in ("verl", "transfer_queue", "vllm"):
         if not find_spec(library):
             raise MissingExtraError(library, "verl")
-    device = _device(ajet.model.device)
+    device = device_of(ajet.model.device)
     _set_environment(ajet, device)
     log = run_folder / "logs" / "verl.log"
     with printed_to(log):
@@ -66,19 +65,10 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
             run_to_the_end(loop)
 
 
-def _device(name: str) -> str:
-    if name == "auto":
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
-
-
 def _set_environment(ajet: AjetConfig, device: str) -> None:
     """What verl reads when it is imported, here and in the processes that Ray starts."""
     os.environ["TRANSFER_QUEUE_ENABLE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if device == "cpu":
         from ajet.backbone.verl.cpu.settings import environment

@@ -1,4 +1,4 @@
-"""Ray, verl's queue, its workers and its vLLM replicas: from nothing to a policy, and back."""
+"""verl's queue, its workers and its vLLM replicas: from nothing to a policy, and back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from ajet.backbone.checkpoints import Position
 from ajet.backbone.model_folder import chat_format_of
 from ajet.backbone.quiet import printed_to
 from ajet.backbone.ranks.worker import PolicyWorker
-from ajet.backbone.ray_cluster import ray_cluster
+from ajet.backbone.ray_cluster import connected
+from ajet.backbone.ray_needs import ray_needs
 from ajet.backbone.training_run import Policy
 from ajet.backbone.verl.engine import VerlEngine
 from ajet.backbone.verl.policy import VerlPolicy
@@ -66,18 +67,12 @@ def started(start: Start, progress: Progress) -> Iterator[Policy]:
         TrainingError: something did not start.
     """
     log = start.run_folder / "logs" / "verl.log"
-    common = start.ajet.trainer_common
     with printed_to(log):
         config = _checked(compose_config(start.ajet, _place(start)))
-    cluster = ray_cluster(
-        _runtime_env(config),
-        start.run_folder / "logs",
-        num_ranks=common.n_gpus_per_node * common.nnodes,
-        pretend=start.device == "cpu",
-    )
     with ExitStack() as stack:
-        with progress.phase("starting Ray, verl and vLLM"), printed_to(log):
-            stack.enter_context(cluster)
+        with progress.phase("starting verl and vLLM"), printed_to(log):
+            needs = ray_needs(start.ajet, start.device)
+            stack.enter_context(connected(_runtime_env(config), needs))
             stack.callback(_close_queue)
             trainer = _trainer(start, config)
             within(
