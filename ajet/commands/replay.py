@@ -30,8 +30,12 @@ def replay(
     ] = None,
     train: Annotated[bool, typer.Option(help="Also the step of training.")] = True,
     tolerance: Annotated[
-        float, typer.Option(help="Largest difference of a metric or weight that counts as none.")
-    ] = 0.0,
+        float | None,
+        typer.Option(
+            help="Largest difference of a metric or weight that counts as none; left out, 0, "
+            "or what rounding explains in a run with verl."
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="The report's file; left out, replays/TIME.json in the run's folder."),

@@ -80,7 +80,7 @@ def replay(
     judge: str | None = None,
     overrides: Sequence[str] = (),
     with_training: bool = True,
-    tolerance: float = 0.0,
+    tolerance: float | None = None,
 ) -> Replay:
     """Replay one step of a run.
 
@@ -90,7 +90,8 @@ def replay(
         judge: class path of a judge to ask in place of the run's, for every episode.
         overrides: `key.path=value` on top of the run's configuration.
         with_training: also the step of training.
-        tolerance: the largest difference of a metric or a weight that counts as none.
+        tolerance: the largest difference of a metric or a weight that counts as none; None: none
+            does, or what rounding explains where verl trained.
 
     Raises:
         ConfigError: `run_folder` is none, or a setting is wrong.

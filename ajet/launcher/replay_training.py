@@ -1,4 +1,11 @@
-"""The training stage of a replay: one step from the checkpoint before it."""
+"""The training stage of a replay: one step from the checkpoint before it.
+
+A step that verl trained is trained by the local backbone, from the same weights and the same state
+of the optimizer. The loss is the same function, summed in another order, so that the metrics differ
+by float rounding only. A weight whose gradient is itself rounding may go the other way, as AdamW
+divides by the gradient's size: so the step's whole change of the weights is compared, not the
+largest difference.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +25,23 @@ if TYPE_CHECKING:
     from ajet.backbone.local.replay import TrainedAgain
 
 
+VERL_ROUNDING = 1e-4
+"""Of a metric: of verl's trainer against the local one, in float32."""
+VERL_UPDATE = 0.05
+"""Of all weights' differences, as a part of their change in the step."""
+MEASURED_ELSEWHERE = ("policy/entropy", "policy/logprob_diff_max", "policy/logprob_diff_mean")
+"""With verl before a step's first update, with local during its updates."""
+
+
 @dataclass(slots=True, kw_only=True, frozen=True)
 class TrainingSource:
     """What is on record of a training step."""
 
     run_folder: Path
     step: int
-    tolerance: float
-    """The largest difference of a metric or a weight that counts as none."""
+    tolerance: float | None
+    """The largest difference of a metric or a weight that counts as none; None: what the backbone
+    explains, which with local is nothing."""
 
     def checkpoint(self, step: int) -> Path | None:
         """Of the run after a step, where there is one."""
@@ -45,8 +61,8 @@ def compare_training(source: TrainingSource, ajet: AjetConfig, samples: Sequence
         AjetError: the model or the checkpoint cannot be loaded, or the training failed.
     """
     before = source.checkpoint(source.step - 1)
-    if ajet.backbone != "local":
-        return _skipped(f"the backbone {ajet.backbone} trained it; only local can be replayed")
+    if reason := _why_not(ajet):
+        return _skipped(reason)
     if before is None and source.step > 1:
         return _skipped(
             f"there is no checkpoint of step {source.step - 1} to begin with "
@@ -68,28 +84,48 @@ def compare_training(source: TrainingSource, ajet: AjetConfig, samples: Sequence
         after=after,
     )
     start = f"checkpoints/{before.name}" if before else "the base model"
-    return _stage(source, trained, start, after)
+    return _stage(source, trained, start, after, is_verl=ajet.backbone == "verl")
+
+
+def _why_not(ajet: AjetConfig) -> str | None:
+    """A run that the local trainer cannot train as it was trained."""
+    if ajet.backbone not in ("local", "verl"):
+        return f"the backbone {ajet.backbone} trained it; only local and verl can be replayed"
+    model = ajet.verl.get("actor_rollout_ref", {}).get("model", {})
+    if ajet.backbone == "verl" and model.get("lora_rank"):
+        return "verl trained a LoRA adapter; the local trainer trains all weights"
+    if ajet.backbone == "verl" and ajet.model.dtype == "bfloat16":
+        return "verl trained in bfloat16, whose rounding differs by more than there is to compare"
+    return None
 
 
 def _stage(
-    source: TrainingSource,
-    trained: TrainedAgain,
-    start: str,
-    after: Path | None,
+    source: TrainingSource, trained: TrainedAgain, start: str, after: Path | None, *, is_verl: bool
 ) -> Stage:
     recorded = source.metrics()
-    both = [name for name in trained.metrics if name in recorded]
+    left_out = MEASURED_ELSEWHERE if is_verl else ()
+    both = [name for name in trained.metrics if name in recorded and name not in left_out]
+    tolerance = source.tolerance
+    if tolerance is None:
+        tolerance = VERL_ROUNDING if is_verl else 0.0
     rows = [{"name": name, "before": recorded[name], "now": trained.metrics[name]} for name in both]
     differences = [
         f"{name}: {recorded[name]:.6g}, now {trained.metrics[name]:.6g}"
         for name in both
-        if not abs(recorded[name] - trained.metrics[name]) <= source.tolerance  # NaN differs
+        if not abs(recorded[name] - trained.metrics[name]) <= tolerance  # NaN differs
     ]
     weights = "no checkpoint after it to compare weights with"
-    if after is not None and trained.weights_difference is not None:
-        weights = f"weights against checkpoints/{after.name}: {trained.weights_difference:.3g}"
-        if not trained.weights_difference <= source.tolerance:
-            differences.append(f"weights differ by up to {trained.weights_difference:.3g}")
+    if after is not None and trained.weights is not None:
+        found = trained.weights
+        weights = f"weights against checkpoints/{after.name}: {found.largest:.3g}"
+        if is_verl:
+            weights += f", {found.of_update:.2%} of the step's change"
+        if is_verl and source.tolerance is None:
+            differs = not found.of_update <= VERL_UPDATE
+        else:
+            differs = not found.largest <= tolerance
+        if differs:
+            differences.append(f"weights differ by up to {found.largest:.3g}")
     shown = ", ".join(
         f"{name.removeprefix('policy/')} {trained.metrics[name]:.4g}"
         for name in ("policy/loss", "policy/grad_norm")
@@ -98,7 +134,11 @@ def _stage(
         name="training",
         summary=f"from {start}: {shown}; {weights}",
         differences=differences,
-        data={"metrics": rows, "weights_difference": trained.weights_difference},
+        data={
+            "metrics": rows,
+            "weights_difference": trained.weights and trained.weights.largest,
+            "update_difference": trained.weights and trained.weights.of_update,
+        },
     )
 
 

@@ -7,17 +7,22 @@
 5. Ctrl-C saves what was trained.
 6. A worker that dies ends the run with a message; no process is left.
 7. Two ranks with an engine each compute the same.
+8. A recorded step, replayed by the local trainer, comes out again but for rounding.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 pytest.importorskip("verl")
 
+from ajet.launcher.replay import replay
 from ajet.monitor.rollout_store import read_rollouts, rollout_path
 from tests.end_to_end.command import Ended
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of
@@ -128,16 +133,59 @@ def test_a_worker_that_dies_ends_the_run_with_a_message(tmp_path, agent, message
     assert 1 in steps_of(tmp_path / NAME)
 
 
-@pytest.mark.slow
-def test_two_ranks_with_an_engine_each_agree(tmp_path):
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two steps on two ranks with an engine each: two updates a step, a KL, checkpoints."""
+    folder = tmp_path_factory.mktemp("two_ranks")
     ended = train(
-        tmp_path,
+        folder,
         "trainer_common.total_training_steps=2",
         "trainer_common.n_gpus_per_node=2",
         "trainer_common.use_kl_loss=true",
         "trainer_common.optim.num_updates_per_step=2",
+        "trainer_common.save_freq=1",
     )
     assert_done(ended)
-    steps = steps_of(tmp_path / NAME)
+    return folder / NAME
+
+
+@pytest.mark.slow
+def test_two_ranks_with_an_engine_each_agree(two_ranks):
+    steps = steps_of(two_ranks)
     assert_agreed(steps)
     assert steps[2]["policy/kl"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_step_is_trained_again_by_the_local_trainer(two_ranks, step):
+    result = replay(two_ranks, step=step)
+    assert {stage.name: stage.outcome for stage in result.stages} == {
+        "merge": "equal",
+        "rewards": "equal",
+        "advantages": "equal",
+        "training": "equal",
+    }, result.stages
+    training = result.stages[3].data
+    names = {row["name"] for row in training["metrics"]}
+    assert names >= {"policy/loss", "policy/grad_norm", "policy/kl", "policy/clip_fraction"}
+    assert 0 < training["update_difference"] < 0.05
+
+
+@pytest.mark.slow
+def test_control_a_step_that_was_trained_otherwise_is_found(two_ranks, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(two_ranks, run)
+    ranks = (run / "checkpoints" / "step_000001" / "actor").glob("optim_world_size_2_rank_*.pt")
+    for path in ranks:  # AdamW forgets the first step
+        state = torch.load(path, weights_only=False)
+        for averages in state["state"].values():
+            averages["exp_avg"].zero_()
+        torch.save(state, path)
+    metrics = run / "metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text().splitlines()]
+    lines[-1]["policy/loss"] += 1e-3
+    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    training = replay(run, step=2).stages[3]
+    assert training.outcome == "differs"
+    assert [line.split()[0] for line in training.differences] == ["policy/loss:", "weights"]

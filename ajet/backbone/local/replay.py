@@ -1,4 +1,7 @@
-"""A recorded training step once more, from the weights that it began with."""
+"""A recorded training step once more, from the weights that it began with.
+
+Also a step of a run with verl: what the two trainers compute is the same but for rounding.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,23 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from ajet.backbone.checkpoints import read_position
 from ajet.backbone.local.checkpoint import load_checkpoint
 from ajet.backbone.local.policy import load_policy
 from ajet.backbone.local.trainer import PolicyTrainer
+from ajet.backbone.local.verl_state import verl_optimizer_state
 from ajet.config.root import AjetConfig
 from ajet.schema.sample import Sample
+
+
+@dataclass(slots=True, kw_only=True)
+class WeightsDifference:
+    """Of the weights now and those of the checkpoint after the step."""
+
+    largest: float
+    """Of any weight."""
+    of_update: float
+    """Length of all differences, over the length of the step's change of the weights."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,8 +37,8 @@ class TrainedAgain:
 
     metrics: dict[str, float]
     """As `PolicyTrainer.update` names them."""
-    weights_difference: float | None
-    """The largest of any weight, against the checkpoint after the step; None: there is none."""
+    weights: WeightsDifference | None
+    """None: there is no checkpoint after the step."""
 
 
 def train_again(
@@ -54,17 +69,38 @@ def train_again(
     trainer = PolicyTrainer(policy.model, ajet.trainer_common, total_steps=total_steps)
     policy_version = 0
     if before is not None:
-        position = load_checkpoint(before, model=policy.model, optimizer=trainer.optimizer)
-        policy_version = position.policy_version
+        policy_version = _load(before, policy.model, trainer, is_verl=ajet.backbone == "verl")
+    start = _flat(policy.model)
     metrics = trainer.update(samples, step=step, policy_version=policy_version)
-    difference = None if after is None else _largest_difference(policy.model, after)
-    return TrainedAgain(metrics=metrics, weights_difference=difference)
+    weights = None
+    if after is not None:
+        saved = _flat(_model(policy.model, after))
+        differences = _flat(policy.model) - saved
+        weights = WeightsDifference(
+            largest=float(differences.abs().max()),
+            of_update=float(differences.norm() / (saved - start).norm()),
+        )
+    return TrainedAgain(metrics=metrics, weights=weights)
 
 
-def _largest_difference(model: PreTrainedModel, checkpoint: Path) -> float:
-    saved = type(model).from_pretrained(checkpoint, dtype=model.dtype).state_dict()
-    differences = [
-        (weight.cpu().float() - saved[name].float()).abs().max()
-        for name, weight in model.state_dict().items()
-    ]
-    return float(torch.stack(differences).max())
+def _load(
+    checkpoint: Path, model: PreTrainedModel, trainer: PolicyTrainer, *, is_verl: bool
+) -> int:
+    """Weights and optimizer, and the policy's version."""
+    if not is_verl:
+        position = load_checkpoint(checkpoint, model=model, optimizer=trainer.optimizer)
+        return position.policy_version
+    position = read_position(checkpoint)
+    model.load_state_dict(_model(model, checkpoint).state_dict())
+    trainer.optimizer.load_state_dict(verl_optimizer_state(checkpoint))
+    return position.policy_version
+
+
+def _model(like: PreTrainedModel, checkpoint: Path) -> PreTrainedModel:
+    return type(like).from_pretrained(checkpoint, dtype=like.dtype)
+
+
+def _flat(model: PreTrainedModel) -> torch.Tensor:
+    """[all weights] float32, by their names."""
+    state = model.state_dict()
+    return torch.cat([state[name].detach().cpu().float().flatten() for name in sorted(state)])

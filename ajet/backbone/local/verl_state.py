@@ -1,0 +1,58 @@
+"""The optimizer of a run with verl, from the parts that its ranks saved."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor, Shard
+
+from ajet.errors import CheckpointError
+
+
+def verl_optimizer_state(checkpoint: Path) -> dict[str, Any]:
+    """As `PolicyOptimizer.load_state_dict` takes it.
+
+    Args:
+        checkpoint: of a run with verl; each rank's part of AdamW lies in its `actor`.
+
+    Raises:
+        CheckpointError: parts are missing, or are not cut as FSDP2 cuts them.
+    """
+    # It warns that there is no process group, and none is needed.
+    logging.getLogger("torch.distributed.device_mesh").setLevel(logging.ERROR)
+    found = {
+        int(match[2]): path
+        for path in (checkpoint / "actor").glob("optim_world_size_*_rank_*.pt")
+        if (match := re.search(r"size_(\d+)_rank_(\d+)", path.name))
+    }
+    parts = [_load(found[rank]) for rank in sorted(found)]
+    if not parts or f"optim_world_size_{len(parts)}_rank_0.pt" != found[0].name:
+        raise CheckpointError(f"{checkpoint / 'actor'}: not every rank's optimizer is there")
+    first = parts[0]
+    state = {
+        number: {
+            name: _whole([part["state"][number][name] for part in parts], checkpoint)
+            for name in first["state"][number]
+        }
+        for number in first["state"]
+    }
+    return {"adamw": {"state": state, "param_groups": first["param_groups"]}, "masters": []}
+
+
+def _load(path: Path) -> dict[str, Any]:
+    part: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
+    return part
+
+
+def _whole(parts: list[torch.Tensor], checkpoint: Path) -> torch.Tensor:
+    """One tensor, of which each rank had a part, or all of it."""
+    if not isinstance(parts[0], DTensor):
+        return parts[0]
+    placement = parts[0].placements[0]
+    if len(parts[0].placements) != 1 or not isinstance(placement, Shard):
+        raise CheckpointError(f"{checkpoint / 'actor'}: cut otherwise than FSDP2 does by itself")
+    return torch.cat([part.to_local() for part in parts], dim=placement.dim)
