@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import CreditReport, credit
 from ajet.backbone.checkpoints import Position
+from ajet.backbone.divergence import report_divergence
 from ajet.backbone.evaluation import Evaluation
 from ajet.backbone.interrupts import deferred_interrupt
 from ajet.backbone.phases import Phases
@@ -21,13 +22,12 @@ from ajet.errors import EngineError, TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.stopwatch import Stopwatch
-from ajet.schema.episode import Episode, Group
+from ajet.schema.episode import Group
 from ajet.schema.sample import Sample
 from ajet.schema.task import Task
 from ajet.task_reader.task_batches import TaskBatches
 from ajet.task_rollout.dynamic_sampling import resample
 from ajet.task_rollout.rollout_report import rollout_metrics
-from ajet.task_rollout.timelines import divergence_report
 
 logger = logging.getLogger(__name__)
 
@@ -115,14 +115,14 @@ class TrainingLoop:
             with deferred_interrupt(), self.progress.phase("training"):
                 self.is_unfinished = True
                 was_updated = self._update(report, step, watch, metrics)
-                episodes = [e for group in [*groups, *discarded] for e in group.episodes]
                 self.records.write_step(step, groups, discarded)
                 self.step, self.reader_state = step, self.batches.state()
                 if was_updated:  # where this fails, the step itself is done and can be saved
                     with watch.part("sync"):
                         metrics |= self.serving.publish(self.policy_version)
                 metrics |= _timings(metrics, watch)
-            self._report_divergence(episodes)
+            if self.config.context_tracker.detect_timeline_snap:
+                report_divergence([*groups, *discarded], step)
             if self._is_due(self.config.trainer_common.test_freq) or step == self.total_steps:
                 metrics |= self._evaluate()
         finally:  # what is interrupted after the update does not take the step's metrics with it
@@ -183,13 +183,6 @@ class TrainingLoop:
                 difference,
                 bound,
             )
-
-    def _report_divergence(self, episodes: list[Episode]) -> None:
-        if not self.config.context_tracker.detect_timeline_snap:
-            return
-        report = divergence_report(episodes)
-        if report is not None:
-            logger.warning("step %d: calls that continue no other:\n  %s", self.step, report)
 
     def _evaluate_before(self) -> None:
         """Before the first step; after a resume, what the interrupted run still owed."""

@@ -37,5 +37,14 @@ def free(value: Any) -> Any:
     return value
 
 
+def plain(value: Any) -> Any:
+    """The opposite of `free`, for libraries that take no other mapping than a dict."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value
+
+
 def _free_or_empty(value: Any) -> Any:
     return FreeSection() if value is None else free(value)

@@ -3,27 +3,86 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import psutil
+
 from tests.end_to_end.command import COMMAND, CONF, OPENAI_AGENT, ROOT, Ended
+from tests.end_to_end.run_folders import NAME, lines_of
 from tests.verl.runs import MARK, SMALL, TIMEOUT_S, assert_nothing_left
 
+SKIPPED_SYNC = (sys.executable, "-m", "tests.trinity.skipped_sync")
+"""The command, but engines only say that they took new weights."""
 
-def train(exp_dir: Path, *args: str, agent: str = OPENAI_AGENT) -> Ended:
-    """A small run to its end. Nothing of it may be left running."""
-    given = ["--backbone=trinity", "--exp-dir", str(exp_dir), f"rollout.user_workflow={agent}"]
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Running:
+    """A run that was started."""
+
+    process: subprocess.Popen[str]
+    folder: Path
+
+    def wait_for_step(self, step: int) -> None:
+        """Until its metrics are written."""
+        metrics = self.folder / "metrics.jsonl"
+        deadline = time.monotonic() + TIMEOUT_S
+        while not (metrics.exists() and any(line["step"] >= step for line in lines_of(metrics))):
+            assert self.process.poll() is None, "it ended"
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    def kill(self, name: str) -> None:
+        """Kill one of its processes, by how they call themselves."""
+        [victim] = self._below(name)
+        victim.send_signal(signal.SIGKILL)
+
+    def _below(self, name: str) -> list[psutil.Process]:
+        found = []
+        for process in psutil.Process(self.process.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if " ".join(process.cmdline()).startswith(name):
+                    found.append(process)
+        return found
+
+    def end(self, timeout_s: float = TIMEOUT_S) -> Ended:
+        """Wait for its end."""
+        stdout, stderr = self.process.communicate(timeout=timeout_s)
+        return Ended(code=self.process.returncode, stdout=stdout, stderr=stderr)
+
+
+@contextmanager
+def running(exp_dir: Path, *args: str, command: Sequence[str] = COMMAND) -> Iterator[Running]:
+    """A small run. Nothing of it may be left when the block is."""
+    given = ["--backbone=trinity", "--exp-dir", str(exp_dir)]
     mark = uuid4().hex
-    done = subprocess.run(
-        [*COMMAND, "--conf", str(CONF), *given, *SMALL, *args],
+    process = subprocess.Popen(
+        [*command, "--conf", str(CONF), *given, f"rollout.user_workflow={OPENAI_AGENT}"]
+        + [*SMALL, *args],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), MARK: mark},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        timeout=TIMEOUT_S,
     )
+    with process:
+        try:
+            yield Running(process=process, folder=exp_dir / NAME)
+        finally:
+            process.kill()
     assert_nothing_left(mark)
-    return Ended(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def train(exp_dir: Path, *args: str, command: Sequence[str] = COMMAND) -> Ended:
+    """A small run to its end."""
+    with running(exp_dir, *args, command=command) as run:
+        return run.end()

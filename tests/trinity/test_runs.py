@@ -1,31 +1,30 @@
 """Whole runs with the real Trinity-RFT under Ray, through the real command.
 
 1. On policy, a run has the records of every backbone under the same names, and engine and trainer
-   compute the same: |ppo_kl| is at most 1e-6 at every step.
-2. It goes on after its last checkpoint.
-3. Fully asynchronous, no group is trained that is older than the bound, and every sample is
-   accounted for.
+   compute the same: |ppo_kl| is at most 1e-6 at every step. It goes on after its last checkpoint.
+2. Fully asynchronous, no group is trained that is older than the bound, every sample is accounted
+   for, and validation is as in any run.
+3. Engines that do not take their weights (negative control) end the run before they sample.
+4. Whatever process of a run is killed, the run ends soon, with a message that names it, and goes
+   on after its last checkpoint. So it does when it is killed itself.
+5. Ctrl-C saves what was trained.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from ajet.config.root import BACKBONES
 from ajet.monitor.rollout_store import read_rollouts, rollout_path
 from ajet.monitor.run_record import read_processes
 from tests.end_to_end.command import Ended
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of
-from tests.trinity.runs import train
+from tests.trinity.runs import SKIPPED_SYNC, running, train
 
-pytestmark = [
-    pytest.mark.trinity,
-    pytest.mark.slow,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif("trinity" not in BACKBONES, reason="the backbone is not offered yet"),
-]
+pytestmark = [pytest.mark.trinity, pytest.mark.timeout(1000)]
 
 EVERY_STEP = {
     *("reward/mean", "reward/std", "episode/success_rate", "episode/num_calls", "episode/failed"),
@@ -35,6 +34,9 @@ EVERY_STEP = {
     *("rollout/tokens_per_s", "train/tokens_per_s", "time/step_s", "time/rollout_s"),
     *("time/train_s", "time/sync_s"),
 }
+LONG = ("trainer_common.total_training_steps=60", "trainer_common.save_freq=1")
+END_S = 240
+"""A run must have ended this long after what ends it, its own patience included."""
 
 
 def assert_done(ended: Ended) -> None:
@@ -48,25 +50,45 @@ def steps_of(folder: Path) -> dict[int, dict[str, float]]:
     return steps
 
 
-def test_on_policy_engine_and_trainer_agree_and_a_resumed_run_goes_on(tmp_path):
-    args = ("trainer_common.save_freq=2", "trainer_common.test_freq=2")
-    assert_done(train(tmp_path, *args, "trainer_common.total_training_steps=3"))
-    folder = tmp_path / NAME
-    assert checkpoints_of(folder) == ["step_000002", "step_000003"]
-    assert_done(train(tmp_path, "--resume", *args, "trainer_common.total_training_steps=5"))
-    steps = steps_of(folder)
-    assert sorted(steps) == [1, 2, 3, 4, 5]
+def assert_on_policy(folder: Path, steps: dict[int, dict[str, float]]) -> None:
     for step, line in steps.items():
+        if "policy/loss" not in line:
+            continue
         assert line.keys() >= EVERY_STEP
         assert abs(line["trinity/ppo_kl"]) <= 1e-6
         assert line["policy/logprob_diff_max"] < 1e-4 and line["sync/probe_diff_max"] < 1e-4
         assert line["staleness/max"] == 0
         samples = read_rollouts(rollout_path(folder, step))
         assert {int(v) for s in samples for v in s.policy_versions[s.loss_mask]} == {step - 1}
-    assert [step for step, line in steps.items() if "eval/success_rate" in line] == [2, 3, 4, 5]
+
+
+def assert_it_goes_on(exp_dir: Path) -> None:
+    """For two steps more than were saved."""
+    folder = exp_dir / NAME
+    saved = int(checkpoints_of(folder)[-1].name.removeprefix("step_"))
+    total = f"trainer_common.total_training_steps={saved + 2}"
+    ended = train(exp_dir, "--resume", total)
+    assert_done(ended)
+    steps = steps_of(folder)
+    assert sorted(steps) == list(range(1, saved + 3))
+    assert_on_policy(folder, steps)
     facts = read_processes(folder)[-1]["trinity"]
-    assert facts["steps asked"] == facts["steps made"] == facts["version served"] == 5
+    assert facts["steps made"] == facts["version served"] == saved + 2
+
+
+def test_on_policy_engine_and_trainer_agree_and_a_resumed_run_goes_on(tmp_path):
+    args = ("trainer_common.save_freq=2", "trainer_common.test_freq=2")
+    assert_done(train(tmp_path, *args, "trainer_common.total_training_steps=3"))
+    folder = tmp_path / NAME
+    assert [path.name for path in checkpoints_of(folder)] == ["step_000002", "step_000003"]
+    facts = read_processes(folder)[-1]["trinity"]
+    assert facts["steps asked"] == facts["steps made"] == facts["version served"] == 3
+    assert facts["groups produced"] == facts["groups trained"] == 12
     assert facts["samples produced"] == facts["samples trained"]
+    assert facts["groups stale"] == facts["samples left in the buffer"] == 0
+    assert_it_goes_on(tmp_path)
+    evaluated = [step for step, line in steps_of(folder).items() if "eval/success_rate" in line]
+    assert evaluated == [2, 3, 5]
 
 
 def test_fully_asynchronous_no_group_is_too_old_and_every_sample_is_accounted_for(tmp_path):
@@ -85,7 +107,57 @@ def test_fully_asynchronous_no_group_is_too_old_and_every_sample_is_accounted_fo
     assert all(line["staleness/max"] <= 2 for line in trained)
     assert any(line["staleness/max"] > 0 for line in trained)
     assert "eval/success_rate" in steps[8]
+    assert [e["phase"] for e in lines_of(folder / "episodes.jsonl")].count("eval") >= 8
     facts = read_processes(folder)[-1]["trinity"]
     assert facts["steps made"] == facts["version served"] == 8
     accounted = facts["samples trained"] + facts["samples stale"]
     assert facts["samples produced"] == accounted + facts["samples left in the buffer"]
+
+
+def test_engines_that_do_not_take_their_weights_end_the_run(tmp_path):
+    ended = train(tmp_path, "trainer_common.total_training_steps=3", command=SKIPPED_SYNC)
+    assert ended.code == 1, ended.stdout + ended.stderr
+    assert "still computes with the weights before the update" in ended.errors[0]
+    assert sorted(steps_of(tmp_path / NAME)) == [1]
+    assert checkpoints_of(tmp_path / NAME)[-1].name == "step_000001"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("victim", "named"),
+    [
+        ("ray::PolicyExplorer", "PolicyExplorer"),
+        ("ray::PolicyTrainer", "PolicyTrainer"),
+        ("ray::WorkerDict", "WorkerDict"),
+        ("ray::WorkflowRunner", "runner"),
+        ("ray::CpuPolicyModel", "vLLM"),
+        ("VLLM::EngineCore", "vLLM"),
+    ],
+)
+def test_whatever_is_killed_the_run_ends_with_a_message_and_goes_on(tmp_path, victim, named):
+    with running(tmp_path, *LONG) as run:
+        run.wait_for_step(2)
+        run.kill(victim)
+        ended = run.end(END_S)
+    assert ended.code == 1, ended.stdout + ended.stderr
+    assert named in "\n".join(ended.errors)
+    assert_it_goes_on(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on(tmp_path):
+    with running(tmp_path, *LONG) as run:
+        run.wait_for_step(2)
+        run.process.kill()
+        assert run.end(END_S).code == -signal.SIGKILL
+    assert_it_goes_on(tmp_path)
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_what_was_trained(tmp_path):
+    with running(tmp_path, "trainer_common.total_training_steps=60") as run:
+        run.wait_for_step(2)
+        os.killpg(run.process.pid, signal.SIGINT)  # the terminal sends it to every process
+        ended = run.end(END_S)
+    assert ended.code == 130, ended.stdout + ended.stderr
+    assert_it_goes_on(tmp_path)

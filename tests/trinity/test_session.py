@@ -129,6 +129,7 @@ def session_of(folder: Path, at_3: str = "") -> Session:
     ajet = SimpleNamespace(
         trainer_common=common,
         data=SimpleNamespace(train_batch_size=1),
+        context_tracker=SimpleNamespace(detect_timeline_snap=True),
         rollout=SimpleNamespace(vllm=SimpleNamespace(update_timeout_s=10.0)),
     )
     plan = SimpleNamespace(ajet=ajet, total_steps=STEPS, run_folder=folder, is_exact=True)

@@ -19,6 +19,7 @@ DEMO = Path("tutorial/example_math_agent/math_agent_cpu.yaml")
         ("trinity.model.model_path=x", "trinity.model.model_path.*ajet.model"),
         ("trinity.buffer.train_batch_size=3", "ajet.data.train_batch_size"),
         ("trinity.algorithm.optimizer.lr=1", "ajet.trainer_common.optim"),
+        ("trinity.buffer.trainer_input.experience_buffer.replay_buffer.enable=true", "once"),
         ("trinity.synchronizer.sync_style=explorer_driven", "fixed or fully_async"),
         ("rollout.top_p=0.9", "ajet.rollout.top_p: 0.9"),
         ("rollout.top_k=5", "ajet.rollout.top_k: 5"),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
+from rich.console import Console
+
+from ajet.backbone.device import device_of
 from ajet.backbone.episodes import eval_temperature, make_rollout, make_runner, open_http_door
 from ajet.backbone.evaluation import Evaluation
 from ajet.backbone.model_folder import chat_format_of
 from ajet.backbone.phases import Phases
+from ajet.backbone.quiet import printed_to
 from ajet.backbone.training_run import TrainingData
-from ajet.backbone.trinity.refusals import refuse
 from ajet.config.root import AjetConfig, RootConfig
 from ajet.errors import MissingExtraError, TrainingError
 from ajet.monitor.progress import Progress
@@ -28,11 +32,11 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
         AjetError: the run cannot start or cannot go on.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
-    refuse(config.ajet)
     for library in ("trinity", "vllm"):
         if not find_spec(library):
             raise MissingExtraError(library, "trinity")
-    with Progress() as progress:
+    console = Console(file=sys.stdout)  # it stays there while Trinity prints elsewhere
+    with Progress(console) as progress:
         try:
             _run(config, run_folder, resume, progress)
         except OSError as error:
@@ -43,12 +47,13 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
 
 def _run(config: RootConfig, run_folder: Path, resume: bool, progress: Progress) -> None:
     ajet = config.ajet
-    device = _device(ajet.model.device)
+    device = device_of(ajet.model.device)
     _set_environment(ajet, device)
-    from ajet.backbone.trinity.engine import TrinityEngine
-    from ajet.backbone.trinity.plan import make_plan
-    from ajet.backbone.trinity.session import Session
-    from ajet.backbone.trinity.starting import started
+    with printed_to(run_folder / "logs" / "trinity.log"):
+        from ajet.backbone.trinity.engine import TrinityEngine
+        from ajet.backbone.trinity.plan import make_plan
+        from ajet.backbone.trinity.session import Session
+        from ajet.backbone.trinity.starting import started
 
     data = TrainingData.read(ajet)
     plan = make_plan(config, run_folder, device=device, total_steps=data.total_steps, resume=resume)
@@ -89,18 +94,9 @@ def _run(config: RootConfig, run_folder: Path, resume: bool, progress: Progress)
         ).run()
 
 
-def _device(name: str) -> str:
-    if name == "auto":
-        import torch
-
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
-
-
 def _set_environment(ajet: AjetConfig, device: str) -> None:
     """What the libraries read when they are imported, here and in the processes of Ray."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if device == "cpu":
         from ajet.backbone.trinity.cpu.settings import environment

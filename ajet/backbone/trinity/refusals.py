@@ -27,6 +27,7 @@ OURS = {
     "buffer.total_epochs": "ajet.trainer_common.total_epochs",
     "buffer.total_steps": "ajet.trainer_common.total_training_steps",
     "buffer.train_batch_size": "ajet.data.train_batch_size",
+    "buffer.trainer_input.experience_buffer.replay_buffer": "nothing: a group is trained once",
     "checkpoint_root_dir": "ajet.experiment_dir",
     "cluster": "ajet.trainer_common.n_gpus_per_node and .nnodes",
     "continue_from_checkpoint": "--resume",

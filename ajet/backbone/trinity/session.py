@@ -13,6 +13,7 @@ import ray
 from ray import ObjectRef
 from ray.exceptions import RayError, RayTaskError
 
+from ajet.backbone.divergence import report_divergence
 from ajet.backbone.evaluation import Evaluation
 from ajet.backbone.interrupts import deferred_interrupt
 from ajet.backbone.trinity.actors import Actors
@@ -148,6 +149,8 @@ class Session:
             self.counts["samples trained"] += letter.num_samples
             self.counts["samples stale"] += letter.num_stale_samples
             self.records.write_step(letter.step, letter.groups, letter.stale)
+            if self.plan.ajet.context_tracker.detect_timeline_snap:
+                report_divergence([*letter.groups, *letter.stale], letter.step)
             self._write_line()
             self._line = letter.step, letter.metrics | self._of_explorer
             self.step, self._of_explorer = letter.step, {}

@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from trinity.common.config import Config, TasksetConfig
 
 from ajet.backbone.trinity.plan import Plan
+from ajet.config.free_section import plain
 from ajet.errors import ConfigError
 
 MAX_STALENESS = 3
@@ -31,7 +32,7 @@ def compose_config(plan: Plan) -> Config:
     if plan.is_async:
         layers.append(_asynchronous(plan))
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), *layers, dict(plan.ajet.trinity))
+        merged = OmegaConf.merge(OmegaConf.structured(Config), *layers, plain(plan.ajet.trinity))
         config: Config = OmegaConf.to_object(merged)
         config.buffer.explorer_input.taskset = TasksetConfig(
             name="tasks",
@@ -140,7 +141,7 @@ def _explorer(plan: Plan) -> dict[str, Any]:
             "seed": plan.ajet.trainer_common.seed,
             "extra_engine_args": {
                 "max_num_seqs": rollout.max_num_seqs,
-                **rollout.vllm.options,
+                **plain(rollout.vllm.options),
             },
         },
     }

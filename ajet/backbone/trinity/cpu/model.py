@@ -19,13 +19,15 @@ from ajet.backbone.trinity.model import PolicyModel
 class CpuPolicyModel(PolicyModel):
     """One vLLM engine in one process beside the actor."""
 
+    worker = "ajet.backbone.trinity.cpu.vllm_worker.CpuPolicyWorker"
+
     async def prepare(self) -> None:
         """Start the engine, with a worker that can take weights on a CPU."""
         of_trinity = vllm.AsyncEngineArgs
 
         def engine_args(**arguments: Any) -> Any:
             arguments |= {
-                "worker_cls": "ajet.backbone.trinity.cpu.vllm_worker.CpuPolicyWorker",
+                "worker_cls": self.worker,
                 "distributed_executor_backend": "uni",
                 "async_scheduling": False,
             }

@@ -80,6 +80,10 @@ class TrinityTransfer(WeightTransferEngine):
         would keep the old weights, with every status green.
         """
         finalize_layerwise_reload(self.model, self.model_config)
+        self.repack_tied_head()
+
+    def repack_tied_head(self) -> None:
+        """From the embeddings that it is tied to."""
         for module in self.model.modules():
             if isinstance(module, VocabParallelEmbedding) and hasattr(module, "cpu_linear"):
                 module.quant_method.process_weights_after_loading(module)
