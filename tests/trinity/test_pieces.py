@@ -76,7 +76,10 @@ def test_a_group_goes_through_the_buffer_whole():
 
 
 def test_the_advantages_are_those_of_every_backbone():
-    entries = [pack(parcel_of([1.0, 0.0, 0.0])), pack(parcel_of([1.0, 1.0]))]
+    entries = [
+        pack(parcel_of([1.0, 1.0], num_taken=2)),
+        pack(parcel_of([1.0, 0.0, 0.0], num_taken=1)),  # the order of the data comes back
+    ]
     processed, metrics = asyncio.run(GroupCredit("grpo").process(entries))
     mixed, flat = (unpack(entry) for entry in processed)
     expected = parcel_of([1.0, 0.0, 0.0])

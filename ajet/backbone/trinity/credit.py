@@ -24,8 +24,11 @@ class GroupCredit(AdvantageFn, ExperienceOperatorV1):
         self._estimator = ADVANTAGE_ESTIMATORS[estimator]
 
     async def process(self, exps: list[Experience]) -> tuple[list[Experience], dict[str, float]]:
-        """The same entries, with advantages."""
-        parcels = [unpack(entry) for entry in exps]
+        """The same entries with advantages, in the order of the data, in which they are trained.
+
+        So whatever a run trained is all of the data up to a position, from where it can go on.
+        """
+        parcels = sorted((unpack(entry) for entry in exps), key=lambda parcel: parcel.position)
         report = credit([parcel.group for parcel in parcels], self._estimator)
         for entry, parcel, is_flat in zip(exps, parcels, report.is_zero_variance, strict=True):
             parcel.gives_gradient = not is_flat

@@ -31,6 +31,12 @@ class Parcel:
     """Set with the advantages."""
 
     @property
+    def position(self) -> int:
+        """Tasks up to this one, in the order of the data."""
+        taken: int = self.reader_state["num_taken"]
+        return taken
+
+    @property
     def samples(self) -> list[Sample]:
         """With trained tokens; none where the group gives no gradient."""
         if not self.gives_gradient:

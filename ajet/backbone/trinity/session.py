@@ -79,7 +79,7 @@ class Session:
             self._await_last_weights(exploring)
         finally:
             self._write_line()
-            add_to_record(self.plan.run_folder, {"trinity": self._summary()})
+            self._write_summary()
         self._check_end()
 
     def _await_last_weights(self, exploring: ObjectRef) -> None:
@@ -154,6 +154,7 @@ class Session:
             self._write_line()
             self._line = letter.step, letter.metrics | self._of_explorer
             self.step, self._of_explorer = letter.step, {}
+            self._write_summary()
 
     def _weights_arrived(self, letter: Arrived) -> None:
         """Compare them, evaluate them where that is due, and let the explorer go on."""
@@ -211,16 +212,18 @@ class Session:
         except RayError as error:
             logger.warning("what was done since the last checkpoint is lost: %s", error)
 
-    def _summary(self) -> dict[str, int]:
+    def _write_summary(self) -> None:
+        """At each step: a run that is killed leaves it as well."""
         counts = self.counts
         never = counts["samples produced"] - counts["samples trained"] - counts["samples stale"]
-        return {
+        summary = {
             "steps asked": self.plan.total_steps,
             "steps made": self.step,
             "version served": self.arrived,
             **counts,
             "samples left in the buffer": max(0, never),
         }
+        add_to_record(self.plan.run_folder, {"trinity": summary})
 
     def _check_end(self) -> None:
         if not self.step == self.arrived == self.plan.total_steps:

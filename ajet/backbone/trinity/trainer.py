@@ -98,7 +98,7 @@ class PolicyTrainer(Trainer):
                 await self.sync_weight()
         metrics |= _group_metrics(parcels, stale) | _timings(parcels, watch)
         step = self.train_step_num
-        newest = max([*parcels, *stale], key=lambda parcel: parcel.reader_state["num_taken"])
+        newest = max([*parcels, *stale], key=lambda parcel: parcel.position)
         self._position = Position(step=step, policy_version=step, reader_state=newest.reader_state)
         await self._tell(
             Trained(
