@@ -1,7 +1,8 @@
 """Whole runs with the real Trinity-RFT under Ray, through the real command.
 
 1. On policy, a run has the records of every backbone under the same names, and engine and trainer
-   compute the same: |ppo_kl| is at most 1e-6 at every step. It goes on after its last checkpoint.
+   compute the same: |ppo_kl| is at most 1e-6 at every step. It goes on after its last checkpoint,
+   whether weights reach the engines through memory or through files.
 2. Fully asynchronous, no group is trained that is older than the bound, every sample is accounted
    for, and validation is as in any run.
 3. Engines that do not take their weights (negative control) end the run before they sample.
@@ -62,12 +63,12 @@ def assert_on_policy(folder: Path, steps: dict[int, dict[str, float]]) -> None:
         assert {int(v) for s in samples for v in s.policy_versions[s.loss_mask]} == {step - 1}
 
 
-def assert_it_goes_on(exp_dir: Path) -> None:
+def assert_it_goes_on(exp_dir: Path, *args: str) -> None:
     """For two steps more than were saved."""
     folder = exp_dir / NAME
     saved = int(checkpoints_of(folder)[-1].name.removeprefix("step_"))
     total = f"trainer_common.total_training_steps={saved + 2}"
-    ended = train(exp_dir, "--resume", total)
+    ended = train(exp_dir, "--resume", total, *args)
     assert_done(ended)
     steps = steps_of(folder)
     assert sorted(steps) == list(range(1, saved + 3))
@@ -86,9 +87,9 @@ def test_on_policy_engine_and_trainer_agree_and_a_resumed_run_goes_on(tmp_path):
     assert facts["groups produced"] == facts["groups trained"] == 12
     assert facts["samples produced"] == facts["samples trained"]
     assert facts["groups stale"] == facts["samples left in the buffer"] == 0
-    assert_it_goes_on(tmp_path)
+    assert_it_goes_on(tmp_path, "trinity.synchronizer.sync_method=checkpoint")
     evaluated = [step for step, line in steps_of(folder).items() if "eval/success_rate" in line]
-    assert evaluated == [2, 3, 5]
+    assert evaluated == [2, 3, 5], "the last step's, and every second"
 
 
 def test_fully_asynchronous_no_group_is_too_old_and_every_sample_is_accounted_for(tmp_path):

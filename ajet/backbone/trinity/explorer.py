@@ -33,7 +33,8 @@ class PolicyExplorer(Explorer):
         self._plan = plan
         self._desk = find_desk(plan.namespace)
         self._begun = asyncio.Event()
-        self.explore_step_num = self.last_monitored_step = plan.first_version
+        self._first_version = plan.first_version
+        self.explore_step_num = self.last_monitored_step = self._first_version
 
     async def explore(self) -> str:
         """Run batch after batch: as many as there are steps, or, asynchronous, without an end.
@@ -60,6 +61,7 @@ class PolicyExplorer(Explorer):
     async def _pull_latest_weights(self) -> None:
         before = self.model_version
         try:
+            await self._first_weights_are_there()
             await super()._pull_latest_weights()
         except Exception as error:
             # Asynchronous, Trinity would only log it, and go on with the old weights.
@@ -68,6 +70,12 @@ class PolicyExplorer(Explorer):
             raise
         if self.model_version != before:
             await self._wait_for_leave()
+
+    async def _first_weights_are_there(self) -> None:
+        """Of a resumed run: a checkpoint for the engines is written beside everything else."""
+        async with asyncio.timeout(self._plan.ajet.rollout.vllm.update_timeout_s):
+            while await self.synchronizer.get_latest_model_version.remote() < self._first_version:
+                await asyncio.sleep(0.1)
 
     async def _nccl_weights_update(self) -> None:
         before = self.model_version

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import verl.workers.engine.fsdp.transformer_impl as fsdp
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 from verl.workers.engine import EngineRegistry
 
 from ajet.backbone.trinity.worker import TrinityPolicyWorker
@@ -25,9 +28,18 @@ torch.cpu.mem_get_info = lambda *_: (0, 0)
 # Trinity asks for it when it looks for fused kernels.
 torch.cuda.get_device_capability = lambda *_: (0, 0)
 
-EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")(
-    fsdp.FSDPEngineWithLMHead
-)
+
+@EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")
+class CpuEngine(fsdp.FSDPEngineWithLMHead):
+    """verl's, without a cast of what is sent to the engines: that would be to bfloat16."""
+
+    def get_per_tensor_param(self, *_: Any, **__: Any) -> tuple[Iterator[tuple[str, Tensor]], None]:
+        """Every tensor of the model, whole."""
+        tensors = self.module.state_dict().items()
+        return (
+            (name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor)
+            for name, tensor in tensors
+        ), None
 
 
 class CpuTrinityPolicyWorker(TrinityPolicyWorker):
