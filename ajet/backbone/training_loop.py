@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import CreditReport, credit
+from ajet.algorithm.token_rewards import GAE, place_rewards
 from ajet.backbone.checkpoints import Position
 from ajet.backbone.divergence import report_divergence
 from ajet.backbone.evaluation import Evaluation
@@ -108,7 +109,7 @@ class TrainingLoop:
         watch = Stopwatch()
         with watch.part("rollout"):
             groups, discarded, metrics = self._sample(step)
-        report = credit(groups, ADVANTAGE_ESTIMATORS[self._algorithm.adv_estimator])
+        report = self._credit(groups)
         metrics |= rollout_metrics(groups)
         metrics["group/zero_variance"] = report.zero_variance_groups / report.num_groups
         try:
@@ -149,8 +150,13 @@ class TrainingLoop:
         return result.groups, result.discarded, metrics
 
     def _gives_gradient(self, group: Group) -> bool:
-        estimator = ADVANTAGE_ESTIMATORS[self._algorithm.adv_estimator]
-        return credit([group], estimator).zero_variance_groups == 0
+        return self._credit([group]).zero_variance_groups == 0
+
+    def _credit(self, groups: Sequence[Group]) -> CreditReport:
+        name = self._algorithm.adv_estimator
+        if name == GAE:
+            return place_rewards(groups)
+        return credit(groups, ADVANTAGE_ESTIMATORS[name])
 
     def _update(
         self, report: CreditReport, step: int, watch: Stopwatch, metrics: dict[str, float]

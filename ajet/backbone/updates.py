@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ajet.algorithm.loss_weights import loss_weights
+from ajet.algorithm.token_rewards import GAE
 from ajet.config.trainer_common import TrainerCommon
 from ajet.schema.sample import Sample
 
@@ -26,7 +27,8 @@ def plan_updates(
     weighted = [
         list(zip(part, loss_weights(part, algorithm.loss_agg), strict=True)) for part in parts
     ]
-    if settings.use_kl_loss and settings.kl_loss_coef or algorithm.entropy_coeff:
+    has_other_loss = settings.use_kl_loss and settings.kl_loss_coef or algorithm.entropy_coeff
+    if has_other_loss or algorithm.adv_estimator == GAE:
         return weighted
     # Without an advantage there is no gradient: counted in the weights, not computed.
     return [

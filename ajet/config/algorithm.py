@@ -11,8 +11,8 @@ from ajet.config.section import Section
 class Algorithm(Section):
     """Credit and loss."""
 
-    adv_estimator: Literal["grpo", "dr_grpo", "rloo", "reinforce_plus_plus"] = "grpo"
-    """How rewards become advantages."""
+    adv_estimator: Literal["grpo", "dr_grpo", "rloo", "reinforce_plus_plus", "gae"] = "grpo"
+    """How rewards become advantages; `gae` is PPO with a critic, which the backbone verl has."""
     loss_agg: Literal["tokens", "samples", "episodes"] = "tokens"
     """What weighs the same in the loss: each token, each sample or each episode."""
     clip_ratio_low: Share = 0.2

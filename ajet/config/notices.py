@@ -21,6 +21,9 @@ def notices(ajet: AjetConfig) -> list[str]:
             f"{key}.ignore_tools: calls with other tools have other token ids, so they are never "
             "one timeline"
         )
+    common = ajet.trainer_common
+    if "critic" in common.model_fields_set and common.algorithm.adv_estimator != "gae":
+        lines.append("ajet.trainer_common.critic has no effect without algorithm.adv_estimator=gae")
     if ajet.backbone in ("verl", "trinity"):  # these bring their engine
         return lines
     return [*lines, *_of_the_engine(ajet.rollout)]

@@ -8,6 +8,7 @@ from annotated_types import Ge
 from pydantic import BeforeValidator
 
 from ajet.config.algorithm import Algorithm
+from ajet.config.critic import Critic
 from ajet.config.kinds import Count, EverySteps, NotNegative, Positive
 from ajet.config.optim import Optim
 from ajet.config.section import Section
@@ -39,6 +40,7 @@ class TrainerCommon(Section):
     seed: Annotated[int, Ge(0)] = 0
     """Everything random in a run is drawn from it."""
     algorithm: Algorithm = Algorithm()
+    critic: Critic = Critic()
     use_kl_loss: bool = False
     """Add the KL divergence from the base model to the loss."""
     kl_loss_coef: NotNegative = 0.001

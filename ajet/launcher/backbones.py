@@ -6,7 +6,9 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+from ajet.algorithm.token_rewards import GAE
 from ajet.config.root import AjetConfig, RootConfig
+from ajet.errors import ConfigError
 
 Run = Callable[[RootConfig, Path, bool], None]
 """`run(config, run_folder, resume)`: trains to the end. Raises KeyboardInterrupt on Ctrl-C, after
@@ -44,5 +46,10 @@ def refuse_settings(ajet: AjetConfig) -> None:
     Raises:
         ConfigError: it names the setting and the cure.
     """
+    if ajet.trainer_common.algorithm.adv_estimator == GAE and ajet.backbone != "verl":
+        raise ConfigError(
+            f"ajet.trainer_common.algorithm.adv_estimator: {GAE} needs a critic, which the "
+            f"backbone {ajet.backbone} has not; use the backbone verl, or a baseline such as grpo"
+        )
     if module := REFUSALS.get(ajet.backbone):
         import_module(module).refuse(ajet)

@@ -29,6 +29,8 @@ class Sample:
     """[L] float32: of the call that sampled the token; 1 where loss_mask is False."""
     advantages: np.ndarray | None = None
     """[L] float32, set after the baseline; 0 where loss_mask is False."""
+    rewards: np.ndarray | None = None
+    """[L] float32, for a critic instead of a baseline: what is given at this token; mostly 0."""
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -113,11 +113,12 @@ ajet:
         'math.yaml:3: ajet.model.path: got "ajet:calculatr", expected one of ajet:calculator',
         'math.yaml:6: ajet.rollout.temprature: unknown key; did you mean "temperature"?',
         "math.yaml:7: ajet.rollout.num_repeat: got 0, expected an integer above 0",
-        "math.yaml:8: ajet.rollout.lr: unknown key; there is ajet.trainer_common.optim.lr",
+        "math.yaml:8: ajet.rollout.lr: unknown key; there is ajet.trainer_common.critic.lr and "
+        "ajet.trainer_common.optim.lr",
         "math.yaml:13: ajet.task_reader.jsonl_dataset_file.training.file_path: "
         f'"none.jsonl" not found; looked for {Path.cwd()}/none.jsonl and none.jsonl',
         'math.yaml:16: ajet.trainer_common.algorithm.adv_estimator: got "grppo", expected one '
-        'of "grpo", "dr_grpo", "rloo", "reinforce_plus_plus"; did you mean "grpo"?',
+        'of "grpo", "dr_grpo", "rloo", "reinforce_plus_plus", "gae"; did you mean "grpo"?',
         "math.yaml:18: ajet.trainer_common.optim.betas: got [0.9], expected a list of 2, each "
         "a number at least 0 and below 1",
     ]
@@ -330,10 +331,12 @@ def test_the_backbones_of_the_configuration_are_those_of_the_launcher():
 
 def test_the_names_of_the_configuration_are_those_of_the_registries():
     from ajet.algorithm import ADVANTAGE_ESTIMATORS
+    from ajet.algorithm.token_rewards import GAE
     from ajet.config.task_reader import READERS
     from ajet.task_reader import TASK_READERS
 
-    assert choices(Algorithm.model_fields["adv_estimator"].annotation) == [*ADVANTAGE_ESTIMATORS]
+    estimators = [*ADVANTAGE_ESTIMATORS, GAE]
+    assert choices(Algorithm.model_fields["adv_estimator"].annotation) == estimators
     assert set(READERS) == set(TASK_READERS)
 
 

@@ -69,7 +69,7 @@ HOMES = {
     "trinity": ("ajet/backbone/trinity/",),
     "hydra": ("ajet/backbone/verl/",),
     "omegaconf": ("ajet/backbone/verl/", "ajet/backbone/trinity/"),
-    "tensordict": ("ajet/backbone/ranks/", "ajet/backbone/trinity/"),
+    "tensordict": ("ajet/backbone/ranks/", "ajet/backbone/verl/", "ajet/backbone/trinity/"),
     "transfer_queue": ("ajet/backbone/verl/",),
     "ray": ("ajet/backbone/ray_cluster.py", "ajet/backbone/verl/", "ajet/backbone/trinity/"),
 }

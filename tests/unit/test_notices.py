@@ -12,6 +12,8 @@ from tests.unit.config_files import MINIMAL, load
     ("overrides", "named"),
     [
         ([], []),
+        (["trainer_common.critic.lr=1e-4"], ["ajet.trainer_common.critic has no effect without"]),
+        (["trainer_common.critic.lr=1e-4", "trainer_common.algorithm.adv_estimator=gae"], []),
         (["rollout.schedule=lockstep"], []),
         (["backbone=trinity", "rollout.vllm.num_engines=2"], []),
         (["rollout.vllm.num_engines=2"], ["ajet.rollout.vllm has no effect with the engine emb"]),

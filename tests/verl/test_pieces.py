@@ -5,7 +5,8 @@
 2. Rows are laid out so that verl finds each update on each rank.
 3. Engine and trainer that disagree stop the run; equal ones do not.
 4. A wait for other processes ends.
-5. verl's configuration is ours with the user's on top; what verl would only log is refused.
+5. A critic's values become advantages as in a computation by hand.
+6. verl's configuration is ours with the user's on top; what verl would only log is refused.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -31,6 +33,7 @@ from ajet.backbone.ranks.loss import sample_loss
 from ajet.backbone.ranks.optimizer import AdamWOnMatrices
 from ajet.backbone.ranks.rows import lay_out, table
 from ajet.backbone.updates import WeightedSample, plan_updates
+from ajet.backbone.verl.critic import gae, keep_advantages
 from ajet.backbone.verl.engine import VerlEngine
 from ajet.backbone.verl.policy import VerlPolicy
 from ajet.backbone.verl.settings import Place, compose_config
@@ -40,6 +43,7 @@ from ajet.config.load import load_config
 from ajet.config.optim import Optim
 from ajet.config.trainer_common import TrainerCommon
 from ajet.errors import ConfigError, TrainingError
+from tests.make_samples import make_sample
 from tests.torch.small_model import random_samples
 
 pytestmark = pytest.mark.verl
@@ -148,6 +152,45 @@ def test_a_single_probability_has_no_correlation_and_is_no_fault():
     found = agreement(torch.tensor([-1.0]), torch.tensor([-1.0]))
     assert "training/rollout_actor_probs_pearson_corr" not in found
     check_agreement(found, step=1, bound=1e-3)
+
+
+def nested(*rows: list[float]) -> torch.Tensor:
+    return torch.nested.as_nested_tensor([torch.tensor(row) for row in rows], layout=torch.jagged)
+
+
+def test_a_critics_values_become_advantages_as_by_hand():
+    """Row one has a token of a tool between two trained ones; row two is padding."""
+    found = gae(
+        nested([0.0, 0.0, 1.0], [0.0], [0.0, 2.0]),
+        nested([0.5, 9.0, 0.25], [7.0], [1.0, 1.0]),
+        nested([1.0, 0.0, 1.0], [0.0], [1.0, 1.0]),
+        gamma=0.9,
+        lam=0.5,
+    )
+    # 1 - 0.25; (0.9 * 0.25 - 0.5) + 0.45 * 0.75; 2 - 1; (0.9 * 1 - 1) + 0.45 * 1
+    raw = torch.tensor([0.0625, 0.75, 0.35, 1.0])
+    first, padding, last = found["returns"].unbind()
+    assert torch.allclose(torch.stack([first[0], first[2]]), raw[:2] + torch.tensor([0.5, 0.25]))
+    assert torch.allclose(last, raw[2:] + 1.0)
+    white = (raw - raw.mean()) / raw.std()
+    first, padding, last = found["advantages"].unbind()
+    assert torch.allclose(torch.stack([first[0], first[2], *last]), white, atol=1e-5)
+    assert first[1] == 0
+    assert padding.tolist() == [0.0]
+
+
+def test_the_advantages_are_kept_where_the_sample_is_trained():
+    sample = make_sample([1, 2, 3, 4, 5], [2, 4])
+    keep_advantages(sample, torch.tensor([0.5, 9.0, -0.5]))
+    assert sample.advantages.tolist() == [0, 0, 0.5, 0, -0.5]
+
+
+def test_rewards_are_in_the_rows_in_place_of_advantages():
+    sample = make_sample([1, 2, 3, 4, 5], [2, 4])
+    sample.advantages, sample.rewards = None, np.array([0, 0, 0, 0, 1], np.float32)
+    rows = table([(sample, np.ones(5, np.float32)), None], 1.0)
+    assert set(rows.keys()) & {"advantages", "rewards"} == {"rewards"}
+    assert [row.tolist() for row in rows["rewards"].unbind()] == [[0, 0, 1], [0]]
 
 
 def test_a_wait_ends():

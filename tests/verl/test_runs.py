@@ -7,7 +7,8 @@
 5. Ctrl-C saves what was trained.
 6. A worker that dies ends the run with a message; no process is left.
 7. Two ranks with an engine each compute the same.
-8. A recorded step, replayed by the local trainer, comes out again but for rounding.
+8. PPO's critic learns, is saved and goes on.
+9. A recorded step, replayed by the local trainer, comes out again but for rounding.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -131,6 +133,34 @@ def test_a_worker_that_dies_ends_the_run_with_a_message(tmp_path, agent, message
     assert ended.code == 1, ended.stdout + ended.stderr
     assert message in "\n".join(ended.errors)
     assert 1 in steps_of(tmp_path / NAME)
+
+
+@pytest.mark.slow
+def test_ppo_trains_a_critic_beside_the_policy(tmp_path):
+    options = (
+        "trainer_common.algorithm.adv_estimator=gae",
+        "trainer_common.critic.lr=1e-3",
+        "trainer_common.total_training_steps=4",
+        "trainer_common.save_freq=1",
+    )
+    assert_done(train(tmp_path, *options))
+    folder = tmp_path / NAME
+    steps = steps_of(folder)
+    assert_agreed(steps)
+    losses = [steps[step]["verl/critic/vf_loss"] for step in sorted(steps)]
+    assert losses[-1] < losses[0], losses
+    samples = read_rollouts(rollout_path(folder, 4))
+    advantages = np.concatenate([s.advantages[s.loss_mask] for s in samples])
+    assert abs(advantages.mean()) < 1e-4
+    assert advantages.std() == pytest.approx(1, abs=0.01)
+    training = replay(folder, step=4).stages[3]
+    assert training.outcome == "equal", training
+    shutil.rmtree(checkpoints_of(folder)[-1])  # as if it was killed before
+    resumed = train(tmp_path, *options, "--resume")
+    assert_done(resumed)
+    assert "resumed after step 3 of 4" in resumed.stdout
+    again = steps_of(folder)[4]["verl/critic/vf_loss"]
+    assert again < losses[0], "the critic goes on with what it has learnt"
 
 
 @pytest.fixture(scope="module")

@@ -56,12 +56,15 @@ def table(rows: Sequence[WeightedSample | None], temperature: float) -> TensorDi
 
 def _row(sample: Sample, weights: np.ndarray, temperature: float) -> Row:
     _check_temperature(sample, temperature)
-    assert sample.advantages is not None, "samples are trained after credit was given"
     prompt = int(sample.loss_mask.argmax())
     assert prompt > 0, "nothing is sampled without a prompt"
     ids = torch.from_numpy(sample.ids.astype(np.int64))
     mask = torch.from_numpy(sample.loss_mask[prompt:].astype(np.int64))
+    credit = {"advantages": sample.advantages, "rewards": sample.rewards}
+    given = {name: array for name, array in credit.items() if array is not None}
+    assert given, "samples are trained after credit was given"
     return {
+        **{name: torch.from_numpy(array[prompt:]) for name, array in given.items()},
         "prompts": ids[:prompt],
         "responses": ids[prompt:],
         "input_ids": ids,
@@ -69,7 +72,6 @@ def _row(sample: Sample, weights: np.ndarray, temperature: float) -> Row:
         "response_mask": mask,
         "loss_mask": mask,
         "rollout_log_probs": torch.from_numpy(sample.logprobs[prompt:]),
-        "advantages": torch.from_numpy(sample.advantages[prompt:]),
         "loss_weights": torch.from_numpy(weights[prompt:]),
     }
 
@@ -86,6 +88,7 @@ def _padding() -> Row:
         "loss_mask": nothing,
         "rollout_log_probs": zero,
         "advantages": zero,
+        "rewards": zero,
         "loss_weights": zero,
     }
 

@@ -12,8 +12,11 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ajet.algorithm.token_rewards import GAE
+from ajet.config.optim import Optim
 from ajet.config.root import AjetConfig
 from ajet.config.suggestions import did_you_mean
+from ajet.config.trainer_common import TrainerCommon
 from ajet.errors import ConfigError
 
 _SHORT_DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
@@ -75,7 +78,8 @@ def _ours(ajet: AjetConfig, place: Place) -> dict[str, Any]:
             "ref": {"fsdp_config": _fsdp(ajet, place)},
             "rollout": _rollout(ajet, place),
         },
-        "algorithm": {"adv_estimator": "grpo", "use_kl_in_reward": False},
+        "algorithm": _algorithm(common),
+        "critic": _critic(ajet, place),
         "data": {
             "train_batch_size": ajet.data.train_batch_size,
             "max_prompt_length": place.max_model_len,
@@ -112,20 +116,55 @@ def _actor(ajet: AjetConfig, place: Place) -> dict[str, Any]:
     return {
         "strategy": "fsdp2",
         "use_dynamic_bsz": True,
-        "ppo_max_token_len_per_gpu": max(common.micro_batch_tokens, place.max_model_len),
+        "ppo_max_token_len_per_gpu": _max_tokens(ajet, place),
         "ppo_mini_batch_size": ajet.data.train_batch_size,
         "use_kl_loss": common.use_kl_loss,
-        "optim": {
-            "optimizer_impl": "ajet.backbone.ranks.optimizer",
-            "optimizer": "AdamWOnMatrices",
-            "lr": common.optim.lr,
-            "weight_decay": common.optim.weight_decay,
-            "betas": list(common.optim.betas),
-            "clip_grad": common.optim.grad_clip,
-        },
+        "optim": _optim(common.optim),
         "checkpoint": {"save_contents": ["model", "optimizer", "extra", "hf_model"]},
         "fsdp_config": _fsdp(ajet, place),
     }
+
+
+def _algorithm(common: TrainerCommon) -> dict[str, Any]:
+    """Where there is no critic, verl is not asked for advantages: the name stands for none."""
+    has_critic = common.algorithm.adv_estimator == GAE
+    return {
+        "adv_estimator": "gae" if has_critic else "grpo",
+        "gamma": common.critic.gamma,
+        "lam": common.critic.lam,
+        "use_kl_in_reward": False,
+    }
+
+
+def _critic(ajet: AjetConfig, place: Place) -> dict[str, Any]:
+    common = ajet.trainer_common
+    return {
+        "enable": common.algorithm.adv_estimator == GAE,
+        "strategy": "fsdp2",
+        "model": _model(ajet, place),
+        "use_dynamic_bsz": True,
+        "ppo_max_token_len_per_gpu": _max_tokens(ajet, place),
+        "ppo_infer_max_token_len_per_gpu": _max_tokens(ajet, place),
+        "cliprange_value": common.critic.value_clip,
+        "loss_agg_mode": "token-mean",
+        "optim": {**_optim(common.optim), "lr": common.critic.lr},
+        "fsdp": _fsdp(ajet, place),
+    }
+
+
+def _optim(settings: Optim) -> dict[str, Any]:
+    return {
+        "optimizer_impl": "ajet.backbone.ranks.optimizer",
+        "optimizer": "AdamWOnMatrices",
+        "lr": settings.lr,
+        "weight_decay": settings.weight_decay,
+        "betas": list(settings.betas),
+        "clip_grad": settings.grad_clip,
+    }
+
+
+def _max_tokens(ajet: AjetConfig, place: Place) -> int:
+    return max(ajet.trainer_common.micro_batch_tokens, place.max_model_len)
 
 
 def _fsdp(ajet: AjetConfig, place: Place) -> dict[str, Any]:

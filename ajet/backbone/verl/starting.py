@@ -24,10 +24,11 @@ from ajet.backbone.ranks.worker import PolicyWorker
 from ajet.backbone.ray_cluster import connected
 from ajet.backbone.ray_needs import ray_needs
 from ajet.backbone.training_run import Policy
+from ajet.backbone.verl.critic import CriticWorker
 from ajet.backbone.verl.engine import VerlEngine
 from ajet.backbone.verl.policy import VerlPolicy
 from ajet.backbone.verl.settings import Place, compose_config
-from ajet.backbone.verl.trainer import VerlTrainer
+from ajet.backbone.verl.trainer import VerlTrainer, Workers
 from ajet.backbone.verl.waiting import within
 from ajet.config.root import AjetConfig
 from ajet.errors import ConfigError, TrainingError
@@ -97,16 +98,18 @@ def _close_queue() -> None:
 
 
 def _trainer(start: Start, config: DictConfig) -> VerlTrainer:
-    worker: type = PolicyWorker
+    workers = Workers(policy=PolicyWorker, critic=CriticWorker)
     if start.device == "cpu":
-        from ajet.backbone.verl.cpu.workers import CpuPolicyWorker as worker
+        from ajet.backbone.verl.cpu.workers import CpuCriticWorker, CpuPolicyWorker
+
+        workers = Workers(policy=CpuPolicyWorker, critic=CpuCriticWorker)
     common = start.ajet.trainer_common
     is_exact = config.actor_rollout_ref.rollout.dtype == "float32"
     return VerlTrainer(
         config,
         common,
         total_steps=start.total_steps,
-        worker=worker,
+        workers=workers,
         checkpoint=start.checkpoint,
         policy_version=start.policy_version,
         logprob_diff_bound=common.logprob_diff_bound if is_exact else None,
@@ -148,7 +151,7 @@ def _checked(config: DictConfig) -> DictConfig:
         validate_config(
             config,
             use_reference_policy=config.actor_rollout_ref.actor.use_kl_loss,
-            use_critic=False,
+            use_critic=config.critic.enable,
         )
     except (AssertionError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"verl does not take its configuration: {error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import ray
 import transfer_queue as tq
 from omegaconf import DictConfig
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.metric import reduce_metrics
 from verl.utils.py_functional import rename_dict
@@ -22,6 +24,7 @@ from ajet.backbone.ranks.agreement import agreement, check_agreement
 from ajet.backbone.ranks.loss import sample_loss
 from ajet.backbone.ranks.rows import lay_out, table
 from ajet.backbone.updates import WeightedSample
+from ajet.backbone.verl.critic import gae, keep_advantages
 from ajet.config.trainer_common import TrainerCommon
 
 PARTITION = "train"
@@ -39,6 +42,14 @@ class HandedOver:
         return self.batch, {}
 
 
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Workers:
+    """Classes of the workers of a rank."""
+
+    policy: type
+    critic: type
+
+
 class VerlTrainer(PPOTrainerSync):
     """One step of verl at a time, with AgentJet's samples, credit, loss and learning rate.
 
@@ -46,7 +57,7 @@ class VerlTrainer(PPOTrainerSync):
         config: verl's.
         settings: section `ajet.trainer_common`.
         total_steps: of the run, where the learning rate's schedule ends.
-        worker: class of the worker of a rank.
+        workers: classes of the workers of a rank.
         checkpoint: to begin with; None: the base model.
         policy_version: of the weights to begin with.
         logprob_diff_bound: of engine against trainer; None: only their correlation counts.
@@ -58,7 +69,7 @@ class VerlTrainer(PPOTrainerSync):
         settings: TrainerCommon,
         *,
         total_steps: int,
-        worker: type,
+        workers: Workers,
         checkpoint: Path | None,
         policy_version: int,
         logprob_diff_bound: float | None,
@@ -69,17 +80,18 @@ class VerlTrainer(PPOTrainerSync):
         self.timing_raw: dict[str, float] = {}
         self._settings = settings
         self._total_steps = total_steps
-        self._worker = worker
+        self._workers = workers
         self._checkpoint = checkpoint
         self._policy_version = policy_version
         self._bound = logprob_diff_bound
+        self._rows: list[WeightedSample | None] = []
         self._rows_per_update = 0
         self._loss = loss_settings(settings)
 
     def train(self, parts: Sequence[Sequence[WeightedSample]], *, step: int) -> dict[str, float]:
         """Run a step's updates; verl's metrics under verl's names."""
         self.global_steps = step
-        rows, self._rows_per_update = lay_out(parts, self._num_ranks())
+        self._rows, self._rows_per_update = rows, _ = lay_out(parts, self._num_ranks())
         keys = [f"step{step}_{row}_0" for row in range(len(rows))]
         self.replay_buffer.batch = tq.kv_batch_put(
             keys=keys,
@@ -101,7 +113,9 @@ class VerlTrainer(PPOTrainerSync):
         self.checkpoint_manager.update_weights(policy_version)
 
     def save(self, folder: Path) -> None:
-        """Put the model in Hugging Face format into the folder, and verl's state into `actor`."""
+        """Put the model in Hugging Face format into the folder, verl's state into folders in it."""
+        if self.use_critic:
+            self.critic_wg.save_checkpoint(str(folder / "critic"), None, self.global_steps)
         self.actor_rollout_wg.save_checkpoint(str(folder / "actor"), None, self.global_steps)
         model = folder / "actor" / "huggingface"
         for file in model.iterdir():
@@ -123,12 +137,15 @@ class VerlTrainer(PPOTrainerSync):
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
         self.role_worker_mapping = {
-            role: ray.remote(self._worker) for role in self.role_worker_mapping
+            role: ray.remote(self._workers.critic if role == Role.Critic else self._workers.policy)
+            for role in self.role_worker_mapping
         }
 
     def _load_checkpoint(self) -> None:
         if self._checkpoint is not None:
             self.actor_rollout_wg.load_checkpoint(str(self._checkpoint / "actor"))
+            if self.use_critic:
+                self.critic_wg.load_checkpoint(str(self._checkpoint / "critic"))
 
     def on_init_end(self) -> None:
         """The loss goes to the workers, and their weights to the replicas."""
@@ -157,28 +174,55 @@ class VerlTrainer(PPOTrainerSync):
         return batch
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, float]) -> KVBatchMeta:
-        """The rows have them."""
+        """The rows have them, where there is no critic."""
+        if self.use_critic:
+            fields = ["rewards", "values", "response_mask"]
+            data = tq.kv_batch_get(batch.keys, batch.partition_id, select_fields=fields)
+            credit = self._settings.critic
+            found = gae(
+                data["rewards"],
+                data["values"],
+                data["response_mask"],
+                gamma=credit.gamma,
+                lam=credit.lam,
+            )
+            batch = tq.kv_batch_put(batch.keys, batch.partition_id, fields=found)
+            for row, advantages in zip(self._rows, found["advantages"].unbind(), strict=True):
+                if row is not None:
+                    keep_advantages(row[0], advantages)
         batch.fields = None  # all that the queue has by now, the reference's logprobs as well
+        return batch
+
+    def _update_critic(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
+        batch.extra_info.update(self._how_to_update())
+        output = self.critic_wg.train_mini_batch(batch).get()
+        metrics |= reduce_metrics(rename_dict(output["metrics"], "critic/"))
         return batch
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         rate = learning_rate(self.global_steps, self._settings.optim, self._total_steps)
         batch.extra_info.update(
+            self._how_to_update(),
             calculate_entropy=self._loss.entropy_coef != 0,
             distillation_use_topk=False,
             distillation_only=False,
-            global_batch_size=self._rows_per_update,
-            mini_batch_size=self._rows_per_update,
-            epochs=1,
-            seed=self._settings.seed,
-            dataloader_kwargs={"shuffle": False},
-            temperature=self.config.actor_rollout_ref.rollout.temperature,
             learning_rate=rate,
         )
         output = self.actor_rollout_wg.update_actor(batch)
         metrics |= reduce_metrics(rename_dict(output["metrics"], "actor/"))
         metrics["actor/lr"] = rate  # verl reports its own schedule, which is not used
         return batch
+
+    def _how_to_update(self) -> dict[str, Any]:
+        """As the rows are laid out."""
+        return {
+            "global_batch_size": self._rows_per_update,
+            "mini_batch_size": self._rows_per_update,
+            "epochs": 1,
+            "seed": self._settings.seed,
+            "dataloader_kwargs": {"shuffle": False},
+            "temperature": self.config.actor_rollout_ref.rollout.temperature,
+        }
 
     def _num_ranks(self) -> int:
         """Ranks between which verl divides the rows."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+_MODEL = {"use_remove_padding": False, "enable_gradient_checkpointing": False}
+
 CPU: dict[str, Any] = {
+    "critic": {"model": _MODEL, "fsdp": {"use_torch_compile": False}},
     "actor_rollout_ref": {
-        "model": {"use_remove_padding": False, "enable_gradient_checkpointing": False},
+        "model": _MODEL,
         "actor": {"use_torch_compile": False, "fsdp_config": {"use_torch_compile": False}},
         "ref": {"use_torch_compile": False, "fsdp_config": {"use_torch_compile": False}},
         "rollout": {

@@ -11,6 +11,7 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine_workers import TrainingWorker
 
 from ajet.backbone.ranks.worker import PolicyWorker
+from ajet.backbone.verl.critic import CriticWorker
 
 _offload_policy = fsdp.CPUOffloadPolicy
 # verl offloads the reference to pinned memory, which only an accelerator has.
@@ -32,6 +33,10 @@ class CpuTrainingWorker(TrainingWorker):
                 "gloo", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])
             )
         super().__init__(config)
+
+
+class CpuCriticWorker(CriticWorker, CpuTrainingWorker):
+    """The critic's, on a CPU."""
 
 
 class CpuPolicyWorker(PolicyWorker):

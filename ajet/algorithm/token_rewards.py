@@ -1,0 +1,60 @@
+"""Rewards at tokens, for a critic: what stands in the place of a baseline is the critic's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+
+from ajet.algorithm.credit import CreditReport
+from ajet.errors import TrainingError
+from ajet.schema.call import Call
+from ajet.schema.episode import Episode, Group
+
+GAE = "gae"
+"""The `adv_estimator` that needs a critic: generalized advantage estimation (arXiv:1506.02438)."""
+
+
+def place_rewards(groups: Sequence[Group]) -> CreditReport:
+    """Fill `Sample.rewards` of every valid episode; every sample with trained tokens is trained.
+
+    A reward stands at the last trained token of what it is for, in each sample: of the episode, of
+    an agent or of a call. So a sample of an episode that has several has the whole reward, as its
+    tokens have the whole advantage with a baseline.
+
+    Raises:
+        TrainingError: a reward is NaN or infinite.
+    """
+    report = CreditReport()
+    for group in groups:
+        samples = []
+        for episode in group.valid:
+            _place(episode)
+            samples += [sample for sample in episode.samples if sample.num_trained]
+        report.is_zero_variance.append(not samples)
+        report.samples += samples
+    return report
+
+
+def _place(episode: Episode) -> None:
+    assert episode.call_rewards is not None, "a valid episode has a reward for each call"
+    if not np.isfinite(episode.call_rewards).all():
+        raise TrainingError(
+            f"episode {episode.episode_id} of task {episode.task.task_id}: the rewards of its "
+            f"calls are {episode.call_rewards.tolist()}"
+        )
+    what_for = _WHAT_FOR[episode.reward_per]
+    unit = {call.index: what_for(call) for call in episode.calls}
+    reward = dict(zip(unit, episode.call_rewards, strict=True))
+    for sample in episode.samples:
+        sample.rewards = np.zeros(len(sample), np.float32)
+        last = {unit[sample.call_index[place]]: place for place in np.flatnonzero(sample.loss_mask)}
+        for place in last.values():
+            sample.rewards[place] = reward[sample.call_index[place]]
+
+
+_WHAT_FOR: dict[str, Callable[[Call], Hashable]] = {
+    "episode": lambda call: None,
+    "agent": lambda call: call.agent_name,
+    "call": lambda call: call.index,
+}
