@@ -46,7 +46,8 @@ class Synchronizer:
         self.weights = weights
 
     def get_model_state_dict_iterator(self) -> Iterator[tuple[str, torch.Tensor]]:
-        yield from self.weights.items()
+        for item in self.weights.items():  # noqa: UP028  Ray wants a generator of its own
+            yield item
 
 
 class NotPackedAgain(CpuPolicyWorker):

@@ -7,8 +7,8 @@
    for, and validation is as in any run.
 3. Engines that do not take their weights (negative control) end the run before they sample.
 4. Whatever process of a run is killed, the run ends soon, with a message that names it, and goes
-   on after its last checkpoint. So it does when it is killed itself.
-5. Ctrl-C saves what was trained.
+   on after its last checkpoint. So it does when it is killed itself, and after Ctrl-C, which saves
+   what was trained.
 """
 
 from __future__ import annotations
@@ -125,40 +125,40 @@ def test_engines_that_do_not_take_their_weights_end_the_run(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("victim", "named"),
+    "victims",
     [
-        ("ray::PolicyExplorer", "PolicyExplorer"),
-        ("ray::PolicyTrainer", "PolicyTrainer"),
-        ("ray::WorkerDict", "WorkerDict"),
-        ("ray::WorkflowRunner", "runner"),
-        ("ray::CpuPolicyModel", "vLLM"),
-        ("VLLM::EngineCore", "vLLM"),
+        {"ray::PolicyExplorer": "PolicyExplorer", "ray::PolicyTrainer": "PolicyTrainer"},
+        {"VLLM::EngineCore": "vLLM", "ray::CpuPolicyModel": "vLLM"},
+        {"ray::WorkerDict": "WorkerDict", "ray::WorkflowRunner": "runner"},
     ],
+    ids=["actors", "engine", "workers"],
 )
-def test_whatever_is_killed_the_run_ends_with_a_message_and_goes_on(tmp_path, victim, named):
-    with running(tmp_path, *LONG) as run:
-        run.wait_for_step(2)
-        run.kill(victim)
-        ended = run.end(END_S)
-    assert ended.code == 1, ended.stdout + ended.stderr
-    assert named in "\n".join(ended.errors)
+def test_whatever_is_killed_the_run_ends_with_a_message_and_goes_on(tmp_path, victims):
+    resume: tuple[str, ...] = ()
+    for number, (victim, named) in enumerate(victims.items()):
+        with running(tmp_path, *LONG, *resume) as run:
+            run.wait_for_step(2 + 2 * number)
+            run.kill(victim)
+            ended = run.end(END_S)
+        assert ended.code == 1, ended.stdout + ended.stderr
+        assert named in "\n".join(ended.errors)
+        resume = ("--resume",)
     assert_it_goes_on(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_goes_on(tmp_path):
+def test_a_run_that_is_killed_or_interrupted_goes_on(tmp_path):
     with running(tmp_path, *LONG) as run:
         run.wait_for_step(2)
         run.process.kill()
         assert run.end(END_S).code == -signal.SIGKILL
-    assert_it_goes_on(tmp_path)
-
-
-@pytest.mark.slow
-def test_ctrl_c_saves_what_was_trained(tmp_path):
-    with running(tmp_path, "trainer_common.total_training_steps=60") as run:
-        run.wait_for_step(2)
+    facts = read_processes(tmp_path / NAME)[-1]["trinity"]
+    assert facts["steps made"] >= 2 and facts["samples trained"] > 0
+    with running(tmp_path, "trainer_common.total_training_steps=60", "--resume") as run:
+        run.wait_for_step(4)
         os.killpg(run.process.pid, signal.SIGINT)  # the terminal sends it to every process
         ended = run.end(END_S)
     assert ended.code == 130, ended.stdout + ended.stderr
+    saved = int(checkpoints_of(tmp_path / NAME)[-1].name.removeprefix("step_"))
+    assert saved == max(steps_of(tmp_path / NAME)) >= 4, "nothing that was trained is lost"
     assert_it_goes_on(tmp_path)
