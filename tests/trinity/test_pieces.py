@@ -28,10 +28,11 @@ from ajet.backbone.trinity.credit import GroupCredit
 from ajet.backbone.trinity.parcel import Parcel, pack, unpack
 from ajet.backbone.trinity.plan import Plan
 from ajet.backbone.trinity.sampler import FreshGroups
+from ajet.backbone.trinity.settings import compose_config
 from ajet.backbone.trinity.tasks import TaskStream
 from ajet.backbone.trinity.training import StepEngine
 from ajet.config.load import load_config
-from ajet.errors import TrainingError
+from ajet.errors import ConfigError, TrainingError
 from tests.make_samples import make_episode, make_group, make_sample
 
 pytestmark = pytest.mark.trinity
@@ -200,3 +201,13 @@ def test_what_older_weights_sampled_is_corrected_by_the_capped_ratio(now, weight
 def test_a_step_without_samples_changes_nothing():
     engine = engine_of(Workers(-1.0), step=3)
     assert engine.train([]) == {} and engine.global_steps == 4
+
+
+def test_what_needs_a_gpu_or_is_unknown_to_trinity_is_refused(tmp_path):
+    for setting, message in [
+        ("trinity.synchronizer.sync_method=nccl", "nccl is for GPUs"),
+        ("trinity.synchronizer.sync_intervall=2", "sync_intervall"),
+    ]:
+        model = Path("ajet/tiny_model/calculator").resolve()
+        with pytest.raises(ConfigError, match=message):
+            compose_config(make_plan(settings=[setting], run_folder=tmp_path, model_folder=model))

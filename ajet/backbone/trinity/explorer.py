@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import trinity.common.models.vllm_model as of_trinity
+from ray.exceptions import RayError
 from trinity.common.config import Config
 from trinity.explorer.explorer import Explorer
 
@@ -63,7 +64,7 @@ class PolicyExplorer(Explorer):
         try:
             await self._first_weights_are_there()
             await super()._pull_latest_weights()
-        except Exception as error:
+        except (RayError, TimeoutError) as error:
             # Asynchronous, Trinity would only log it, and go on with the old weights.
             letter = sealed(Failed(message=f"new weights: {cause_of(error)}"))
             await self._desk.report.remote(letter)

@@ -7,7 +7,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from trinity.common.config import Config, TasksetConfig
+from trinity.common.constants import SyncMethod
 
+from ajet.backbone.ray_needs import ray_needs
 from ajet.backbone.trinity.plan import Plan
 from ajet.config.free_section import plain
 from ajet.errors import ConfigError
@@ -34,6 +36,8 @@ def compose_config(plan: Plan) -> Config:
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Config), *layers, plain(plan.ajet.trinity))
         config: Config = OmegaConf.to_object(merged)
+        if plan.device == "cpu" and config.synchronizer.sync_method == SyncMethod.NCCL:
+            raise ValueError("trinity.synchronizer.sync_method: nccl is for GPUs; use memory")
         config.buffer.explorer_input.taskset = TasksetConfig(
             name="tasks",
             path="in ajet.task_reader",
@@ -47,7 +51,7 @@ def compose_config(plan: Plan) -> Config:
 
 
 def _ours(plan: Plan) -> dict[str, Any]:
-    ajet = plan.ajet
+    ajet, nodes = plan.ajet, plan.ajet.trainer_common.nnodes
     return {
         "mode": "both",
         "project": ajet.project_name,
@@ -58,7 +62,10 @@ def _ours(plan: Plan) -> dict[str, Any]:
         "ignore_validator_suggestions": True,
         "model": _model(plan),
         "algorithm": _algorithm(plan),
-        "cluster": {"node_num": ajet.trainer_common.nnodes, "gpu_per_node": _gpus(plan)},
+        "cluster": {
+            "node_num": nodes,
+            "gpu_per_node": ray_needs(ajet, plan.device).gpus // nodes,
+        },
         "buffer": {
             "batch_size": min(plan.num_runners, ajet.data.train_batch_size),
             "train_batch_size": ajet.data.train_batch_size,
@@ -86,14 +93,6 @@ def _asynchronous(plan: Plan) -> dict[str, Any]:
         "buffer": {"trainer_input": {"experience_buffer": {"capacity": 1}}},
         "explorer": {"max_inflight_batches": 2},
     }
-
-
-def _gpus(plan: Plan) -> int:
-    """Of a node; where there are none, slots for the engines and a rank of the trainer."""
-    given = plan.ajet.trainer_common.n_gpus_per_node
-    if plan.device == "cuda":
-        return given
-    return max(given, plan.ajet.rollout.vllm.num_engines + 1)
 
 
 def _model(plan: Plan) -> dict[str, Any]:
