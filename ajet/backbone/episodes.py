@@ -8,6 +8,7 @@ from ajet.context_tracker.chat_format import ChatFormat
 from ajet.context_tracker.samples import SampleLimits
 from ajet.engine.base import Engine
 from ajet.task_judge import make_judge
+from ajet.task_rollout.crew import Crew, Threads
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_runner import EpisodeRunner
 from ajet.tuner.chat_request import SamplingDefaults
@@ -64,8 +65,14 @@ def sample_limits(ajet: AjetConfig) -> SampleLimits:
     )
 
 
-def make_rollout(ajet: AjetConfig, runner: EpisodeRunner) -> Rollout:
-    """Many episodes of `runner`, within the configured limits."""
+def make_rollout(ajet: AjetConfig, runner: EpisodeRunner, crew: Crew | None = None) -> Rollout:
+    """Many episodes of `runner`, within the configured limits.
+
+    Args:
+        ajet: the configuration.
+        runner: of an episode.
+        crew: where they run; None: in threads of this process.
+    """
     return Rollout(
         runner=runner,
         seed=ajet.trainer_common.seed,
@@ -73,6 +80,7 @@ def make_rollout(ajet: AjetConfig, runner: EpisodeRunner) -> Rollout:
         episode_timeout_s=ajet.rollout.episode_timeout_s,
         max_retries=ajet.rollout.max_retries,
         max_failure_share=ajet.rollout.max_failure_share,
+        crew=crew or Threads(),
     )
 
 

@@ -33,4 +33,5 @@ def ray_needs(ajet: AjetConfig, device: str) -> RayNeeds:
     if ajet.backbone == "trinity" and device == "cpu":  # engines beside a rank of the trainer
         per_node = max(per_node, ajet.rollout.vllm.num_engines + 1)
     gpus = per_node * common.nnodes
-    return RayNeeds(gpus=gpus, cpus=CPUS_BESIDE + CPUS_PER_RANK * gpus)
+    actors = ajet.rollout.ray_actors if ajet.backbone == "verl" else 0
+    return RayNeeds(gpus=gpus, cpus=CPUS_BESIDE + CPUS_PER_RANK * gpus + actors)

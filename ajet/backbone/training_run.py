@@ -22,6 +22,7 @@ from ajet.schema.task import Task
 from ajet.task_reader import make_task_reader
 from ajet.task_reader.read_tasks import training_tasks, validation_tasks
 from ajet.task_reader.task_batches import TaskBatches
+from ajet.task_rollout.crew import Crew
 from ajet.tuner.http_door import HttpDoor
 
 
@@ -58,6 +59,8 @@ class Policy:
     """Write a checkpoint. Raises CheckpointError."""
     logprob_diff_bound: float | None
     """See `TrainingLoop`."""
+    crew: Crew | None = None
+    """Where episodes run; None: in threads of this process."""
 
 
 def make_loop(
@@ -86,7 +89,7 @@ def make_loop(
     )
     runner = make_runner(config, policy.chat_format, policy.serving.engine, http_door)
     phases = Phases(
-        rollout=make_rollout(ajet, runner),
+        rollout=make_rollout(ajet, runner, policy.crew),
         before=policy.serving.begin_phase,
         records=records,
         progress=progress,

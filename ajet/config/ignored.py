@@ -18,6 +18,7 @@ IGNORED = {
         "rollout.max_retries",
         "rollout.max_failure_share",
         "rollout.dynamic_sampling",
+        "rollout.ray_actors",
         "rollout.schedule",
         "rollout.lockstep_patience_s",
         "rollout.validation",
@@ -36,6 +37,7 @@ IGNORED = {
     ),
     "local": (
         "debug",
+        "rollout.ray_actors",
         "trainer_common.n_gpus_per_node",
         "trainer_common.nnodes",
         "trinity",
@@ -45,6 +47,7 @@ IGNORED = {
         "debug",
         "rollout.lockstep_patience_s",
         "rollout.name",
+        "rollout.ray_actors",
         "rollout.schedule",
         "rollout.vllm.python",
         "verl",

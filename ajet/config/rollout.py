@@ -47,6 +47,9 @@ class Rollout(Section):
     """Episodes of each task in a step: the group whose rewards are compared."""
     max_env_worker: Count = 64
     """Episodes that run at the same time."""
+    ray_actors: Annotated[int, Ge(0)] = 0
+    """Processes that run the episodes, spread over the nodes of Ray; 0: the run's own process does.
+    With the backbone verl."""
     max_num_seqs: Count = 128
     """Sequences that the engine decodes at the same time."""
     temperature: NotNegative = 1.0

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ajet.backbone.training_run import TrainingData
+from ajet.backbone.verl.refusals import lora_rank
 from ajet.config.root import AjetConfig
 from ajet.errors import MissingExtraError
 from ajet.launcher.replay_stages import Stage
@@ -91,8 +92,7 @@ def _why_not(ajet: AjetConfig) -> str | None:
     """A run that the local trainer cannot train as it was trained."""
     if ajet.backbone not in ("local", "verl"):
         return f"the backbone {ajet.backbone} trained it; only local and verl can be replayed"
-    model = ajet.verl.get("actor_rollout_ref", {}).get("model", {})
-    if ajet.backbone == "verl" and model.get("lora_rank"):
+    if ajet.backbone == "verl" and lora_rank(ajet):
         return "verl trained a LoRA adapter; the local trainer trains all weights"
     if ajet.backbone == "verl" and ajet.model.dtype == "bfloat16":
         return "verl trained in bfloat16, whose rounding differs by more than there is to compare"

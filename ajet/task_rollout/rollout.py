@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ajet.schema.episode import Episode, Group
 from ajet.schema.task import Task
+from ajet.task_rollout.crew import Crew, EpisodeLimits, Threads
 from ajet.task_rollout.rollout_report import check_failures
-from ajet.task_rollout.workers import Workers
 from ajet.task_runner.attempt import Attempt
 from ajet.task_runner.episode_runner import EpisodeRunner
 
@@ -26,6 +26,8 @@ class Rollout:
     episode_timeout_s: float = 1800.0
     max_retries: int = 2
     max_failure_share: float = 0.5
+    crew: Crew = field(default_factory=Threads)
+    """Where the episodes run."""
 
     def run(
         self,
@@ -58,10 +60,12 @@ class Rollout:
             if on_episode_done:
                 on_episode_done(episode)
 
-        workers = Workers(
-            self.runner, episode_timeout_s=self.episode_timeout_s, max_retries=self.max_retries
+        limits = EpisodeLimits(
+            num_at_once=self.max_env_worker,
+            timeout_s=self.episode_timeout_s,
+            max_retries=self.max_retries,
         )
-        workers.run(attempts, self.max_env_worker, keep)
+        self.crew.run(self.runner, attempts, limits, keep)
         for group in groups:
             group.episodes.sort(key=lambda episode: episode.repeat_index)
         check_failures(groups, self.max_failure_share)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from ajet.algorithm import ADVANTAGE_ESTIMATORS, GroupRewards
+from ajet.algorithm.token_rewards import GAE
 from ajet.config.algorithm import Algorithm
 
 GROUP_BASED = ["grpo", "dr_grpo", "rloo"]
@@ -35,7 +36,7 @@ def advantages(name: str, *groups: GroupRewards) -> list[np.ndarray]:
 
 def test_the_configuration_offers_exactly_the_estimators_there_are() -> None:
     offered = typing.get_args(Algorithm.model_fields["adv_estimator"].annotation)
-    assert set(offered) == set(ADVANTAGE_ESTIMATORS)
+    assert set(offered) == {*ADVANTAGE_ESTIMATORS, GAE}
 
 
 def test_grpo_divides_by_the_groups_own_deviation() -> None:

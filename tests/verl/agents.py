@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import zlib
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -66,6 +67,17 @@ class WithoutRank(WithoutVllm):
     """The worker that trains is killed while the second step's episodes run."""
 
     victim: str = "rank"
+
+
+class KillsItsProcess(MathAgent):
+    """The process that runs the episode is killed, once, in the second step."""
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> Any:
+        done = Path(os.environ["AJET_TEST_KILLED"])
+        if workflow_task.task_tag == "train/000002" and not done.exists():
+            done.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await super().execute(workflow_task, tuner)
 
 
 def kill(name: str) -> None:

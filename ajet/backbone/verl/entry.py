@@ -43,7 +43,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
         data = TrainingData.read(ajet)
         newest = latest_checkpoint(run_folder / "checkpoints") if resume else None
         start = Start(
-            ajet=ajet,
+            config=config,
             run_folder=run_folder,
             model_folder=model_folder(ajet.model.path),
             device=device,

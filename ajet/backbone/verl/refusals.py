@@ -25,6 +25,10 @@ OURS = {
     "actor_rollout_ref.actor.strategy": "nothing: it is fsdp2",
     "actor_rollout_ref.actor.use_kl_loss": "ajet.trainer_common.use_kl_loss",
     "actor_rollout_ref.hybrid_engine": "nothing: engine and trainer share the GPUs",
+    "actor_rollout_ref.model.lora": (
+        "nothing: actor_rollout_ref.model.lora_rank, lora_alpha and target_modules are those of "
+        "FSDP, and vLLM gets the weights with the adapter merged in"
+    ),
     "actor_rollout_ref.model.path": "ajet.model.path",
     "actor_rollout_ref.rollout.agent": "ajet.rollout.user_workflow",
     "actor_rollout_ref.rollout.calculate_log_probs": "nothing: they are always compared",
@@ -87,6 +91,12 @@ OURS = {
 """Settings of verl that AgentJet decides, and where."""
 
 
+def lora_rank(ajet: AjetConfig) -> int:
+    """Of the adapter that verl is to train; 0: there is none."""
+    model = ajet.verl.get("actor_rollout_ref", {}).get("model", {})
+    return int(model.get("lora_rank", 0))
+
+
 def refuse(ajet: AjetConfig) -> None:
     """Refuse what cannot be honoured.
 
@@ -101,6 +111,11 @@ def refuse(ajet: AjetConfig) -> None:
                 f"ajet.rollout.{name}: the backbone verl trains on vLLM's logprobs, which are "
                 f"those after the cut, while the trainer computes those before it; use {off}"
             )
+    if rollout.ray_actors > rollout.max_env_worker:
+        raise ConfigError(
+            f"ajet.rollout.ray_actors: {rollout.ray_actors} processes for at most "
+            f"{rollout.max_env_worker} episodes at a time (ajet.rollout.max_env_worker)"
+        )
     if rollout.temperature == 0:
         raise ConfigError("ajet.rollout.temperature: 0 samples one answer only: nothing to learn")
     if rollout.vllm.base_url is not None or rollout.vllm.num_engines != 1:

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ajet.algorithm.token_rewards import GAE
+from ajet.backbone.verl.refusals import lora_rank
 from ajet.config.optim import Optim
 from ajet.config.root import AjetConfig
 from ajet.config.suggestions import did_you_mean
@@ -107,12 +108,14 @@ def _model(ajet: AjetConfig, place: Place) -> dict[str, Any]:
         attention = "flash_attention_2"
     return {
         "path": str(place.model_folder),
+        "lora": {"merge": True},
         "override_config": {"attn_implementation": attention},
     }
 
 
 def _actor(ajet: AjetConfig, place: Place) -> dict[str, Any]:
     common = ajet.trainer_common
+    hugging_face = [] if lora_rank(ajet) else ["hf_model"]  # else it is for our worker to write
     return {
         "strategy": "fsdp2",
         "use_dynamic_bsz": True,
@@ -120,7 +123,7 @@ def _actor(ajet: AjetConfig, place: Place) -> dict[str, Any]:
         "ppo_mini_batch_size": ajet.data.train_batch_size,
         "use_kl_loss": common.use_kl_loss,
         "optim": _optim(common.optim),
-        "checkpoint": {"save_contents": ["model", "optimizer", "extra", "hf_model"]},
+        "checkpoint": {"save_contents": ["model", "optimizer", "extra", *hugging_face]},
         "fsdp_config": _fsdp(ajet, place),
     }
 

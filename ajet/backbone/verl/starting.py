@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 import transfer_queue as tq
 from omegaconf import DictConfig
 from transformers import AutoConfig
@@ -20,17 +21,19 @@ from verl.utils.config import validate_config
 from ajet.backbone.checkpoints import Position
 from ajet.backbone.model_folder import chat_format_of
 from ajet.backbone.quiet import printed_to
-from ajet.backbone.ranks.worker import PolicyWorker
 from ajet.backbone.ray_cluster import connected
 from ajet.backbone.ray_needs import ray_needs
 from ajet.backbone.training_run import Policy
+from ajet.backbone.verl.actor_crew import ActorCrew
 from ajet.backbone.verl.critic import CriticWorker
 from ajet.backbone.verl.engine import VerlEngine
+from ajet.backbone.verl.episode_actor import EpisodeActor, EpisodePlan
 from ajet.backbone.verl.policy import VerlPolicy
 from ajet.backbone.verl.settings import Place, compose_config
 from ajet.backbone.verl.trainer import VerlTrainer, Workers
 from ajet.backbone.verl.waiting import within
-from ajet.config.root import AjetConfig
+from ajet.backbone.verl.worker import LoraPolicyWorker
+from ajet.config.root import AjetConfig, RootConfig
 from ajet.errors import ConfigError, TrainingError
 from ajet.monitor.progress import Progress
 
@@ -43,7 +46,7 @@ PASSED_ON = ("TRANSFER_QUEUE_", "VERL_", "VLLM_", "OMP_", "TORCHDYNAMO_", "TOKEN
 class Start:
     """What a run is started from."""
 
-    ajet: AjetConfig
+    config: RootConfig
     run_folder: Path
     model_folder: Path
     device: str
@@ -52,6 +55,11 @@ class Start:
     """To resume from."""
     position: Position | None
     """Where the run stood at the checkpoint."""
+
+    @property
+    def ajet(self) -> AjetConfig:
+        """The section `ajet`."""
+        return self.config.ajet
 
     @property
     def policy_version(self) -> int:
@@ -98,7 +106,7 @@ def _close_queue() -> None:
 
 
 def _trainer(start: Start, config: DictConfig) -> VerlTrainer:
-    workers = Workers(policy=PolicyWorker, critic=CriticWorker)
+    workers = Workers(policy=LoraPolicyWorker, critic=CriticWorker)
     if start.device == "cpu":
         from ajet.backbone.verl.cpu.workers import CpuCriticWorker, CpuPolicyWorker
 
@@ -117,10 +125,14 @@ def _trainer(start: Start, config: DictConfig) -> VerlTrainer:
 
 
 def _policy(start: Start, trainer: VerlTrainer) -> Policy:
-    engine = VerlEngine(
-        trainer.get_llm_client(),
+    plan = EpisodePlan(
+        config=start.config,
+        model_folder=start.model_folder,
+        client=trainer.get_llm_client(),
         max_model_len=trainer.config.actor_rollout_ref.rollout.max_model_len,
-        policy_version=start.policy_version,
+    )
+    engine = VerlEngine(
+        plan.client, max_model_len=plan.max_model_len, policy_version=start.policy_version
     )
     policy = VerlPolicy(
         trainer,
@@ -134,7 +146,17 @@ def _policy(start: Start, trainer: VerlTrainer) -> Policy:
         trainer=policy,
         save=partial(policy.save, start.run_folder / "checkpoints"),
         logprob_diff_bound=None,
+        crew=_crew(plan) if start.ajet.rollout.ray_actors else None,
     )
+
+
+def _crew(plan: EpisodePlan) -> ActorCrew:
+    """Each actor can run all episodes at once, where the others are gone."""
+    settings = plan.config.ajet.rollout
+    kind = ray.remote(EpisodeActor).options(
+        num_cpus=1, scheduling_strategy="SPREAD", max_concurrency=settings.max_env_worker
+    )
+    return ActorCrew(lambda: kind.remote(plan), settings.ray_actors)
 
 
 def _place(start: Start) -> Place:

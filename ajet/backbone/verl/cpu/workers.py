@@ -10,8 +10,8 @@ import verl.workers.engine.fsdp.transformer_impl as fsdp
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine_workers import TrainingWorker
 
-from ajet.backbone.ranks.worker import PolicyWorker
 from ajet.backbone.verl.critic import CriticWorker
+from ajet.backbone.verl.worker import LoraPolicyWorker
 
 _offload_policy = fsdp.CPUOffloadPolicy
 # verl offloads the reference to pinned memory, which only an accelerator has.
@@ -39,7 +39,7 @@ class CpuCriticWorker(CriticWorker, CpuTrainingWorker):
     """The critic's, on a CPU."""
 
 
-class CpuPolicyWorker(PolicyWorker):
+class CpuPolicyWorker(LoraPolicyWorker):
     """The worker of a rank, with the training worker for a CPU."""
 
     actor_worker_cls = CpuTrainingWorker
