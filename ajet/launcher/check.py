@@ -13,6 +13,7 @@ from ajet.config.ignored import ignored_settings
 from ajet.config.notices import notices
 from ajet.config.root import AjetConfig, RootConfig
 from ajet.errors import AjetError
+from ajet.launcher.backbones import refuse_settings
 from ajet.launcher.check_episode import findings_of, run_scripted
 from ajet.launcher.check_inputs import episodes_of_run, look_at_tasks
 from ajet.launcher.finding import Finding
@@ -42,6 +43,7 @@ class _Check:
     def run(self) -> list[Finding]:
         ajet = self._ajet
         self._add(_configuration(self._config))
+        self._try("configuration", lambda: refuse_settings(ajet))
         path, judge = ajet.rollout.user_workflow, ajet.task_judge.judge_protocol
         workflow = self._try(
             "workflow", lambda: load_class(path, Workflow, "ajet.rollout.user_workflow")

@@ -99,3 +99,11 @@ def test_settings_without_effect_are_named(tmp_path: Path) -> None:
     found = findings(tmp_path, "return WorkflowOutput(reward=0.0)", "debug.num_tasks=7")
     warned = [finding.text for finding in found if finding.name == "configuration"]
     assert warned[1:] == ["ajet.debug has no effect with the backbone local"]
+
+
+def test_what_the_backbone_cannot_honour_is_bad(tmp_path: Path) -> None:
+    gae = "trainer_common.algorithm.adv_estimator=gae"
+    found = findings(tmp_path, "return WorkflowOutput(reward=1.0)", "backbone=local", gae)
+    assert any(f.verdict == "bad" and "gae needs a critic" in f.text for f in found)
+    found = findings(tmp_path, "return WorkflowOutput(reward=1.0)", "backbone=verl", gae)
+    assert not any("gae" in f.text for f in found)
