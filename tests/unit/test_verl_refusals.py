@@ -34,6 +34,8 @@ def test_the_demo_is_accepted():
         ("ajet.verl.actor_rollout_ref.rollout.n=3", "ajet.rollout.num_repeat"),
         ("ajet.verl.actor_rollout_ref.actor.optim.lr=1", "ajet.trainer_common.optim"),
         ("ajet.verl.data.train_batch_size=1", "ajet.data"),
+        ("ajet.verl.critic.optim.lr=1", "ajet.trainer_common.critic"),
+        ("ajet.verl.actor_rollout_ref.model.lora.rank=8", "nothing: .*lora_rank"),
         ("ajet.verl.algorithm.adv_estimator=gae", "ajet.trainer_common.algorithm"),
     ],
 )
@@ -64,10 +66,23 @@ def test_what_verl_cannot_honour_is_refused_by_name(override):
         "ajet.verl.actor_rollout_ref.model.lora_rank=8",
         "ajet.verl.actor_rollout_ref.rollout.tensor_model_parallel_size=2",
         "ajet.verl.actor_rollout_ref.rollout.nnodes=1",
+        "ajet.verl.critic.fsdp.param_offload=true",
     ],
 )
 def test_what_agentjet_does_not_decide_is_verls(override):
     refuse(settings(override))
+
+
+def test_more_processes_than_episodes_are_refused():
+    refuse(settings("ajet.rollout.ray_actors=4", "ajet.rollout.max_env_worker=4"))
+    with pytest.raises(ConfigError, match="ray_actors: 4 processes for at most 3 episodes"):
+        refuse(settings("ajet.rollout.ray_actors=4", "ajet.rollout.max_env_worker=3"))
+
+
+def test_processes_that_would_all_listen_on_one_port_are_refused():
+    refuse(settings("ajet.interchange_server.port=8123"))
+    with pytest.raises(ConfigError, match=r"interchange_server\.port: .* use 0"):
+        refuse(settings("ajet.rollout.ray_actors=2", "ajet.interchange_server.port=8123"))
 
 
 def test_every_refusal_says_what_to_use():

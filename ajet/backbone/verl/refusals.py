@@ -116,6 +116,11 @@ def refuse(ajet: AjetConfig) -> None:
             f"ajet.rollout.ray_actors: {rollout.ray_actors} processes for at most "
             f"{rollout.max_env_worker} episodes at a time (ajet.rollout.max_env_worker)"
         )
+    if rollout.ray_actors and ajet.interchange_server.port:
+        raise ConfigError(
+            "ajet.interchange_server.port: each of the processes of ajet.rollout.ray_actors has a "
+            "server of its own; use 0, so that it takes a free port"
+        )
     if rollout.temperature == 0:
         raise ConfigError("ajet.rollout.temperature: 0 samples one answer only: nothing to learn")
     if rollout.vllm.base_url is not None or rollout.vllm.num_engines != 1:
