@@ -4,13 +4,18 @@
     .venv-vllm/bin/python benchmarks/engines.py --json
 
 64 sequences of 128 sampled tokens on the tiny model, with the logprobs that training needs. Three
-ways, in turns, after a round that warms up; `ratio` is wall time, median of the rounds:
+ways, in turns, after a round that warms up:
 
-- `offline`: `vllm.LLM.generate` in a process of its own, no server.
+- `offline`: `vllm.LLM.generate` in a process of its own, no server, with the server's settings.
 - `engine`: `VllmEngine` against a vLLM server over HTTP, token ids in and out.
 - `full_path`: 64 episodes with the OpenAI SDK's client, the gateway and the tracker on top.
 
-`offline_without_logprobs_tokens_per_s` is vLLM with less to do, for comparison.
+And one by itself, after the others have ended, since its processes wait in busy loops:
+
+- `offline_default`: the offline class as vLLM sets it up on a CPU, in three processes.
+
+`ratio` and `ratio_engine` are against `offline`, `ratio_to_default` against `offline_default`; all
+are of wall time, medians of the rounds.
 """
 
 from __future__ import annotations
@@ -47,6 +52,7 @@ from tutorial.example_math_agent.problems import Split, generate
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ROOT / "ajet/tiny_model/calculator"
 MAX_MODEL_LEN = 512
+ONE_PROCESS = "VLLM_ENABLE_V1_MULTIPROCESSING"
 
 
 class Offline:
@@ -65,9 +71,9 @@ class Offline:
         )
         self._ask(model=str(MODEL), max_model_len=MAX_MODEL_LEN, prompts=prompts)
 
-    def seconds(self, logprobs: int | None) -> float:
+    def seconds(self) -> float:
         """Of one round."""
-        return float(self._ask(max_tokens=NEW_TOKENS, logprobs=logprobs)["seconds"])
+        return float(self._ask(max_tokens=NEW_TOKENS)["seconds"])
 
     def close(self) -> None:
         """End it."""
@@ -139,16 +145,19 @@ def measure(logs: Path, rounds: int) -> dict[str, list[float]]:
     measured: dict[str, list[float]] = {}
     for number in range(rounds + 1):
         for name, run in {
-            "offline": lambda: offline.seconds(logprobs=0),
+            "offline": offline.seconds,
             "engine": lambda: _seconds(lambda: asyncio.run(engine_alone())),
             "full_path": lambda n=number: _seconds(
                 lambda: rollout.run(tasks, num_repeat=1, tag=f"round/{n}")
             ),
-            "offline_without_logprobs": lambda: offline.seconds(logprobs=None),
         }.items():
             measured.setdefault(name, []).append(run())
     offline.close()
     asyncio.run(engine.aclose())
+    by_default = {name: value for name, value in env.items() if name != ONE_PROCESS}
+    offline = Offline(prompts, {**os.environ, **by_default}, logs / "offline_default.log")
+    measured["offline_default"] = [offline.seconds() for _ in range(rounds + 1)]
+    offline.close()
     return {name: seconds[1:] for name, seconds in measured.items()}
 
 
@@ -165,6 +174,7 @@ def _report(measured: dict[str, list[float]]) -> dict[str, float]:
         **{f"{name}_tokens_per_s": round(tokens / wall[name]) for name in wall},
         "ratio": round(wall["offline"] / wall["full_path"], 3),
         "ratio_engine": round(wall["offline"] / wall["engine"], 3),
+        "ratio_to_default": round(wall["offline_default"] / wall["full_path"], 3),
         "rounds": len(measured["offline"]),
     }
 

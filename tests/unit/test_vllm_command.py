@@ -48,3 +48,14 @@ def test_nothing_of_the_cpu_profile_reaches_a_gpu():
 def test_no_statistics_are_sent():
     _, env = command("cuda")
     assert env["VLLM_NO_USAGE_STATS"] == env["DO_NOT_TRACK"] == "1"
+
+
+def test_on_a_cpu_one_process_computes_and_schedules_unless_there_are_several_ranks():
+    line, env = command()
+    assert value(line, "--distributed-executor-backend") == "uni"
+    assert env["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"  # else vLLM does not take "uni"
+    line, _ = command(tensor_parallel_size=2)
+    assert "--distributed-executor-backend" not in line
+    line, env = command("cuda")
+    assert "--distributed-executor-backend" not in line
+    assert "VLLM_ENABLE_V1_MULTIPROCESSING" not in env

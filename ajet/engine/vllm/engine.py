@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ajet.engine.base import OnToken
 from ajet.engine.completion_room import max_new_tokens
 from ajet.engine.vllm.client import ServerLost, VllmClient
-from ajet.engine.vllm.server import VllmServer
+from ajet.engine.vllm.server import KEEPALIVE_S, VllmServer
 from ajet.errors import EngineError, ServiceError
 from ajet.schema.generation import Generation, SamplingParams
 
@@ -168,12 +168,18 @@ class VllmEngine:
     ) -> list[Replica]:
         self._changed = asyncio.Condition()
         replicas = [
-            Replica(VllmClient(server.base_url, server.api_key), server) for server in servers
+            Replica(VllmClient(server.base_url, server.api_key, KEEPALIVE_S / 2), server)
+            for server in servers
         ] + [Replica(VllmClient(url, api_key)) for url in urls]
-        for replica in replicas:
-            await replica.client.connect()
-            if replica.process:
-                await replica.client.check_extension()
+        try:
+            for replica in replicas:
+                await replica.client.connect()
+                if replica.process:
+                    await replica.client.check_extension()
+        except BaseException:
+            for replica in replicas:
+                await replica.client.aclose()
+            raise
         return replicas
 
     async def _generate(

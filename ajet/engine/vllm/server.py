@@ -19,6 +19,8 @@ from ajet.errors import ServiceError
 from ajet.service.service import Service, ServiceRecord
 
 HOST = "127.0.0.1"
+KEEPALIVE_S = 600
+"""A server of ours closes a connection that nothing came over for so long."""
 _PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 _CPU_KV_CACHE_GB = 1.0
 
@@ -150,14 +152,18 @@ def vllm_command(
         "VLLM_SERVER_DEV_MODE": "1",  # the paths that update weights
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(KEEPALIVE_S),
         "PYTHONPATH": os.pathsep.join(
             [str(_PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         ),
     }
     if device == "cpu":
         kv_cache_gb = kv_cache_gb or _CPU_KV_CACHE_GB
+        is_one_rank = not {"tensor_parallel_size", "pipeline_parallel_size"} & set(options)
         settings |= {
             "enforce_eager": True,
+            "disable_log_stats": True,  # counted anew for every token
+            "distributed_executor_backend": "uni" if is_one_rank else None,
             # In chunks, requests with a seed end vLLM 0.28: CPU generators have no offset.
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(4096, max_model_len),
@@ -165,6 +171,8 @@ def vllm_command(
         env |= {
             "OMP_NUM_THREADS": str(num_threads),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            # One process computes and schedules. As two, they wait for each other in busy loops.
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "TORCHDYNAMO_DISABLE": "1",  # nothing is compiled: its first use takes seconds
         }
     if kv_cache_gb is not None:
