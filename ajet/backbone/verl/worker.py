@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft.tuners.lora import Linear, LoraLayer
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM
 from verl.single_controller.base.decorator import Dispatch, register
-from verl.utils.fsdp_utils import (
-    merged_lora_context,
-    normalize_peft_param_name,
-    offload_fsdp_model_to_cpu,
-)
+from verl.utils.fsdp_utils import offload_fsdp_model_to_cpu
 from verl.utils.model import convert_weight_keys
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
 
 from ajet.backbone.ranks.worker import PolicyWorker
+from ajet.errors import ConfigError
+
+_ADAPTED = ".base_layer.weight"
+"""How the name of a weight ends that has an adapter."""
 
 
 class LoraPolicyWorker(PolicyWorker):
@@ -35,6 +36,7 @@ class LoraPolicyWorker(PolicyWorker):
         super().init_model()
         engine = self.actor.engine
         if engine._is_lora:
+            refuse_other_layers(engine.module)
             engine._merged_lora_per_tensor_param = partial(merged_weights, engine)
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
@@ -45,17 +47,54 @@ class LoraPolicyWorker(PolicyWorker):
             save_merged(self.actor.engine, Path(local_path) / "huggingface", rank=self.rank)
 
 
+def refuse_other_layers(module: torch.nn.Module) -> None:
+    """Adapters are merged here into linear layers only.
+
+    Raises:
+        ConfigError: there is another.
+    """
+    for name, layer in module.named_modules():
+        if isinstance(layer, LoraLayer) and not isinstance(layer, Linear):
+            raise ConfigError(
+                f"verl.actor_rollout_ref.model.target_modules: {name} is no linear layer; only "
+                "those can be merged"
+            )
+
+
 def merged_weights(engine: FSDPEngine) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and whole tensor of every weight, as trained. Every rank must take all of them."""
+    """Name and whole tensor of every weight, as trained. Every rank must take all of them.
+
+    verl's own way changes the weights in place and back, which fails on what FSDP2 has cut.
+    """
+    scaling = {
+        name: layer.scaling["default"]
+        for name, layer in engine.module.named_modules()
+        if isinstance(layer, LoraLayer)
+    }
     try:
-        with merged_lora_context(engine.module, backup_adapters=True):
-            weights = normalize_peft_param_name(engine.module.state_dict())
-            for name, weight in convert_weight_keys(weights, engine.module).items():
-                whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
-                yield name, whole.detach().clone()
+        weights = engine.module.state_dict()
+        plain = {_plain_name(name): name for name in weights if "lora_" not in name}
+        for sent_as, name in convert_weight_keys(plain, engine.module).items():
+            weight = _whole(weights[name])
+            if name.endswith(_ADAPTED):
+                layer = name.removesuffix(_ADAPTED)
+                down, up = (_whole(weights[f"{layer}.lora_{x}.default.weight"]) for x in "AB")
+                weight += scaling[layer] * (up @ down)
+            yield sent_as, weight
     finally:
         if engine._is_offload_param:
             offload_fsdp_model_to_cpu(engine.module)
+
+
+def _plain_name(name: str) -> str:
+    """As it is without the adapter."""
+    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+
+
+def _whole(weight: torch.Tensor) -> torch.Tensor:
+    """A copy on every rank."""
+    whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
+    return whole.detach().clone()
 
 
 def save_merged(engine: FSDPEngine, folder: Path, *, rank: int) -> None:
