@@ -39,15 +39,17 @@ test-agentscope2: .venv-agentscope2  ## the doors and agents with AgentScope 2.x
 # With SLOW=1, the tests of each that kill, resume and spread as well: 20 minutes and more.
 NOT_SLOW = $(if $(SLOW),,-m "not slow")
 
+# A run is a dozen processes, which would all compile the same libraries: they keep what they compile.
+test-vllm test-verl test-trinity: export PYTHONDONTWRITEBYTECODE =
+
 test-vllm: .venv-verl  ## vLLM as the engine, and Ray around a run, for real [SLOW=1]
 	@$</bin/pytest tests/vllm tests/ray $(NOT_SLOW)
 
 test-verl: .venv-verl  ## the verl backbone, for real, under Ray [SLOW=1]
 	@$</bin/pytest tests/verl $(NOT_SLOW)
 
-# A run is a dozen processes, which would all compile the same libraries: they keep what they compile.
 test-trinity: .venv-trinity  ## the Trinity-RFT backbone, for real, under Ray [SLOW=1]
-	@PYTHONDONTWRITEBYTECODE= $</bin/pytest tests/trinity $(NOT_SLOW)
+	@$</bin/pytest tests/trinity $(NOT_SLOW)
 
 check: .venv/has-dev  ## lint, format, types, stale docs
 	@$(BIN)/ruff check
