@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ajet.backbone.device import device_of
 from ajet.backbone.ray_needs import ray_needs
 from ajet.config.root import AjetConfig
-from ajet.errors import MissingExtraError
+from ajet.errors import ConfigError, MissingExtraError
 from ajet.launcher.ray_cluster import RaySize, Surroundings, joined_ray, own_ray
 
 IN_ONE_PROCESS = ("local", "debug")
@@ -44,7 +44,13 @@ def ray_around(ajet: AjetConfig, choice: RayChoice) -> AbstractContextManager[Su
         return nullcontext()
     if importlib.util.find_spec("ray") is None:
         raise MissingExtraError("ray", ajet.backbone if needs_ray else "ray")
-    if choice.join or (os.environ.get("RAY_ADDRESS") and not choice.own):
+    there = choice.address or os.environ.get("RAY_ADDRESS", "")
+    if choice.join or (there and not choice.own):
+        if needs_ray and there.startswith("ray://"):
+            raise ConfigError(
+                f"{there}: the backbone {ajet.backbone} must run on a node of the cluster itself, "
+                "not on a client of it; start it there, with HOST:PORT"
+            )
         return joined_ray(choice.address)
     return own_ray(_size(ajet, choice.num_gpus) if needs_ray else RaySize(num_gpus=choice.num_gpus))
 

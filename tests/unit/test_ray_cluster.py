@@ -71,6 +71,15 @@ def test_verl_gets_a_ray_of_the_size_that_it_needs_unless_there_is_one(chosen, m
     assert ray_around(ajet, RayChoice(own=True)) == RaySize(num_gpus=2, num_cpus=10)
 
 
+def test_verl_is_not_run_on_a_client_of_a_cluster(chosen):
+    choice = RayChoice(join=True, address="ray://there:10001")
+    with pytest.raises(
+        ConfigError, match="ray://there:10001: the backbone verl must run on a node"
+    ):
+        ray_around(settings("verl"), choice)
+    assert ray_around(settings("local"), choice) == "joins ray://there:10001"
+
+
 def test_where_there_are_gpus_ray_counts_them_itself(chosen):
     ajet = settings("verl", "ajet.model.device=cuda")
     assert ray_around(ajet, RayChoice()) == RaySize(num_gpus=None, num_cpus=7)

@@ -10,14 +10,18 @@
 8. PPO's critic learns, is saved and goes on.
 9. With LoRA the adapter is trained; vLLM and checkpoints have the merged weights.
 10. Episodes may run in Ray actors: the same ones; of an actor that is killed, elsewhere.
-11. A recorded step, replayed by the local trainer, comes out again but for rounding.
+11. A run can be on a Ray that is there already, which it leaves as it was.
+12. A recorded step, replayed by the local trainer, comes out again but for rounding.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +35,9 @@ from transformers import AutoModelForCausalLM
 from ajet.launcher.replay import replay
 from ajet.monitor.rollout_store import read_rollouts, rollout_path
 from ajet.schema.sample import Sample
-from tests.end_to_end.command import Ended
+from tests.end_to_end.command import ROOT, Ended
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of
+from tests.processes.service_processes import eventually
 from tests.verl.runs import train
 
 pytestmark = [pytest.mark.verl, pytest.mark.timeout(1000)]
@@ -243,6 +248,51 @@ def test_a_process_that_ran_episodes_is_replaced(tmp_path):
     trained = [e for e in lines_of(folder / "episodes.jsonl") if e["phase"] == "train"]
     assert [len([e for e in trained if e["step"] == step]) for step in (1, 2, 3)] == [16] * 3
     assert {e["outcome"] for e in trained} == {"ok"}
+
+
+RAY_OWNER = """
+import json, os, sys, time
+from pathlib import Path
+from ajet.launcher.ray_cluster import RaySize, own_ray
+from ajet.monitor.run_record import recorded
+folder = Path(sys.argv[1])
+size = RaySize(num_gpus=1, num_cpus=7)
+with recorded(folder, ["ajet"]), own_ray(size) as around, around(folder):
+    found = {k: v for k, v in os.environ.items() if k.startswith("RAY_")}
+    (folder / "part").write_text(json.dumps(found))
+    (folder / "part").rename(folder / "ready")
+    sys.stdin.read()
+"""
+LEFT_IN_RAY = """
+import ray
+ray.init(log_to_driver=False)
+print(len(ray.util.list_named_actors(all_namespaces=True)), ray.available_resources()["GPU"])
+"""
+
+
+@pytest.mark.slow
+def test_a_run_joins_a_ray_that_is_there_and_leaves_it_as_it_was(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    code = [sys.executable, "-c", RAY_OWNER, str(tmp_path)]
+    with subprocess.Popen(code, env=env, stdin=subprocess.PIPE) as owner:
+        assert eventually((tmp_path / "ready").is_file, 120)
+        where = json.loads((tmp_path / "ready").read_text())
+        ended = train(
+            tmp_path / "runs",
+            "trainer_common.total_training_steps=1",
+            "--with-ray-cluster",
+            env=where,
+        )
+        assert_done(ended)
+        assert_agreed(steps_of(tmp_path / "runs" / NAME))
+        left = subprocess.run(
+            [sys.executable, "-c", LEFT_IN_RAY],
+            env={**env, **where},
+            capture_output=True,
+            text=True,
+        )
+        assert left.stdout.split() == ["0", "1.0"], left
+        owner.stdin.close()
 
 
 @pytest.fixture(scope="module")
