@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import ray
 from ray import ObjectRef
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 
 from ajet.backbone.divergence import report_divergence
 from ajet.backbone.evaluation import Evaluation
@@ -107,10 +107,9 @@ class Session:
     def _result(self, reference: ObjectRef) -> bytes | None:
         try:
             result: bytes | None = ray.get(reference)
-        except RayTaskError as error:
-            raise TrainingError(f"Trinity-RFT: {cause_of(error)}") from error
         except RayError as error:
-            raise TrainingError(f"Trinity-RFT: a process of the run ended: {error}") from error
+            logs = self.plan.run_folder / "logs"
+            raise TrainingError(f"Trinity-RFT: {cause_of(error)}; see {logs}") from error
         return result
 
     def _read(self, letter: Letter) -> None:

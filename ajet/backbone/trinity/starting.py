@@ -20,6 +20,7 @@ from ajet.backbone.trinity.actors import Actors
 from ajet.backbone.trinity.desk import open_desk
 from ajet.backbone.trinity.engine import rollout_models
 from ajet.backbone.trinity.explorer import PolicyExplorer
+from ajet.backbone.trinity.failures import cause_of
 from ajet.backbone.trinity.plan import Plan
 from ajet.backbone.trinity.settings import compose_config
 from ajet.backbone.trinity.trainer import PolicyTrainer
@@ -79,4 +80,4 @@ def _prepare(
             synchronizer = ray.get_actor("synchronizer", namespace=plan.namespace)
             ray.get(synchronizer.coordinate_weight_sync_setup.remote(), timeout=timeout_s)
     except RayError as error:
-        raise TrainingError(f"Trinity-RFT did not start: {error}") from error
+        raise TrainingError(f"Trinity-RFT did not start: {cause_of(error)}") from error
