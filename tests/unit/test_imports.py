@@ -46,7 +46,12 @@ HOMES = {
         "ajet/backbone/verl/",
         "ajet/backbone/trinity/",
     ),
-    "vllm": ("ajet/engine/vllm/worker.py", "ajet/backbone/verl/cpu/", "ajet/backbone/trinity/"),
+    "vllm": (
+        "ajet/engine/vllm/token_lane.py",
+        "ajet/engine/vllm/worker.py",
+        "ajet/backbone/verl/cpu/",
+        "ajet/backbone/trinity/",
+    ),
     "transformers": (
         "ajet/engine/embedded/",
         "ajet/backbone/trinity/",

@@ -31,7 +31,7 @@ from ajet.backbone.weights_check import check_weights, probe_ids
 from ajet.errors import EngineError, ServiceError
 from ajet.schema.generation import Generation, SamplingParams
 from tests.torch.small_model import VOCABULARY
-from tests.vllm.conftest import Running, make_server, save
+from tests.vllm.conftest import MAX_MODEL_LEN, Running, make_server, save
 
 pytestmark = pytest.mark.vllm
 
@@ -106,6 +106,67 @@ def test_a_stream_gives_the_same_tokens(running):
         )
     )
     assert told == streamed.token_ids == ask(running).token_ids
+
+
+def test_a_seed_gives_the_same_tokens_beside_calls_without_one(running):
+    alone = ask(running)
+
+    async def crowd() -> list[Generation]:
+        calls = [(5, "e"), (None, "f"), (None, "g"), (6, "h"), (5, "i")]
+        return await asyncio.gather(
+            *(
+                running.engine.generate(
+                    PROMPT, SamplingParams(max_tokens=24, seed=seed), session=session
+                )
+                for seed, session in calls
+            )
+        )
+
+    first, unseeded, also_unseeded, other, again = asyncio.run(crowd())
+    assert first.token_ids == again.token_ids == alone.token_ids
+    others = [unseeded.token_ids, also_unseeded.token_ids, other.token_ids]
+    assert all(ids != alone.token_ids for ids in others) and others[0] != others[1]
+
+
+def test_tokens_are_drawn_as_often_as_they_are_probable():
+    from ajet.engine.vllm.worker import draw_with_seeds
+
+    probabilities = torch.tensor([0.5, 0.0, 0.3, 0.15, 0.05])
+    logits = probabilities.log().repeat(4000, 1)
+    generators = {row: torch.Generator().manual_seed(row) for row in range(0, 4000, 2)}
+    drawn, _ = draw_with_seeds(None, logits, generators, None, None)
+    shares = torch.bincount(drawn, minlength=5) / 4000
+    assert (shares - probabilities).abs().max() < 0.03 and shares[1] == 0
+    top_two = torch.full((4000,), 2)
+    drawn, _ = draw_with_seeds(None, logits.clone(), generators, top_two, None)
+    assert set(drawn.tolist()) == {0, 2}
+
+
+def test_the_short_way_answers_as_vllm_does(running):
+    body = {
+        "model": "policy",
+        "prompt": PROMPT,
+        "max_tokens": 24,
+        "temperature": 0.8,
+        "top_p": 0.9,
+        "seed": 5,
+        "stop_token_ids": [30],
+        "ignore_eos": True,
+        "logprobs": 0,
+        "return_token_ids": True,
+    }
+    short, vllms_own = (post(running, "/v1/completions", body | more) for more in ({}, {"n": 1}))
+    assert "usage" not in short.json() and "usage" in vllms_own.json()
+    mine, theirs = short.json()["choices"][0], vllms_own.json()["choices"][0]
+    assert mine["token_ids"] == theirs["token_ids"]
+    assert mine["finish_reason"] == theirs["finish_reason"]
+    assert mine["logprobs"]["token_logprobs"] == pytest.approx(
+        theirs["logprobs"]["token_logprobs"], abs=1e-5
+    )
+    too_long = body | {"prompt": [20] * (MAX_MODEL_LEN + 1)}
+    for more in ({}, {"n": 1}):
+        answer = post(running, "/v1/completions", too_long | more)
+        assert answer.status_code == 400, answer.text
 
 
 def test_updates_arrive_and_key_values_of_old_weights_are_gone(running, tmp_path):

@@ -145,7 +145,10 @@ def vllm_command(
         "max_num_seqs": max_num_seqs,
         "generation_config": "vllm",  # no sampling defaults but those of the request
         "worker_extension_cls": EXTENSION,
-        "middleware": "ajet.engine.vllm.key_guard.KeyGuard",
+        "middleware": [  # the last is the outermost
+            "ajet.engine.vllm.token_lane.TokenLane",
+            "ajet.engine.vllm.key_guard.KeyGuard",
+        ],
         "disable_uvicorn_access_log": True,
     }
     env = {
@@ -162,7 +165,6 @@ def vllm_command(
         is_one_rank = not {"tensor_parallel_size", "pipeline_parallel_size"} & set(options)
         settings |= {
             "enforce_eager": True,
-            "disable_log_stats": True,  # counted anew for every token
             "distributed_executor_backend": "uni" if is_one_rank else None,
             # In chunks, requests with a seed end vLLM 0.28: CPU generators have no offset.
             "enable_chunked_prefill": False,
@@ -188,6 +190,8 @@ def _option(name: str, value: Any) -> list[str]:
         return []
     if isinstance(value, bool):
         return [f"--{name}" if value else f"--no-{name}"]
+    if isinstance(value, list):
+        return [word for item in value for word in (f"--{name}", str(item))]
     return [f"--{name}", str(value)]
 
 

@@ -6,7 +6,8 @@ Given to vLLM as `--worker-extension-cls ajet.engine.vllm.worker.PolicyWorker`; 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from safetensors import safe_open
 from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from vllm.v1.outputs import SamplerOutput
 from vllm.v1.sample.metadata import SamplingMetadata
+from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
 from vllm.v1.sample.sampler import Sampler
 
 
@@ -25,7 +27,12 @@ class PolicyWorker:
 
     def ajet_prepare(self) -> None:
         """From now on, logprobs are those of `Generation.logprobs`. A second call does nothing."""
-        self.model_runner.sampler.__class__ = TemperedSampler
+        sampler = self.model_runner.sampler
+        if not isinstance(sampler, TemperedSampler):
+            sampler.__class__ = TemperedSampler
+            sampler.topk_topp_sampler.forward = partial(
+                draw_with_seeds, sampler.topk_topp_sampler.forward
+            )
 
     def ajet_load_weights(self, weights: str) -> None:
         """Replace the weights in place by those of a folder in Hugging Face's format."""
@@ -61,6 +68,36 @@ class TemperedSampler(Sampler):
             greedy = self._temperature < 1e-5
             logits = logits / self._temperature.masked_fill(greedy, 1.0).unsqueeze(1)
         return logits.log_softmax(dim=-1, dtype=torch.float32)
+
+
+def draw_with_seeds(
+    draw_without: Callable[..., tuple[torch.Tensor, None]],
+    logits: torch.Tensor,
+    generators: Mapping[int, torch.Generator],
+    k: torch.Tensor | None,
+    p: torch.Tensor | None,
+) -> tuple[torch.Tensor, None]:
+    """Sample one token a row, by one uniform number: from the row's own generator where it has one.
+
+    vLLM draws as many numbers as there are tokens in the vocabulary, row by row; and on a CPU
+    forgets the seeds where only some rows have one.
+
+    Args:
+        draw_without: vLLM's own, where no row has a seed.
+        logits: [B, V], over the temperature.
+        generators: by row.
+        k: [B], top-k.
+        p: [B], top-p.
+    """
+    if not generators:
+        return draw_without(logits, generators, k, p)
+    probabilities = apply_top_k_top_p(logits, k, p).softmax(dim=-1, dtype=torch.float32)
+    cumulated = probabilities.cumsum(dim=-1, dtype=torch.float64)
+    uniforms = torch.rand(len(logits), 1, dtype=torch.float64, device=logits.device)
+    for row, generator in generators.items():
+        uniforms[row].uniform_(generator=generator)
+    tokens = torch.searchsorted(cumulated, uniforms * cumulated[:, -1:], right=True)
+    return tokens[:, 0].clamp_(max=logits.shape[-1] - 1), None
 
 
 def _tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
