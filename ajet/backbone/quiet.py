@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import warnings
 from collections.abc import Iterator
@@ -16,7 +17,23 @@ def printed_to(path: Path) -> Iterator[None]:
     It stays open: loggers that are set up within the block go on writing to it.
     """
     file = path.open("a", encoding="utf-8", buffering=1)  # noqa: SIM115
-    with redirect_stdout(file), redirect_stderr(file), warnings.catch_warnings():
+    with (
+        redirect_stdout(file),
+        redirect_stderr(file),
+        warnings.catch_warnings(),
+        _levels_kept(logging.getLogger()),
+    ):
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def _levels_kept(logger: logging.Logger) -> Iterator[None]:
+    """What vLLM imports silences the root logger and its handlers, and with them our warnings."""
+    levels = [(each, each.level) for each in (logger, *logger.handlers)]
+    try:
+        yield
+    finally:
+        for each, level in levels:
+            each.setLevel(level)
