@@ -12,8 +12,10 @@ from uuid import uuid4
 import psutil
 
 from tests.end_to_end.command import COMMAND, CONF, OPENAI_AGENT, ROOT, Ended
+from tests.end_to_end.run_folders import lines_of
 
 TIMEOUT_S = 900
+AGENTS = "tests/verl/agents.py"
 MARK = "AJET_TEST_RUN"
 SMALL = (
     "data.train_batch_size=4",
@@ -66,3 +68,21 @@ def _marked(mark: str) -> list[str]:
             if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process.info["name"])
     return found
+
+
+def steps_of(folder: Path) -> dict[int, dict[str, float]]:
+    """The metrics of each step."""
+    return {line["step"]: line for line in lines_of(folder / "metrics.jsonl")}
+
+
+def assert_done(ended: Ended) -> None:
+    """It came to its end."""
+    assert ended.code == 0, ended.stdout + ended.stderr
+
+
+def assert_agreed(steps: dict[int, dict[str, float]]) -> None:
+    """Engine and trainer, in each step that trained."""
+    for line in steps.values():
+        if "policy/loss" in line:
+            assert line["verl/training/rollout_actor_probs_pearson_corr"] > 0.99
+            assert line["policy/logprob_diff_max"] < 1e-3
