@@ -31,7 +31,8 @@ def printed_to(path: Path) -> Iterator[None]:
 @contextmanager
 def _levels_kept(logger: logging.Logger) -> Iterator[None]:
     """What vLLM imports silences the root logger and its handlers, and with them our warnings."""
-    levels = [(each, each.level) for each in (logger, *logger.handlers)]
+    silenced: list[logging.Logger | logging.Handler] = [logger, *logger.handlers]
+    levels = [(each, each.level) for each in silenced]
     try:
         yield
     finally:
