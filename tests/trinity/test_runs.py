@@ -4,7 +4,8 @@
    compute the same: |ppo_kl| is at most 1e-6 at every step. It goes on after its last checkpoint,
    whether weights reach the engines through memory or through files.
 2. Fully asynchronous, no group is trained that is older than the bound, every sample is accounted
-   for, and validation is as in any run.
+   for, and validation is as in any run. One step off, every step but the first is trained on what
+   the version before sampled.
 3. Engines that do not take their weights (negative control) end the run before they sample.
 4. Whatever process of a run is killed, the run ends soon, with a message that names it, and goes
    on after its last checkpoint. So it does when it is killed itself, and after Ctrl-C, which saves
@@ -121,6 +122,15 @@ def test_engines_that_do_not_take_their_weights_end_the_run(tmp_path):
     assert "still computes with the weights before the update" in ended.errors[0]
     assert sorted(steps_of(tmp_path / NAME)) == [1]
     assert checkpoints_of(tmp_path / NAME)[-1].name == "step_000001"
+
+
+@pytest.mark.slow
+def test_one_step_off_rollout_is_one_version_behind(tmp_path):
+    offset = "trinity.synchronizer.sync_offset=1"
+    assert_done(train(tmp_path, offset, "trainer_common.total_training_steps=4"))
+    steps = steps_of(tmp_path / NAME)
+    assert [line["staleness/max"] for line in steps.values()] == [0, 1, 1, 1]
+    assert all("trinity/importance_weight" in steps[step] for step in (2, 3, 4))
 
 
 @pytest.mark.slow
