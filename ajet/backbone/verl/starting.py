@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -94,6 +95,8 @@ def started(start: Start, progress: Progress) -> Iterator[Policy]:
 
 def _start_queue_and_trainer(config: DictConfig, trainer: VerlTrainer) -> None:
     """At the same time: each starts processes, and waits for their imports."""
+    # At every step it warns that the machine has fewer cores than it would like.
+    logging.getLogger("transfer_queue.utils.common").setLevel(logging.ERROR)
     with ThreadPoolExecutor(max_workers=1) as pool:
         queue = pool.submit(tq.init, config.transfer_queue)
         trainer.init()
