@@ -138,7 +138,7 @@ def test_one_step_off_rollout_is_one_version_behind(tmp_path):
     "victims",
     [
         {"ray::PolicyExplorer": "PolicyExplorer", "ray::PolicyTrainer": "PolicyTrainer"},
-        {"VLLM::EngineCore": "vLLM", "ray::CpuPolicyModel": "vLLM"},
+        {"VLLM::EngineCore": "vLLM", "ray::CpuPolicyModel": "PolicyModel"},
         {"ray::WorkerDict": "WorkerDict", "ray::WorkflowRunner": "runner"},
     ],
     ids=["actors", "engine", "workers"],

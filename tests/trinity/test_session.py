@@ -98,7 +98,7 @@ class Explorer:
         for step in range(1, STEPS + 1):
             if step == 3 and self.at_3 == "fail":
                 ray.get(desk.report.remote(sealed(Failed(message="no episode works"))))
-            count = 0.0 if step == 3 and self.at_3 == "no groups" else 1.0
+            count = 0.0 if step == 3 and self.at_3 in ("no groups", "no engine") else 1.0
             metrics = {
                 "experience_pipeline/experience_count": count,
                 "experience_pipeline/samples": 3.0,
@@ -106,6 +106,13 @@ class Explorer:
             }
             ray.get(desk.report.remote(sealed(Explored(step=step, metrics=metrics))))
             self.arrive(step)
+
+
+class Engine:
+    """Of Trinity's models only this is asked."""
+
+    def get_model_version(self) -> int:
+        return 2
 
 
 class Evaluation:
@@ -132,6 +139,10 @@ def session_of(folder: Path, at_3: str = "") -> Session:
         context_tracker=SimpleNamespace(detect_timeline_snap=True),
         rollout=SimpleNamespace(vllm=SimpleNamespace(update_timeout_s=10.0)),
     )
+    engine = ray.remote(Engine).remote()
+    ray.get(engine.get_model_version.remote())
+    if at_3 == "no engine":
+        ray.kill(engine)
     plan = SimpleNamespace(ajet=ajet, total_steps=STEPS, run_folder=folder, is_exact=True)
     return Session(
         plan=plan,
@@ -139,7 +150,7 @@ def session_of(folder: Path, at_3: str = "") -> Session:
             desk=open_desk(NAMESPACE),
             explorer=ray.remote(Explorer).remote(at_3),
             trainer=ray.remote(Trainer).options(max_concurrency=2).remote(at_3),
-            models=[],
+            models=[engine],
         ),
         evaluation=Evaluation(),
         records=Records(folder, ["console"], resumed_step=None),
@@ -181,6 +192,7 @@ def test_steps_and_evaluations_are_recorded_and_what_became_of_the_samples(clust
         ("old weights", EngineError, "before the update"),
         ("fail", TrainingError, "no episode works"),
         ("no groups", TrainingError, "0 of 1 groups"),
+        ("no engine", TrainingError, "process of .*Engine|actor"),
     ],
 )
 def test_a_fault_ends_the_run_and_what_was_trained_is_recorded(

@@ -136,6 +136,8 @@ class Session:
         self.counts["groups produced"] += groups
         self.counts["samples produced"] += int(letter.metrics.get(SAMPLES, 0))
         if groups < self.plan.ajet.data.train_batch_size:
+            for model in self.actors.models:  # without its engine a runner gives nothing
+                self._result(model.get_model_version.remote())
             raise TrainingError(
                 f"batch {letter.step}: {groups} of {self.plan.ajet.data.train_batch_size} groups "
                 f"came; a runner ended? See {self.plan.run_folder / 'logs'}"
