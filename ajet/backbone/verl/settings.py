@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ajet.algorithm.token_rewards import GAE
 from ajet.backbone.verl.refusals import lora_rank
 from ajet.config.optim import Optim
+from ajet.config.free_section import plain
 from ajet.config.root import AjetConfig
 from ajet.config.suggestions import did_you_mean
 from ajet.config.trainer_common import TrainerCommon
@@ -49,7 +50,7 @@ def compose_config(ajet: AjetConfig, place: Place) -> DictConfig:
 
         layers.append(CPU)
     try:
-        merged = OmegaConf.merge(config, *layers, _plain(ajet.verl))
+        merged = OmegaConf.merge(config, *layers, plain(ajet.verl))
         OmegaConf.resolve(merged)
     except OmegaConfBaseException as error:
         raise ConfigError(f"ajet.verl: {error}") from error
@@ -189,7 +190,7 @@ def _rollout(ajet: AjetConfig, place: Place) -> dict[str, Any]:
         "max_model_len": place.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
         "calculate_log_probs": True,
-        "engine_kwargs": {"vllm": _plain(settings.vllm.options)},
+        "engine_kwargs": {"vllm": plain(settings.vllm.options)},
     }
 
 
@@ -210,12 +211,3 @@ def _check_dtypes(config: DictConfig) -> None:
     if len(set(dtypes.values())) > 1:
         found = ", ".join(f"verl.actor_rollout_ref.{key}: {dtype}" for key, dtype in dtypes.items())
         raise ConfigError(f"{found}: they must be the same; ajet.model.dtype sets all of them")
-
-
-def _plain(value: Any) -> Any:
-    """With dicts and lists only: OmegaConf takes no others."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return value
