@@ -14,8 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ajet.algorithm.token_rewards import GAE
 from ajet.backbone.verl.refusals import lora_rank
-from ajet.config.optim import Optim
 from ajet.config.free_section import plain
+from ajet.config.optim import Optim
 from ajet.config.root import AjetConfig
 from ajet.config.suggestions import did_you_mean
 from ajet.config.trainer_common import TrainerCommon
