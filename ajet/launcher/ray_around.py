@@ -15,6 +15,11 @@ from ajet.launcher.ray_cluster import RaySize, Surroundings, joined_ray, own_ray
 
 IN_ONE_PROCESS = ("local", "debug")
 """Backbones that use no Ray: with them, it is for the user's code."""
+LIBRARIES = {
+    "verl": ("ray", "verl", "transfer_queue", "vllm"),
+    "trinity": ("ray", "trinity", "vllm"),
+}
+"""What the others need: it is looked for before a Ray is started."""
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
@@ -42,8 +47,9 @@ def ray_around(ajet: AjetConfig, choice: RayChoice) -> AbstractContextManager[Su
     needs_ray = ajet.backbone not in IN_ONE_PROCESS
     if not (needs_ray or choice.own or choice.join):
         return nullcontext()
-    if importlib.util.find_spec("ray") is None:
-        raise MissingExtraError("ray", ajet.backbone if needs_ray else "ray")
+    for library in LIBRARIES.get(ajet.backbone, ("ray",)):
+        if importlib.util.find_spec(library) is None:
+            raise MissingExtraError(library, ajet.backbone if needs_ray else "ray")
     there = choice.address or os.environ.get("RAY_ADDRESS", "")
     if choice.join or (there and not choice.own):
         if needs_ray and there.startswith("ray://"):

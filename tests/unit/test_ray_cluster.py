@@ -54,6 +54,19 @@ def test_without_ray_the_extra_is_named(monkeypatch, backbone, choice, extra):
         ray_around(settings(backbone), choice)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "missing"),
+    [("trinity", "trinity"), ("trinity", "vllm"), ("verl", "transfer_queue")],
+)
+def test_a_library_that_is_missing_is_told_before_ray_is_started(
+    chosen, monkeypatch, backbone, missing
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name != missing or None)
+    message = rf'{missing} is not installed: .*"agentjet\[{backbone}\]".*--backbone=local'
+    with pytest.raises(MissingExtraError, match=message):
+        ray_around(settings(backbone), RayChoice())
+
+
 def test_a_backbone_of_one_process_has_a_ray_only_where_asked_for(chosen, monkeypatch):
     ajet = settings("local")
     monkeypatch.setenv("RAY_ADDRESS", "localhost:1")

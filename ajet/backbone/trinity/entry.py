@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -18,7 +17,7 @@ from ajet.backbone.phases import Phases
 from ajet.backbone.quiet import printed_to
 from ajet.backbone.training_run import TrainingData
 from ajet.config.root import AjetConfig, RootConfig
-from ajet.errors import MissingExtraError, TrainingError
+from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.reward_curve import draw_reward_curve
@@ -32,9 +31,6 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
         AjetError: the run cannot start or cannot go on.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
-    for library in ("trinity", "vllm"):
-        if not find_spec(library):
-            raise MissingExtraError(library, "trinity")
     console = Console(file=sys.stdout)  # it stays there while Trinity prints elsewhere
     with Progress(console) as progress:
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +16,6 @@ from ajet.backbone.model_folder import model_folder
 from ajet.backbone.quiet import printed_to
 from ajet.backbone.training_run import TrainingData, make_loop, run_to_the_end
 from ajet.config.root import AjetConfig, RootConfig
-from ajet.errors import MissingExtraError
 from ajet.monitor.progress import Progress
 
 
@@ -29,9 +27,6 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
     ajet = config.ajet
-    for library in ("verl", "transfer_queue", "vllm"):
-        if not find_spec(library):
-            raise MissingExtraError(library, "verl")
     device = device_of(ajet.model.device)
     _set_environment(ajet, device)
     log = run_folder / "logs" / "verl.log"
