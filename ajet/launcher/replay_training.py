@@ -1,10 +1,10 @@
 """The training stage of a replay: one step from the checkpoint before it.
 
-A step that verl trained is trained by the local backbone, from the same weights and the same state
-of the optimizer. The loss is the same function, summed in another order, so that the metrics differ
-by float rounding only. A weight whose gradient is itself rounding may go the other way, as AdamW
-divides by the gradient's size: so the step's whole change of the weights is compared, not the
-largest difference.
+A step that verl trained, for its own backbone or for Trinity's, is trained by the local one, from
+the same weights and the same state of the optimizer. The loss is the same function, summed in
+another order, so that the metrics differ by float rounding only. A weight whose gradient is itself
+rounding may go the other way, as AdamW divides by the gradient's size: so the step's whole change
+of the weights is compared, not the largest difference.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def compare_training(source: TrainingSource, ajet: AjetConfig, samples: Sequence
         AjetError: the model or the checkpoint cannot be loaded, or the training failed.
     """
     before = source.checkpoint(source.step - 1)
-    if reason := _why_not(ajet):
+    if reason := _why_not(ajet, samples, source.step):
         return _skipped(reason)
     if before is None and source.step > 1:
         return _skipped(
@@ -85,17 +85,19 @@ def compare_training(source: TrainingSource, ajet: AjetConfig, samples: Sequence
         after=after,
     )
     start = f"checkpoints/{before.name}" if before else "the base model"
-    return _stage(source, trained, start, after, is_verl=ajet.backbone == "verl")
+    return _stage(source, trained, start, after, is_verl=ajet.backbone != "local")
 
 
-def _why_not(ajet: AjetConfig) -> str | None:
-    """A run that the local trainer cannot train as it was trained."""
-    if ajet.backbone not in ("local", "verl"):
-        return f"the backbone {ajet.backbone} trained it; only local and verl can be replayed"
+def _why_not(ajet: AjetConfig, samples: Sequence[Sample], step: int) -> str | None:
+    """A step that the local trainer cannot train as it was trained."""
+    if ajet.backbone == "local":
+        return None
     if ajet.backbone == "verl" and lora_rank(ajet):
         return "verl trained a LoRA adapter; the local trainer trains all weights"
-    if ajet.backbone == "verl" and ajet.model.dtype == "bfloat16":
+    if ajet.model.dtype == "bfloat16":
         return "verl trained in bfloat16, whose rounding differs by more than there is to compare"
+    if any((sample.policy_versions[sample.loss_mask] < step - 1).any() for sample in samples):
+        return "older weights sampled it, and the importance weights are not on record"
     return None
 
 

@@ -10,6 +10,8 @@
 4. Whatever process of a run is killed, the run ends soon, with a message that names it, and goes
    on after its last checkpoint. So it does when it is killed itself, and after Ctrl-C, which saves
    what was trained.
+5. The local trainer trains a step on policy again and gets the same but for rounding; of one off
+   policy, replay says why it cannot.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from ajet.launcher.replay import replay
 from ajet.monitor.rollout_store import read_rollouts, rollout_path
 from ajet.monitor.run_record import read_processes
 from tests.end_to_end.command import Ended
@@ -88,6 +91,9 @@ def test_on_policy_engine_and_trainer_agree_and_a_resumed_run_goes_on(tmp_path):
     assert facts["groups produced"] == facts["groups trained"] == 12
     assert facts["samples produced"] == facts["samples trained"]
     assert facts["groups stale"] == facts["samples left in the buffer"] == 0
+    again = replay(folder, step=3).stages
+    assert [stage.outcome for stage in again] == ["equal"] * 4, again
+    assert 0 < again[3].data["update_difference"] < 0.05
     assert_it_goes_on(tmp_path, "trinity.synchronizer.sync_method=checkpoint")
     evaluated = [step for step, line in steps_of(folder).items() if "eval/success_rate" in line]
     assert evaluated == [2, 3, 5], "the last step's, and every second"
@@ -108,6 +114,9 @@ def test_fully_asynchronous_no_group_is_too_old_and_every_sample_is_accounted_fo
     trained = [line for line in steps.values() if "policy/loss" in line]
     assert all(line["staleness/max"] <= 2 for line in trained)
     assert any(line["staleness/max"] > 0 for line in trained)
+    off_policy = next(step for step in sorted(steps) if steps[step].get("staleness/max"))
+    training = replay(folder, step=off_policy).stages[3]
+    assert training.is_skipped and "older weights sampled it" in training.summary
     assert "eval/success_rate" in steps[8]
     assert [e["phase"] for e in lines_of(folder / "episodes.jsonl")].count("eval") >= 8
     facts = read_processes(folder)[-1]["trinity"]

@@ -1,6 +1,7 @@
 """A recorded training step once more, from the weights that it began with.
 
-Also a step of a run with verl: what the two trainers compute is the same but for rounding.
+Also a step that verl trained, as the backbone or for Trinity: what the two trainers compute is the
+same but for rounding.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def train_again(
     trainer = PolicyTrainer(policy.model, ajet.trainer_common, total_steps=total_steps)
     policy_version = 0
     if before is not None:
-        policy_version = _load(before, policy.model, trainer, is_verl=ajet.backbone == "verl")
+        policy_version = _load(before, policy.model, trainer, is_verl=ajet.backbone != "local")
     start = _flat(policy.model)
     metrics = trainer.update(samples, step=step, policy_version=policy_version)
     weights = None
