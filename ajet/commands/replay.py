@@ -33,7 +33,7 @@ def replay(
         float | None,
         typer.Option(
             help="Largest difference of a metric or weight that counts as none; left out, 0, "
-            "or what rounding explains in a run with verl."
+            "or what rounding explains where verl trained."
         ),
     ] = None,
     out: Annotated[
