@@ -15,7 +15,6 @@ from itertools import count
 from typing import Any
 
 from vllm import SamplingParams
-from vllm.inputs import tokens_input
 from vllm.sampling_params import RequestOutputKind
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -69,7 +68,7 @@ class TokenLane:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        prompt = tokens_input(prompt_token_ids=request["prompt"])
+        prompt = {"type": "token", "prompt_token_ids": request["prompt"]}
         results = engine.generate(prompt, params, f"ajet-{next(self._numbers)}")
         final = [result async for result in results][-1].outputs[0]
         steps = zip(final.token_ids, final.logprobs, strict=True)
