@@ -5,6 +5,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 comma := ,
+# A run is up to a dozen processes, which would all compile the same libraries: what one compiles stays.
+export PYTHONDONTWRITEBYTECODE =
 DEMO := tutorial/example_math_agent/math_agent_cpu.yaml
 
 # The first of these that is Python 3.11 or 3.12.
@@ -38,9 +40,6 @@ test-agentscope2: .venv-agentscope2  ## the doors and agents with AgentScope 2.x
 
 # With SLOW=1, the tests of each that kill, resume and spread as well: 20 minutes and more.
 NOT_SLOW = $(if $(SLOW),,-m "not slow")
-
-# A run is a dozen processes, which would all compile the same libraries: they keep what they compile.
-test-vllm test-verl test-trinity: export PYTHONDONTWRITEBYTECODE =
 
 test-vllm: .venv-verl  ## vLLM as the engine, and Ray around a run, for real [SLOW=1]
 	@$</bin/pytest tests/vllm tests/ray $(NOT_SLOW)

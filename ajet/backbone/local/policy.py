@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from ajet.backbone.device import device_of
 from ajet.backbone.model_folder import chat_format_of, model_folder
 from ajet.config.model import Model
 from ajet.context_tracker.chat_format import ChatFormat
@@ -58,9 +59,7 @@ def load_policy(settings: Model) -> Policy:
 
 def chosen_device(name: str) -> torch.device:
     """What `model.device` means on this machine."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    return torch.device(device_of(name))
 
 
 def chosen_dtype(name: str, device: torch.device) -> torch.dtype:
