@@ -21,8 +21,9 @@ from transformers import PreTrainedModel
 from trinity.common.config import InferenceModelConfig
 from trinity.common.constants import SyncMethod
 
+from ajet.backbone.trinity.cpu import vllm_worker
 from ajet.backbone.trinity.cpu.model import CpuPolicyModel
-from ajet.backbone.trinity.cpu.vllm_worker import CpuPolicyWorker, TrinityTransfer
+from ajet.backbone.trinity.cpu.vllm_worker import CpuPolicyWorker
 from ajet.backbone.weights_check import check_weights, probe_ids
 from ajet.errors import EngineError
 from ajet.schema.generation import SamplingParams
@@ -54,7 +55,7 @@ class NotPackedAgain(CpuPolicyWorker):
     """vLLM's worker without our cure for tied output heads."""
 
     def load_model(self, *args: object, **kwargs: object) -> None:
-        TrinityTransfer.repack_tied_head = lambda self: None
+        vllm_worker.repack_tied_head = lambda model: None
         super().load_model(*args, **kwargs)
 
 

@@ -37,11 +37,18 @@ class PolicyWorker:
     def ajet_load_weights(self, weights: str) -> None:
         """Replace the weights in place by those of a folder in Hugging Face's format."""
         self.model_runner.reload_weights(weights_iterator=_tensors(Path(weights)))
-        for module in self.model_runner.get_model().modules():
-            # A tied output head is never loaded itself, so that on a CPU the prepacked copy that it
-            # computes with keeps the old weights, with every status green.
-            if isinstance(module, VocabParallelEmbedding) and hasattr(module, "cpu_linear"):
-                module.quant_method.process_weights_after_loading(module)
+        repack_tied_head(self.model_runner.get_model())
+
+
+def repack_tied_head(model: torch.nn.Module) -> None:
+    """From the embeddings that it is tied to.
+
+    A tied output head is never loaded itself, so that on a CPU the prepacked copy that it computes
+    with keeps the old weights, with every status green.
+    """
+    for module in model.modules():
+        if isinstance(module, VocabParallelEmbedding) and hasattr(module, "cpu_linear"):
+            module.quant_method.process_weights_after_loading(module)
 
 
 class TemperedSampler(Sampler):

@@ -16,12 +16,13 @@ from vllm.distributed.weight_transfer.base import (
     WeightTransferUpdateInfo,
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
-from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import (
     finalize_layerwise_reload,
     initialize_layerwise_reload,
 )
 from vllm.v1.worker.cpu_worker import CPUWorker
+
+from ajet.engine.vllm.worker import repack_tied_head
 
 _BACKEND = "checkpoint"
 """What Trinity calls every way but NCCL."""
@@ -74,19 +75,9 @@ class TrinityTransfer(WeightTransferEngine):
         self.model.load_weights(tensors)
 
     def finish_weight_update(self) -> None:
-        """After the last tensor.
-
-        A tied output head is never loaded itself, so that the prepacked copy that it computes with
-        would keep the old weights, with every status green.
-        """
+        """After the last tensor."""
         finalize_layerwise_reload(self.model, self.model_config)
-        self.repack_tied_head()
-
-    def repack_tied_head(self) -> None:
-        """From the embeddings that it is tied to."""
-        for module in self.model.modules():
-            if isinstance(module, VocabParallelEmbedding) and hasattr(module, "cpu_linear"):
-                module.quant_method.process_weights_after_loading(module)
+        repack_tied_head(self.model)
 
     def shutdown(self) -> None:
         """Nothing is open."""
