@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ajet.debug_point import bp
     from ajet.job import AgentJetJob
     from ajet.schema.task import Task, WorkflowOutput, WorkflowTask
-    from ajet.tuner.tuner import AjetTuner
+    from ajet.tuner import AjetTuner
     from ajet.workflow import Workflow
 
 __version__ = "0.1.0"
@@ -32,7 +32,7 @@ __all__ = [
 
 _HOMES = {
     "AgentJetJob": "ajet.job",
-    "AjetTuner": "ajet.tuner.tuner",
+    "AjetTuner": "ajet.tuner",
     "Task": "ajet.schema.task",
     "Workflow": "ajet.workflow",
     "WorkflowOutput": "ajet.schema.task",

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ajet.config.suggestions import did_you_mean
+from ajet.config.loading.suggestions import did_you_mean
 from ajet.errors import AjetError, ConfigError, MissingExtraError
 
 FILE_MODULE_PREFIX = "ajet_file_"

@@ -11,10 +11,10 @@ from typing import Any, Self
 import yaml
 
 from ajet.class_path import class_path_of
-from ajet.config.load import read_settings, resolve
-from ajet.config.overrides import key_path, set_key
-from ajet.config.root import RootConfig
-from ajet.config.yaml_file import Settings
+from ajet.config.loading.load import read_settings, resolve
+from ajet.config.loading.overrides import key_path, set_key
+from ajet.config.loading.yaml_file import Settings
+from ajet.config.sections.root import RootConfig
 from ajet.errors import ConfigError
 from ajet.launcher.logs import log_to_console
 

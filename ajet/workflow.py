@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from ajet.schema.task import WorkflowOutput, WorkflowTask
 
 if TYPE_CHECKING:
-    from ajet.tuner.tuner import AjetTuner
+    from ajet.tuner import AjetTuner
 
 __all__ = ["Workflow", "WorkflowOutput", "WorkflowTask"]
 

@@ -36,15 +36,15 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for those who run this file
 
 from ajet import Task
-from ajet.backbone.model_folder import chat_format_of
-from ajet.config.model import Model
+from ajet.config.sections.model import ModelConfig
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.engine.vllm.server import VllmServer, vllm_command
+from ajet.gateway.apis.chat_completions.request import SamplingDefaults
+from ajet.gateway.gateway import Gateway
 from ajet.schema.generation import SamplingParams
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_runner import EpisodeRunner
-from ajet.tuner.chat_request import SamplingDefaults
-from ajet.tuner.gateway import Gateway
+from ajet.training.model_folder import chat_format_of
 from benchmarks.rollout import EPISODES, NEW_TOKENS, OneCall, messages_of
 from tutorial.example_math_agent.calculator import CALCULATOR_TOOL
 from tutorial.example_math_agent.problems import Split, generate
@@ -101,7 +101,7 @@ def main() -> None:
 
 def measure(logs: Path, rounds: int) -> dict[str, list[float]]:
     """Seconds of each round, by way."""
-    chat_format = chat_format_of(Model(path="ajet:calculator", renderer="qwen3"), MODEL)
+    chat_format = chat_format_of(ModelConfig(path="ajet:calculator", renderer="qwen3"), MODEL)
     chat_format.stop_token_ids = ()  # so that every completion has the full length
     problems = generate({Split.VALIDATION: EPISODES})[Split.VALIDATION]
     tasks = [Task(main_query=p.question, task_id=str(i)) for i, p in enumerate(problems)]

@@ -17,9 +17,9 @@ from ajet.context_tracker.chat_format import load_chat_format
 from ajet.context_tracker.tokenizer import load_tokenizer
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.engine.scripted import ScriptedEngine
-from ajet.tuner.chat_request import SamplingDefaults
-from ajet.tuner.gateway import Gateway
-from ajet.tuner.tuner import AjetTuner
+from ajet.gateway.apis.chat_completions.request import SamplingDefaults
+from ajet.gateway.gateway import Gateway
+from ajet.tuner import AjetTuner
 from benchmarks.gateway_workload import ANSWER
 
 
@@ -91,7 +91,7 @@ def main() -> None:
             answer = {"cpu_s": cpu_s(), "resident_mb": resident_mb()}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
-    episodes.gateway.http_door.close()
+    episodes.gateway.http_endpoint.close()
 
 
 if __name__ == "__main__":

@@ -22,13 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for those who ru
 
 from ajet import AjetTuner, Task, Workflow, WorkflowOutput, WorkflowTask
 from ajet.backbone.local.policy import load_policy
-from ajet.config.model import Model
+from ajet.config.sections.model import ModelConfig
 from ajet.engine.embedded.engine import EmbeddedEngine
+from ajet.gateway.apis.chat_completions.request import SamplingDefaults
+from ajet.gateway.gateway import Gateway
 from ajet.schema.generation import SamplingParams
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_runner import EpisodeRunner
-from ajet.tuner.chat_request import SamplingDefaults
-from ajet.tuner.gateway import Gateway
 from tutorial.example_math_agent.calculator import CALCULATOR_TOOL, SYSTEM_PROMPT
 from tutorial.example_math_agent.problems import Split, generate
 
@@ -57,7 +57,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
 
     policy = load_policy(
-        Model(
+        ModelConfig(
             path="ajet/tiny_model/calculator",
             renderer="qwen3",
             enable_thinking=False,

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ajet.config.load import load_config
-from ajet.config.root import BACKBONES
+from ajet.config.loading.load import load_config
+from ajet.config.sections.root import BACKBONES
 
 
 def check(
@@ -32,8 +32,8 @@ def check(
     given = [f"ajet.backbone={json.dumps(backbone)}"] if backbone else []
     config = load_config(conf, [*(overrides or []), *given])
     from ajet.commands.lines import print_findings
-    from ajet.launcher.check import check as checked
-    from ajet.launcher.finding import is_bad
+    from ajet.diagnostics.check import check as checked
+    from ajet.diagnostics.finding import is_bad
 
     findings = checked(config)
     print_findings(findings)

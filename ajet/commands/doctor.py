@@ -21,9 +21,9 @@ def doctor(
     Exit code 1 if something is bad, else 0.
     """
     from ajet.commands.lines import print_findings
-    from ajet.launcher.doctor import diagnose
-    from ajet.launcher.doctor_facts import gather
-    from ajet.launcher.finding import is_bad
+    from ajet.diagnostics.doctor import diagnose
+    from ajet.diagnostics.doctor_facts import gather
+    from ajet.diagnostics.finding import is_bad
 
     findings = diagnose(gather(exp_dir, online=online))
     if as_json:

@@ -50,10 +50,10 @@ def engine(
 
 
 def _start(conf: Path, overrides: list[str], idle_s: float) -> None:
-    from ajet.config.load import load_config
+    from ajet.config.loading.load import load_config
 
     ajet = load_config(conf, overrides).ajet
-    from ajet.backbone.warm.control import start_warm
+    from ajet.backbone.debug.warm_engine.control import start_warm
 
     started_s, shown_s = time.monotonic(), -1
     is_terminal = sys.stdout.isatty()
@@ -75,7 +75,7 @@ def _start(conf: Path, overrides: list[str], idle_s: float) -> None:
 
 
 def _status() -> None:
-    from ajet.backbone.warm.state import warm_engines
+    from ajet.backbone.debug.warm_engine.registry import warm_engines
 
     engines = warm_engines()
     if not engines:
@@ -91,13 +91,13 @@ def _status() -> None:
 
 
 def _stop(conf: Path | None, overrides: list[str]) -> None:
-    from ajet.backbone.warm.control import stop_warm
-    from ajet.backbone.warm.state import state_path, warm_engines
+    from ajet.backbone.debug.warm_engine.control import stop_warm
+    from ajet.backbone.debug.warm_engine.registry import state_path, warm_engines
 
     engines = warm_engines()
     if conf is not None:
-        from ajet.backbone.model_folder import model_folder
-        from ajet.config.load import load_config
+        from ajet.config.loading.load import load_config
+        from ajet.training.model_folder import model_folder
 
         ajet = load_config(conf, overrides).ajet
         wanted = state_path(ajet, model_folder(ajet.model.path))

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ajet.config.root import AjetConfig
+from ajet.config.sections.root import AjetConfig
 from ajet.errors import ConfigError
 from ajet.monitor.run_record import FILE_NAME, is_running, read_processes
 from ajet.service.process import start_ticks

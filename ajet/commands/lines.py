@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import typer
 
-from ajet.launcher.finding import Finding
+from ajet.diagnostics.finding import Finding
 
 COLOURS = {
     "ok": "green",

@@ -49,7 +49,7 @@ def replay(
     Example: ajet replay saved_experiments/math_agent_cpu --judge my_judge.py->MyJudge
     """
     from ajet.commands.lines import Line, print_lines
-    from ajet.launcher.replay import replay as replayed
+    from ajet.replay.replay import replay as replayed
 
     result = replayed(
         run,

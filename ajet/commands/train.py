@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from ajet.config.load import load_config
-from ajet.config.root import BACKBONES
+from ajet.config.loading.load import load_config
+from ajet.config.sections.root import BACKBONES
 from ajet.debug_point import DEBUG_VARIABLE
 from ajet.errors import ConfigError
 
@@ -70,7 +70,7 @@ def train(
     if debug:
         os.environ[DEBUG_VARIABLE] = debug
     from ajet.launcher.launch import launch
-    from ajet.launcher.ray_around import RayChoice
+    from ajet.launcher.ray_choice import RayChoice
 
     ray = RayChoice(own=with_ray, num_gpus=ray_num_gpus, join=with_ray_cluster, address=ray_address)
     try:

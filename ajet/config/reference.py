@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from ajet.config.describe import expected, is_list, subsection
-from ajet.config.root import AjetConfig
-from ajet.config.section import Section
+from ajet.config.loading.describe import expected, is_list, subsection
+from ajet.config.sections.root import AjetConfig
+from ajet.config.sections.section import BaseConfig
 
 HEAD = """\
 # Configuration
@@ -40,7 +40,7 @@ def reference() -> str:
     return "\n".join([HEAD, *_section(AjetConfig, "ajet", "")])
 
 
-def _section(section: type[Section], path: str, about: str) -> Iterator[str]:
+def _section(section: type[BaseConfig], path: str, about: str) -> Iterator[str]:
     yield f"## `{path}`\n"
     yield f"{about or section.__doc__}\n"
     below: list[str] = []

@@ -36,7 +36,7 @@ class Prompt:
     tools: Tools
     match: Match | None = None
     """The request against the agent's history; of a prompt that can be recorded."""
-    num_begun: int = 0
+    num_prefilled: int = 0
     """Ids at the end that begin the assistant's turn: the request's, so nobody sampled them."""
 
 

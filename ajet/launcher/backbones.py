@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from ajet.algorithm.token_rewards import GAE
-from ajet.config.root import AjetConfig, RootConfig
+from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.errors import ConfigError
 
 Run = Callable[[RootConfig, Path, bool], None]

@@ -8,14 +8,14 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from ajet.class_path import load_class
-from ajet.config.ignored import ignored_settings
-from ajet.config.notices import notices
-from ajet.config.root import RootConfig
+from ajet.config.loading.hints import hints
+from ajet.config.loading.ignored import ignored_settings
+from ajet.config.sections.root import RootConfig
 from ajet.errors import AjetError, ConfigError
 from ajet.launcher.backbones import backbone_entry, refuse_settings
 from ajet.launcher.logs import log_to, log_to_file
-from ajet.launcher.ray_around import IN_ONE_PROCESS, RayChoice, ray_around
-from ajet.launcher.ray_cluster import Surroundings
+from ajet.launcher.ray_choice import IN_ONE_PROCESS, RayChoice, ray_for_run
+from ajet.launcher.ray_cluster import RayContext
 from ajet.launcher.run_folder import find_run_folder, new_run_folder, write_config
 from ajet.launcher.services import services_running
 from ajet.launcher.signals import sigterm_as_ctrl_c
@@ -49,12 +49,12 @@ def launch(
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
     refuse_settings(config.ajet)
-    with ray_around(config.ajet, ray) as surroundings:
+    with ray_for_run(config.ajet, ray) as surroundings:
         return _launch(config, command, resume, surroundings)
 
 
 def _launch(
-    config: RootConfig, command: Sequence[str], resume: bool, ray: Surroundings | None
+    config: RootConfig, command: Sequence[str], resume: bool, ray: RayContext | None
 ) -> Path:
     ajet = config.ajet
     folder = _find_folder(config) if resume else None
@@ -68,7 +68,7 @@ def _launch(
             have = "has" if len(ignored) == 1 else "have"
             names = ", ".join(ignored)
             logger.warning("%s %s no effect with the backbone %s", names, have, ajet.backbone)
-        for notice in notices(ajet):
+        for notice in hints(ajet):
             logger.info("%s", notice)
         if ray and ajet.backbone in IN_ONE_PROCESS:
             logger.info("Ray is for your code; the backbone %s is one process", ajet.backbone)

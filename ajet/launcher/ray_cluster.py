@@ -28,7 +28,7 @@ from ajet.service.service import Service
 
 logger = logging.getLogger(__name__)
 
-Surroundings = Callable[[Path], AbstractContextManager[None]]
+RayContext = Callable[[Path], AbstractContextManager[None]]
 """`surroundings(run_folder)`: what is around the backbone."""
 
 _READY = "Ray runtime started"
@@ -57,7 +57,7 @@ class RaySize:
 
 
 @contextmanager
-def own_ray(size: RaySize = RaySize()) -> Iterator[Surroundings]:  # noqa: B008
+def own_ray(size: RaySize = RaySize()) -> Iterator[RayContext]:  # noqa: B008
     """A Ray that is started for this run and ends with it.
 
     It has its own ports, on the loopback device only, its own token, and its own files; `ray stop`
@@ -89,7 +89,7 @@ def own_ray(size: RaySize = RaySize()) -> Iterator[Surroundings]:  # noqa: B008
 
 
 @contextmanager
-def joined_ray(address: str | None) -> Iterator[Surroundings]:
+def joined_ray(address: str | None) -> Iterator[RayContext]:
     """A Ray that is there already; it is left as it is.
 
     Args:

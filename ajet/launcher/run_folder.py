@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from ajet.config.load import to_yaml
-from ajet.config.root import RootConfig
+from ajet.config.loading.load import to_yaml
+from ajet.config.sections.root import RootConfig
 from ajet.errors import ConfigError
 from ajet.monitor.run_record import FILE_NAME, is_running, read_processes
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ajet.config.task_runner import ServiceSection
+from ajet.config.sections.task_runner import ServiceConfig
 from ajet.errors import ServiceError
 from ajet.monitor.run_record import service_recorder
 from ajet.service.readiness import answers, listens
@@ -23,7 +23,7 @@ _WATCH_S = 0.5
 
 
 @contextmanager
-def services_running(sections: Sequence[ServiceSection], run_folder: Path) -> Iterator[None]:
+def services_running(sections: Sequence[ServiceConfig], run_folder: Path) -> Iterator[None]:
     """Start the services, one after the other; stop them in reverse when the block is left.
 
     One that ends in between is reported in the log, with the end of its own; the run goes on, and
@@ -53,13 +53,13 @@ def services_running(sections: Sequence[ServiceSection], run_folder: Path) -> It
         yield
 
 
-def _is_ready(section: ServiceSection) -> bool:
+def _is_ready(section: ServiceConfig) -> bool:
     if section.ready_url:
         return answers(section.ready_url)
     return section.ready_port is None or listens("localhost", section.ready_port)
 
 
-def _refuse_taken_port(section: ServiceSection) -> None:
+def _refuse_taken_port(section: ServiceConfig) -> None:
     """Else the answer of something else would count as the service's."""
     host, port = "localhost", section.ready_port
     if section.ready_url:

@@ -40,7 +40,7 @@ STYLE: dict[RcKeyType, Any] = {
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
-class Line:
+class CurveLine:
     """One metric over steps."""
 
     metric: str
@@ -54,7 +54,7 @@ class Panel:
     """Lines that share an axis."""
 
     title: str
-    lines: tuple[Line, ...]
+    lines: tuple[CurveLine, ...]
     is_share: bool
     """Values are shares of one, shown in percent."""
 
@@ -63,14 +63,16 @@ PANELS = (
     Panel(
         title="Success on validation tasks",
         lines=(
-            Line(metric="eval/greedy_success_rate", label="greedy", colour="#e07b00", marker="s"),
-            Line(metric="eval/success_rate", label="sampled", colour="#1f6fb4", marker="o"),
+            CurveLine(
+                metric="eval/greedy_success_rate", label="greedy", colour="#e07b00", marker="s"
+            ),
+            CurveLine(metric="eval/success_rate", label="sampled", colour="#1f6fb4", marker="o"),
         ),
         is_share=True,
     ),
     Panel(
         title="Training reward, mean of the step",
-        lines=(Line(metric="reward/mean", label="reward", colour="#2a8a4a", marker="."),),
+        lines=(CurveLine(metric="reward/mean", label="reward", colour="#2a8a4a", marker="."),),
         is_share=False,
     ),
 )
@@ -144,7 +146,7 @@ def _draw_panel(axes: Axes, panel: Panel, metrics: Sequence[Metrics]) -> None:
         axes.legend(loc="lower right", ncols=len(panel.lines))
 
 
-def _label_ends(axes: Axes, panel: Panel, line: Line, metrics: Sequence[Metrics]) -> None:
+def _label_ends(axes: Axes, panel: Panel, line: CurveLine, metrics: Sequence[Metrics]) -> None:
     """Left of the first point and right of the last; of two lines, the upper's is the higher."""
     points = _points(line, metrics)
     ends = {points[0]: (-8, "right"), points[-1]: (8, "left")}
@@ -163,5 +165,5 @@ def _label_ends(axes: Axes, panel: Panel, line: Line, metrics: Sequence[Metrics]
         )
 
 
-def _points(line: Line, metrics: Sequence[Metrics]) -> list[tuple[int, float]]:
+def _points(line: CurveLine, metrics: Sequence[Metrics]) -> list[tuple[int, float]]:
     return [(record["step"], record[line.metric]) for record in metrics if line.metric in record]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ajet.schema.episode import Episode, Group
 from ajet.schema.task import Task
-from ajet.task_rollout.crew import Crew, EpisodeLimits, Threads
+from ajet.task_rollout.executor import EpisodeExecutor, EpisodeLimits, ThreadExecutor
 from ajet.task_rollout.rollout_report import check_failures
 from ajet.task_runner.attempt import Attempt
 from ajet.task_runner.episode_runner import EpisodeRunner
@@ -26,7 +26,7 @@ class Rollout:
     episode_timeout_s: float = 1800.0
     max_retries: int = 2
     max_failure_share: float = 0.5
-    crew: Crew = field(default_factory=Threads)
+    crew: EpisodeExecutor = field(default_factory=ThreadExecutor)
     """Where the episodes run."""
 
     def run(

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from ajet.schema.episode import Episode, Failure
 from ajet.task_rollout.deadlines import GRACE_S, Deadline
-from ajet.task_rollout.own_loop import run_in_own_loop
+from ajet.task_rollout.new_loop import run_in_new_loop
 from ajet.task_runner.attempt import Attempt
 from ajet.task_runner.episode_run import EpisodeRun
 from ajet.task_runner.episode_runner import EpisodeRunner
@@ -29,7 +29,7 @@ OnEnded = Callable[[Attempt, Episode], None]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Seat:
+class _Running:
     """An episode under way."""
 
     run: EpisodeRun
@@ -40,7 +40,7 @@ class _Seat:
     """Set when it has ended, while its loop may still be closing."""
 
 
-class Workers:
+class WorkerPool:
     """Runs attempts on threads, for the one thread that waits for them. Used once.
 
     Args:
@@ -59,7 +59,7 @@ class Workers:
         self._changed = threading.Condition()
         """Guards what follows; notified for the waiting thread."""
         self._waiting: deque[Attempt] = deque()
-        self._seats: set[_Seat] = set()
+        self._seats: set[_Running] = set()
         self._ended: deque[tuple[Attempt, Episode]] = deque()
         self._crash: BaseException | None = None
         self._threads: list[threading.Thread] = []
@@ -94,10 +94,10 @@ class Workers:
 
     # In worker threads.
 
-    def _work(self, seat: _Seat | None) -> None:
+    def _work(self, seat: _Running | None) -> None:
         while seat:
             try:
-                run_in_own_loop(self._episode(seat))
+                run_in_new_loop(self._episode(seat))
             except SystemExit as error:  # from a task that the workflow made: asyncio lets it out
                 seat.run.stop(failure_of(error, "workflow_error"))
                 seat.episode = seat.run.episode()
@@ -106,10 +106,10 @@ class Workers:
                 return
             seat = self._hand_in(seat)
 
-    async def _episode(self, seat: _Seat) -> None:
+    async def _episode(self, seat: _Running) -> None:
         seat.episode = await seat.run.run()
 
-    def _hand_in(self, seat: _Seat) -> _Seat | None:
+    def _hand_in(self, seat: _Running) -> _Running | None:
         """The episode is over; the next one for this thread. None also if it was given up."""
         with self._changed:
             if seat not in self._seats:
@@ -120,7 +120,7 @@ class Workers:
                 next_seat.thread = seat.thread
             return next_seat
 
-    def _report(self, seat: _Seat, error: BaseException) -> None:
+    def _report(self, seat: _Running, error: BaseException) -> None:
         """Our own fault, or a KeyboardInterrupt of user code: for the waiting thread."""
         with self._changed:
             if seat in self._seats:
@@ -129,22 +129,22 @@ class Workers:
 
     # With the lock held.
 
-    def _sit_next(self) -> _Seat | None:
+    def _sit_next(self) -> _Running | None:
         return self._sit(self._waiting.popleft()) if self._waiting else None
 
-    def _sit(self, attempt: Attempt) -> _Seat:
+    def _sit(self, attempt: Attempt) -> _Running:
         self._engine.open_session(attempt.episode_id)
-        seat = _Seat(run=self._runner.start(attempt), deadline=Deadline(self._episode_timeout_s))
+        seat = _Running(run=self._runner.start(attempt), deadline=Deadline(self._episode_timeout_s))
         self._seats.add(seat)
         return seat
 
-    def _rise(self, seat: _Seat, episode: Episode) -> _Seat | None:
+    def _rise(self, seat: _Running, episode: Episode) -> _Running | None:
         """The episode is over: keep it or try again; seat the next one, then close its session."""
         attempt = seat.run.attempt
         self._seats.remove(seat)
         is_fault = episode.failure is not None and episode.failure.kind == "engine_error"
         if is_fault and attempt.retries < self._max_retries:
-            next_seat: _Seat | None = self._sit(replace(attempt, retries=attempt.retries + 1))
+            next_seat: _Running | None = self._sit(replace(attempt, retries=attempt.retries + 1))
         else:
             self._ended.append((attempt, episode))
             self._changed.notify()
@@ -152,7 +152,7 @@ class Workers:
         self._engine.close_session(attempt.episode_id)
         return next_seat
 
-    def _start_thread(self, seat: _Seat | None) -> None:
+    def _start_thread(self, seat: _Running | None) -> None:
         if seat:
             seat.thread = threading.Thread(target=self._work, args=(seat,), daemon=True)
             self._threads.append(seat.thread)
@@ -167,7 +167,7 @@ class Workers:
                 limit = f"{self._episode_timeout_s:g} s (rollout.episode_timeout_s)"
                 seat.run.stop(Failure(kind="timeout", message=f"not done after {limit}"))
 
-    def _give_up(self, seat: _Seat) -> None:
+    def _give_up(self, seat: _Running) -> None:
         """Its thread cannot be ended: go on with a fresh one."""
         assert seat.thread
         self._threads.remove(seat.thread)

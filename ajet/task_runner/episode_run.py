@@ -30,7 +30,7 @@ from ajet.task_runner.attempt import Attempt
 from ajet.task_runner.failures import failure_of, is_context_overflow
 from ajet.task_runner.rewards import Rewards, spread_reward
 from ajet.task_runner.verdict import ask_judge
-from ajet.tuner.tuner import AjetTuner
+from ajet.tuner import AjetTuner
 
 if TYPE_CHECKING:
     from ajet.task_runner.episode_runner import EpisodeRunner

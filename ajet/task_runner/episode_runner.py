@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ajet.context_tracker.samples import SampleLimits
+from ajet.gateway.gateway import Gateway
 from ajet.schema.episode import Episode
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_runner.attempt import Attempt
 from ajet.task_runner.episode_run import EpisodeRun
-from ajet.tuner.gateway import Gateway
 from ajet.workflow import Workflow
 
 

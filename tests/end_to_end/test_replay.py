@@ -21,7 +21,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from ajet.errors import ConfigError, DataError
-from ajet.launcher.replay import Replay, replay
+from ajet.replay.replay import Replay, replay
 from tests.end_to_end.command import OPENAI_AGENT, command, train
 from tests.end_to_end.run_folders import NAME
 

@@ -16,11 +16,11 @@ from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.engine.base import Engine
 from ajet.engine.scripted import ScriptedEngine
-from ajet.tuner.api import Reply, respond
-from ajet.tuner.chat_request import SamplingDefaults
-from ajet.tuner.gateway import AgentPort, Gateway
-from ajet.tuner.in_process import InProcessTransport
-from ajet.tuner.openai_door import openai_client
+from ajet.gateway.apis.chat_completions.request import SamplingDefaults
+from ajet.gateway.apis.routes import Reply, respond
+from ajet.gateway.clients.in_process_transport import InProcessTransport
+from ajet.gateway.clients.openai_client import openai_client
+from ajet.gateway.gateway import AgentSession, Gateway
 from tests.property.toy_tokenizer import ToyTokenizer
 
 TOKENIZER = ToyTokenizer()
@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 class Agent:
     """One agent of one episode, from both ends."""
 
-    port: AgentPort
+    port: AgentSession
     tracker: ContextTracker
     engine: Any
 
@@ -100,7 +100,7 @@ def agent_of(
         defaults=SamplingDefaults(max_tokens=500),
         **gateway,
     )
-    port = AgentPort(shared, tracker, agent_name="a", target_tag="t", trained=True)
+    port = AgentSession(shared, tracker, agent_name="a", target_tag="t", trained=True)
     return Agent(port, tracker, engine)
 
 

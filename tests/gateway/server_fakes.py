@@ -13,16 +13,16 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from ajet.config.interchange_server import InterchangeServer
+from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.context_tracker.chat_format import load_chat_format
 from ajet.context_tracker.tokenizer import load_tokenizer
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.engine.base import OnToken
+from ajet.gateway.apis.chat_completions.request import SamplingDefaults
+from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey, HttpEndpoint
+from ajet.gateway.gateway import Gateway
 from ajet.schema.generation import Generation, SamplingParams
-from ajet.tuner.chat_request import SamplingDefaults
-from ajet.tuner.gateway import Gateway
-from ajet.tuner.http_door import BaseUrlAndApiKey, HttpDoor
-from ajet.tuner.tuner import AjetTuner
+from ajet.tuner import AjetTuner
 
 TOKENIZER = load_tokenizer("ajet/tiny_model/calculator")
 CHAT_FORMAT = load_chat_format(TOKENIZER, "qwen3", {"enable_thinking": False})
@@ -99,12 +99,12 @@ class Served:
 
     def __init__(self, engine: Any, **settings: Any) -> None:
         self.engine = engine
-        self.door = HttpDoor(InterchangeServer(**settings))
+        self.door = HttpEndpoint(InterchangeServerConfig(**settings))
         self.gateway = Gateway(
             chat_format=CHAT_FORMAT,
             engine=engine,
             defaults=SamplingDefaults(),
-            http_door=self.door,
+            http_endpoint=self.door,
         )
 
     @property

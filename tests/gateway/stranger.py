@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ajet.tuner.debug_model import DebugModel
+from ajet.gateway.upstream import UpstreamModel
 
 KEY = "sk-of-the-user"
 
@@ -29,8 +29,8 @@ class Server(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/v1"
 
-    def model(self) -> DebugModel:
-        return DebugModel(model="gpt-x", base_url=self.url, api_key=KEY)
+    def model(self) -> UpstreamModel:
+        return UpstreamModel(model="gpt-x", base_url=self.url, api_key=KEY)
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -16,7 +16,7 @@ import pytest
 from ajet import Workflow, WorkflowOutput
 from ajet.monitor.episode_log import FILE_NAME, EpisodeLog
 from ajet.monitor.json_lines import read_json_lines
-from ajet.tuner.tuner import AjetTuner
+from ajet.tuner import AjetTuner
 from tests.gateway.gateway_fakes import HELLO, Agent, agent_of, run
 from tests.gateway.stranger import KEY, Server
 from tests.unit.episode_fakes import ask as ask_policy
@@ -166,7 +166,7 @@ def test_the_base_url_door_keeps_the_users_key_to_itself(server: Server) -> None
             trust_env=False,
         )
     finally:
-        agent.port._gateway.http_door.close()
+        agent.port._gateway.http_endpoint.close()
     assert response.json()["choices"][0]["message"]["content"] == "strange"
     assert endpoint.api_key != KEY
     assert server.asked[0][1] == f"Bearer {KEY}"

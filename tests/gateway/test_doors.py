@@ -16,9 +16,9 @@ import httpx2
 import pytest
 
 from ajet.errors import MissingExtraError
-from ajet.tuner.in_process import BASE_URL
-from ajet.tuner.openai_door import blocking_http_client
-from ajet.tuner.tuner import AjetTuner
+from ajet.gateway.clients.in_process_transport import BASE_URL
+from ajet.gateway.clients.openai_client import blocking_http_client
+from ajet.tuner import AjetTuner
 from tests.gateway.gateway_fakes import CALL, TOKENIZER, TOOL, Agent, agent_of, run
 from tests.gateway.server_fakes import HeldEngine, eventually
 
@@ -105,7 +105,7 @@ def test_a_blocking_openai_client_works_over_the_base_url() -> None:
                 model=endpoint.model, messages=[{"role": "user", "content": "hello"}]
             )
     finally:
-        agent.port._gateway.http_door.close()
+        agent.port._gateway.http_endpoint.close()
     assert completion.choices[0].message.content == "hi"
     assert len(agent.tracker.calls) == 1
 

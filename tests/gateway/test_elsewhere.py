@@ -15,12 +15,12 @@ import pytest
 
 from ajet import Workflow
 from ajet.engine.scripted import ScriptedEngine
+from ajet.gateway.apis.chat_completions.request import SamplingDefaults
+from ajet.gateway.clients.openai_client import http_client
+from ajet.gateway.gateway import Gateway
+from ajet.gateway.recorded_upstream import RecordedUpstream, TextOnly
 from ajet.schema.episode import Episode
 from ajet.task_runner.episode_runner import EpisodeRunner
-from ajet.tuner.chat_request import SamplingDefaults
-from ajet.tuner.elsewhere import RecordedUpstream, TextOnly
-from ajet.tuner.gateway import Gateway
-from ajet.tuner.openai_door import http_client
 from tests.gateway.gateway_fakes import HELLO, run
 from tests.gateway.stranger import KEY, Server
 from tests.unit.episode_fakes import assert_failed, attempt_of, rewarded

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ajet.engine.scripted import ScriptedEngine
-from ajet.tuner import bell
+from ajet.gateway import bell
 from tests.gateway.gateway_fakes import (
     CALL,
     HELLO,

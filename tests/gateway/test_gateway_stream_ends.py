@@ -15,7 +15,7 @@ from openai import APIError
 
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import EngineError
-from ajet.tuner import bell
+from ajet.gateway import bell
 from tests.gateway.gateway_fakes import (
     HELLO,
     TOKENIZER,
@@ -148,7 +148,7 @@ def test_an_episode_that_ends_in_mid_stream_records_nothing(no_pause: None) -> N
 
 
 def test_tokens_may_come_from_a_thread_after_the_readers_loop_was_closed() -> None:
-    async def make() -> bell.Bell:
-        return bell.Bell()
+    async def make() -> bell.StreamNotifier:
+        return bell.StreamNotifier()
 
     asyncio.run(make()).ring()

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ajet.config.interchange_server import InterchangeServer
+from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.errors import ConfigError, MissingExtraError
-from ajet.tuner.http_door import BaseUrlAndApiKey, HttpDoor
+from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey, HttpEndpoint
 from tests.gateway.server_fakes import HeldEngine, Served, ask, connect, serving
 
 
@@ -29,7 +29,7 @@ def test_the_server_starts_with_the_first_door_and_is_shared():
 
 
 def test_a_door_that_nobody_used_is_closed_without_a_server():
-    door = HttpDoor()
+    door = HttpEndpoint()
     door.revoke("a key of another door")
     door.close()
 
@@ -70,7 +70,7 @@ def test_an_address_that_is_taken_or_not_ours_is_an_error_of_the_configuration()
 
 def test_without_the_server_extra_the_message_has_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    for name in [name for name in sys.modules if name.startswith("ajet.tuner.server")]:
+    for name in [name for name in sys.modules if name.startswith("ajet.gateway.server")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MissingExtraError, match=r'pip install "agentjet\[server\]"'):
         Served(HeldEngine()).episode()
@@ -78,7 +78,8 @@ def test_without_the_server_extra_the_message_has_the_command(monkeypatch):
 
 def test_the_other_doors_load_no_server():
     code = (
-        "import sys, ajet.tuner.tuner, ajet.tuner.openai_door, ajet.tuner.http_door\n"
+        "import sys, ajet.tuner, ajet.gateway.clients.openai_client\n"
+        "import ajet.gateway.clients.http_endpoint\n"
         "print([name for name in ('fastapi', 'uvicorn', 'starlette') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -107,10 +108,10 @@ def test_an_agent_that_is_not_trained_gets_its_debug_model():
 
 
 def test_the_limits_are_those_of_the_configuration():
-    settings = InterchangeServer(max_request_bytes=100)
-    door = HttpDoor(settings)
+    settings = InterchangeServerConfig(max_request_bytes=100)
+    door = HttpEndpoint(settings)
     served = Served(HeldEngine(held=False))
-    served.gateway.http_door = door
+    served.gateway.http_endpoint = door
     try:
         _, endpoint = served.episode()
         assert ask(endpoint, "x" * 100).status_code == 413

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ajet.tuner.server.hosts import HostCheck, in_url, is_loopback, public_host
+from ajet.gateway.server.hosts import HostCheck, in_url, is_loopback, public_host
 from tests.gateway.server_fakes import (
     connect,
     head_of,

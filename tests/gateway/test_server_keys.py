@@ -7,7 +7,7 @@ import logging
 import httpx2
 import pytest
 
-from ajet.tuner.http_door import BaseUrlAndApiKey
+from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey
 from tests.gateway.server_fakes import (
     ANSWER,
     HeldEngine,

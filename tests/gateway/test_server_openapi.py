@@ -15,8 +15,8 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from ajet.tuner.api import ROUTES
-from ajet.tuner.server.openapi import openapi
+from ajet.gateway.apis.routes import ROUTES
+from ajet.gateway.server.openapi import openapi
 from tests.gateway.server_fakes import WAIT_S, serving
 
 

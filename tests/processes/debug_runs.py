@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ajet.backbone.warm.server import CompletionServer
-from ajet.backbone.warm.state import WarmEngine, fingerprint, state_path
-from ajet.config.load import load_config
-from ajet.config.paths import resolve_model_path
+from ajet.backbone.debug.warm_engine.registry import WarmEngine, fingerprint, state_path
+from ajet.backbone.debug.warm_engine.server import CompletionServer
+from ajet.config.loading.load import load_config
+from ajet.config.loading.paths import resolve_model_path
 from ajet.context_tracker.tokenizer import load_tokenizer
 from ajet.engine.scripted import ScriptedEngine
 from ajet.service.process import start_ticks

@@ -19,11 +19,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import ajet.commands.kill as kill_module
-from ajet.backbone.interrupts import deferred_interrupt
 from ajet.cli import app
 from ajet.launcher.signals import sigterm_as_ctrl_c
 from ajet.monitor.run_record import read_processes, recorded
 from ajet.service.process import start_ticks
+from ajet.training.interrupts import deferred_interrupt
 from tests.processes.service_processes import (
     IGNORES_SIGTERM,
     ROOT,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from ajet.config.task_runner import ServiceSection
+from ajet.config.sections.task_runner import ServiceConfig
 from ajet.errors import ServiceError
 from ajet.launcher.services import services_running
 from ajet.monitor.run_record import read_processes, recorded
@@ -37,9 +37,9 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """Not ready at first; then, as many a server, it knows no page at the address asked for."""
 
 
-def section(name: str, code: str, *arguments: object, **keys: Any) -> ServiceSection:
+def section(name: str, code: str, *arguments: object, **keys: Any) -> ServiceConfig:
     command = python(code, *map(str, arguments))
-    return ServiceSection(name=name, command=command, **keys)
+    return ServiceConfig(name=name, command=command, **keys)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ajet.launcher.torch_facts import ask_torch
+from ajet.diagnostics.torch_facts import ask_torch
 
 
 def test_torch_that_takes_too_long_or_is_broken_is_an_answer(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from ajet.backbone.warm.state import WarmEngine, in_use, warm_engines
+from ajet.backbone.debug.warm_engine.registry import WarmEngine, in_use, warm_engines
 from ajet.service.process import start_ticks
 from tests.processes.debug_runs import command, debug, environment, write_agent
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from ajet.backbone.warm.server import CompletionServer
+from ajet.backbone.debug.warm_engine.server import CompletionServer
 from ajet.engine.scripted import ScriptedEngine
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.errors import ContextLengthError, EngineError

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.engine.base import OnToken
+from ajet.gateway.apis.chat_completions.body import completion_body
+from ajet.gateway.apis.chat_completions.request import SamplingDefaults, parse_chat_request
+from ajet.gateway.gateway import AgentSession, Gateway
 from ajet.schema.generation import Generation, SamplingParams
-from ajet.tuner.chat_completion import completion_body
-from ajet.tuner.chat_request import SamplingDefaults, parse_chat_request
-from ajet.tuner.gateway import AgentPort, Gateway
 from tests.property.toy_tokenizer import ToyTokenizer
 
 FORMATS: list[tuple[str, dict[str, Any]]] = [
@@ -121,11 +121,11 @@ programs = st.lists(
 )
 
 
-Ask = Callable[[AgentPort, dict[str, Any]], Awaitable[list[dict[str, Any]]]]
+Ask = Callable[[AgentSession, dict[str, Any]], Awaitable[list[dict[str, Any]]]]
 """Sends a body, gives the messages of its choices."""
 
 
-async def ask_at_once(port: AgentPort, body: dict[str, Any]) -> list[dict[str, Any]]:
+async def ask_at_once(port: AgentSession, body: dict[str, Any]) -> list[dict[str, Any]]:
     """Without a stream."""
     answer = completion_body(await port.answer(port.ask(parse_chat_request(body))))
     return [choice["message"] for choice in answer["choices"]]
@@ -153,14 +153,16 @@ def run_program(
     tracker = ContextTracker(form, episode_id="episode", task_id="task")
     gateway = Gateway(chat_format=form, engine=engine, defaults=SamplingDefaults(max_tokens=9))
     ports = [
-        AgentPort(gateway, tracker, agent_name=f"agent{i}", target_tag="t", trained=i != untrained)
+        AgentSession(
+            gateway, tracker, agent_name=f"agent{i}", target_tag="t", trained=i != untrained
+        )
         for i in range(3)
     ]
     asyncio.run(_play(program, ports, ask))
     return tracker, engine
 
 
-async def _play(program: list[tuple[int, str, int]], ports: list[AgentPort], ask: Ask) -> None:
+async def _play(program: list[tuple[int, str, int]], ports: list[AgentSession], ask: Ask) -> None:
     conversations: dict[int, Conversation] = {}
     for agent, operation, number in program:
         rng = random.Random(number)

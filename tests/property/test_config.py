@@ -12,10 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ajet.config.load import resolve, to_yaml
-from ajet.config.problems import all_keys
-from ajet.config.root import AjetConfig, RootConfig
-from ajet.config.yaml_file import parse_yaml
+from ajet.config.loading.load import resolve, to_yaml
+from ajet.config.loading.problems import all_keys
+from ajet.config.loading.yaml_file import parse_yaml
+from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.errors import ConfigError
 
 SOURCE = "some.yaml"

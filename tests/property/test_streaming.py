@@ -25,14 +25,15 @@ from hypothesis import strategies as st
 from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
 from ajet.context_tracker.tracker import Prompt
 from ajet.engine.stopping import finish_reason
+from ajet.gateway import bell
+from ajet.gateway import stable_text as settled_text
+from ajet.gateway.apis.chat_completions.body import completion_body
+from ajet.gateway.apis.chat_completions.request import parse_chat_request
+from ajet.gateway.completion import Choice, Completion, make_choice
+from ajet.gateway.gateway import AgentSession
+from ajet.gateway.pending import PendingCompletion
+from ajet.gateway.stable_text import StableText
 from ajet.schema.generation import Generation, SamplingParams
-from ajet.tuner import bell, settled_text
-from ajet.tuner.answer import Answer, Choice, make_choice
-from ajet.tuner.asked import Wanted
-from ajet.tuner.chat_completion import completion_body
-from ajet.tuner.chat_request import parse_chat_request
-from ajet.tuner.gateway import AgentPort
-from ajet.tuner.settled_text import SettledText
 from tests.property.random_agents import FORMATS, TOOL, programs, run_program
 from tests.property.toy_tokenizer import ToyTokenizer
 
@@ -120,7 +121,7 @@ def cut(ids: list[int], params: SamplingParams) -> Generation:
     return Generation(token_ids=ids[:length], logprobs=[-1.0] * length, finish_reason=reason)
 
 
-def wanted_of(form: ChatFormat, tools: Any, stop: tuple[str, ...] = ()) -> Wanted:
+def wanted_of(form: ChatFormat, tools: Any, stop: tuple[str, ...] = ()) -> PendingCompletion:
     prompt = Prompt(
         arrival=0,
         agent_name="a",
@@ -132,7 +133,7 @@ def wanted_of(form: ChatFormat, tools: Any, stop: tuple[str, ...] = ()) -> Wante
         tools=tools,
     )
     params = SamplingParams(max_tokens=10**6, stop=stop, stop_token_ids=form.stop_token_ids)
-    return Wanted(
+    return PendingCompletion(
         prompt=prompt, params=params, name="x", prefill="", max_calls=None, with_logprobs=False
     )
 
@@ -158,7 +159,7 @@ def test_1_what_was_told_is_the_head_of_the_message(name, seed):
     generation = cut(completion_of(name, rng, tools), wanted.params)
     choice = make_choice(form, wanted, generation)
     message = copy.deepcopy(choice.message)
-    text, reader = SettledText(form, wanted), Reader()
+    text, reader = StableText(form, wanted), Reader()
     for length in range(1, len(generation.token_ids) + 1):
         reader.hear(text.advance(generation.token_ids[:length]))
         assert message.get("reasoning_content", "").startswith(reader.reasoning)
@@ -178,7 +179,7 @@ def test_1_text_is_told_before_the_end():
         wanted, ids = wanted_of(form, None), TOKENIZER.encode("a plain answer of some words")
         if FORMS[name][0] == "inkling":
             continue
-        text = SettledText(form, wanted)
+        text = StableText(form, wanted)
         assert any(text.advance(ids[:length]) != ("", "") for length in range(1, len(ids))), name
 
 
@@ -186,7 +187,7 @@ def test_1_the_check_can_fail(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(settled_text, "_LONGEST_MARK", 0)
     form = chat_format("deepseek-v4")
     wanted, ids = wanted_of(form, None), TOKENIZER.encode("a <｜DSML｜tool_calls>")
-    text = SettledText(form, wanted)
+    text = StableText(form, wanted)
     message = make_choice(form, wanted, cut(ids, wanted.params)).message
     for length in range(1, len(ids) + 1):
         text.advance(ids[:length])
@@ -195,11 +196,11 @@ def test_1_the_check_can_fail(monkeypatch: pytest.MonkeyPatch):
     assert message != before
 
 
-async def ask_in_a_stream(port: AgentPort, body: dict[str, Any]) -> list[dict[str, Any]]:
+async def ask_in_a_stream(port: AgentSession, body: dict[str, Any]) -> list[dict[str, Any]]:
     told: dict[int, Reader] = {}
-    answer: Answer | None = None
+    answer: Completion | None = None
     async for item in port.stream(port.ask(parse_chat_request(body))):
-        if isinstance(item, Answer):
+        if isinstance(item, Completion):
             answer = item
         else:
             told.setdefault(item.index, Reader()).hear((item.reasoning, item.content))
@@ -247,7 +248,7 @@ def test_4_the_lengths_parsed_add_up_to_a_few_times_the_completions_own():
             return form.parse(ids, *rest)
 
     ids = TOKENIZER.encode("some words " * 400)
-    text = SettledText(Counting(), wanted_of(form, None))  # type: ignore[arg-type]
+    text = StableText(Counting(), wanted_of(form, None))  # type: ignore[arg-type]
     for length in range(1, len(ids) + 1):
         text.advance(ids[:length])
     assert sum(lengths) <= 10 * len(ids)

@@ -18,13 +18,13 @@ from ajet import Task, Workflow
 from ajet.backbone.local.policy import load_policy
 from ajet.backbone.local.serving import EmbeddedServing
 from ajet.class_path import load_class
-from ajet.config.load import load_config
+from ajet.config.loading.load import load_config
+from ajet.gateway.apis.chat_completions.request import SamplingDefaults
+from ajet.gateway.gateway import Gateway
 from ajet.schema.episode import Episode, Group
 from ajet.task_judge.math_answer_as_judge import MathAnswerAsJudge
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_runner import EpisodeRunner
-from ajet.tuner.chat_request import SamplingDefaults
-from ajet.tuner.gateway import Gateway
 from tutorial.example_math_agent.calculator import CALCULATOR_TOOL
 from tutorial.example_math_agent.problems import Split, generate
 
@@ -59,7 +59,7 @@ def run() -> Iterator[Run]:
         try:
             return rollout.run(tasks, num_repeat=REPEATS, tag=tag)
         finally:
-            gateway.http_door.close()
+            gateway.http_endpoint.close()
 
     yield run
 

@@ -21,19 +21,19 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-import ajet.backbone.atomic_folder
-from ajet.backbone.checkpoints import Position, latest_checkpoint, list_checkpoints
+import ajet.training.atomic_folder
 from ajet.backbone.local.checkpoint import load_checkpoint, save_checkpoint
 from ajet.backbone.local.trainer import PolicyTrainer
-from ajet.config.optim import Optim
-from ajet.config.trainer_common import TrainerCommon
+from ajet.config.sections.optim import OptimConfig
+from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import CheckpointError
+from ajet.training.checkpoints import Position, latest_checkpoint, list_checkpoints
 from tests.torch.small_model import random_samples, small_model
 
 
 def make_trainer(seed: int = 0, dtype: torch.dtype = torch.float32) -> PolicyTrainer:
-    optim = Optim(lr=1e-3, lr_schedule="linear", num_updates_per_step=2)
-    return PolicyTrainer(small_model(seed, dtype), TrainerCommon(optim=optim), total_steps=5)
+    optim = OptimConfig(lr=1e-3, lr_schedule="linear", num_updates_per_step=2)
+    return PolicyTrainer(small_model(seed, dtype), TrainerCommonConfig(optim=optim), total_steps=5)
 
 
 def train(trainer: PolicyTrainer, step: int) -> dict[str, float]:
@@ -185,7 +185,7 @@ def test_a_disk_that_fills_up_loses_nothing(
         if next(calls, None) is None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(ajet.backbone.atomic_folder.os, "fsync", full)
+    monkeypatch.setattr(ajet.training.atomic_folder.os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"step_000002.*No space left on device"):
         save(folder, source, trainer, 2)
     assert_nothing_lost(folder, earlier)

@@ -16,14 +16,14 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from ajet.backbone.learning_rate import learning_rate
 from ajet.backbone.local.trainer import PolicyTrainer
-from ajet.backbone.updates import split_by_episode
-from ajet.config.algorithm import Algorithm
-from ajet.config.optim import Optim
-from ajet.config.trainer_common import TrainerCommon
+from ajet.config.sections.algorithm import AlgorithmConfig
+from ajet.config.sections.optim import OptimConfig
+from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import ModelError, TrainingError
 from ajet.schema.sample import Sample
+from ajet.training.learning_rate import learning_rate
+from ajet.training.updates import split_by_episode
 from tests.make_samples import make_sample
 from tests.torch.small_model import random_samples, sampled_by, small_model
 
@@ -35,9 +35,9 @@ def make_trainer(
     algorithm: dict[str, object] | None = None,
     **settings: object,
 ) -> PolicyTrainer:
-    common = TrainerCommon(
-        optim=Optim(**{"lr": 1e-3, **(optim or {})}),
-        algorithm=Algorithm(**(algorithm or {})),
+    common = TrainerCommonConfig(
+        optim=OptimConfig(**{"lr": 1e-3, **(optim or {})}),
+        algorithm=AlgorithmConfig(**(algorithm or {})),
         **settings,
     )
     return PolicyTrainer(model, common, total_steps=10)
@@ -317,7 +317,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights() -> None:
 def test_the_learning_rate_rises_and_falls_to_its_share(
     schedule: str, warmup: int, expected: list[float]
 ) -> None:
-    settings = Optim(lr=2.0, lr_schedule=schedule, warmup_steps=warmup, lr_min_ratio=0.1)
+    settings = OptimConfig(lr=2.0, lr_schedule=schedule, warmup_steps=warmup, lr_min_ratio=0.1)
     rates = [learning_rate(step, settings, total_steps=5) / 2 for step in range(1, 6)]
     assert rates == pytest.approx(expected, abs=1e-4)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ajet.backbone.trinity import entry
 from ajet.cli import main
-from ajet.config.root import RootConfig
+from ajet.config.sections.root import RootConfig
 
 run = entry.run
 

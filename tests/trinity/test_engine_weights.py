@@ -23,10 +23,10 @@ from trinity.common.constants import SyncMethod
 
 from ajet.backbone.trinity.cpu import vllm_worker
 from ajet.backbone.trinity.cpu.model import CpuPolicyModel
-from ajet.backbone.trinity.cpu.vllm_worker import CpuPolicyWorker
-from ajet.backbone.weights_check import check_weights, probe_ids
+from ajet.backbone.trinity.cpu.vllm_worker import CpuVllmPolicyWorker
 from ajet.errors import EngineError
 from ajet.schema.generation import SamplingParams
+from ajet.training.weight_sync_check import check_weights, probe_ids
 from tests.torch.small_model import VOCABULARY
 from tests.vllm.conftest import MODELS, save
 
@@ -51,7 +51,7 @@ class Synchronizer:
             yield item
 
 
-class NotPackedAgain(CpuPolicyWorker):
+class NotPackedAgain(CpuVllmPolicyWorker):
     """vLLM's worker without our cure for tied output heads."""
 
     def load_model(self, *args: object, **kwargs: object) -> None:

@@ -25,13 +25,13 @@ from verl.utils import tensordict_utils as tu
 from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import credit
 from ajet.backbone.trinity.credit import GroupCredit
-from ajet.backbone.trinity.parcel import Parcel, pack, unpack
-from ajet.backbone.trinity.plan import Plan
+from ajet.backbone.trinity.group_payload import GroupPayload, pack, unpack
+from ajet.backbone.trinity.plan import TrinityRunContext
 from ajet.backbone.trinity.sampler import FreshGroups
 from ajet.backbone.trinity.settings import compose_config
 from ajet.backbone.trinity.tasks import TaskStream
-from ajet.backbone.trinity.training import StepEngine
-from ajet.config.load import load_config
+from ajet.backbone.trinity.verl_step import StepTrainer
+from ajet.config.loading.load import load_config
 from ajet.errors import ConfigError, TrainingError
 from tests.make_samples import make_episode, make_group, make_sample
 
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.trinity
 DEMO = Path("tutorial/example_math_agent/math_agent_cpu.yaml")
 
 
-def make_plan(*, settings: Sequence[str] = (), **changes: object) -> Plan:
+def make_plan(*, settings: Sequence[str] = (), **changes: object) -> TrinityRunContext:
     config = load_config(DEMO, ["trainer_common.optim.num_updates_per_step=1", *settings])
     values = {
         "config": config,
@@ -55,17 +55,17 @@ def make_plan(*, settings: Sequence[str] = (), **changes: object) -> Plan:
         "is_async": False,
         "num_runners": 1,
     }
-    return Plan(**(values | changes))
+    return TrinityRunContext(**(values | changes))
 
 
-def parcel_of(rewards: list[float], *, policy_version: int = 0, num_taken: int = 1) -> Parcel:
+def parcel_of(rewards: list[float], *, policy_version: int = 0, num_taken: int = 1) -> GroupPayload:
     group = make_group(
         *(make_episode(f"{rewards}/{i}", reward) for i, reward in enumerate(rewards))
     )
     for episode in group.episodes:
         for sample in episode.samples:
             sample.policy_versions[sample.loss_mask] = policy_version
-    return Parcel(group=group, reader_state={"num_taken": num_taken}, rollout_s=1.0)
+    return GroupPayload(group=group, reader_state={"num_taken": num_taken}, rollout_s=1.0)
 
 
 def test_a_group_goes_through_the_buffer_whole():
@@ -94,7 +94,7 @@ def test_the_advantages_are_those_of_every_backbone():
 class Buffer:
     """Gives what it has, as many as are asked for."""
 
-    def __init__(self, parcels: list[Parcel]) -> None:
+    def __init__(self, parcels: list[GroupPayload]) -> None:
         self.entries = [pack(parcel) for parcel in parcels]
 
     async def read(self, batch_size: int) -> list[Experience]:
@@ -103,7 +103,7 @@ class Buffer:
         return taken
 
 
-def sampler_of(parcels: list[Parcel], *, size: int, max_staleness: int | None) -> FreshGroups:
+def sampler_of(parcels: list[GroupPayload], *, size: int, max_staleness: int | None) -> FreshGroups:
     sampler = FreshGroups.__new__(FreshGroups)
     sampler._buffer, sampler._size = Buffer(parcels), size
     sampler._max_staleness, sampler.stale = max_staleness, []
@@ -158,8 +158,8 @@ class Workers:
         return tu.get_tensordict(tensor_dict={}, non_tensor_dict={"metrics": metrics})
 
 
-def engine_of(workers: Workers, *, step: int) -> StepEngine:
-    engine = StepEngine.__new__(StepEngine)
+def engine_of(workers: Workers, *, step: int) -> StepTrainer:
+    engine = StepTrainer.__new__(StepTrainer)
     engine._plan = make_plan()
     engine._settings = engine._plan.ajet.trainer_common
     engine._cap = 2.0

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import pytest
 
-from ajet.launcher.replay import replay
 from ajet.monitor.rollout_store import read_rollouts, rollout_path
 from ajet.monitor.run_record import read_processes
+from ajet.replay.replay import replay
 from tests.end_to_end.command import Ended
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of
 from tests.trinity.runs import SKIPPED_SYNC, running, train

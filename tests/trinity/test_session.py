@@ -18,9 +18,9 @@ import ray
 from rich.console import Console
 
 from ajet.backbone.trinity.actors import Actors
-from ajet.backbone.trinity.desk import find_desk, open_desk, sealed
-from ajet.backbone.trinity.letters import Arrived, Explored, Failed, Published, Trained
-from ajet.backbone.trinity.session import Session
+from ajet.backbone.trinity.mailbox import dumps, find_mailbox, open_desk
+from ajet.backbone.trinity.mailbox_messages import Arrived, Explored, Failed, Published, Trained
+from ajet.backbone.trinity.session import TrinitySession
 from ajet.errors import EngineError, TrainingError
 from ajet.monitor.metrics_log import read_metrics
 from ajet.monitor.progress import Progress
@@ -46,7 +46,7 @@ class Trainer:
         self.stopped = False
 
     def tell(self, letter: object) -> None:
-        ray.get(find_desk(NAMESPACE).report.remote(sealed(letter)))
+        ray.get(find_mailbox(NAMESPACE).report.remote(dumps(letter)))
 
     def sync_weight(self) -> None:
         self.tell(Published(version=0, probe=probe(0)))
@@ -56,7 +56,7 @@ class Trainer:
 
     def train(self) -> None:
         for step in range(1, STEPS + 1):
-            leave = find_desk(NAMESPACE).wait_for_leave.remote(step - 1)
+            leave = find_mailbox(NAMESPACE).wait_for_leave.remote(step - 1)
             while not ray.wait([leave], timeout=0.1)[0]:
                 if self.stopped:
                     return
@@ -85,26 +85,26 @@ class Explorer:
         self.at_3 = at_3
 
     def arrive(self, version: int) -> None:
-        desk = find_desk(NAMESPACE)
+        desk = find_mailbox(NAMESPACE)
         served = probe(version - 1 if version == 3 and self.at_3 == "old weights" else version)
-        ray.get(desk.report.remote(sealed(Arrived(version=version, probes=[served]))))
+        ray.get(desk.report.remote(dumps(Arrived(version=version, probes=[served]))))
         ray.get(desk.wait_for_leave.remote(version))
 
     def sync_weight(self) -> None:
         self.arrive(0)
 
     def explore(self) -> None:
-        desk = find_desk(NAMESPACE)
+        desk = find_mailbox(NAMESPACE)
         for step in range(1, STEPS + 1):
             if step == 3 and self.at_3 == "fail":
-                ray.get(desk.report.remote(sealed(Failed(message="no episode works"))))
+                ray.get(desk.report.remote(dumps(Failed(message="no episode works"))))
             count = 0.0 if step == 3 and self.at_3 in ("no groups", "no engine") else 1.0
             metrics = {
                 "experience_pipeline/experience_count": count,
                 "experience_pipeline/samples": 3.0,
                 "rollout/finished_task_count": 1.0,
             }
-            ray.get(desk.report.remote(sealed(Explored(step=step, metrics=metrics))))
+            ray.get(desk.report.remote(dumps(Explored(step=step, metrics=metrics))))
             self.arrive(step)
 
 
@@ -131,7 +131,7 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def session_of(folder: Path, at_3: str = "") -> Session:
+def session_of(folder: Path, at_3: str = "") -> TrinitySession:
     common = SimpleNamespace(logprob_diff_bound=1e-3, test_freq=2, val_before_train=True)
     ajet = SimpleNamespace(
         trainer_common=common,
@@ -144,7 +144,7 @@ def session_of(folder: Path, at_3: str = "") -> Session:
     if at_3 == "no engine":
         ray.kill(engine)
     plan = SimpleNamespace(ajet=ajet, total_steps=STEPS, run_folder=folder, is_exact=True)
-    return Session(
+    return TrinitySession(
         plan=plan,
         actors=Actors(
             desk=open_desk(NAMESPACE),
@@ -159,7 +159,7 @@ def session_of(folder: Path, at_3: str = "") -> Session:
     )
 
 
-def run(session: Session, folder: Path) -> None:
+def run(session: TrinitySession, folder: Path) -> None:
     try:
         with recorded(folder, ["test"]):
             session.run()

@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from ajet.backbone.trinity.desk import open_desk, opened
-from ajet.backbone.trinity.letters import Failed
-from ajet.backbone.trinity.parcel import Parcel, unpack
+from ajet.backbone.trinity.group_payload import GroupPayload, unpack
+from ajet.backbone.trinity.mailbox import loads, open_desk
+from ajet.backbone.trinity.mailbox_messages import Failed
 from ajet.backbone.trinity.tasks import TaskStream
 from ajet.backbone.trinity.workflow import BatchOfEpisodes
 from ajet.errors import TrainingError
@@ -49,7 +49,7 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def run_a_batch(namespace: str, *, works: bool) -> list[Parcel]:
+def run_a_batch(namespace: str, *, works: bool) -> list[GroupPayload]:
     name = "explorer_rollout_model_0_0"
     model = ray.remote(Model).options(name=name, namespace=namespace).remote(works=works)
     plan = make_plan(
@@ -77,5 +77,5 @@ def test_where_too_many_episodes_fail_the_main_process_is_told(cluster):
     desk = open_desk("fails")
     with pytest.raises(TrainingError, match="max_failure_share"):
         run_a_batch("fails", works=False)
-    letter = opened(ray.get(desk.next.remote(5.0)))
+    letter = loads(ray.get(desk.next.remote(5.0)))
     assert isinstance(letter, Failed) and "no engine" in letter.message

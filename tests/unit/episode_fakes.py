@@ -12,6 +12,8 @@ from openai import AsyncOpenAI
 from ajet import Workflow, WorkflowOutput
 from ajet.context_tracker.chat_format import ParsedMessage
 from ajet.errors import EngineError
+from ajet.gateway.apis.chat_completions.request import SamplingDefaults
+from ajet.gateway.gateway import Gateway
 from ajet.schema.episode import Episode
 from ajet.schema.generation import Generation, SamplingParams
 from ajet.schema.task import Task
@@ -19,8 +21,6 @@ from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.attempt import Attempt
 from ajet.task_runner.episode_runner import EpisodeRunner
-from ajet.tuner.chat_request import SamplingDefaults
-from ajet.tuner.gateway import Gateway
 
 ANSWER = b"ok"
 

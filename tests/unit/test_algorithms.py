@@ -15,7 +15,7 @@ import pytest
 
 from ajet.algorithm import ADVANTAGE_ESTIMATORS, GroupRewards
 from ajet.algorithm.token_rewards import GAE
-from ajet.config.algorithm import Algorithm
+from ajet.config.sections.algorithm import AlgorithmConfig
 
 GROUP_BASED = ["grpo", "dr_grpo", "rloo"]
 
@@ -35,7 +35,7 @@ def advantages(name: str, *groups: GroupRewards) -> list[np.ndarray]:
 
 
 def test_the_configuration_offers_exactly_the_estimators_there_are() -> None:
-    offered = typing.get_args(Algorithm.model_fields["adv_estimator"].annotation)
+    offered = typing.get_args(AlgorithmConfig.model_fields["adv_estimator"].annotation)
     assert set(offered) == {*ADVANTAGE_ESTIMATORS, GAE}
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ajet.config.load import load_config
-from ajet.launcher.check import check
-from ajet.launcher.finding import Finding
+from ajet.config.loading.load import load_config
+from ajet.diagnostics.check import check
+from ajet.diagnostics.finding import Finding
 from tests.unit.config_files import MINIMAL, write
 
 ASKING = """\

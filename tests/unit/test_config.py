@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from ajet.config.algorithm import Algorithm
-from ajet.config.describe import choices, subsection
-from ajet.config.ignored import IGNORED, ignored_settings
-from ajet.config.load import load_config, to_yaml
-from ajet.config.paths import resolve_model_path
-from ajet.config.problems import all_keys
+from ajet.config.loading.describe import choices, subsection
+from ajet.config.loading.ignored import IGNORED, ignored_settings
+from ajet.config.loading.load import load_config, to_yaml
+from ajet.config.loading.paths import resolve_model_path
+from ajet.config.loading.problems import all_keys
 from ajet.config.reference import main as reference_main
-from ajet.config.root import BACKBONES, AjetConfig
-from ajet.config.section import Section
+from ajet.config.sections.algorithm import AlgorithmConfig
+from ajet.config.sections.root import BACKBONES, AjetConfig
+from ajet.config.sections.section import BaseConfig
 from ajet.errors import ConfigError
 from ajet.launcher.backbones import BACKBONES as BACKBONE_ENTRIES
 from tests.unit.config_files import MINIMAL, load, problems, write
@@ -28,7 +28,7 @@ from tests.unit.config_files import MINIMAL, load, problems, write
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def sections(section: type[Section]) -> list[type[Section]]:
+def sections(section: type[BaseConfig]) -> list[type[BaseConfig]]:
     below = [subsection(field) for field in section.model_fields.values()]
     return [section, *(deeper for kind in below if kind for deeper in sections(kind))]
 
@@ -310,7 +310,7 @@ def test_the_backbone_that_is_not_named_is_trinity_where_it_is_installed(
         if not is_installed:
             raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("ajet.config.load.metadata.distribution", distribution)
+    monkeypatch.setattr("ajet.config.loading.load.metadata.distribution", distribution)
     assert load(tmp_path, MINIMAL, *overrides).ajet.backbone == backbone
 
 
@@ -332,11 +332,11 @@ def test_the_backbones_of_the_configuration_are_those_of_the_launcher():
 def test_the_names_of_the_configuration_are_those_of_the_registries():
     from ajet.algorithm import ADVANTAGE_ESTIMATORS
     from ajet.algorithm.token_rewards import GAE
-    from ajet.config.task_reader import READERS
+    from ajet.config.sections.task_reader import READERS
     from ajet.task_reader import TASK_READERS
 
     estimators = [*ADVANTAGE_ESTIMATORS, GAE]
-    assert choices(Algorithm.model_fields["adv_estimator"].annotation) == estimators
+    assert choices(AlgorithmConfig.model_fields["adv_estimator"].annotation) == estimators
     assert set(READERS) == set(TASK_READERS)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ajet.config.ignored import ignored_settings
+from ajet.config.loading.ignored import ignored_settings
 from ajet.errors import ConfigError
 from ajet.launcher.launch import launch
 from ajet.launcher.run_folder import find_run_folder

@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from ajet.cli import app
-from ajet.launcher.doctor import GB, Facts, diagnose
-from ajet.launcher.finding import Finding, is_bad
-from ajet.launcher.machine import Machine
-from ajet.launcher.packages import RULES, conflicts
-from ajet.launcher.torch_facts import TorchFacts
+from ajet.diagnostics.doctor import GB, Facts, diagnose
+from ajet.diagnostics.finding import Finding, is_bad
+from ajet.diagnostics.machine import Machine
+from ajet.diagnostics.packages import RULES, conflicts
+from ajet.diagnostics.torch_facts import TorchFacts
 
 MACHINE = Machine(
     cores=16,
@@ -184,7 +184,7 @@ def test_every_rule_has_a_remedy() -> None:
 def test_the_command_ends_with_1_only_if_something_is_bad(
     monkeypatch: pytest.MonkeyPatch, given: Facts, exit_code: int
 ) -> None:
-    monkeypatch.setattr("ajet.launcher.doctor_facts.gather", lambda *_, **__: given)
+    monkeypatch.setattr("ajet.diagnostics.doctor_facts.gather", lambda *_, **__: given)
     ended = CliRunner().invoke(app, ["doctor", "--json"])
     assert ended.exit_code == exit_code
     assert [line["name"] for line in json.loads(ended.stdout)] == [f.name for f in diagnose(given)]
@@ -192,7 +192,7 @@ def test_the_command_ends_with_1_only_if_something_is_bad(
 
 def test_lines_are_wrapped_at_a_terminals_width_only(monkeypatch: pytest.MonkeyPatch) -> None:
     given = facts(has_nvidia_device=True)
-    monkeypatch.setattr("ajet.launcher.doctor_facts.gather", lambda *_, **__: given)
+    monkeypatch.setattr("ajet.diagnostics.doctor_facts.gather", lambda *_, **__: given)
     whole = CliRunner().invoke(app, ["doctor"]).stdout.splitlines()
     monkeypatch.setenv("COLUMNS", "60")
     wrapped = CliRunner().invoke(app, ["doctor"]).stdout.splitlines()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ajet.config.load import load_config
-from ajet.config.root import RootConfig
+from ajet.config.loading.load import load_config
+from ajet.config.sections.root import RootConfig
 from ajet.errors import ConfigError, TrainingError
 from ajet.launcher.launch import launch
 from ajet.launcher.logs import StderrHandler, log_to_console

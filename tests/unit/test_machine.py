@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ajet.launcher.machine import cgroup_memory, this_machine
+from ajet.diagnostics.machine import cgroup_memory, this_machine
 
 
 def write(root: Path, files: dict[str, str]) -> Path:

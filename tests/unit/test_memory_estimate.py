@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ajet.diagnostics.memory_estimate import GB, ModelSize, estimate, size_of
 from ajet.errors import ModelError
-from ajet.launcher.memory_estimate import GB, ModelSize, estimate, size_of
 from tests.unit.config_files import MINIMAL, load
 
 SIZE = ModelSize(

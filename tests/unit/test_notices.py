@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ajet.config.notices import notices
+from ajet.config.loading.hints import hints
 from tests.unit.config_files import MINIMAL, load
 
 
@@ -37,6 +37,6 @@ from tests.unit.config_files import MINIMAL, load
     ],
 )
 def test_what_has_no_effect_is_named(tmp_path, overrides, named):
-    lines = notices(load(tmp_path, MINIMAL, *overrides).ajet)
+    lines = hints(load(tmp_path, MINIMAL, *overrides).ajet)
     assert len(lines) == len(named)
     assert all(line.startswith(start) for line, start in zip(lines, named, strict=True))

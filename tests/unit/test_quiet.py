@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from ajet.backbone.quiet import printed_to
+from ajet.backbone.ray_common.output import redirect_output
 
 # The file stays open: what was set up within goes on writing to it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 def test_what_is_printed_goes_to_the_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    with printed_to(tmp_path / "log"):
+    with redirect_output(tmp_path / "log"):
         print("one")
         print("two", file=sys.stderr)
     print("three")
@@ -32,7 +32,7 @@ def test_a_library_cannot_silence_our_warnings(
 ) -> None:
     root = logging.getLogger()
     levels = [each.level for each in (root, *root.handlers)]
-    with pytest.raises(KeyError), printed_to(tmp_path / "log"):
+    with pytest.raises(KeyError), redirect_output(tmp_path / "log"):
         for each in (root, *root.handlers):
             each.setLevel(logging.CRITICAL)
         raise KeyError

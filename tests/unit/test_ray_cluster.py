@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from ajet.backbone.ray_needs import RayNeeds, ray_needs
-from ajet.config.load import load_config
-from ajet.config.root import AjetConfig
+from ajet.backbone.ray_common.resources import RayNeeds, ray_needs
+from ajet.config.loading.load import load_config
+from ajet.config.sections.root import AjetConfig
 from ajet.errors import ConfigError, MissingExtraError, ServiceError
-from ajet.launcher import ray_around as around
-from ajet.launcher.ray_around import RayChoice, ray_around
+from ajet.launcher import ray_choice as around
+from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RaySize, joined_ray, own_ray
 
 DEMO = "tutorial/example_math_agent/math_agent_cpu.yaml"
@@ -51,7 +51,7 @@ def chosen(ray_is_there, monkeypatch):
 def test_without_ray_the_extra_is_named(monkeypatch, backbone, choice, extra):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=rf'ray is not installed: .*"agentjet\[{extra}\]"'):
-        ray_around(settings(backbone), choice)
+        ray_for_run(settings(backbone), choice)
 
 
 @pytest.mark.parametrize(
@@ -64,24 +64,24 @@ def test_a_library_that_is_missing_is_told_before_ray_is_started(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name != missing or None)
     message = rf'{missing} is not installed: .*"agentjet\[{backbone}\]".*--backbone=local'
     with pytest.raises(MissingExtraError, match=message):
-        ray_around(settings(backbone), RayChoice())
+        ray_for_run(settings(backbone), RayChoice())
 
 
 def test_a_backbone_of_one_process_has_a_ray_only_where_asked_for(chosen, monkeypatch):
     ajet = settings("local")
     monkeypatch.setenv("RAY_ADDRESS", "localhost:1")
-    assert ray_around(ajet, RayChoice()).__enter__() is None
-    assert ray_around(ajet, RayChoice(own=True, num_gpus=3)) == RaySize(num_gpus=3)
-    assert ray_around(ajet, RayChoice(join=True, address="there:2")) == "joins there:2"
+    assert ray_for_run(ajet, RayChoice()).__enter__() is None
+    assert ray_for_run(ajet, RayChoice(own=True, num_gpus=3)) == RaySize(num_gpus=3)
+    assert ray_for_run(ajet, RayChoice(join=True, address="there:2")) == "joins there:2"
 
 
 def test_verl_gets_a_ray_of_the_size_that_it_needs_unless_there_is_one(chosen, monkeypatch):
     ajet = settings("verl", "ajet.trainer_common.n_gpus_per_node=2")
-    assert ray_around(ajet, RayChoice()) == RaySize(num_gpus=2, num_cpus=10)
-    assert ray_around(ajet, RayChoice(own=True, num_gpus=5)) == RaySize(num_gpus=5, num_cpus=10)
+    assert ray_for_run(ajet, RayChoice()) == RaySize(num_gpus=2, num_cpus=10)
+    assert ray_for_run(ajet, RayChoice(own=True, num_gpus=5)) == RaySize(num_gpus=5, num_cpus=10)
     monkeypatch.setenv("RAY_ADDRESS", "localhost:1")
-    assert ray_around(ajet, RayChoice()) == "joins None"
-    assert ray_around(ajet, RayChoice(own=True)) == RaySize(num_gpus=2, num_cpus=10)
+    assert ray_for_run(ajet, RayChoice()) == "joins None"
+    assert ray_for_run(ajet, RayChoice(own=True)) == RaySize(num_gpus=2, num_cpus=10)
 
 
 def test_verl_is_not_run_on_a_client_of_a_cluster(chosen):
@@ -89,18 +89,18 @@ def test_verl_is_not_run_on_a_client_of_a_cluster(chosen):
     with pytest.raises(
         ConfigError, match="ray://there:10001: the backbone verl must run on a node"
     ):
-        ray_around(settings("verl"), choice)
-    assert ray_around(settings("local"), choice) == "joins ray://there:10001"
+        ray_for_run(settings("verl"), choice)
+    assert ray_for_run(settings("local"), choice) == "joins ray://there:10001"
 
 
 def test_where_there_are_gpus_ray_counts_them_itself(chosen):
     ajet = settings("verl", "ajet.model.device=cuda")
-    assert ray_around(ajet, RayChoice()) == RaySize(num_gpus=None, num_cpus=7)
+    assert ray_for_run(ajet, RayChoice()) == RaySize(num_gpus=None, num_cpus=7)
 
 
 def test_a_machine_with_more_cores_than_needed_has_all_of_them(chosen, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 64)
-    assert ray_around(settings("verl"), RayChoice()) == RaySize(num_gpus=1, num_cpus=64)
+    assert ray_for_run(settings("verl"), RayChoice()) == RaySize(num_gpus=1, num_cpus=64)
 
 
 def test_trinity_needs_places_for_its_engines_where_there_are_no_gpus():

@@ -9,8 +9,8 @@ import numpy as np
 
 from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import credit
-from ajet.launcher.replay_stages import Stage, compare_advantages, compare_samples
 from ajet.monitor.call_table import StoredStep
+from ajet.replay.stages import Stage, compare_advantages, compare_samples
 from ajet.schema.episode import Episode, Group
 from ajet.schema.sample import Sample
 from tests.unit.monitor_records import make_episode

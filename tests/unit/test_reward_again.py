@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from ajet.replay.rescore import Rescorer
 from ajet.schema.episode import Episode, Failure
 from ajet.schema.task import Task, WorkflowOutput
 from ajet.task_judge.base_judge import BaseJudge
-from ajet.task_runner.reward_again import RewardAgain
 from tests.unit.episode_fakes import FixedJudge
 from tests.unit.monitor_records import make_episode
 
@@ -25,7 +25,7 @@ class AsyncJudge(BaseJudge):
 
 
 def again(episode: Episode, judge: BaseJudge | None, *, asks_always: bool = False) -> Episode:
-    reward = RewardAgain(judge=judge, asks_always=asks_always, task_tag="train/000001")
+    reward = Rescorer(judge=judge, asks_always=asks_always, task_tag="train/000001")
     (after,) = reward.rewarded([episode], num_threads=2)
     return after
 

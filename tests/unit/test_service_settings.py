@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ajet.config.load import load_config, to_yaml
+from ajet.config.loading.load import load_config, to_yaml
 from ajet.config.reference import reference
 from tests.unit.config_files import MINIMAL, load, problems
 

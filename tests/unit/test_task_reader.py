@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ajet.config.task_reader import TaskReader
+from ajet.config.sections.task_reader import TaskReaderConfig
 from ajet.errors import ConfigError, DataError
 from ajet.schema.task import Task
 from ajet.task_reader import TASK_READERS, make_task_reader
@@ -27,8 +27,10 @@ def write(folder: Path, *lines: str | bytes) -> Path:
     return path
 
 
-def config_of(training: Path | None, validation: Path | None = None, **fields: Any) -> TaskReader:
-    return TaskReader.model_validate(
+def config_of(
+    training: Path | None, validation: Path | None = None, **fields: Any
+) -> TaskReaderConfig:
+    return TaskReaderConfig.model_validate(
         {
             "jsonl_dataset_file": {
                 "training": {"file_path": training and str(training)},
@@ -135,12 +137,12 @@ def test_validation_data_may_be_absent(tmp_path: Path) -> None:
 def test_every_name_makes_its_reader(tmp_path: Path) -> None:
     config = config_of(write(tmp_path, GOOD))
     assert [task.task_id for task in training_tasks(make_task_reader(config))] == ["a"]
-    dummy = make_task_reader(TaskReader(type="random_dummy"))
+    dummy = make_task_reader(TaskReaderConfig(type="random_dummy"))
     assert len(training_tasks(dummy)) == len(validation_tasks(dummy)) == 64
 
 
 def test_dummy_tasks_are_always_the_same_and_not_those_of_validation() -> None:
-    config = TaskReader(type="random_dummy")
+    config = TaskReaderConfig(type="random_dummy")
     first, second = (TASK_READERS[config.type](config) for _ in range(2))
     assert first.get_training_tasks() == second.get_training_tasks()
     training = {task.main_query for task in first.get_training_tasks()}

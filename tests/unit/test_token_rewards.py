@@ -13,15 +13,15 @@ import pytest
 
 from ajet.algorithm.credit import credit
 from ajet.algorithm.token_rewards import place_rewards
-from ajet.backbone.updates import plan_updates
-from ajet.config.algorithm import Algorithm
-from ajet.config.load import load_config
-from ajet.config.trainer_common import TrainerCommon
+from ajet.config.loading.load import load_config
+from ajet.config.sections.algorithm import AlgorithmConfig
+from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import ConfigError, TrainingError
 from ajet.launcher.backbones import refuse_settings
-from ajet.launcher.replay_stages import compare_advantages
 from ajet.monitor.call_table import StoredStep
+from ajet.replay.stages import compare_advantages
 from ajet.schema.episode import Episode
+from ajet.training.updates import plan_updates
 from tests.make_samples import make_episode, make_failed_episode, make_group, make_sample
 from tests.unit.test_credit import GRPO
 
@@ -84,8 +84,8 @@ def test_a_reward_that_is_not_finite_is_refused() -> None:
         place_rewards([make_group(make_episode("a", float("nan")))])
 
 
-def settings(estimator: str) -> TrainerCommon:
-    return TrainerCommon(algorithm=Algorithm(adv_estimator=estimator))
+def settings(estimator: str) -> TrainerCommonConfig:
+    return TrainerCommonConfig(algorithm=AlgorithmConfig(adv_estimator=estimator))
 
 
 @pytest.mark.parametrize("backbone", ["local", "debug", "trinity"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ajet.backbone.trinity.refusals import refuse
-from ajet.config.load import load_config
+from ajet.config.loading.load import load_config
 from ajet.errors import ConfigError
 
 DEMO = Path("tutorial/example_math_agent/math_agent_cpu.yaml")

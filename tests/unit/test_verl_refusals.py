@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ajet.backbone.verl.refusals import OURS, refuse
-from ajet.config.load import load_config
-from ajet.config.root import AjetConfig
+from ajet.config.loading.load import load_config
+from ajet.config.sections.root import AjetConfig
 from ajet.errors import ConfigError
 
 DEMO = Path("tutorial/example_math_agent/math_agent_cpu.yaml")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ajet.backbone.warm.state import (
+from ajet.backbone.debug.warm_engine.registry import (
     WarmEngine,
     fingerprint,
     in_use,

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ajet.backbone.weights_check import check_weights, probe_ids
 from ajet.errors import EngineError
+from ajet.training.weight_sync_check import check_weights, probe_ids
 
 TRAINED = np.linspace(-9.0, -0.1, 47)
 

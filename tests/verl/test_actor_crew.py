@@ -25,12 +25,12 @@ import ray
 from ray import cloudpickle
 
 from ajet.backbone.verl import actor_crew
-from ajet.backbone.verl.actor_crew import ActorCrew
+from ajet.backbone.verl.actor_crew import ActorExecutor
 from ajet.backbone.verl.episode_actor import packed
 from ajet.errors import TrainingError
 from ajet.schema.episode import Episode
 from ajet.schema.task import Task, WorkflowOutput
-from ajet.task_rollout.crew import EpisodeLimits
+from ajet.task_rollout.executor import EpisodeLimits
 from ajet.task_runner.attempt import Attempt
 
 pytestmark = [pytest.mark.verl, pytest.mark.timeout(120)]
@@ -78,8 +78,8 @@ class Actor:
 
 def run(
     behave: Callable[[Attempt], None], count: int = 8, *, retries: int = 2, timeout_s: float = 60
-) -> tuple[ActorCrew, list[Episode]]:
-    crew = ActorCrew(lambda: Actor.remote(behave), 2)
+) -> tuple[ActorExecutor, list[Episode]]:
+    crew = ActorExecutor(lambda: Actor.remote(behave), 2)
     limits = EpisodeLimits(num_at_once=4, timeout_s=timeout_s, max_retries=retries)
     ended: list[Episode] = []
     thread = threading.current_thread()

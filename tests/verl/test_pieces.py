@@ -27,22 +27,22 @@ from omegaconf import DictConfig
 from tensordict import TensorDict
 
 from ajet.algorithm.policy_loss import LossSettings, policy_loss
-from ajet.backbone.checkpoints import Position
-from ajet.backbone.ranks.agreement import agreement, check_agreement
-from ajet.backbone.ranks.loss import sample_loss
-from ajet.backbone.ranks.optimizer import AdamWOnMatrices
-from ajet.backbone.ranks.rows import lay_out, table
-from ajet.backbone.updates import WeightedSample, plan_updates
 from ajet.backbone.verl.critic import gae, keep_advantages
 from ajet.backbone.verl.engine import VerlEngine
 from ajet.backbone.verl.policy import VerlPolicy
-from ajet.backbone.verl.settings import Place, compose_config
-from ajet.backbone.verl.waiting import within
-from ajet.config.algorithm import Algorithm
-from ajet.config.load import load_config
-from ajet.config.optim import Optim
-from ajet.config.trainer_common import TrainerCommon
+from ajet.backbone.verl.settings import RankResources, compose_config
+from ajet.backbone.verl.waiting import call_with_timeout
+from ajet.backbone.verl_common.batch import arrange, table
+from ajet.backbone.verl_common.logprob_agreement import agreement, check_agreement
+from ajet.backbone.verl_common.loss import sample_loss
+from ajet.backbone.verl_common.optimizer import AdamWOnMatrices
+from ajet.config.loading.load import load_config
+from ajet.config.sections.algorithm import AlgorithmConfig
+from ajet.config.sections.optim import OptimConfig
+from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import ConfigError, TrainingError
+from ajet.training.checkpoints import Position
+from ajet.training.updates import WeightedSample, plan_updates
 from tests.make_samples import make_sample
 from tests.torch.small_model import random_samples
 
@@ -55,8 +55,9 @@ CLIPPED = LossSettings(clip_ratio_low=0.2, clip_ratio_high=0.28)
 def planned(
     count: int, *, updates: int = 1, loss_agg: str = "tokens"
 ) -> list[list[WeightedSample]]:
-    common = TrainerCommon(
-        optim=Optim(num_updates_per_step=updates), algorithm=Algorithm(loss_agg=loss_agg)
+    common = TrainerCommonConfig(
+        optim=OptimConfig(num_updates_per_step=updates),
+        algorithm=AlgorithmConfig(loss_agg=loss_agg),
     )
     return plan_updates(random_samples(count, seed=count), common, step=1)
 
@@ -104,7 +105,7 @@ def test_the_loss_is_that_of_every_backbone_however_the_rows_are_cut(loss_agg, n
                 settings=CLIPPED,
             ).loss
         )
-    rows, _ = lay_out([part], num_ranks)
+    rows, _ = arrange([part], num_ranks)
     assert losses(table(rows, 1.0), num_ranks) == pytest.approx(expected, rel=1e-5)
 
 
@@ -112,7 +113,7 @@ def test_the_loss_is_that_of_every_backbone_however_the_rows_are_cut(loss_agg, n
 @settings(deadline=None, max_examples=30)
 def test_each_rank_finds_its_part_of_each_update_in_order(count, ranks, updates):
     parts = planned(count, updates=updates)
-    rows, rows_per_update = lay_out(parts, ranks)
+    rows, rows_per_update = arrange(parts, ranks)
     assert len(rows) == rows_per_update * len(parts)
     size = rows_per_update // ranks
     for number, part in enumerate(parts):
@@ -195,8 +196,8 @@ def test_rewards_are_in_the_rows_in_place_of_advantages():
 
 def test_a_wait_ends():
     with pytest.raises(TrainingError, match="verl: a nap is not done after 0.05 s"):
-        within(0.05, "a nap", lambda: time.sleep(5))
-    assert within(5, "a sum", lambda: 1 + 1) == 2
+        call_with_timeout(0.05, "a nap", lambda: time.sleep(5))
+    assert call_with_timeout(5, "a sum", lambda: 1 + 1) == 2
 
 
 def test_what_a_call_raises_comes_out():
@@ -204,7 +205,7 @@ def test_what_a_call_raises_comes_out():
         raise KeyError("x")
 
     with pytest.raises(KeyError):
-        within(5, "a look-up", fail)
+        call_with_timeout(5, "a look-up", fail)
 
 
 class Stuck:
@@ -219,7 +220,7 @@ class Stuck:
 
 def test_weights_that_do_not_arrive_in_time_end_the_run_without_another_wait(tmp_path):
     engine = VerlEngine(None, max_model_len=8, policy_version=3)
-    policy = VerlPolicy(Stuck(), engine, TrainerCommon(), update_timeout_s=0.05)
+    policy = VerlPolicy(Stuck(), engine, TrainerCommonConfig(), update_timeout_s=0.05)
     with pytest.raises(TrainingError, match="the update of vLLM's weights is not done after 0.05"):
         policy.publish(4)
     assert engine.policy_version == 3
@@ -238,7 +239,7 @@ def test_weight_decay_is_on_matrices_only():
 
 def composed(device: str, *overrides: str) -> DictConfig:
     ajet = load_config(DEMO, ["ajet.backbone=verl", *overrides]).ajet
-    place = Place(model_folder=Path(ajet.model.path), max_model_len=512, device=device)
+    place = RankResources(model_folder=Path(ajet.model.path), max_model_len=512, device=device)
     return compose_config(ajet, place).actor_rollout_ref
 
 

@@ -27,8 +27,8 @@ import torch
 pytest.importorskip("verl")
 
 
-from ajet.launcher.replay import replay
 from ajet.monitor.rollout_store import read_rollouts, rollout_path
+from ajet.replay.replay import replay
 from tests.end_to_end.command import ROOT
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of
 from tests.processes.service_processes import eventually

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ajet.backbone.warm.state import warm_engines
+from ajet.backbone.debug.warm_engine.registry import warm_engines
 from ajet.monitor.rollout_store import read_rollouts
 from ajet.service.process import start_ticks
 from tests.processes.debug_runs import command, debug, environment, write_agent

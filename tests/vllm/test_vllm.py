@@ -27,9 +27,9 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from ajet.backbone.weights_check import check_weights, probe_ids
 from ajet.errors import EngineError, ServiceError
 from ajet.schema.generation import Generation, SamplingParams
+from ajet.training.weight_sync_check import check_weights, probe_ids
 from tests.torch.small_model import VOCABULARY
 from tests.vllm.conftest import MAX_MODEL_LEN, Running, make_server, save
 

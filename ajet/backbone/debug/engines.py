@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ajet.backbone.debug.model import DebugModel
+from ajet.backbone.debug.model import DebugPolicyModel
 from ajet.backbone.debug.remote import open_remote
-from ajet.backbone.model_folder import chat_format_of, model_folder
-from ajet.backbone.warm.state import WarmEngine, fingerprint, in_use, state_path
-from ajet.config.debug import is_url
-from ajet.config.root import AjetConfig
+from ajet.backbone.debug.warm_engine.registry import WarmEngine, fingerprint, in_use, state_path
+from ajet.config.sections.debug import is_url
+from ajet.config.sections.root import AjetConfig
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.errors import MissingExtraError, ServiceError
+from ajet.training.model_folder import chat_format_of, model_folder
 
 START = "`ajet engine start --conf FILE` keeps one up, and the next run begins sooner"
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def open_model(ajet: AjetConfig) -> Iterator[DebugModel]:
+def open_model(ajet: AjetConfig) -> Iterator[DebugPolicyModel]:
     """The engine that `debug.engine` chooses, until the block is left.
 
     Raises:
@@ -47,12 +47,12 @@ def open_model(ajet: AjetConfig) -> Iterator[DebugModel]:
 
 
 @contextmanager
-def _warm(ajet: AjetConfig, warm: WarmEngine, folder: Path) -> Iterator[DebugModel]:
+def _warm(ajet: AjetConfig, warm: WarmEngine, folder: Path) -> Iterator[DebugPolicyModel]:
     engine = VllmEngine(
         urls=[warm.url], api_key=warm.api_key, max_model_len=ajet.rollout.max_model_len
     )
     try:
-        yield DebugModel(
+        yield DebugPolicyModel(
             engine=engine,
             chat_format=chat_format_of(ajet.model, folder),
             title=f"the warm one ({warm.engine}, process {warm.pid})",
@@ -62,7 +62,7 @@ def _warm(ajet: AjetConfig, warm: WarmEngine, folder: Path) -> Iterator[DebugMod
 
 
 @contextmanager
-def _embedded(ajet: AjetConfig) -> Iterator[DebugModel]:
+def _embedded(ajet: AjetConfig) -> Iterator[DebugPolicyModel]:
     try:
         from ajet.backbone.local.policy import load_policy
         from ajet.backbone.local.serving import EmbeddedServing
@@ -75,7 +75,7 @@ def _embedded(ajet: AjetConfig) -> Iterator[DebugModel]:
     settings = ajet.rollout.model_copy(update={"schedule": "continuous"})
     serving = EmbeddedServing(policy, settings, seed=ajet.trainer_common.seed, policy_version=0)
     try:
-        yield DebugModel(
+        yield DebugPolicyModel(
             engine=serving.engine,
             chat_format=policy.chat_format,
             title=f"embedded, loaded for this run; {START}",

@@ -12,12 +12,12 @@ from rich.console import Console
 
 from ajet.backbone.debug.engines import open_model
 from ajet.backbone.debug.session import DebugSession
-from ajet.backbone.episodes import make_runner, open_http_door
-from ajet.config.root import RootConfig
+from ajet.config.sections.root import RootConfig
 from ajet.errors import EpisodeError
 from ajet.monitor.episode_log import EpisodeLog
 from ajet.task_reader import make_task_reader
 from ajet.task_reader.read_tasks import training_tasks
+from ajet.training.episodes import make_runner, open_http_endpoint
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +32,9 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
     ajet = config.ajet
     tasks = training_tasks(make_task_reader(ajet.task_reader))[: ajet.debug.num_tasks]
     console = Console(highlight=False)
-    with closing(open_http_door(ajet)) as http_door, open_model(ajet) as model:
+    with closing(open_http_endpoint(ajet)) as http_endpoint, open_model(ajet) as model:
         logger.info("engine: %s", model.title)
-        runner = make_runner(config, model.chat_format, model.engine, http_door)
+        runner = make_runner(config, model.chat_format, model.engine, http_endpoint)
         gateway = replace(
             runner.gateway, call_timeout_s=math.inf, make_upstream=model.make_upstream
         )

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.engine.base import Engine
-from ajet.tuner.debug_model import Upstream
+from ajet.gateway.upstream import Upstream
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
-class DebugModel:
+class DebugPolicyModel:
     """An engine with the chat format of its model; or a server that only text is known of."""
 
     engine: Engine

@@ -12,15 +12,15 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from ajet.backbone.debug.model import DebugModel
-from ajet.backbone.model_folder import chat_format_of
-from ajet.config.root import AjetConfig
+from ajet.backbone.debug.model import DebugPolicyModel
+from ajet.config.sections.root import AjetConfig
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.engine.scripted import ScriptedEngine
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.errors import ServiceError
-from ajet.tuner.debug_model import DebugModel as Endpoint
-from ajet.tuner.elsewhere import RecordedUpstream, TextOnly
+from ajet.gateway.recorded_upstream import RecordedUpstream, TextOnly
+from ajet.gateway.upstream import UpstreamModel
+from ajet.training.model_folder import chat_format_of
 
 PROBE = 'Answer: 12 + 30 = "42"\n'
 """A text that vocabularies cut differently."""
@@ -30,7 +30,7 @@ ASSUMED_MODEL_LEN = 32768
 
 
 @contextmanager
-def open_remote(ajet: AjetConfig) -> Iterator[DebugModel]:
+def open_remote(ajet: AjetConfig) -> Iterator[DebugPolicyModel]:
     """The model behind the URL that `debug.engine` is.
 
     Raises:
@@ -45,12 +45,12 @@ def open_remote(ajet: AjetConfig) -> Iterator[DebugModel]:
         # The client of vLLM asks for the first model.
         chat_format = _format_in_common(ajet, first, http) if name == first["id"] else None
     if chat_format is None:
-        yield _as_text(ajet, Endpoint(model=name, base_url=base_url, api_key=api_key))
+        yield _as_text(ajet, UpstreamModel(model=name, base_url=base_url, api_key=api_key))
         return
     engine = VllmEngine(urls=[base_url], api_key=api_key, max_model_len=ajet.rollout.max_model_len)
     try:
         title = f"{name} at {base_url}, a vLLM with the vocabulary of {ajet.model.path}"
-        yield DebugModel(engine=engine, chat_format=chat_format, title=title)
+        yield DebugPolicyModel(engine=engine, chat_format=chat_format, title=title)
     finally:
         asyncio.run(engine.aclose())
 
@@ -84,8 +84,8 @@ def _format_in_common(
     return chat_format if is_same else None
 
 
-def _as_text(ajet: AjetConfig, endpoint: Endpoint) -> DebugModel:
-    return DebugModel(
+def _as_text(ajet: AjetConfig, endpoint: UpstreamModel) -> DebugPolicyModel:
+    return DebugPolicyModel(
         engine=ScriptedEngine([], max_model_len=ajet.rollout.max_model_len or ASSUMED_MODEL_LEN),
         chat_format=TextOnly(),
         title=f"{endpoint.model} at {endpoint.base_url}, as text: it says nothing of tokens, so "

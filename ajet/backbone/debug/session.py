@@ -19,7 +19,7 @@ from ajet.backbone.debug.problems import (
 from ajet.backbone.debug.view import show_episode, show_problem, show_text_episode
 from ajet.schema.episode import Episode, Failure, Group
 from ajet.schema.task import Task
-from ajet.task_rollout.own_loop import run_in_own_loop
+from ajet.task_rollout.new_loop import run_in_new_loop
 from ajet.task_runner.attempt import Attempt
 from ajet.task_runner.episode_run import EpisodeRun
 from ajet.task_runner.episode_runner import EpisodeRunner
@@ -112,7 +112,7 @@ class DebugSession:
 def _to_the_end(run: EpisodeRun) -> Episode:
     """Without a deadline: a debugger may stand in the workflow for as long as it likes."""
     try:
-        return run_in_own_loop(run.run())
+        return run_in_new_loop(run.run())
     except SystemExit as error:  # from a task that the workflow made: asyncio lets it out
         run.stop(failure_of(error, "workflow_error"))
         return run.episode()

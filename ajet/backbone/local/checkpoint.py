@@ -9,9 +9,9 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
-from ajet.backbone.checkpoints import Position, read_position, written_checkpoint
 from ajet.backbone.local.optimizer import PolicyOptimizer
 from ajet.backbone.local.random_state import random_state, set_random_state
+from ajet.training.checkpoints import Position, read_position, written_checkpoint
 
 _TOKENIZER_FILES = (
     "tokenizer*",

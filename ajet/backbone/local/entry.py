@@ -7,18 +7,18 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from ajet.backbone.checkpoints import Position, latest_checkpoint
-from ajet.backbone.episodes import open_http_door
 from ajet.backbone.local.checkpoint import load_checkpoint, save_checkpoint
-from ajet.backbone.local.policy import Policy as LoadedPolicy
+from ajet.backbone.local.policy import LocalPolicy as LoadedPolicy
 from ajet.backbone.local.policy import load_policy
 from ajet.backbone.local.serving import EmbeddedServing
 from ajet.backbone.local.trainer import PolicyTrainer
-from ajet.backbone.serving import Serving
-from ajet.backbone.training_run import Policy, TrainingData, make_loop, run_to_the_end
-from ajet.config.root import AjetConfig, RootConfig
+from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.monitor.progress import Progress
 from ajet.monitor.run_record import service_recorder
+from ajet.training.checkpoints import Position, latest_checkpoint
+from ajet.training.episodes import open_http_endpoint
+from ajet.training.protocols import Serving
+from ajet.training.run import LocalPolicy, TrainingData, make_loop, run_to_the_end
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
         AjetError: the run cannot start or cannot go on.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
-    with Progress() as progress, closing(open_http_door(config.ajet)) as http_door:
+    with Progress() as progress, closing(open_http_endpoint(config.ajet)) as http_endpoint:
         data = TrainingData.read(config.ajet)
         policy, position = _load(config.ajet, run_folder, resume, data.total_steps)
         loop = make_loop(
@@ -41,14 +41,14 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
             resume=resume,
             position=position,
             progress=progress,
-            http_door=http_door,
+            http_endpoint=http_endpoint,
         )
         run_to_the_end(loop)
 
 
 def _load(
     ajet: AjetConfig, run_folder: Path, resume: bool, total_steps: int
-) -> tuple[Policy, Position | None]:
+) -> tuple[LocalPolicy, Position | None]:
     """The policy as the newest checkpoint has it, and where that stood; else as it came."""
     loaded = load_policy(ajet.model)
     common, model = ajet.trainer_common, loaded.model
@@ -59,7 +59,7 @@ def _load(
     if newest is not None:
         position = load_checkpoint(newest, model=model, optimizer=trainer.optimizer)
     serving = _serve(ajet, loaded, run_folder, position)
-    policy = Policy(
+    policy = LocalPolicy(
         chat_format=loaded.chat_format,
         serving=serving,
         trainer=trainer,

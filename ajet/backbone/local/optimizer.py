@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ajet.backbone.learning_rate import learning_rate
-from ajet.config.optim import Optim
+from ajet.config.sections.optim import OptimConfig
 from ajet.errors import ModelError, TrainingError
+from ajet.training.learning_rate import learning_rate
 
 
 class PolicyOptimizer:
@@ -30,7 +30,7 @@ class PolicyOptimizer:
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], settings: Optim, *, total_steps: int
+        self, parameters: Iterable[nn.Parameter], settings: OptimConfig, *, total_steps: int
     ) -> None:
         self._settings = settings
         self._total_steps = total_steps

@@ -10,17 +10,17 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from ajet.backbone.device import device_of
-from ajet.backbone.model_folder import chat_format_of, model_folder
-from ajet.config.model import Model
+from ajet.config.sections.model import ModelConfig
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.engine.embedded.load import load_model
+from ajet.training.device import device_of
+from ajet.training.model_folder import chat_format_of, model_folder
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
-class Policy:
+class LocalPolicy:
     """The weights that are trained, and how chats become their token ids."""
 
     model: PreTrainedModel
@@ -29,7 +29,7 @@ class Policy:
     """Where the model came from; its tokenizer files go into every checkpoint."""
 
 
-def load_policy(settings: Model) -> Policy:
+def load_policy(settings: ModelConfig) -> LocalPolicy:
     """Load model, tokenizer and chat format.
 
     Raises:
@@ -54,7 +54,7 @@ def load_policy(settings: Model) -> Policy:
         device,
         torch.get_num_threads(),
     )
-    return Policy(model=model, chat_format=chat_format, folder=folder)
+    return LocalPolicy(model=model, chat_format=chat_format, folder=folder)
 
 
 def chosen_device(name: str) -> torch.device:

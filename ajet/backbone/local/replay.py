@@ -13,13 +13,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from ajet.backbone.checkpoints import read_position
 from ajet.backbone.local.checkpoint import load_checkpoint
 from ajet.backbone.local.policy import load_policy
 from ajet.backbone.local.trainer import PolicyTrainer
 from ajet.backbone.local.verl_state import verl_optimizer_state
-from ajet.config.root import AjetConfig
+from ajet.config.sections.root import AjetConfig
 from ajet.schema.sample import Sample
+from ajet.training.checkpoints import read_position
 
 
 @dataclass(slots=True, kw_only=True)

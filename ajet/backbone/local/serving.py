@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from ajet.backbone.local.policy import Policy
-from ajet.config.rollout import Rollout
+from ajet.backbone.local.policy import LocalPolicy
+from ajet.config.sections.rollout import RolloutConfig
 from ajet.engine.embedded.engine import EmbeddedEngine
 
 
@@ -17,7 +17,7 @@ class EmbeddedServing:
     """
 
     def __init__(
-        self, policy: Policy, settings: Rollout, *, seed: int, policy_version: int
+        self, policy: LocalPolicy, settings: RolloutConfig, *, seed: int, policy_version: int
     ) -> None:
         deadline_s = min(settings.call_timeout_s, settings.episode_timeout_s)
         self.engine = EmbeddedEngine(

@@ -15,11 +15,11 @@ from ajet.backbone.local.forward import check_forward, trained_logits
 from ajet.backbone.local.micro_batches import MicroBatch, pack, plan_micro_batches
 from ajet.backbone.local.optimizer import PolicyOptimizer
 from ajet.backbone.local.update_metrics import UpdateMetrics
-from ajet.backbone.loss_settings import loss_settings
-from ajet.backbone.updates import WeightedSample, plan_updates
-from ajet.config.trainer_common import TrainerCommon
+from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import TrainingError
 from ajet.schema.sample import Sample
+from ajet.training.loss_settings import loss_settings
+from ajet.training.updates import WeightedSample, plan_updates
 
 
 class PolicyTrainer:
@@ -36,7 +36,7 @@ class PolicyTrainer:
     """
 
     def __init__(
-        self, model: PreTrainedModel, settings: TrainerCommon, *, total_steps: int
+        self, model: PreTrainedModel, settings: TrainerCommonConfig, *, total_steps: int
     ) -> None:
         check_forward(model)
         self.model = model

@@ -8,8 +8,8 @@ import numpy as np
 
 from ajet.algorithm.policy_loss import PolicyLoss
 from ajet.backbone.local.micro_batches import MicroBatch
-from ajet.backbone.updates import staleness
 from ajet.schema.sample import Sample
+from ajet.training.updates import staleness
 
 
 class UpdateMetrics:

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ajet.backbone.local.policy import Policy
-from ajet.backbone.weights_check import check_weights, probe_ids
-from ajet.config.rollout import Rollout
+from ajet.backbone.local.policy import LocalPolicy
+from ajet.config.sections.rollout import RolloutConfig
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.engine.vllm.server import VllmServer, vllm_command
 from ajet.service.service import ServiceRecord
+from ajet.training.weight_sync_check import check_weights, probe_ids
 
 
 class VllmServing:
@@ -45,8 +45,8 @@ class VllmServing:
 
     def __init__(
         self,
-        policy: Policy,
-        settings: Rollout,
+        policy: LocalPolicy,
+        settings: RolloutConfig,
         *,
         run_folder: Path,
         policy_version: int,
@@ -119,8 +119,8 @@ class VllmServing:
 
 
 def _servers(
-    policy: Policy,
-    settings: Rollout,
+    policy: LocalPolicy,
+    settings: RolloutConfig,
     logs: Path,
     on_started: Callable[[ServiceRecord], None] | None,
 ) -> list[VllmServer]:

@@ -10,7 +10,7 @@ from trinity.common.experience import Experience
 
 from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import credit
-from ajet.backbone.trinity.parcel import repack, unpack
+from ajet.backbone.trinity.group_payload import repack, unpack
 
 
 class GroupCredit(AdvantageFn, ExperienceOperatorV1):

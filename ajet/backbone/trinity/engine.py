@@ -10,15 +10,15 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from ajet.backbone.trinity.failures import cause_of
-from ajet.backbone.trinity.plan import Plan
+from ajet.backbone.ray_common.failures import cause_of
+from ajet.backbone.trinity.plan import TrinityRunContext
 from ajet.engine.base import OnToken
 from ajet.engine.completion_room import max_new_tokens
 from ajet.errors import EngineError
 from ajet.schema.generation import Generation, SamplingParams
 
 
-def rollout_models(plan: Plan) -> list[ActorHandle]:
+def rollout_models(plan: TrinityRunContext) -> list[ActorHandle]:
     """The run's vLLM actors, by the names that Trinity's allocator gives them."""
     return [
         ray.get_actor(f"explorer_rollout_model_{number}_0", namespace=plan.namespace)

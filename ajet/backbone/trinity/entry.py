@@ -9,19 +9,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ajet.backbone.device import device_of
-from ajet.backbone.episodes import eval_temperature, make_rollout, make_runner, open_http_door
-from ajet.backbone.evaluation import Evaluation
-from ajet.backbone.model_folder import chat_format_of
-from ajet.backbone.phases import Phases
-from ajet.backbone.quiet import printed_to
-from ajet.backbone.training_run import TrainingData
-from ajet.config.root import AjetConfig, RootConfig
+from ajet.backbone.ray_common.output import redirect_output
+from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
+from ajet.training.device import device_of
+from ajet.training.episodes import eval_temperature, make_rollout, make_runner, open_http_endpoint
+from ajet.training.evaluation import Evaluation
+from ajet.training.model_folder import chat_format_of
+from ajet.training.phases import Phases
+from ajet.training.run import TrainingData
 
 
 def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
@@ -45,10 +45,10 @@ def _run(config: RootConfig, run_folder: Path, resume: bool, progress: Progress)
     ajet = config.ajet
     device = device_of(ajet.model.device)
     _set_environment(ajet, device)
-    with printed_to(run_folder / "logs" / "trinity.log"):
+    with redirect_output(run_folder / "logs" / "trinity.log"):
         from ajet.backbone.trinity.engine import TrinityEngine
         from ajet.backbone.trinity.plan import make_plan
-        from ajet.backbone.trinity.session import Session
+        from ajet.backbone.trinity.session import TrinitySession
         from ajet.backbone.trinity.starting import started
 
     data = TrainingData.read(ajet)
@@ -61,20 +61,20 @@ def _run(config: RootConfig, run_folder: Path, resume: bool, progress: Progress)
     )
     with (
         closing(records),
-        closing(open_http_door(ajet)) as http_door,
+        closing(open_http_endpoint(ajet)) as http_endpoint,
         started(plan, progress) as actors,
     ):
         engine = TrinityEngine(actors.models, max_model_len=plan.max_model_len)
         chat_format = chat_format_of(ajet.model, plan.model_folder)
         phases = Phases(
-            rollout=make_rollout(ajet, make_runner(config, chat_format, engine, http_door)),
+            rollout=make_rollout(ajet, make_runner(config, chat_format, engine, http_endpoint)),
             before=lambda: None,
             records=records,
             progress=progress,
             num_repeat=1,
             eval_temperature=eval_temperature(ajet),
         )
-        Session(
+        TrinitySession(
             plan=plan,
             actors=actors,
             evaluation=Evaluation(

@@ -9,11 +9,11 @@ from ray.exceptions import RayError
 from trinity.common.config import Config
 from trinity.explorer.explorer import Explorer
 
-from ajet.backbone.trinity.desk import find_desk, sealed
+from ajet.backbone.ray_common.failures import cause_of
 from ajet.backbone.trinity.engine import rollout_models
-from ajet.backbone.trinity.failures import cause_of
-from ajet.backbone.trinity.letters import Arrived, Failed
-from ajet.backbone.trinity.plan import Plan
+from ajet.backbone.trinity.mailbox import dumps, find_mailbox
+from ajet.backbone.trinity.mailbox_messages import Arrived, Failed
+from ajet.backbone.trinity.plan import TrinityRunContext
 
 
 class PolicyExplorer(Explorer):
@@ -24,7 +24,7 @@ class PolicyExplorer(Explorer):
         plan: the run's.
     """
 
-    def __init__(self, config: Config, plan: Plan) -> None:
+    def __init__(self, config: Config, plan: TrinityRunContext) -> None:
         if plan.device == "cpu":
             from ajet.backbone.trinity.cpu.model import CpuPolicyModel as model
         else:
@@ -32,7 +32,7 @@ class PolicyExplorer(Explorer):
         of_trinity.vLLMRolloutModel = model  # what Trinity's allocator starts
         super().__init__(config)
         self._plan = plan
-        self._desk = find_desk(plan.namespace)
+        self._desk = find_mailbox(plan.namespace)
         self._begun = asyncio.Event()
         self._first_version = plan.first_version
         self.explore_step_num = self.last_monitored_step = self._first_version
@@ -66,7 +66,7 @@ class PolicyExplorer(Explorer):
             await super()._pull_latest_weights()
         except (RayError, TimeoutError) as error:
             # Asynchronous, Trinity would only log it, and go on with the old weights.
-            letter = sealed(Failed(message=f"new weights: {cause_of(error)}"))
+            letter = dumps(Failed(message=f"new weights: {cause_of(error)}"))
             await self._desk.report.remote(letter)
             raise
         if self.model_version != before:
@@ -91,5 +91,5 @@ class PolicyExplorer(Explorer):
             for model in rollout_models(self._plan)
         ]
         letter = Arrived(version=self.model_version, probes=probes)
-        await self._desk.report.remote(sealed(letter))
+        await self._desk.report.remote(dumps(letter))
         await self._desk.wait_for_leave.remote(self.model_version)

@@ -6,15 +6,15 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from ajet.backbone.checkpoints import Position, latest_checkpoint, read_position
-from ajet.backbone.model_folder import model_folder
-from ajet.backbone.weights_check import probe_ids
-from ajet.config.root import AjetConfig, RootConfig
+from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.errors import ConfigError
+from ajet.training.checkpoints import Position, latest_checkpoint, read_position
+from ajet.training.model_folder import model_folder
+from ajet.training.weight_sync_check import probe_ids
 
 
 @dataclass(slots=True, kw_only=True, frozen=True, eq=False)
-class Plan:
+class TrinityRunContext:
     """Handed to Trinity's actors with their configuration; a run has one."""
 
     config: RootConfig
@@ -35,7 +35,7 @@ class Plan:
     """Processes that run episodes."""
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Plan) and other.namespace == self.namespace
+        return isinstance(other, TrinityRunContext) and other.namespace == self.namespace
 
     def __hash__(self) -> int:
         return hash(self.namespace)
@@ -92,7 +92,7 @@ class Plan:
 
 def make_plan(
     config: RootConfig, run_folder: Path, *, device: str, total_steps: int, resume: bool
-) -> Plan:
+) -> TrinityRunContext:
     """The plan of a new run, or of one that goes on from its newest checkpoint.
 
     Raises:
@@ -105,7 +105,7 @@ def make_plan(
     model = AutoConfig.from_pretrained(folder).get_text_config()
     of_trinity = ajet.trinity
     is_async = of_trinity.get("synchronizer", {}).get("sync_style") == "fully_async"
-    return Plan(
+    return TrinityRunContext(
         config=config,
         run_folder=run_folder,
         model_folder=folder,

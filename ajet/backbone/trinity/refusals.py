@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ajet.backbone.owned_settings import refuse_owned
-from ajet.config.root import AjetConfig
+from ajet.backbone.ray_common.owned_settings import refuse_owned
+from ajet.config.sections.root import AjetConfig
 from ajet.errors import ConfigError
 
 OURS = {

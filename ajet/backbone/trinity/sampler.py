@@ -9,7 +9,7 @@ from trinity.buffer import get_buffer_reader
 from trinity.common.config import BufferConfig
 from trinity.common.experience import Experience
 
-from ajet.backbone.trinity.parcel import Parcel, unpack
+from ajet.backbone.trinity.group_payload import GroupPayload, unpack
 
 
 class FreshGroups(SampleStrategy):
@@ -32,7 +32,7 @@ class FreshGroups(SampleStrategy):
         self._buffer = get_buffer_reader(buffer_config.trainer_input.experience_buffer)
         self._size = buffer_config.train_batch_size
         self._max_staleness = max_staleness
-        self.stale: list[Parcel] = []
+        self.stale: list[GroupPayload] = []
         """Put aside since the last step."""
 
     async def sample(self, step: int, **_: Any) -> tuple[list[Experience], dict[str, float], list]:
@@ -47,7 +47,7 @@ class FreshGroups(SampleStrategy):
                     self.stale.append(parcel)
         return taken, {}, []
 
-    def _is_fresh(self, parcel: Parcel, policy_version: int) -> bool:
+    def _is_fresh(self, parcel: GroupPayload, policy_version: int) -> bool:
         version = parcel.policy_version
         if version is None or self._max_staleness is None:
             return True

@@ -13,19 +13,26 @@ import ray
 from ray import ObjectRef
 from ray.exceptions import RayError
 
-from ajet.backbone.divergence import report_divergence
-from ajet.backbone.evaluation import Evaluation
-from ajet.backbone.interrupts import deferred_interrupt
+from ajet.backbone.ray_common.failures import cause_of
 from ajet.backbone.trinity.actors import Actors
-from ajet.backbone.trinity.desk import opened
-from ajet.backbone.trinity.failures import cause_of
-from ajet.backbone.trinity.letters import Arrived, Explored, Failed, Letter, Published, Trained
-from ajet.backbone.trinity.plan import Plan
-from ajet.backbone.weights_check import check_weights
+from ajet.backbone.trinity.mailbox import loads
+from ajet.backbone.trinity.mailbox_messages import (
+    Arrived,
+    Explored,
+    Failed,
+    Letter,
+    Published,
+    Trained,
+)
+from ajet.backbone.trinity.plan import TrinityRunContext
 from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.run_record import add_to_record
+from ajet.task_rollout.divergence import report_divergence
+from ajet.training.evaluation import Evaluation
+from ajet.training.interrupts import deferred_interrupt
+from ajet.training.weight_sync_check import check_weights
 
 logger = logging.getLogger(__name__)
 
@@ -36,10 +43,10 @@ GROUPS, SAMPLES = "experience_pipeline/experience_count", "experience_pipeline/s
 
 
 @dataclass(slots=True, kw_only=True)
-class Session:
+class TrinitySession:
     """Follows explorer and trainer to the end."""
 
-    plan: Plan
+    plan: TrinityRunContext
     actors: Actors
     evaluation: Evaluation
     records: Records
@@ -95,7 +102,7 @@ class Session:
         while True:
             letter = self._result(self.actors.desk.next.remote(0.2))
             if letter is not None:
-                self._read(opened(letter))
+                self._read(loads(letter))
                 continue
             under_way = [*until, *beside]
             done, _ = ray.wait(under_way, num_returns=len(under_way), timeout=0)
@@ -208,7 +215,7 @@ class Session:
             self.actors.trainer.stop.remote()
             ray.wait([training], timeout=STOP_TIMEOUT_S)
             while letter := ray.get(self.actors.desk.next.remote(0.1)):
-                if isinstance(content := opened(letter), Trained):
+                if isinstance(content := loads(letter), Trained):
                     self._trained(content)
         except RayError as error:
             logger.warning("what was done since the last checkpoint is lost: %s", error)

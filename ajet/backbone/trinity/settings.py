@@ -9,9 +9,9 @@ from omegaconf.errors import OmegaConfBaseException
 from trinity.common.config import Config, TasksetConfig
 from trinity.common.constants import SyncMethod
 
-from ajet.backbone.ray_needs import ray_needs
-from ajet.backbone.trinity.plan import Plan
-from ajet.config.free_section import plain
+from ajet.backbone.ray_common.resources import ray_needs
+from ajet.backbone.trinity.plan import TrinityRunContext
+from ajet.config.sections.free_section import plain
 from ajet.errors import ConfigError
 
 MAX_STALENESS = 3
@@ -20,7 +20,7 @@ _HERE = "ajet.backbone.trinity"
 _SHORT_DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 
 
-def compose_config(plan: Plan) -> Config:
+def compose_config(plan: TrinityRunContext) -> Config:
     """Trinity's whole configuration, checked by Trinity.
 
     Raises:
@@ -50,7 +50,7 @@ def compose_config(plan: Plan) -> Config:
         raise ConfigError(f"Trinity-RFT does not take its configuration: {error}") from error
 
 
-def _ours(plan: Plan) -> dict[str, Any]:
+def _ours(plan: TrinityRunContext) -> dict[str, Any]:
     ajet, nodes = plan.ajet, plan.ajet.trainer_common.nnodes
     return {
         "mode": "both",
@@ -86,7 +86,7 @@ def _ours(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _asynchronous(plan: Plan) -> dict[str, Any]:
+def _asynchronous(plan: TrinityRunContext) -> dict[str, Any]:
     """What differs in a fully asynchronous run: how far rollout may be ahead of training."""
     return {
         "algorithm": {"sample_strategy_args": {"max_staleness": MAX_STALENESS}},
@@ -95,7 +95,7 @@ def _asynchronous(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _model(plan: Plan) -> dict[str, Any]:
+def _model(plan: TrinityRunContext) -> dict[str, Any]:
     return {
         "model_path": str(plan.model_folder),
         "max_model_len": plan.max_model_len,
@@ -104,7 +104,7 @@ def _model(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _algorithm(plan: Plan) -> dict[str, Any]:
+def _algorithm(plan: TrinityRunContext) -> dict[str, Any]:
     """Of Trinity's own losses none is used."""
     common = plan.ajet.trainer_common
     return {
@@ -125,7 +125,7 @@ def _algorithm(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _explorer(plan: Plan) -> dict[str, Any]:
+def _explorer(plan: TrinityRunContext) -> dict[str, Any]:
     rollout = plan.ajet.rollout
     return {
         "runner_per_model": plan.num_runners,
@@ -146,7 +146,7 @@ def _explorer(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _trainer(plan: Plan) -> dict[str, Any]:
+def _trainer(plan: TrinityRunContext) -> dict[str, Any]:
     ajet = plan.ajet
     fsdp = {
         "dtype": plan.dtype,
@@ -167,7 +167,7 @@ def _trainer(plan: Plan) -> dict[str, Any]:
             "actor": {
                 "fsdp_config": fsdp,
                 "optim": {
-                    "optimizer_impl": "ajet.backbone.ranks.optimizer",
+                    "optimizer_impl": "ajet.backbone.verl_common.optimizer",
                     "optimizer": "AdamWOnMatrices",
                 },
                 "checkpoint": {"save_contents": ["model", "optimizer", "extra", "hf_model"]},

@@ -13,17 +13,17 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 from trinity.common.constants import SyncMethod
 
-from ajet.backbone.quiet import printed_to
-from ajet.backbone.ray_cluster import connected
-from ajet.backbone.ray_needs import ray_needs
+from ajet.backbone.ray_common.cluster import connected
+from ajet.backbone.ray_common.failures import cause_of
+from ajet.backbone.ray_common.output import redirect_output
+from ajet.backbone.ray_common.resources import ray_needs
 from ajet.backbone.trinity.actors import Actors
-from ajet.backbone.trinity.desk import open_desk
 from ajet.backbone.trinity.engine import rollout_models
 from ajet.backbone.trinity.explorer import PolicyExplorer
-from ajet.backbone.trinity.failures import cause_of
-from ajet.backbone.trinity.plan import Plan
+from ajet.backbone.trinity.mailbox import open_desk
+from ajet.backbone.trinity.plan import TrinityRunContext
 from ajet.backbone.trinity.settings import compose_config
-from ajet.backbone.trinity.trainer import PolicyTrainer
+from ajet.backbone.trinity.trainer import TrinityPolicyTrainer
 from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress
 
@@ -35,7 +35,7 @@ PASSED_ON = ("HF_", "OMP_", "RAY_ACCEL_", "TOKENIZERS_", "TORCHDYNAMO_", "VLLM_"
 
 
 @contextmanager
-def started(plan: Plan, progress: Progress) -> Iterator[Actors]:
+def started(plan: TrinityRunContext, progress: Progress) -> Iterator[Actors]:
     """Explorer, trainer and engines, until the block is left.
 
     Raises:
@@ -43,7 +43,7 @@ def started(plan: Plan, progress: Progress) -> Iterator[Actors]:
         TrainingError: something did not start.
     """
     log = plan.run_folder / "logs" / "trinity.log"
-    with printed_to(log):
+    with redirect_output(log):
         config = compose_config(plan)
     environment = {
         **{name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)},
@@ -51,13 +51,13 @@ def started(plan: Plan, progress: Progress) -> Iterator[Actors]:
         "TRINITY_LOG_DIR": str(plan.run_folder / "logs" / "trinity"),
     }
     with connected({"env_vars": environment}, ray_needs(plan.ajet, plan.device)):
-        with progress.phase("starting Trinity-RFT"), printed_to(log):
+        with progress.phase("starting Trinity-RFT"), redirect_output(log):
             desk = open_desk(plan.namespace)
             explorer, trainer = (
                 ray.remote(kind).options(name=name, namespace=plan.namespace).remote(config, plan)
                 for kind, name in (
                     (PolicyExplorer, config.explorer.name),
-                    (PolicyTrainer, config.trainer.name),
+                    (TrinityPolicyTrainer, config.trainer.name),
                 )
             )
             _prepare(plan, config.synchronizer.sync_method, explorer, trainer)
@@ -71,7 +71,7 @@ def started(plan: Plan, progress: Progress) -> Iterator[Actors]:
 
 
 def _prepare(
-    plan: Plan, sync_method: SyncMethod, explorer: ActorHandle, trainer: ActorHandle
+    plan: TrinityRunContext, sync_method: SyncMethod, explorer: ActorHandle, trainer: ActorHandle
 ) -> None:
     timeout_s = plan.ajet.rollout.vllm.start_timeout_s
     try:

@@ -8,9 +8,9 @@ from trinity.buffer.buffer_reader import BufferReader
 from trinity.common.config import StorageConfig
 from trinity.common.workflows import Task as TrinityTask
 
-from ajet.backbone.training_run import TrainingData
-from ajet.backbone.trinity.plan import Plan
-from ajet.backbone.trinity.workflow import Batch, BatchOfEpisodes
+from ajet.backbone.trinity.plan import TrinityRunContext
+from ajet.backbone.trinity.workflow import BatchOfEpisodes, EpisodeBatch
+from ajet.training.run import TrainingData
 
 
 class TaskStream(BufferReader):
@@ -18,7 +18,7 @@ class TaskStream(BufferReader):
 
     def __init__(self, config: StorageConfig) -> None:
         self._arguments = config.workflow_args
-        self._plan: Plan = config.workflow_args["plan"]
+        self._plan: TrinityRunContext = config.workflow_args["plan"]
         self._batches = TrainingData.read(self._plan.ajet).batches
         if self._plan.position is not None:
             self._batches.restore(self._plan.position.reader_state)
@@ -32,7 +32,7 @@ class TaskStream(BufferReader):
         states = [state | {"num_taken": end - size + i + 1} for i in range(size)]
         pieces = self._plan.num_runners
         batches = [
-            Batch(
+            EpisodeBatch(
                 tag=f"train/{end // size:06d}" + (f"/{piece}" if piece else ""),
                 tasks=tasks[piece::pieces],
                 reader_states=states[piece::pieces],
@@ -48,7 +48,7 @@ class TaskStream(BufferReader):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing."""
 
-    def _task(self, batch: Batch) -> TrinityTask:
+    def _task(self, batch: EpisodeBatch) -> TrinityTask:
         return TrinityTask(
             workflow=BatchOfEpisodes,
             repeat_times=1,

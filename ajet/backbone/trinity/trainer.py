@@ -13,19 +13,19 @@ from trinity.common.config import Config
 from trinity.common.experience import Experience
 from trinity.trainer.trainer import Trainer
 
-from ajet.backbone.checkpoints import Position
-from ajet.backbone.trinity.desk import find_desk, sealed
-from ajet.backbone.trinity.letters import Letter, Published, Trained
-from ajet.backbone.trinity.parcel import Parcel, unpack
-from ajet.backbone.trinity.plan import Plan
-from ajet.backbone.trinity.training import StepEngine
+from ajet.backbone.trinity.group_payload import GroupPayload, unpack
+from ajet.backbone.trinity.mailbox import dumps, find_mailbox
+from ajet.backbone.trinity.mailbox_messages import Letter, Published, Trained
+from ajet.backbone.trinity.plan import TrinityRunContext
+from ajet.backbone.trinity.verl_step import StepTrainer
 from ajet.monitor.stopwatch import Stopwatch
 from ajet.task_rollout.rollout_report import rollout_metrics
+from ajet.training.checkpoints import Position
 
 logger = logging.getLogger(__name__)
 
 
-class PolicyTrainer(Trainer):
+class TrinityPolicyTrainer(Trainer):
     """Lets errors out, which Trinity's own loop only logs.
 
     Args:
@@ -33,11 +33,11 @@ class PolicyTrainer(Trainer):
         plan: the run's.
     """
 
-    def __init__(self, config: Config, plan: Plan) -> None:
-        of_trinity.VERLTrainer = partial(StepEngine, plan=plan)  # what `Trainer` makes of it
+    def __init__(self, config: Config, plan: TrinityRunContext) -> None:
+        of_trinity.VERLTrainer = partial(StepTrainer, plan=plan)  # what `Trainer` makes of it
         super().__init__(config)
         self._plan = plan
-        self._desk = find_desk(plan.namespace)
+        self._desk = find_mailbox(plan.namespace)
         self._stop = asyncio.Event()
         self._position = plan.position
         self._saved_step = self._position.step if self._position else 0
@@ -90,7 +90,7 @@ class PolicyTrainer(Trainer):
         if entries is None:
             return
         parcels = [unpack(entry) for entry in entries]
-        stale: list[Parcel] = self.sample_strategy.stale
+        stale: list[GroupPayload] = self.sample_strategy.stale
         with watch.part("train"):
             metrics = await self.train_step(entries)
         if await self.need_sync():
@@ -130,10 +130,12 @@ class PolicyTrainer(Trainer):
             self._saved_step = self._position.step
 
     async def _tell(self, letter: Letter) -> None:
-        await self._desk.report.remote(sealed(letter))
+        await self._desk.report.remote(dumps(letter))
 
 
-def _group_metrics(parcels: Sequence[Parcel], stale: Sequence[Parcel]) -> dict[str, float]:
+def _group_metrics(
+    parcels: Sequence[GroupPayload], stale: Sequence[GroupPayload]
+) -> dict[str, float]:
     """Of the step's episodes; what was too old for it counts as dropped."""
     metrics = rollout_metrics([parcel.group for parcel in parcels])
     metrics["group/zero_variance"] = fmean(not parcel.gives_gradient for parcel in parcels)
@@ -142,12 +144,12 @@ def _group_metrics(parcels: Sequence[Parcel], stale: Sequence[Parcel]) -> dict[s
     return metrics
 
 
-def _sampled_tokens(parcels: Sequence[Parcel]) -> int:
+def _sampled_tokens(parcels: Sequence[GroupPayload]) -> int:
     episodes = [episode for parcel in parcels for episode in parcel.group.valid]
     return sum(sample.num_trained for episode in episodes for sample in episode.samples)
 
 
-def _timings(parcels: Sequence[Parcel], watch: Stopwatch) -> dict[str, float]:
+def _timings(parcels: Sequence[GroupPayload], watch: Stopwatch) -> dict[str, float]:
     """Of the step. Its rollout may have been beside earlier steps."""
     rollout_s = max(parcel.rollout_s for parcel in parcels)
     trained = sum(len(sample) for parcel in parcels for sample in parcel.samples)

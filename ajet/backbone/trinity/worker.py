@@ -5,10 +5,10 @@ from __future__ import annotations
 from trinity.trainer.verl.workers import TrinityActorRolloutRefWorker
 from verl.single_controller.base.decorator import Dispatch, register
 
-from ajet.backbone.ranks.worker import PolicyWorker
+from ajet.backbone.verl_common.worker import VerlPolicyWorker
 
 
-class TrinityPolicyWorker(PolicyWorker, TrinityActorRolloutRefWorker):
+class TrinityPolicyWorker(VerlPolicyWorker, TrinityActorRolloutRefWorker):
     """Both Trinity's and the verl backbone's."""
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)

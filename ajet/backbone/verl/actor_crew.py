@@ -15,8 +15,8 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from ajet.errors import TrainingError
 from ajet.schema.episode import Episode, Failure
-from ajet.task_rollout.crew import EpisodeLimits
 from ajet.task_rollout.deadlines import GRACE_S
+from ajet.task_rollout.executor import EpisodeLimits
 from ajet.task_rollout.workers import OnEnded
 from ajet.task_runner.attempt import Attempt
 from ajet.task_runner.episode_runner import EpisodeRunner
@@ -29,7 +29,7 @@ _POLL_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
-class _Seat:
+class _RunningActor:
     """An actor, and after its end the one that takes its place."""
 
     actor: ActorHandle
@@ -40,12 +40,12 @@ class _Seat:
 @dataclass(slots=True, frozen=True)
 class _Call:
     attempt: Attempt
-    seat: _Seat
+    seat: _RunningActor
     actor: ActorHandle
     deadline_s: float
 
 
-class ActorCrew:
+class ActorExecutor:
     """Runs episodes in actors that have `run(attempt, defaults, limits)`.
 
     The episodes of an actor that ends are tried again elsewhere, as after any infrastructure fault.
@@ -58,7 +58,7 @@ class ActorCrew:
 
     def __init__(self, make_actor: Callable[[], ActorHandle], num_actors: int) -> None:
         self._make_actor = make_actor
-        self._seats = [_Seat(make_actor()) for _ in range(num_actors)]
+        self._seats = [_RunningActor(make_actor()) for _ in range(num_actors)]
 
     def run(
         self,
@@ -98,7 +98,7 @@ class ActorCrew:
                 if time.monotonic() > call.deadline_s:
                     ray.kill(call.actor)
 
-    def _freest_seat(self) -> _Seat:
+    def _freest_seat(self) -> _RunningActor:
         if not self._seats:
             raise TrainingError("every process that ran episodes has ended, twice: see logs/ray")
         return min(self._seats, key=lambda seat: seat.under_way)

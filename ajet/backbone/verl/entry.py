@@ -9,14 +9,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ajet.backbone.checkpoints import latest_checkpoint, read_position
-from ajet.backbone.device import device_of
-from ajet.backbone.episodes import open_http_door
-from ajet.backbone.model_folder import model_folder
-from ajet.backbone.quiet import printed_to
-from ajet.backbone.training_run import TrainingData, make_loop, run_to_the_end
-from ajet.config.root import AjetConfig, RootConfig
+from ajet.backbone.ray_common.output import redirect_output
+from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.monitor.progress import Progress
+from ajet.training.checkpoints import latest_checkpoint, read_position
+from ajet.training.device import device_of
+from ajet.training.episodes import open_http_endpoint
+from ajet.training.model_folder import model_folder
+from ajet.training.run import TrainingData, make_loop, run_to_the_end
 
 
 def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
@@ -30,14 +30,14 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
     device = device_of(ajet.model.device)
     _set_environment(ajet, device)
     log = run_folder / "logs" / "verl.log"
-    with printed_to(log):
-        from ajet.backbone.verl.starting import Start, started
+    with redirect_output(log):
+        from ajet.backbone.verl.starting import VerlRunContext, started
 
     console = Console(file=sys.stdout)  # it stays there while verl prints elsewhere
-    with Progress(console) as progress, closing(open_http_door(ajet)) as http_door:
+    with Progress(console) as progress, closing(open_http_endpoint(ajet)) as http_endpoint:
         data = TrainingData.read(ajet)
         newest = latest_checkpoint(run_folder / "checkpoints") if resume else None
-        start = Start(
+        start = VerlRunContext(
             config=config,
             run_folder=run_folder,
             model_folder=model_folder(ajet.model.path),
@@ -55,7 +55,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
                 resume=resume,
                 position=start.position,
                 progress=progress,
-                http_door=http_door,
+                http_endpoint=http_endpoint,
             )
             run_to_the_end(loop)
 

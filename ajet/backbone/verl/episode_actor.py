@@ -9,18 +9,18 @@ from pickle import PicklingError
 from ray import cloudpickle
 from verl.workers.rollout.llm_server import LLMServerClient
 
-from ajet.backbone.episodes import make_runner, open_http_door
-from ajet.backbone.model_folder import chat_format_of
 from ajet.backbone.verl.engine import VerlEngine
-from ajet.config.root import RootConfig
+from ajet.config.sections.root import RootConfig
+from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.schema.episode import Episode, Failure
-from ajet.task_rollout.crew import EpisodeLimits, Threads
+from ajet.task_rollout.executor import EpisodeLimits, ThreadExecutor
 from ajet.task_runner.attempt import Attempt
-from ajet.tuner.chat_request import SamplingDefaults
+from ajet.training.episodes import make_runner, open_http_endpoint
+from ajet.training.model_folder import chat_format_of
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
-class EpisodePlan:
+class EpisodeRunContext:
     """What such a process must know."""
 
     config: RootConfig
@@ -36,17 +36,17 @@ class EpisodeActor:
         plan: the run's.
     """
 
-    def __init__(self, plan: EpisodePlan) -> None:
+    def __init__(self, plan: EpisodeRunContext) -> None:
         ajet = plan.config.ajet
         engine = VerlEngine(plan.client, max_model_len=plan.max_model_len, policy_version=0)
         chat_format = chat_format_of(ajet.model, plan.model_folder)
-        self._runner = make_runner(plan.config, chat_format, engine, open_http_door(ajet))
+        self._runner = make_runner(plan.config, chat_format, engine, open_http_endpoint(ajet))
 
     def run(self, attempt: Attempt, defaults: SamplingDefaults, limits: EpisodeLimits) -> bytes:
         """The episode, pickled, of the last try at it."""
         gateway = replace(self._runner.gateway, defaults=defaults)
         ended: list[Episode] = []
-        Threads().run(
+        ThreadExecutor().run(
             replace(self._runner, gateway=gateway),
             [attempt],
             replace(limits, num_at_once=1),

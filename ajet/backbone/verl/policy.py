@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from ajet.backbone.checkpoints import Position, written_checkpoint
-from ajet.backbone.updates import plan_updates, staleness
 from ajet.backbone.verl.engine import VerlEngine
 from ajet.backbone.verl.trainer import VerlTrainer
-from ajet.backbone.verl.waiting import within
-from ajet.config.trainer_common import TrainerCommon
+from ajet.backbone.verl.waiting import call_with_timeout
+from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import TrainingError
 from ajet.schema.sample import Sample
+from ajet.training.checkpoints import Position, written_checkpoint
+from ajet.training.updates import plan_updates, staleness
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -49,7 +49,7 @@ class VerlPolicy:
         self,
         trainer: VerlTrainer,
         engine: VerlEngine,
-        settings: TrainerCommon,
+        settings: TrainerCommonConfig,
         *,
         update_timeout_s: float,
     ) -> None:
@@ -112,7 +112,7 @@ class VerlPolicy:
 
     def _within(self, seconds: float, what: str, call: Callable[[], T]) -> T:
         try:
-            return within(seconds, what, call)
+            return call_with_timeout(seconds, what, call)
         except TrainingError:
             self._is_broken = True
             raise

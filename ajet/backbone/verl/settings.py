@@ -14,18 +14,18 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ajet.algorithm.token_rewards import GAE
 from ajet.backbone.verl.refusals import lora_rank
-from ajet.config.free_section import plain
-from ajet.config.optim import Optim
-from ajet.config.root import AjetConfig
-from ajet.config.suggestions import did_you_mean
-from ajet.config.trainer_common import TrainerCommon
+from ajet.config.loading.suggestions import did_you_mean
+from ajet.config.sections.free_section import plain
+from ajet.config.sections.optim import OptimConfig
+from ajet.config.sections.root import AjetConfig
+from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import ConfigError
 
 _SHORT_DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
-class Place:
+class RankResources:
     """What a run is about, beyond its settings."""
 
     model_folder: Path
@@ -34,7 +34,7 @@ class Place:
     """`cpu` or `cuda`."""
 
 
-def compose_config(ajet: AjetConfig, place: Place) -> DictConfig:
+def compose_config(ajet: AjetConfig, place: RankResources) -> DictConfig:
     """Verl's whole configuration, resolved.
 
     Raises:
@@ -71,7 +71,7 @@ def _refuse_unknown(section: Mapping[str, Any], known: DictConfig, prefix: str =
             raise ConfigError(f"verl.{prefix}{key}: verl has no such setting{hint}")
 
 
-def _ours(ajet: AjetConfig, place: Place) -> dict[str, Any]:
+def _ours(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
     common = ajet.trainer_common
     return {
         "actor_rollout_ref": {
@@ -103,7 +103,7 @@ def _ours(ajet: AjetConfig, place: Place) -> dict[str, Any]:
     }
 
 
-def _model(ajet: AjetConfig, place: Place) -> dict[str, Any]:
+def _model(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
     attention = ajet.model.attn_implementation
     if place.device == "cuda" and attention == "sdpa" and find_spec("flash_attn"):
         attention = "flash_attention_2"
@@ -114,7 +114,7 @@ def _model(ajet: AjetConfig, place: Place) -> dict[str, Any]:
     }
 
 
-def _actor(ajet: AjetConfig, place: Place) -> dict[str, Any]:
+def _actor(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
     common = ajet.trainer_common
     hugging_face = [] if lora_rank(ajet) else ["hf_model"]  # else it is for our worker to write
     return {
@@ -129,7 +129,7 @@ def _actor(ajet: AjetConfig, place: Place) -> dict[str, Any]:
     }
 
 
-def _algorithm(common: TrainerCommon) -> dict[str, Any]:
+def _algorithm(common: TrainerCommonConfig) -> dict[str, Any]:
     """Where there is no critic, verl is not asked for advantages: the name stands for none."""
     has_critic = common.algorithm.adv_estimator == GAE
     return {
@@ -140,7 +140,7 @@ def _algorithm(common: TrainerCommon) -> dict[str, Any]:
     }
 
 
-def _critic(ajet: AjetConfig, place: Place) -> dict[str, Any]:
+def _critic(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
     common = ajet.trainer_common
     return {
         "enable": common.algorithm.adv_estimator == GAE,
@@ -156,9 +156,9 @@ def _critic(ajet: AjetConfig, place: Place) -> dict[str, Any]:
     }
 
 
-def _optim(settings: Optim) -> dict[str, Any]:
+def _optim(settings: OptimConfig) -> dict[str, Any]:
     return {
-        "optimizer_impl": "ajet.backbone.ranks.optimizer",
+        "optimizer_impl": "ajet.backbone.verl_common.optimizer",
         "optimizer": "AdamWOnMatrices",
         "lr": settings.lr,
         "weight_decay": settings.weight_decay,
@@ -167,17 +167,17 @@ def _optim(settings: Optim) -> dict[str, Any]:
     }
 
 
-def _max_tokens(ajet: AjetConfig, place: Place) -> int:
+def _max_tokens(ajet: AjetConfig, place: RankResources) -> int:
     return max(ajet.trainer_common.micro_batch_tokens, place.max_model_len)
 
 
-def _fsdp(ajet: AjetConfig, place: Place) -> dict[str, Any]:
+def _fsdp(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
     dtype = _dtype(ajet, place)
     mixed = {"param_dtype": _SHORT_DTYPES[dtype], "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
     return {"dtype": dtype, "mixed_precision": mixed}
 
 
-def _rollout(ajet: AjetConfig, place: Place) -> dict[str, Any]:
+def _rollout(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
     settings = ajet.rollout
     return {
         "name": "vllm",
@@ -194,7 +194,7 @@ def _rollout(ajet: AjetConfig, place: Place) -> dict[str, Any]:
     }
 
 
-def _dtype(ajet: AjetConfig, place: Place) -> str:
+def _dtype(ajet: AjetConfig, place: RankResources) -> str:
     if ajet.model.dtype == "auto":
         return "float32" if place.device == "cpu" else "bfloat16"
     return ajet.model.dtype

@@ -19,24 +19,24 @@ from transformers import AutoConfig
 from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 from verl.utils.config import validate_config
 
-from ajet.backbone.checkpoints import Position
-from ajet.backbone.model_folder import chat_format_of
-from ajet.backbone.quiet import printed_to
-from ajet.backbone.ray_cluster import connected
-from ajet.backbone.ray_needs import ray_needs
-from ajet.backbone.training_run import Policy
-from ajet.backbone.verl.actor_crew import ActorCrew
+from ajet.backbone.ray_common.cluster import connected
+from ajet.backbone.ray_common.output import redirect_output
+from ajet.backbone.ray_common.resources import ray_needs
+from ajet.backbone.verl.actor_crew import ActorExecutor
 from ajet.backbone.verl.critic import CriticWorker
 from ajet.backbone.verl.engine import VerlEngine
-from ajet.backbone.verl.episode_actor import EpisodeActor, EpisodePlan
+from ajet.backbone.verl.episode_actor import EpisodeActor, EpisodeRunContext
 from ajet.backbone.verl.policy import VerlPolicy
-from ajet.backbone.verl.settings import Place, compose_config
-from ajet.backbone.verl.trainer import VerlTrainer, Workers
-from ajet.backbone.verl.waiting import within
+from ajet.backbone.verl.settings import RankResources, compose_config
+from ajet.backbone.verl.trainer import RankWorkers, VerlTrainer
+from ajet.backbone.verl.waiting import call_with_timeout
 from ajet.backbone.verl.worker import LoraPolicyWorker
-from ajet.config.root import AjetConfig, RootConfig
+from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.errors import ConfigError, TrainingError
 from ajet.monitor.progress import Progress
+from ajet.training.checkpoints import Position
+from ajet.training.model_folder import chat_format_of
+from ajet.training.run import Policy
 
 CLOSE_TIMEOUT_S = 30.0
 PASSED_ON = ("TRANSFER_QUEUE_", "VERL_", "VLLM_", "OMP_", "TORCHDYNAMO_", "TOKENIZERS_", "HF_HUB_")
@@ -44,7 +44,7 @@ PASSED_ON = ("TRANSFER_QUEUE_", "VERL_", "VLLM_", "OMP_", "TORCHDYNAMO_", "TOKEN
 
 
 @dataclass(slots=True, kw_only=True)
-class Start:
+class VerlRunContext:
     """What a run is started from."""
 
     config: RootConfig
@@ -69,7 +69,7 @@ class Start:
 
 
 @contextmanager
-def started(start: Start, progress: Progress) -> Iterator[Policy]:
+def started(start: VerlRunContext, progress: Progress) -> Iterator[Policy]:
     """A policy that is served, and that can be trained and saved until the block is left.
 
     Raises:
@@ -77,15 +77,15 @@ def started(start: Start, progress: Progress) -> Iterator[Policy]:
         TrainingError: something did not start.
     """
     log = start.run_folder / "logs" / "verl.log"
-    with printed_to(log):
+    with redirect_output(log):
         config = _checked(compose_config(start.ajet, _place(start)))
     with ExitStack() as stack:
-        with progress.phase("starting verl and vLLM"), printed_to(log):
+        with progress.phase("starting verl and vLLM"), redirect_output(log):
             needs = ray_needs(start.ajet, start.device)
             stack.enter_context(connected(_runtime_env(config), needs))
             stack.callback(_close_queue)
             trainer = _trainer(start, config)
-            within(
+            call_with_timeout(
                 start.ajet.rollout.vllm.start_timeout_s,
                 "the start",
                 lambda: _start_queue_and_trainer(config, trainer),
@@ -105,15 +105,15 @@ def _start_queue_and_trainer(config: DictConfig, trainer: VerlTrainer) -> None:
 
 def _close_queue() -> None:
     with suppress(TrainingError):
-        within(CLOSE_TIMEOUT_S, "the end of the queue", tq.close)
+        call_with_timeout(CLOSE_TIMEOUT_S, "the end of the queue", tq.close)
 
 
-def _trainer(start: Start, config: DictConfig) -> VerlTrainer:
-    workers = Workers(policy=LoraPolicyWorker, critic=CriticWorker)
+def _trainer(start: VerlRunContext, config: DictConfig) -> VerlTrainer:
+    workers = RankWorkers(policy=LoraPolicyWorker, critic=CriticWorker)
     if start.device == "cpu":
         from ajet.backbone.verl.cpu.workers import CpuCriticWorker, CpuPolicyWorker
 
-        workers = Workers(policy=CpuPolicyWorker, critic=CpuCriticWorker)
+        workers = RankWorkers(policy=CpuPolicyWorker, critic=CpuCriticWorker)
     common = start.ajet.trainer_common
     is_exact = config.actor_rollout_ref.rollout.dtype == "float32"
     return VerlTrainer(
@@ -127,8 +127,8 @@ def _trainer(start: Start, config: DictConfig) -> VerlTrainer:
     )
 
 
-def _policy(start: Start, trainer: VerlTrainer) -> Policy:
-    plan = EpisodePlan(
+def _policy(start: VerlRunContext, trainer: VerlTrainer) -> Policy:
+    plan = EpisodeRunContext(
         config=start.config,
         model_folder=start.model_folder,
         client=trainer.get_llm_client(),
@@ -153,18 +153,18 @@ def _policy(start: Start, trainer: VerlTrainer) -> Policy:
     )
 
 
-def _crew(plan: EpisodePlan) -> ActorCrew:
+def _crew(plan: EpisodeRunContext) -> ActorExecutor:
     """Each actor can run all episodes at once, where the others are gone."""
     settings = plan.config.ajet.rollout
     kind = ray.remote(EpisodeActor).options(
         num_cpus=1, scheduling_strategy="SPREAD", max_concurrency=settings.max_env_worker
     )
-    return ActorCrew(lambda: kind.remote(plan), settings.ray_actors)
+    return ActorExecutor(lambda: kind.remote(plan), settings.ray_actors)
 
 
-def _place(start: Start) -> Place:
+def _place(start: VerlRunContext) -> RankResources:
     model = AutoConfig.from_pretrained(start.model_folder).get_text_config()
-    return Place(
+    return RankResources(
         model_folder=start.model_folder,
         max_model_len=start.ajet.rollout.max_model_len or model.max_position_embeddings,
         device=start.device,

@@ -18,20 +18,20 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.metric import reduce_metrics
 from verl.utils.py_functional import rename_dict
 
-from ajet.backbone.learning_rate import learning_rate
-from ajet.backbone.loss_settings import loss_settings
-from ajet.backbone.ranks.agreement import agreement, check_agreement
-from ajet.backbone.ranks.loss import sample_loss
-from ajet.backbone.ranks.rows import lay_out, table
-from ajet.backbone.updates import WeightedSample
 from ajet.backbone.verl.critic import gae, keep_advantages
-from ajet.config.trainer_common import TrainerCommon
+from ajet.backbone.verl_common.batch import arrange, table
+from ajet.backbone.verl_common.logprob_agreement import agreement, check_agreement
+from ajet.backbone.verl_common.loss import sample_loss
+from ajet.config.sections.trainer_common import TrainerCommonConfig
+from ajet.training.learning_rate import learning_rate
+from ajet.training.loss_settings import loss_settings
+from ajet.training.updates import WeightedSample
 
 PARTITION = "train"
 _LONG_DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 
 
-class HandedOver:
+class ReadyBuffer:
     """Stands for verl's replay buffer: gives the rows of the step, which are all there."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class HandedOver:
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
-class Workers:
+class RankWorkers:
     """Classes of the workers of a rank."""
 
     policy: type
@@ -66,10 +66,10 @@ class VerlTrainer(PPOTrainerSync):
     def __init__(
         self,
         config: DictConfig,
-        settings: TrainerCommon,
+        settings: TrainerCommonConfig,
         *,
         total_steps: int,
-        workers: Workers,
+        workers: RankWorkers,
         checkpoint: Path | None,
         policy_version: int,
         logprob_diff_bound: float | None,
@@ -91,7 +91,7 @@ class VerlTrainer(PPOTrainerSync):
     def train(self, parts: Sequence[Sequence[WeightedSample]], *, step: int) -> dict[str, float]:
         """Run a step's updates; verl's metrics under verl's names."""
         self.global_steps = step
-        self._rows, self._rows_per_update = rows, _ = lay_out(parts, self._num_ranks())
+        self._rows, self._rows_per_update = rows, _ = arrange(parts, self._num_ranks())
         keys = [f"step{step}_{row}_0" for row in range(len(rows))]
         self.replay_buffer.batch = tq.kv_batch_put(
             keys=keys,
@@ -128,8 +128,8 @@ class VerlTrainer(PPOTrainerSync):
 
     # What verl's trainer asks of a subclass, or does in its own way.
 
-    def _build_replay_buffer(self) -> HandedOver:
-        return HandedOver()
+    def _build_replay_buffer(self) -> ReadyBuffer:
+        return ReadyBuffer()
 
     def _init_dataloader(self) -> None:
         """The data are read elsewhere."""

@@ -14,7 +14,7 @@ from ajet.errors import TrainingError
 T = TypeVar("T")
 
 
-def within(seconds: float, what: str, call: Callable[[], T]) -> T:
+def call_with_timeout(seconds: float, what: str, call: Callable[[], T]) -> T:
     """What the call returns, unless it takes too long or a process that it needs is gone.
 
     The call runs in a thread of its own, which is left behind when time is over.

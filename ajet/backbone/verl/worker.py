@@ -20,14 +20,14 @@ from verl.utils.fsdp_utils import offload_fsdp_model_to_cpu
 from verl.utils.model import convert_weight_keys
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
 
-from ajet.backbone.ranks.worker import PolicyWorker
+from ajet.backbone.verl_common.worker import VerlPolicyWorker
 from ajet.errors import ConfigError
 
 _ADAPTED = ".base_layer.weight"
 """How the name of a weight ends that has an adapter."""
 
 
-class LoraPolicyWorker(PolicyWorker):
+class LoraPolicyWorker(VerlPolicyWorker):
     """Without an adapter, it does what its base does."""
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)

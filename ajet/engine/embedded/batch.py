@@ -28,7 +28,7 @@ class EngineCounters:
     sampled_tokens: int = 0
 
 
-class Batch:
+class EngineBatch:
     """Admitted requests: first in line for their prompts to be computed, then running.
 
     Args:

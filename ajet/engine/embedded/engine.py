@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from ajet.engine.base import OnToken
 from ajet.engine.completion_room import max_new_tokens
-from ajet.engine.embedded.batch import Batch, EngineCounters
+from ajet.engine.embedded.batch import EngineBatch, EngineCounters
 from ajet.engine.embedded.load import check_model
 from ajet.engine.embedded.request import Request
 from ajet.engine.embedded.schedule import ContinuousSchedule, LockstepSchedule
@@ -85,7 +85,7 @@ class EmbeddedEngine:
         if prefill_chunk_tokens is None:
             prefill_chunk_tokens = 1024 if model.device.type == "cpu" else 8192
         slots = SlotTable(max_num_seqs, max_model_len, self._schedule.sessions)
-        self._batch = Batch(model, tokenizer.decode, slots, prefill_chunk_tokens)
+        self._batch = EngineBatch(model, tokenizer.decode, slots, prefill_chunk_tokens)
         self._changed = threading.Condition()  # guards the schedule and all that follows
         self._is_stepping = False
         self._is_held = False

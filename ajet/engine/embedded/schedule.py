@@ -17,7 +17,7 @@ longer tails with few rows, higher more standing still; on short completions all
 
 
 @dataclass(slots=True, kw_only=True)
-class Session:
+class ScheduledEpisode:
     """What the schedule knows of an episode."""
 
     announced: bool = False
@@ -36,13 +36,13 @@ class ContinuousSchedule:
     def __init__(self, max_num_seqs: int) -> None:
         self.num_missed = 0
         """Times that the lockstep went on without a session."""
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, ScheduledEpisode] = {}
         self.waiting: list[Request] = []
         self._max_num_seqs = max_num_seqs
 
     def open(self, name: str) -> None:
         """An episode is announced."""
-        session = self.sessions.setdefault(name, Session())
+        session = self.sessions.setdefault(name, ScheduledEpisode())
         session.announced = True
         session.away_since_s = time.monotonic()
 
@@ -52,7 +52,7 @@ class ContinuousSchedule:
 
     def submit(self, request: Request) -> None:
         """A request arrives; the first of an unknown session makes it known."""
-        session = self.sessions.setdefault(request.session, Session())
+        session = self.sessions.setdefault(request.session, ScheduledEpisode())
         request.call_index = session.num_calls
         session.num_calls += 1
         session.missed = False
@@ -101,7 +101,7 @@ class LockstepSchedule(ContinuousSchedule):
         self._patience_s = patience_s
         self._num_started = 0
         self._round = 0
-        self._awaited: list[Session] = []
+        self._awaited: list[ScheduledEpisode] = []
 
     def admit(self, running: Collection[Request]) -> list[Request] | None:
         """As in the base class; None also while a session is awaited."""

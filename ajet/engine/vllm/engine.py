@@ -72,7 +72,7 @@ class VllmEngine:
         self._policy_version = policy_version
         self._update_timeout_s = update_timeout_s
         self._weights: Path | None = None
-        self._homes: dict[str, Replica] = {}
+        self._replica_of: dict[str, Replica] = {}
         self._in_flight = 0
         self._is_updating = False
         self._end: EngineError | None = None
@@ -239,16 +239,16 @@ class VllmEngine:
             )
         if self._end is not None:
             raise EngineError(*self._end.args) from self._end
-        home = self._homes.get(session)
+        home = self._replica_of.get(session)
         if home is None or not home.is_up:
             self._leave_home(session)
             home = min((r for r in self._replicas if r.is_up), key=lambda r: r.num_sessions)
             home.num_sessions += 1
-            self._homes[session] = home
+            self._replica_of[session] = home
         return home
 
     def _leave_home(self, session: str) -> None:
-        home = self._homes.pop(session, None)
+        home = self._replica_of.pop(session, None)
         if home is not None:
             home.num_sessions -= 1
 
@@ -288,7 +288,7 @@ class VllmEngine:
     async def _restart(self, replica: Replica, error: ServerLost) -> None:
         if replica.process is None:
             raise error
-        how = await _obituary(replica.process, error)
+        how = await _exit_reason(replica.process, error)
         if replica.was_restarted:
             raise EngineError(f"{how}\nIt was started again before, and is not any more")
         replica.was_restarted = True
@@ -356,7 +356,7 @@ class VllmEngine:
             self._changed.notify_all()
 
 
-async def _obituary(process: VllmServer, error: ServerLost) -> str:
+async def _exit_reason(process: VllmServer, error: ServerLost) -> str:
     """How the process ended, which takes a moment to be known; else what a call saw."""
     for _ in range(20):
         if ended := process.how_it_ended():

@@ -146,7 +146,7 @@ def vllm_command(
         "generation_config": "vllm",  # no sampling defaults but those of the request
         "worker_extension_cls": EXTENSION,
         "middleware": [  # the last is the outermost
-            "ajet.engine.vllm.token_lane.TokenLane",
+            "ajet.engine.vllm.token_fast_path.TokenFastPath",
             "ajet.engine.vllm.key_guard.KeyGuard",
         ],
         "disable_uvicorn_access_log": True,

@@ -19,7 +19,7 @@ from ajet.backbone.trinity.model import PolicyModel
 class CpuPolicyModel(PolicyModel):
     """One vLLM engine in one process beside the actor."""
 
-    worker = "ajet.backbone.trinity.cpu.vllm_worker.CpuPolicyWorker"
+    worker = "ajet.backbone.trinity.cpu.vllm_worker.CpuVllmPolicyWorker"
 
     async def prepare(self) -> None:
         """Start the engine, with a worker that can take weights on a CPU."""

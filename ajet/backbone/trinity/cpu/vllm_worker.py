@@ -83,7 +83,7 @@ class TrinityTransfer(WeightTransferEngine):
         """Nothing is open."""
 
 
-class CpuPolicyWorker(CPUWorker):
+class CpuVllmPolicyWorker(CPUWorker):
     """vLLM's, with Trinity's way of weights."""
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:

@@ -1,0 +1,189 @@
+"""An engine behind the part of vLLM's HTTP API that `ajet.engine.vllm` speaks.
+
+`GET /health`, `GET /v1/models` and `POST /v1/completions` with a prompt of token ids, whose answer
+has the ids and logprobs that were sampled, at once or as a stream. Loopback only.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from queue import SimpleQueue
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from ajet.engine.base import Engine
+from ajet.errors import AjetError, EngineError
+from ajet.gateway.background_loop import start
+from ajet.schema.generation import Generation, SamplingParams
+
+MODEL_NAME = "policy"
+MAX_BODY_BYTES = 64 * 2**20
+SESSION = "warm"
+"""One for all: the rows of the embedded engine are found by their tokens."""
+
+logger = logging.getLogger(__name__)
+
+
+class CompletionRequest(BaseModel):
+    """What is honoured of a request; other fields mean nothing here."""
+
+    prompt: list[int]
+    max_tokens: int = Field(gt=0)
+    temperature: float = Field(default=1.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = 0
+    seed: int | None = None
+    stop_token_ids: list[int] = []
+    stop: list[str] = []
+    stream: bool = False
+
+    def params(self) -> SamplingParams:
+        """In the engine's terms."""
+        return SamplingParams(
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=max(0, self.top_k),
+            seed=self.seed,
+            stop_token_ids=tuple(self.stop_token_ids),
+            stop=tuple(self.stop),
+        )
+
+
+class CompletionServer(ThreadingHTTPServer):
+    """Listens on a free port of loopback from the moment it is made; `serve_forever` answers."""
+
+    daemon_threads = True
+
+    def __init__(self, engine: Engine, api_key: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.engine = engine
+        self.expected = f"Bearer {api_key}".encode()
+
+    @property
+    def url(self) -> str:
+        """Without `/v1`."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: CompletionServer
+
+    def do_GET(self) -> None:
+        if self.path == "/health":
+            self._reply(HTTPStatus.OK, None)
+        elif self._is_allowed():
+            if self.path == "/v1/models":
+                self._reply(HTTPStatus.OK, {"object": "list", "data": [self._model()]})
+            else:
+                self._refuse(HTTPStatus.NOT_FOUND, f"GET {self.path} is not served here")
+
+    def do_POST(self) -> None:
+        if not self._is_allowed():
+            return
+        length = int(self.headers.get("content-length", 0))
+        if not 0 <= length <= MAX_BODY_BYTES:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too long")
+            return
+        body = self.rfile.read(length)
+        if self.path != "/v1/completions":
+            self._refuse(HTTPStatus.NOT_FOUND, f"POST {self.path} is not served here")
+            return
+        try:
+            self._complete(CompletionRequest.model_validate_json(body))
+        except ValidationError as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+
+    def _complete(self, request: CompletionRequest) -> None:
+        if request.stream:
+            self._stream(request)
+            return
+        try:
+            generation = self._generate(request).result()
+        except AjetError as error:
+            is_ours = isinstance(error, EngineError)
+            status = HTTPStatus.INTERNAL_SERVER_ERROR if is_ours else HTTPStatus.BAD_REQUEST
+            self._refuse(status, str(error))
+            return
+        answer = _answer(generation.token_ids, generation.logprobs, generation.finish_reason)
+        self._reply(HTTPStatus.OK, answer)
+
+    def _stream(self, request: CompletionRequest) -> None:
+        """One event a token; the last one has the reason for the end, or the error."""
+        sampled: SimpleQueue[tuple[int, float] | None] = SimpleQueue()
+        asked = self._generate(request, lambda *token: sampled.put(token))
+        asked.add_done_callback(lambda _: sampled.put(None))
+        self.close_connection = True  # its end is the end of the stream
+        self.send_response(HTTPStatus.OK)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        try:
+            while (token := sampled.get()) is not None:
+                self._event(_answer([token[0]], [token[1]], None))
+            if error := asked.exception():
+                self._event({"error": str(error)})
+            else:
+                self._event(_answer([], [], asked.result().finish_reason))
+            self.wfile.write(b"data: [DONE]\n\n")
+        except OSError:  # the client left
+            asked.cancel()
+
+    def _generate(
+        self, request: CompletionRequest, on_token: Callable[[int, float], None] | None = None
+    ) -> Future[Generation]:
+        engine = self.server.engine
+        return start(
+            engine.generate(request.prompt, request.params(), session=SESSION, on_token=on_token)
+        )
+
+    def _is_allowed(self) -> bool:
+        given = self.headers.get("authorization", "").encode()
+        if hmac.compare_digest(given, self.server.expected):
+            return True
+        self._refuse(HTTPStatus.UNAUTHORIZED, "the API key is wrong")
+        return False
+
+    def _model(self) -> dict[str, Any]:
+        return {
+            "id": MODEL_NAME,
+            "object": "model",
+            "owned_by": "agentjet",
+            "max_model_len": self.server.engine.max_model_len,
+        }
+
+    def _event(self, content: dict[str, Any]) -> None:
+        self.wfile.write(f"data: {json.dumps(content)}\n\n".encode())
+
+    def _refuse(self, status: HTTPStatus, message: str) -> None:
+        self.close_connection = True  # a body may be left unread
+        self._reply(status, {"error": {"message": message, "code": status.value}})
+
+    def _reply(self, status: HTTPStatus, content: Any) -> None:
+        body = b"" if content is None else json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        logger.debug(format, *args)
+
+
+def _answer(ids: list[int], logprobs: list[float], finish_reason: str | None) -> dict[str, Any]:
+    choice = {
+        "index": 0,
+        "text": "",  # nobody reads it: the ids say more
+        "token_ids": ids,
+        "logprobs": {"token_logprobs": logprobs},
+        "finish_reason": finish_reason,
+    }
+    return {"model": MODEL_NAME, "choices": [choice]}

@@ -1,1 +1,0 @@
-"""What runs in the ranks that train with verl, whichever backbone drives them."""

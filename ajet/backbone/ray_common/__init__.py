@@ -1,0 +1,1 @@
+"""What the backbones that run on Ray share."""

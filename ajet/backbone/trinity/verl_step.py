@@ -1,0 +1,216 @@
+"""Trinity's verl trainer, on our samples, credit, loss and learning rate."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import trinity.trainer.verl.trainer as of_trinity
+from tensordict import TensorDict
+from trinity.common.config import Config
+from verl.utils import tensordict_utils as tu
+from verl.utils.metric import reduce_metrics
+from verl.workers.utils.padding import response_from_nested
+
+from ajet.backbone.trinity.plan import TrinityRunContext
+from ajet.backbone.verl_common.batch import arrange, table
+from ajet.backbone.verl_common.logprob_agreement import agreement, check_agreement
+from ajet.backbone.verl_common.loss import sample_loss
+from ajet.errors import TrainingError
+from ajet.schema.sample import Sample
+from ajet.training.checkpoints import Position, written_checkpoint
+from ajet.training.learning_rate import learning_rate
+from ajet.training.loss_settings import loss_settings
+from ajet.training.updates import WeightedSample, plan_updates, staleness
+
+
+class StepTrainer(of_trinity.VERLTrainer):
+    """One step at a time.
+
+    Tokens of older weights are trained with truncated importance sampling: the trainer's own
+    logprobs before the step stand for those of the sampling policy, and the advantage is times
+    their probability ratio, at most `importance_cap` (decoupled PPO, arXiv:2110.00641, as used
+    asynchronously in AReaL, arXiv:2505.24298; these do not cap the ratio).
+
+    Args:
+        config: Trinity's.
+        plan: the run's.
+    """
+
+    def __init__(self, config: Config, *, plan: TrinityRunContext) -> None:
+        worker: type = of_trinity.TrinityActorRolloutRefWorker
+        if plan.device == "cpu":
+            from ajet.backbone.trinity.cpu.workers import CpuTrinityPolicyWorker as worker
+        else:
+            from ajet.backbone.trinity.worker import TrinityPolicyWorker as worker
+        of_trinity.TrinityActorRolloutRefWorker = worker
+        self._plan = plan
+        self._settings = plan.ajet.trainer_common
+        self.is_unfinished = False
+        """The weights are between two steps."""
+        self._cap = config.algorithm.sample_strategy_args["importance_cap"]
+        super().__init__(config)
+
+    async def prepare(self) -> None:
+        """Load the checkpoint, if there is one; give the workers the loss."""
+        await super().prepare()
+        self.actor_rollout_wg.set_loss_fn(
+            partial(sample_loss, settings=loss_settings(self._settings))
+        )
+
+    def _load_checkpoint(self) -> None:
+        self.global_steps = self._plan.first_version
+        if self._plan.checkpoint is not None:
+            self.actor_rollout_wg.load_checkpoint(str(self._plan.checkpoint / "actor"))
+
+    def train(self, samples: Sequence[Sample]) -> dict[str, float]:
+        """Make the next step, on no samples if need be; metrics under their public names.
+
+        Raises:
+            TrainingError: engine and trainer disagree, or the gradient is not finite.
+        """
+        version = self.global_steps
+        self.global_steps += 1
+        if not samples:
+            return {}
+        rows, rows_per_update = arrange(
+            plan_updates(samples, self._settings, step=self.global_steps), self._get_dp_size()
+        )
+        temperature = self._plan.ajet.rollout.temperature
+        data = table(rows, temperature)
+        logprobs, entropy = self._forward(data, temperature)
+        is_trained = data["response_mask"].values().bool()
+        is_current = torch.from_numpy(_versions(rows) == version)
+        metrics = staleness(samples, version)
+        metrics["policy/entropy"] = float(entropy[is_trained].mean())
+        if (compared := is_trained & is_current).any():
+            metrics |= self._compare(logprobs[compared], data, compared)
+        if not is_current[is_trained].all():
+            metrics |= self._correct(data, logprobs, is_trained)
+        return metrics | self._update(data, rows_per_update, temperature)
+
+    def probe(self) -> list[float]:
+        """[L - 1] logprobs of the probe's ids but the first, with the weights as they are."""
+        ids = np.array(self._plan.probe, np.int32)
+        one, nothing = np.ones(len(ids), np.float32), np.zeros(len(ids), np.float32)
+        sample = Sample(
+            episode_id="probe",
+            task_id="probe",
+            agent_names=(),
+            ids=ids,
+            loss_mask=np.arange(len(ids)) > 0,
+            logprobs=nothing,
+            call_index=nothing.astype(np.int32),
+            policy_versions=nothing.astype(np.int32),
+            temperature=one,
+            advantages=nothing,
+        )
+        rows, _ = arrange([[(sample, nothing)]], self._get_dp_size())
+        logprobs, _ = self._forward(table(rows, 1.0), 1.0)
+        values: list[float] = logprobs[: len(ids) - 1].tolist()
+        return values
+
+    def save(self, position: Position) -> None:
+        """Write `checkpoints/step_...` in full or not at all.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        folder = self._plan.run_folder / "checkpoints"
+        keep = self._settings.max_checkpoints_to_keep
+        with written_checkpoint(folder, position, max_to_keep=keep) as partial_folder:
+            actor = partial_folder / "actor"
+            self.actor_rollout_wg.save_policy(str(actor))
+            for file in (actor / "huggingface").iterdir():
+                shutil.move(file, partial_folder / file.name)
+            (actor / "huggingface").rmdir()
+
+    def _forward(self, data: TensorDict, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logprobs and entropies of all response tokens, one row after the other."""
+        tu.assign_non_tensor(
+            data, calculate_entropy=True, compute_loss=False, temperature=temperature
+        )
+        output = self.actor_rollout_wg.compute_log_prob(data)
+        mask = data["response_mask"]
+        logprobs, entropy = (
+            response_from_nested(tu.get(output, name), mask).values().float()
+            for name in ("log_probs", "entropy")
+        )
+        return logprobs, entropy
+
+    def _compare(
+        self, logprobs: torch.Tensor, data: TensorDict, compared: torch.Tensor
+    ) -> dict[str, float]:
+        """Engine against trainer, on tokens of the weights as they are."""
+        of_engine = data["rollout_log_probs"].values()[compared]
+        found = agreement(logprobs, of_engine)
+        common = self._settings
+        bound = common.logprob_diff_bound if self._plan.is_exact else None
+        check_agreement(found, step=self.global_steps, bound=bound)
+        return {
+            "policy/logprob_diff_max": found["logprob_diff_max"],
+            "policy/logprob_diff_mean": found["logprob_diff_mean"],
+            "trinity/ppo_kl": float((of_engine - logprobs).mean()),
+        }
+
+    def _correct(
+        self, data: TensorDict, logprobs: torch.Tensor, is_trained: torch.Tensor
+    ) -> dict[str, float]:
+        """Truncated importance sampling."""
+        offsets = data["response_mask"].offsets()
+        ratio = (logprobs - data["rollout_log_probs"].values()).exp()
+        weight = ratio.clamp(max=self._cap)
+        corrected = {
+            "advantages": data["advantages"].values() * weight,
+            "rollout_log_probs": torch.where(is_trained, logprobs, 0.0),
+        }
+        for name, values in corrected.items():
+            data[name] = torch.nested.nested_tensor_from_jagged(values, offsets)
+        return {
+            "trinity/importance_weight": float(weight[is_trained].mean()),
+            "trinity/importance_capped": float((ratio > self._cap)[is_trained].float().mean()),
+        }
+
+    def _update(
+        self, data: TensorDict, rows_per_update: int, temperature: float
+    ) -> dict[str, float]:
+        optim = self._settings.optim
+        tu.assign_non_tensor(
+            data,
+            calculate_entropy=self._settings.algorithm.entropy_coeff != 0,
+            compute_loss=True,
+            temperature=temperature,
+            global_batch_size=rows_per_update,
+            mini_batch_size=rows_per_update,
+            epochs=1,
+            seed=self._settings.seed,
+            dataloader_kwargs={"shuffle": False},
+            learning_rate=learning_rate(self.global_steps, optim, self._plan.total_steps),
+        )
+        self.is_unfinished = True
+        output = self.actor_rollout_wg.update_actor(data)
+        found: dict[str, Any] = reduce_metrics(tu.get(output, "metrics"))
+        if not math.isfinite(found["grad_norm"]):
+            raise TrainingError(
+                f"step {self.global_steps}: the gradient's norm is {found['grad_norm']}"
+            )
+        self.is_unfinished = False
+        return {
+            "policy/loss": float(found["loss"]),
+            "policy/grad_norm": float(found["grad_norm"]),
+            "policy/clip_fraction": float(found["clipped"] / found["tokens"]),
+        }
+
+
+def _versions(rows: Sequence[WeightedSample | None]) -> np.ndarray:
+    """Policy version of each response token, one row after the other; -1 for what none sampled."""
+    parts = [
+        np.full(1, -1) if row is None else row[0].policy_versions[int(row[0].loss_mask.argmax()) :]
+        for row in rows
+    ]
+    return np.concatenate(parts)

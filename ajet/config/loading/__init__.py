@@ -1,0 +1,1 @@
+"""From a YAML file and command-line overrides to a checked configuration."""

@@ -1,0 +1,121 @@
+"""From a YAML file and overrides to the resolved configuration, or to one complete complaint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from ajet.config.loading.complaint import complaint
+from ajet.config.loading.overrides import apply_overrides
+from ajet.config.loading.problems import problems_of
+from ajet.config.loading.suggestions import did_you_mean
+from ajet.config.loading.yaml_file import Settings, parse_yaml
+from ajet.config.sections.root import AjetConfig, RootConfig
+from ajet.errors import ConfigError
+
+FREE_SECTIONS = ("trinity", "verl")
+IGNORED_SECTIONS = ("hydra", "defaults")
+
+logger = logging.getLogger(__name__)
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RootConfig:
+    """Read a YAML file, put the overrides on top and check all of it.
+
+    Args:
+        path: the YAML file.
+        overrides: `key.path=value`, later ones win.
+
+    Raises:
+        ConfigError: with a line for every problem.
+    """
+    return resolve(read_settings(path), Path(path), overrides)
+
+
+def read_settings(path: str | Path) -> Settings:
+    """What a YAML file says, not checked yet.
+
+    Raises:
+        ConfigError: the file cannot be read or is not YAML.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError(f"{path}: cannot be read: {reason}") from None
+    return parse_yaml(text, str(path))
+
+
+def resolve(settings: Settings, yaml_path: Path, overrides: Iterable[str] = ()) -> RootConfig:
+    """Check plain data and fill in the rest.
+
+    Args:
+        settings: what a file says; changed in place.
+        yaml_path: names the experiment where it has no name; paths that are not found from the
+            current directory are looked for in its folder.
+        overrides: `key.path=value`, later ones win.
+
+    Raises:
+        ConfigError: with a line for every problem.
+    """
+    data = settings.data
+    problems = _arrange(settings)
+    if not isinstance(data.get("ajet"), dict):
+        raise complaint(problems)
+    problems += apply_overrides(settings, overrides)
+    data["ajet"].setdefault("experiment_name", yaml_path.stem)
+    data["ajet"].setdefault("backbone", _default_backbone())
+    try:
+        context = {"folders": [Path.cwd(), yaml_path.resolve().parent]}
+        config = RootConfig.model_validate(data, context=context)
+    except ValidationError as error:
+        problems += problems_of(error, settings)
+    if problems:
+        raise complaint(problems)
+    return config
+
+
+def _default_backbone() -> str:
+    """What trains where no backbone is named."""
+    try:
+        metadata.distribution("trinity-rft")
+    except metadata.PackageNotFoundError:
+        return "local"
+    return "trinity"
+
+
+def to_yaml(config: RootConfig) -> str:
+    """The resolved configuration as a YAML file that loads to the same configuration."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def _arrange(settings: Settings) -> list[str]:
+    """Sort out what stands at the top level; return a line for each thing that is wrong there."""
+    data = settings.data
+    problems = []
+    ajet = data.setdefault("ajet", None)
+    if not isinstance(ajet, dict):
+        others = [str(key) for key in data if key != "ajet"]
+        hint = did_you_mean("ajet", others)
+        problems.append(f"{settings.place(('ajet',))}: expected a section `ajet:`{hint}")
+    if ignored := [name for name in IGNORED_SECTIONS if data.pop(name, None) is not None]:
+        names = " and ".join(f"`{name}:`" for name in ignored)
+        logger.warning("%s: %s ignored; AgentJet does not use Hydra", settings.source, names)
+    for name in FREE_SECTIONS:
+        if name in data and isinstance(ajet, dict):
+            if name in ajet:
+                problems.append(f"{settings.place((name,))}: {name}: also given as ajet.{name}")
+            ajet[name] = data.pop(name)
+    for name in list(data):
+        place = settings.place((str(name),))
+        if name in AjetConfig.model_fields and name not in FREE_SECTIONS:
+            problems.append(f"{place}: {name}: indent it under `ajet:`, where it belongs")
+        elif not isinstance(name, str) or hasattr(RootConfig, name):
+            problems.append(f"{place}: {name}: a section of yours needs another name")
+            del data[name]
+    return problems

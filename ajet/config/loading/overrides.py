@@ -1,0 +1,73 @@
+"""Command-line overrides: `rollout.num_repeat=4`, the value read as YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ajet.config.loading.suggestions import did_you_mean
+from ajet.config.loading.yaml_file import Settings, parse_value
+from ajet.config.sections.root import AjetConfig
+
+COMMAND_LINE = "command line"
+
+
+def apply_overrides(settings: Settings, overrides: Iterable[str]) -> list[str]:
+    """Put each `key.path=value` into the settings; return a line for each that cannot be.
+
+    A path starts at `ajet.`, at a section of `ajet`, or at a section of the user's own. In the
+    user's own sections only keys that the file has can be set: another one would be a typing
+    mistake that nobody sees. Keys under `ajet` are checked with those of the file.
+    """
+    problems = []
+    for override in overrides:
+        try:
+            key, value = _split(override)
+            set_key(settings, _known_path(key, settings.data), value, COMMAND_LINE)
+        except ValueError as error:
+            problems.append(f"{COMMAND_LINE}: {override}: {error}")
+    return problems
+
+
+def key_path(key: str) -> tuple[str, ...]:
+    """The whole path: `rollout.num_repeat` is under `ajet`, what `ajet` has not is the user's."""
+    path = tuple(key.split("."))
+    return ("ajet", *path) if path[0] in AjetConfig.model_fields else path
+
+
+def set_key(settings: Settings, path: tuple[str, ...], value: Any, place: str) -> None:
+    """Set one key, making the sections above it where they are missing."""
+    section = settings.data
+    for depth, key in enumerate(path[:-1], start=1):
+        if not isinstance(section.get(key), dict):
+            section[key] = {}
+            settings.places[path[:depth]] = place
+        section = section[key]
+    section[path[-1]] = value
+    for known in [known for known in settings.places if known[: len(path)] == path]:
+        del settings.places[known]
+    settings.places[path] = place
+
+
+def _split(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ValueError("expected key.path=value")
+    return key, parse_value(text)
+
+
+def _known_path(key: str, data: dict[str, Any]) -> tuple[str, ...]:
+    path = key_path(key)
+    if path == ("ajet",):
+        raise ValueError("expected a key below ajet")
+    if path[0] == "ajet":
+        return path
+    section: Any = data
+    for depth, name in enumerate(path):
+        known = section if isinstance(section, dict) else {}
+        if name not in known:
+            where = f"{'.'.join(path[:depth])} has no key" if depth else "there is no section"
+            names = known if depth else [*AjetConfig.model_fields, *known]
+            raise ValueError(f'{where} "{name}"{did_you_mean(name, names)}')
+        section = known[name]
+    return path

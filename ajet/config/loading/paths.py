@@ -1,0 +1,84 @@
+"""Values that name files: looked for beside the user, then beside the YAML, and made absolute.
+
+The folders to look in come with pydantic's validation context (`{"folders": [...]}`). Without
+one, as in `Rollout(user_workflow=...)`, a value stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, ValidationInfo
+
+from ajet.config.sections.types import Words
+from ajet.config.value_error import value_error
+
+CLASS_PATH = Words('"path/to/file.py->Class" or "package.module->Class"')
+SHIPPED_PREFIX = "ajet:"
+SHIPPED_MODELS = Path(__file__).resolve().parents[2] / "tiny_model"
+
+
+def _find(name: str, info: ValidationInfo, exists: Callable[[Path], bool]) -> str:
+    """The absolute form of a path, relative to the first folder where it exists."""
+    if not info.context:
+        return name
+    folders: list[Path] = info.context["folders"]
+    tried = list(dict.fromkeys(folder / Path(name).expanduser() for folder in folders))
+    for path in tried:
+        if exists(path):
+            return str(path.resolve())
+    raise value_error(f'"{name}" not found; looked for {" and ".join(map(str, tried))}')
+
+
+def _data_file(value: str, info: ValidationInfo) -> str:
+    return _find(value, info, Path.is_file)
+
+
+def _folder(value: str, info: ValidationInfo) -> str:
+    return _find(value, info, Path.is_dir)
+
+
+def _class_path(value: str, info: ValidationInfo) -> str:
+    module, arrow, name = value.rpartition("->")
+    if not (arrow and module and name):
+        raise value_error(f'got "{value}", expected {CLASS_PATH.text}')
+    if module.endswith(".py"):
+        module = _find(module, info, Path.is_file)
+    return f"{module}->{name}"
+
+
+def _model_path(value: str, info: ValidationInfo) -> str:
+    if value.startswith(SHIPPED_PREFIX):
+        return resolve_model_path(value)
+    try:
+        return _find(value, info, Path.is_dir)
+    except ValueError:
+        if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value):  # may be a model's id on a hub
+            return value
+        raise
+
+
+def resolve_model_path(path: str) -> str:
+    """The folder of a model that AgentJet ships (`ajet:calculator`); other paths as they are.
+
+    Raises:
+        ValueError: no model of that name is shipped.
+    """
+    if not path.startswith(SHIPPED_PREFIX):
+        return path
+    folder = SHIPPED_MODELS / path.removeprefix(SHIPPED_PREFIX)
+    if folder.is_dir():
+        return str(folder)
+    shipped = sorted(f"{SHIPPED_PREFIX}{entry.name}" for entry in SHIPPED_MODELS.glob("*/"))
+    raise value_error(f'got "{path}", expected one of {", ".join(shipped)}')
+
+
+DataFile = Annotated[str, Words("a file"), AfterValidator(_data_file)]
+Folder = Annotated[str, Words("a folder"), AfterValidator(_folder)]
+ClassPath = Annotated[str, CLASS_PATH, AfterValidator(_class_path)]
+ModelPath = Annotated[
+    str, Words('a folder, a hub\'s "owner/name", or "ajet:NAME"'), AfterValidator(_model_path)
+]

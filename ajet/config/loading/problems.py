@@ -1,0 +1,88 @@
+"""What pydantic refused, in one line for each key: where, what was got, what was expected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from ajet.config.loading.describe import choices, expected, is_list, subsection
+from ajet.config.loading.suggestions import did_you_mean
+from ajet.config.loading.yaml_file import KeyPath, Settings, dotted
+from ajet.config.sections.root import AjetConfig
+from ajet.config.sections.section import BaseConfig
+from ajet.config.value_error import REFUSED
+
+
+def problems_of(error: ValidationError, settings: Settings) -> list[str]:
+    """One line for each key that is wrong."""
+    lines: dict[KeyPath, str] = {}
+    for detail in error.errors(include_url=False):
+        path, section, field = _locate(detail["loc"])
+        if field is None:
+            text = unknown_key(str(path[-1]), section)
+        elif detail["type"] == "missing" and path == detail["loc"]:
+            text = f"missing; expected {expected(field)}"
+        elif detail["type"] == REFUSED:
+            text = detail["msg"]
+        else:
+            text = _bad_value(_look_up(settings.data, path), field)
+        lines.setdefault(path, f"{settings.place(path)}: {dotted(path)}: {text}")
+    return list(lines.values())
+
+
+def unknown_key(name: str, section: type[BaseConfig]) -> str:
+    """Such as `unknown key; did you mean "temperature"?`."""
+    hint = did_you_mean(name, section.model_fields)
+    elsewhere = [path for path in all_keys(AjetConfig, "ajet") if path.endswith(f".{name}")]
+    if elsewhere:
+        hint += f"; there is {' and '.join(elsewhere)}"
+    return f"unknown key{hint or '; known here: ' + (', '.join(section.model_fields) or 'none')}"
+
+
+def all_keys(section: type[BaseConfig], prefix: str) -> Iterator[str]:
+    """The dotted path of every key in the section and below."""
+    for name, field in section.model_fields.items():
+        yield f"{prefix}.{name}"
+        if below := subsection(field):
+            yield from all_keys(below, f"{prefix}.{name}" + ("[]" if is_list(field) else ""))
+
+
+def _locate(loc: KeyPath) -> tuple[KeyPath, type[BaseConfig], FieldInfo | None]:
+    """The part of pydantic's location that is in the YAML, its section, and the field if known.
+
+    Beyond a field that is no section, pydantic goes on with indices and names of union branches.
+    """
+    section: type[BaseConfig] = AjetConfig
+    for end in range(2, len(loc)):
+        if isinstance(loc[end - 1], int):
+            continue  # which entry of a list of sections
+        field = section.model_fields.get(str(loc[end - 1]))
+        below = subsection(field) if field else None
+        if below is None:
+            return loc[:end], section, field
+        section = below
+    if isinstance(loc[-1], int):
+        return loc, section, FieldInfo.from_annotation(section)
+    return loc, section, section.model_fields.get(str(loc[-1]))
+
+
+def _look_up(data: dict[str, Any], path: KeyPath) -> Any:
+    value: Any = data
+    for key in path:
+        value = value[key]
+    return value
+
+
+def _bad_value(value: Any, field: FieldInfo) -> str:
+    names = choices(field.annotation)
+    hint = did_you_mean(value, names) if isinstance(value, str) else ""
+    return f"got {_shown(value)}, expected {expected(field)}{hint}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."

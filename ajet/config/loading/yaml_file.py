@@ -1,0 +1,128 @@
+"""YAML text into plain data, with the line on which each key stands."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from ajet.config.loading.complaint import complaint
+
+KeyPath = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, but `1e-6` is a number, as in YAML 1.2."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+\Z"),
+    list("-+.0123456789"),
+)
+
+
+_NOT_YAML = (yaml.YAMLError, ValueError)
+"""ValueError: a date that does not exist."""
+
+
+def _problem(error: Exception) -> str:
+    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    return f"not valid YAML: {problem}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Settings:
+    """Plain data as a file and the command line give it, before any check of names and types."""
+
+    data: dict[str, Any]
+    places: dict[KeyPath, str] = field(default_factory=dict)
+    """For each key and entry of a list: `file.yaml:12`, or `command line`."""
+    source: str
+    """What all of it comes from, for problems that have no key of their own."""
+
+    def place(self, path: KeyPath) -> str:
+        """Where the key stands; for one that is absent, where its section stands."""
+        for length in range(len(path), 0, -1):
+            if found := self.places.get(path[:length]):
+                return found
+        return self.source
+
+
+def parse_value(text: str) -> Any:
+    """One YAML value, such as the right side of `rollout.num_repeat=4`.
+
+    Raises:
+        ValueError: the text is not YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except _NOT_YAML as error:
+        raise ValueError(_problem(error)) from None
+
+
+def parse_yaml(text: str, source: str) -> Settings:
+    """A whole file.
+
+    Args:
+        text: the file's content.
+        source: the file's name, as messages shall have it.
+
+    Raises:
+        ConfigError: not YAML, empty, not a mapping, or a key that stands twice.
+    """
+    settings = Settings(data={}, source=source)
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        problems = _walk(node, (), settings) if node else []
+        data = loader.construct_document(node) if node else None
+    except _NOT_YAML as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{source}:{mark.line + 1}" if mark else source
+        raise complaint([f"{place}: {_problem(error)}"]) from None
+    if not isinstance(data, dict):
+        got = "an empty file" if data is None else f"a {type(data).__name__}"
+        raise complaint([f"{source}: got {got}, expected a mapping that starts with `ajet:`"])
+    if problems:
+        raise complaint(problems)
+    settings.data = data
+    return settings
+
+
+def _walk(
+    node: yaml.Node, path: KeyPath, settings: Settings, above: tuple[yaml.Node, ...] = ()
+) -> list[str]:
+    """Note the line of all that is below the node; return a problem for each key given twice."""
+    if node in above:
+        return [f"{settings.place(path)}: {dotted(path)}: an alias that contains itself"]
+    above = (*above, node)
+    problems: list[str] = []
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            place = f"{settings.source}:{item.start_mark.line + 1}"
+            settings.places.setdefault((*path, index), place)
+            problems += _walk(item, (*path, index), settings, above)
+    elif isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        merged_last = sorted(node.value, key=lambda pair: pair[0].value == "<<")
+        for key, value in merged_last:
+            name, line = str(key.value), key.start_mark.line + 1
+            below = path if name == "<<" else (*path, name)
+            if name in seen:
+                place = f"{settings.source}:{line}"
+                problems.append(
+                    f"{place}: {dotted(below)}: given twice; first on line {seen[name]}"
+                )
+            seen[name] = line
+            settings.places.setdefault(below, f"{settings.source}:{line}")
+            problems += _walk(value, below, settings, above)
+    return problems
+
+
+def dotted(path: KeyPath) -> str:
+    """`ajet.rollout.num_repeat`, and `[2]` for the third entry of a list."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")

@@ -1,0 +1,1 @@
+"""The pydantic classes of the configuration, one file per YAML section."""

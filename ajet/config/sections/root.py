@@ -1,0 +1,72 @@
+"""The whole configuration: `ajet:` and, beside it, the user's own sections."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from ajet.config.sections.context_tracker import ContextTrackerConfig
+from ajet.config.sections.data import DataConfig
+from ajet.config.sections.debug import DebugConfig
+from ajet.config.sections.free_section import FreeConfig, free
+from ajet.config.sections.interchange_server import InterchangeServerConfig
+from ajet.config.sections.model import ModelConfig
+from ajet.config.sections.rollout import RolloutConfig
+from ajet.config.sections.section import BaseConfig
+from ajet.config.sections.task_judge import TaskJudgeConfig
+from ajet.config.sections.task_reader import TaskReaderConfig
+from ajet.config.sections.task_runner import TaskRunnerConfig
+from ajet.config.sections.trainer_common import TrainerCommonConfig
+from ajet.config.sections.types import Words
+from ajet.config.value_error import value_error
+
+Backbone = Literal["local", "debug", "verl", "trinity"]
+BACKBONES = get_args(Backbone)
+FOLDER_NAME = Words("a folder's name, of letters, digits, blanks and _+=@%,.-")
+
+
+def _folder_name(value: str) -> str:
+    if re.fullmatch(r"\w[\w+=@%,. -]*", value):
+        return value
+    raise value_error(f'got "{value}", expected {FOLDER_NAME.text}')
+
+
+FolderName = Annotated[str, FOLDER_NAME, AfterValidator(_folder_name)]
+
+
+class AjetConfig(BaseConfig):
+    """Everything under `ajet:`."""
+
+    project_name: str = "ajet"
+    """Groups experiments in trackers that know projects."""
+    experiment_name: FolderName = "default"
+    """The run folder's name; left out, it is the YAML file's name."""
+    experiment_dir: str = "saved_experiments"
+    """Where run folders are kept."""
+    backbone: Backbone = "local"
+    """What trains; left out, it is `trinity` where Trinity-RFT is installed."""
+    model: ModelConfig
+    data: DataConfig = DataConfig()
+    rollout: RolloutConfig
+    task_reader: TaskReaderConfig
+    task_judge: TaskJudgeConfig = TaskJudgeConfig()
+    context_tracker: ContextTrackerConfig = ContextTrackerConfig()
+    trainer_common: TrainerCommonConfig = TrainerCommonConfig()
+    debug: DebugConfig = DebugConfig()
+    task_runner: TaskRunnerConfig = TaskRunnerConfig()
+    interchange_server: InterchangeServerConfig = InterchangeServerConfig()
+    trinity: FreeConfig = FreeConfig()
+    """Handed to Trinity-RFT as it is; may also stand beside `ajet:`."""
+    verl: FreeConfig = FreeConfig()
+    """Handed to verl as it is; may also stand beside `ajet:`."""
+
+
+class RootConfig(BaseModel):
+    """The resolved configuration. The user's own sections are attributes beside `ajet`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(free)]]
+
+    ajet: AjetConfig

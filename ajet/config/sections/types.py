@@ -1,0 +1,52 @@
+"""Kinds of values that more than one section uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Le
+from pydantic import BeforeValidator, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from ajet.config.value_error import value_error
+
+Count = Annotated[int, Gt(0)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
+
+
+def _minus_one_is_none(value: object) -> object:
+    return None if value == -1 else value
+
+
+EverySteps = Annotated[Count | None, BeforeValidator(_minus_one_is_none)]
+"""Every so many steps; null or -1 is never."""
+
+
+@dataclass(frozen=True)
+class Words:
+    """Says in words what a text must be, for messages and the reference."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Available:
+    """Marks which of the documented names this version has; the others are refused by name."""
+
+    names: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        check: Callable[[Any], Any] = self._check
+        return core_schema.no_info_after_validator_function(check, handler(source))
+
+    def _check(self, value: str) -> str:
+        if value in self.names:
+            return value
+        names = ", ".join(f'"{name}"' for name in self.names)
+        raise value_error(f'"{value}" is not part of this version; available: {names}')

@@ -1,0 +1,1 @@
+"""`ajet doctor` and `ajet check`: can this machine and configuration train?"""

@@ -1,0 +1,143 @@
+"""A dry run of a configuration: everything but the model's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from ajet.class_path import load_class
+from ajet.config.loading.hints import hints
+from ajet.config.loading.ignored import ignored_settings
+from ajet.config.sections.root import AjetConfig, RootConfig
+from ajet.diagnostics.check_episode import findings_of, run_scripted
+from ajet.diagnostics.check_inputs import episodes_of_run, look_at_tasks
+from ajet.diagnostics.finding import Finding
+from ajet.diagnostics.machine import this_machine
+from ajet.diagnostics.memory_estimate import GB, ModelSize, estimate, size_of
+from ajet.diagnostics.torch_facts import ask_torch
+from ajet.errors import AjetError
+from ajet.launcher.backbones import refuse_settings
+from ajet.schema.episode import Failure
+from ajet.schema.task import Task
+from ajet.task_judge import make_judge
+from ajet.task_runner.user_code import tried
+from ajet.training.model_folder import chat_format_of, model_folder
+from ajet.training.run import TrainingData
+from ajet.workflow import Workflow
+
+T = TypeVar("T")
+
+
+def check(config: RootConfig) -> list[Finding]:
+    """Look at all that a run will need; nothing is trained and no weight is loaded."""
+    return _Check(config).run()
+
+
+class _Check:
+    def __init__(self, config: RootConfig) -> None:
+        self._config = config
+        self._ajet = config.ajet
+        self._findings: list[Finding] = []
+
+    def run(self) -> list[Finding]:
+        ajet = self._ajet
+        self._add(_configuration(self._config))
+        self._try("configuration", lambda: refuse_settings(ajet))
+        path, judge = ajet.rollout.user_workflow, ajet.task_judge.judge_protocol
+        workflow = self._try(
+            "workflow", lambda: load_class(path, Workflow, "ajet.rollout.user_workflow")
+        )
+        if workflow:
+            self._add([Finding("ok", "workflow", path)])
+        # In a tuple, because None is a judge's absence and not its failure.
+        its_judge = self._try("judge", lambda: (make_judge(judge, self._config),))
+        data = self._try("data", lambda: TrainingData.read(ajet))
+        if data:
+            tasks = data.batches.tasks
+            self._add(look_at_tasks(tasks, data.validation, ajet))
+            self._add([episodes_of_run(data.total_steps, len(data.validation), ajet)])
+        folder = _folder_on_disk(ajet.model.path)
+        if folder is None:
+            text = f"{ajet.model.path} is not on this machine: its chat format, an episode and the"
+            self._add([Finding("warn", "model", f"{text} memory are not checked")])
+            return self._findings
+        size = self._try("model", lambda: size_of(folder))
+        if size:
+            if data and workflow and its_judge:
+                self._look_at_episode(folder, size, data.batches.tasks[0])
+            self._add([_memory(size, ajet)])
+        return self._findings
+
+    def _look_at_episode(self, folder: Path, size: ModelSize, task: Task) -> None:
+        length = self._ajet.rollout.max_model_len or size.max_length
+        chat_format = self._try("model", lambda: chat_format_of(self._ajet.model, folder))
+        if chat_format:
+            episode = self._try(
+                "episode", lambda: run_scripted(self._config, chat_format, task, length)
+            )
+            if episode:
+                self._add(findings_of(episode, self._ajet.task_judge.judge_protocol))
+
+    def _add(self, findings: Iterable[Finding]) -> None:
+        self._findings += findings
+
+    def _try(self, name: str, function: Callable[[], T]) -> T | None:
+        """What it returns; None where it failed, which is a finding."""
+        try:
+            result = tried(function)
+        except AjetError as error:
+            self._add([Finding("bad", name, str(error))])
+            return None
+        if isinstance(result, Failure):
+            self._add([Finding("bad", name, result.message, result.traceback.rstrip())])
+            return None
+        return result
+
+
+def _configuration(config: RootConfig) -> list[Finding]:
+    ajet = config.ajet
+    name, backbone = "configuration", ajet.backbone
+    ignored = [
+        f"{setting} has no effect with the backbone {backbone}"
+        for setting in ignored_settings(config, backbone)
+    ]
+    engine = "vllm" if backbone in ("verl", "trinity") else ajet.rollout.name
+    return [
+        Finding("ok", name, f"backbone {backbone}, engine {engine}"),
+        *(Finding("warn", name, text) for text in [*ignored, *hints(ajet)]),
+    ]
+
+
+def _folder_on_disk(path: str) -> Path | None:
+    """Of the model; None: a run would have to download it."""
+    if Path(path).exists():
+        return model_folder(path)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(path, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _memory(size: ModelSize, ajet: AjetConfig) -> Finding:
+    device = ajet.model.device
+    gpus = []
+    if device == "cuda" or (device == "auto" and Path("/dev/nvidiactl").exists()):
+        gpus = ask_torch().gpus
+    parts = estimate(size, ajet, on_gpu=bool(gpus))
+    needed = sum(parts.values())
+    free = gpus[0][1] if gpus else this_machine(Path(ajet.experiment_dir)).free_memory
+    where = f"of the {_gb(free)} of {gpus[0][0]}" if gpus else f"of {_gb(free)} free"
+    listed = ", ".join(f"{name} {_gb(value)}" for name, value in parts.items() if value)
+    text = f"at most {_gb(needed)} {where}: {listed}"
+    if needed <= free:
+        return Finding("ok", "memory", text)
+    remedy = "less: trainer_common.micro_batch_tokens, rollout.max_num_seqs, rollout.max_model_len"
+    return Finding("warn", "memory", text, remedy)
+
+
+def _gb(size: float) -> str:
+    return f"{size / GB:.1f} GB" if size >= GB / 10 else f"{size / 2**20:.0f} MB"

@@ -1,0 +1,101 @@
+"""One episode with made-up answers: the real gateway, the model's tokenizer, no model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from ajet.config.sections.root import RootConfig
+from ajet.context_tracker.chat_format import ChatFormat
+from ajet.diagnostics.finding import Finding
+from ajet.engine.scripted import ScriptedEngine
+from ajet.schema.episode import Episode
+from ajet.schema.generation import SamplingParams
+from ajet.schema.task import Task
+from ajet.task_rollout.workers import WorkerPool
+from ajet.task_runner.attempt import Attempt
+from ajet.training.episodes import make_runner, open_http_endpoint
+
+ANSWER = "Answer: 0"
+"""What the scripted model says to everything."""
+
+TIMEOUT_S = 60.0
+TRACEBACK_LINES = 20
+"""The last ones are shown."""
+
+
+def run_scripted(
+    config: RootConfig, chat_format: ChatFormat, task: Task, max_model_len: int
+) -> Episode:
+    """Run the workflow on one task.
+
+    Raises:
+        ConfigError: a class that the configuration names cannot be loaded.
+    """
+    tokenizer = chat_format.tokenizer
+    answer = [*tokenizer.encode(ANSWER, add_special_tokens=False), *chat_format.stop_token_ids[:1]]
+
+    def script(prompt_ids: list[int], params: SamplingParams, session: str) -> list[int]:
+        return answer
+
+    engine = ScriptedEngine(script, max_model_len=max_model_len, tokenizer=tokenizer)
+    seed, limit_s = config.ajet.trainer_common.seed, config.ajet.rollout.episode_timeout_s
+    attempt = Attempt(seed=seed, tag="check", task=task, group_index=0, repeat_index=0)
+    episodes: list[Episode] = []
+    with closing(open_http_endpoint(config.ajet)) as http_endpoint:
+        runner = make_runner(config, chat_format, engine, http_endpoint)
+        workers = WorkerPool(runner, episode_timeout_s=min(TIMEOUT_S, limit_s), max_retries=0)
+        workers.run([attempt], 1, lambda _, episode: episodes.append(episode))
+    return episodes[0]
+
+
+def findings_of(episode: Episode, judge: str | None) -> Iterator[Finding]:
+    """What the scripted episode shows of workflow and judge."""
+    yield _workflow(episode)
+    yield _judge(episode, judge)
+
+
+def _workflow(episode: Episode) -> Finding:
+    calls = episode.calls
+    prompts = sum(call.prompt_length for call in calls)
+    answers = sum(len(call.completion_ids) for call in calls)
+    text = f"{_many(len(calls), 'call')} of {prompts:,} tokens, answered with {answers}"
+    failure = episode.failure
+    if failure is not None and failure.kind != "judge_error":
+        text += f"; it ended in {failure.kind}: {failure.message}"
+        remedy = f'perhaps because every call was answered with "{ANSWER}"'
+        return Finding("warn", "episode", text, f"{remedy}\n{_end_of(failure.traceback)}".strip())
+    if not calls:
+        return Finding("warn", "episode", "the workflow did not call the model: nothing to train")
+    tokens = sum(len(sample) for sample in episode.samples)
+    trained = sum(sample.num_trained for sample in episode.samples)
+    if failure is None:
+        samples = _many(len(episode.samples), "sample")
+        text += f"; {samples} of {tokens:,} tokens, {trained} of them trained"
+        if not trained:
+            return Finding("warn", "episode", text, "see Workflow.trainable_targets")
+    return Finding("ok", "episode", text)
+
+
+def _judge(episode: Episode, judge: str | None) -> Finding:
+    name = judge.rpartition("->")[2] if judge else None
+    if episode.failure is not None:
+        if episode.failure.kind == "judge_error":
+            trace = _end_of(episode.failure.traceback)
+            return Finding("bad", "judge", f"{name}: {episode.failure.message}", trace)
+        return Finding("warn", "judge", "not asked: the episode did not come that far")
+    got = f"reward {episode.reward:g}, {'a success' if episode.is_success else 'no success'}"
+    if episode.output.reward is not None:
+        unused = f"; {name} is not asked" if name else ""
+        return Finding("ok", "judge", f"the workflow gives the reward itself: {got}{unused}")
+    return Finding("ok", "judge", f"{name}: {got}, for a made-up answer")
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _end_of(traceback: str) -> str:
+    """Without the lines that underline something."""
+    lines = [line for line in traceback.splitlines() if line.strip(" ^~")]
+    return "\n".join(lines[-TRACEBACK_LINES:])

@@ -1,0 +1,57 @@
+"""The tasks of a run, as `ajet check` looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ajet.config.sections.root import AjetConfig
+from ajet.diagnostics.finding import Finding
+from ajet.schema.task import Task
+
+QUERY_SHOWN = 60
+"""Characters of a sample task's query."""
+
+
+def look_at_tasks(
+    training: Sequence[Task], validation: Sequence[Task], ajet: AjetConfig
+) -> Iterator[Finding]:
+    """How many tasks, one of them, and those that ask nothing."""
+    task = training[0]
+    query = " ".join(task.main_query.split())
+    shown = query if len(query) <= QUERY_SHOWN else f"{query[:QUERY_SHOWN]}..."
+    text = f"{len(training):,} training tasks, {len(validation):,} for validation"
+    yield Finding("ok", "data", f'{text}; the first, {task.task_id}: "{shown}"')
+    empty = [t.task_id for t in training if not t.main_query.strip() and not t.init_messages]
+    if empty:
+        text = f"{len(empty)} training tasks have neither a query nor messages: {empty[0]}, ..."
+        yield Finding("warn", "data", text, "see ajet.task_reader, for example query_key")
+    if not validation:
+        yield Finding(
+            "warn", "data", "no validation tasks: success is measured on training tasks only"
+        )
+    size = ajet.data.train_batch_size
+    if len(training) < size:
+        yield Finding(
+            "warn",
+            "data",
+            f"a step has {size} tasks, so the {len(training)} there are come several times in it",
+            "ajet.data.train_batch_size",
+        )
+
+
+def episodes_of_run(steps: int, num_validation: int, ajet: AjetConfig) -> Finding:
+    """How many steps and episodes the run will have."""
+    if ajet.backbone == "debug":
+        return Finding("ok", "episodes", f"one of each of the first {ajet.debug.num_tasks} tasks")
+    common, rollout = ajet.trainer_common, ajet.rollout
+    size, repeat = ajet.data.train_batch_size, rollout.num_repeat
+    text = f"{steps:,} steps of {size} tasks x {repeat} episodes are {steps * size * repeat:,}"
+    if num_validation:
+        every = common.test_freq or steps
+        times = steps // every + bool(steps % every) + common.val_before_train
+        passes = 2 if rollout.validation.greedy else 1
+        text += (
+            f"; {times} evaluations of {num_validation} tasks, {passes} each, are "
+            f"{times * num_validation * passes:,}"
+        )
+    return Finding("ok", "episodes", text)

@@ -1,0 +1,114 @@
+"""How much memory a run will take at most, from the model's files alone: no weight is loaded.
+
+With P parameters of b bytes each:
+
+- weights P b; gradients P b; AdamW 8 P, and 8 P more (float32 copies and their gradients) where
+  b < 4; a reference for the KL P b;
+- activations, for the T tokens of a micro-batch: in each layer 4 T (2 h + q + k + i) b, with
+  hidden size h, attention's query size q and key size k, and intermediate size i; and T V values
+  of 4 bytes, 5 times, for the logits of a vocabulary of V, as if every token were trained;
+- key-values for S sequences of L tokens: 2 S L k b in each layer;
+- Python with its libraries: half a GB.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ajet.config.sections.root import AjetConfig
+from ajet.errors import ModelError
+
+GB = 2**30
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class ModelSize:
+    """What memory depends on."""
+
+    parameters: int
+    layers: int
+    hidden: int
+    intermediate: int
+    queries: int
+    """Attention heads times their size."""
+    keys: int
+    """Key-value heads times their size."""
+    vocabulary: int
+    max_length: int
+    """Tokens that the model takes."""
+
+
+def size_of(folder: Path) -> ModelSize:
+    """From `config.json` and the headers of the safetensors files.
+
+    Raises:
+        ModelError: a file or a field is missing.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = config.get("text_config", config)  # of a model that sees, too
+        heads = config["num_attention_heads"]
+        head_size = config.get("head_dim") or config["hidden_size"] // heads
+        files = sorted(folder.glob("*.safetensors"))
+        if not files:
+            raise ModelError(f"{folder}: there is no safetensors file")
+        return ModelSize(
+            parameters=sum(_parameters_in(file) for file in files),
+            layers=config["num_hidden_layers"],
+            hidden=config["hidden_size"],
+            intermediate=config["intermediate_size"],
+            queries=heads * head_size,
+            keys=(config.get("num_key_value_heads") or heads) * head_size,
+            vocabulary=config["vocab_size"],
+            max_length=config["max_position_embeddings"],
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: {error}") from error
+    except KeyError as error:
+        raise ModelError(f"{folder / 'config.json'}: there is no {error}") from error
+
+
+def estimate(size: ModelSize, ajet: AjetConfig, *, on_gpu: bool) -> dict[str, float]:
+    """Bytes at most, by what they are for.
+
+    Args:
+        size: of the model.
+        ajet: how it is trained and served.
+        on_gpu: where `auto` means bfloat16.
+    """
+    dtype = ajet.model.dtype
+    width = BYTES[dtype if dtype != "auto" else "bfloat16" if on_gpu else "float32"]
+    common, rollout = ajet.trainer_common, ajet.rollout
+    length = rollout.max_model_len or size.max_length
+    tokens = max(common.micro_batch_tokens, length)
+    wide = 2 * size.hidden + size.queries + size.keys + size.intermediate
+    per_token = 4 * wide * width * size.layers
+    parts: dict[str, float] = {
+        "weights": size.parameters * width * (2 if common.use_kl_loss else 1),
+        "gradients": size.parameters * width,
+        "optimizer": size.parameters * (8 if width == 4 else 16),
+        f"activations of {tokens:,} tokens": tokens * (per_token + 5 * 4 * size.vocabulary),
+    }
+    if rollout.name == "vllm":
+        engines = rollout.vllm.num_engines if rollout.vllm.base_url is None else 0
+        parts[f"{engines} vLLM engines"] = engines * (
+            size.parameters * width + (rollout.vllm.kv_cache_gb or 1) * GB
+        )
+    else:
+        rows = min(rollout.max_num_seqs, rollout.max_env_worker)
+        name = f"key-values of {rows} x {length:,} tokens"
+        parts[name] = rows * length * size.layers * 2 * size.keys * width
+    return parts | {"Python": GB / 2}
+
+
+def _parameters_in(file: Path) -> int:
+    """The header: its length in 8 bytes, little-endian, then JSON."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        header: dict[str, Any] = json.loads(stream.read(length))
+    return sum(math.prod(x["shape"]) for name, x in header.items() if name != "__metadata__")

@@ -1,0 +1,1 @@
+"""The wire APIs that an agent can speak, each a folder behind one contract."""

@@ -1,0 +1,154 @@
+"""The body of `POST /v1/chat/completions`, which is the gateway's own request as well.
+
+The other APIs' requests are translated into it. What cannot be honoured exactly:
+
+- `tool_choice` that demands a call: the prompt begins the call (ids that nobody sampled), and what
+  the model makes of it is the model's; where the chat format cannot begin with a call, refused.
+- `parallel_tool_calls: false`: sampling stops where the first call ends.
+- a tool's `strict`: a wish, as the engine samples freely. `response_format` is refused for that.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf
+
+from ajet.gateway.parameters import invalid, read_parameters, unsupported
+from ajet.schema.generation import SamplingParams
+
+_WITHOUT_EFFECT = {"model", "user", "metadata", "store", "service_tier", "timeout"}
+_WITHOUT_EFFECT |= {"safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "response_format": (None, {"type": "text"}),
+    "frequency_penalty": (0, None),
+    "presence_penalty": (0, None),
+    "logit_bias": (None, {}),
+    "top_logprobs": (None, 0),
+    "reasoning_effort": (None,),
+    "verbosity": (None, "medium"),
+    "modalities": (None, ["text"]),
+}
+
+
+class SamplingDefaults(BaseModel):
+    """What a request that leaves something out gets: from the `rollout` section."""
+
+    max_tokens: int = 512
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+class StreamOptions(BaseModel):
+    """How a stream is to be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+    """Without effect: there is nobody to hide from."""
+
+
+class ChatRequest(BaseModel):
+    """The parameters that are honoured."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    messages: list[InstanceOf[dict[str, Any]]]
+    """Taken as they are: to copy every one of a long history would cost as much as to parse it."""
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Literal["auto", "none", "required"] | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    n: int | None = Field(None, ge=1, le=128)
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    temperature: float | None = Field(None, ge=0, le=100)
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=-1)
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    logprobs: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    continue_final_message: bool | None = None
+    """The last message is the beginning of the answer (an extension, as vLLM has it)."""
+
+    @property
+    def num_choices(self) -> int:
+        """How many completions are wanted."""
+        return self.n or 1
+
+    @property
+    def visible_tools(self) -> list[dict[str, Any]] | None:
+        """The tools that the model is told of; None rather than an empty list."""
+        return None if self.tool_choice == "none" else self.tools or None
+
+    @property
+    def demanded_tools(self) -> tuple[str, ...]:
+        """Names of the tools of which one must be called; empty where none must."""
+        if isinstance(self.tool_choice, dict):
+            return (self.tool_choice["function"]["name"],)
+        if self.tool_choice == "required":
+            return tuple(tool["function"]["name"] for tool in self.tools or [])
+        return ()
+
+    def sampling(
+        self, defaults: SamplingDefaults, stop_token_ids: tuple[int, ...], seed: int
+    ) -> SamplingParams:
+        """Sampling parameters, with `defaults` and `seed` where the request is silent."""
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+        def either(mine: Any, default: Any) -> Any:
+            return default if mine is None else mine
+
+        return SamplingParams(
+            max_tokens=either(
+                self.max_completion_tokens, either(self.max_tokens, defaults.max_tokens)
+            ),
+            temperature=either(self.temperature, defaults.temperature),
+            top_p=either(self.top_p, defaults.top_p),
+            top_k=max(0, either(self.top_k, defaults.top_k)),
+            seed=seed,
+            stop_token_ids=stop_token_ids,
+            stop=tuple(text for text in stop if text),
+        )
+
+
+def parse_chat_request(body: Any) -> ChatRequest:
+    """Check a request's body.
+
+    Raises:
+        RequestError: names the parameter that is wrong or cannot be honoured.
+    """
+    request = read_parameters(body, ChatRequest, without_effect=_WITHOUT_EFFECT, neutral=_NEUTRAL)
+    for position, tool in enumerate(request.tools or []):
+        _check_tool(tool, f"tools[{position}]")
+    _check_tool_choice(request)
+    if request.stream_options is not None and not request.stream:
+        raise invalid("stream_options", body["stream_options"], "`stream: true` beside it")
+    return request
+
+
+def _check_tool(tool: dict[str, Any], where: str) -> None:
+    if tool.get("type", "function") != "function":
+        raise unsupported(f"{where}.type", tool["type"], "only functions are")
+    function = tool.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
+    if not (isinstance(name, str) and name):
+        raise invalid(where, tool, '{"type": "function", "function": {"name": ..., ...}}')
+    if not isinstance(function.get("parameters") or {}, dict):  # type: ignore[union-attr]
+        raise invalid(f"{where}.function.parameters", function["parameters"], "a JSON schema")  # type: ignore[index]
+
+
+def _check_tool_choice(request: ChatRequest) -> None:
+    choice = request.tool_choice
+    names = [tool["function"]["name"] for tool in request.tools or []]
+    if isinstance(choice, dict):
+        if choice.get("type") != "function":
+            raise unsupported("tool_choice", choice, "name a function")
+        function = choice.get("function")
+        if not isinstance(function, dict) or function.get("name") not in names:
+            raise invalid("tool_choice", choice, f"one of the functions in tools: {names}")
+    elif choice == "required" and not names:
+        raise invalid("tool_choice", choice, "tools to choose from")

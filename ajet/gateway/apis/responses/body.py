@@ -1,0 +1,115 @@
+"""The Responses API's response object and its items."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ajet.gateway.apis.responses.request import ResponsesRequest
+from ajet.gateway.completion import Completion
+from ajet.gateway.gateway import MODEL_NAME
+from ajet.gateway.pending import PendingRequest
+
+
+def response_id(asked: PendingRequest) -> str:
+    """The response's id."""
+    return f"resp_{asked.name}"
+
+
+def unfinished_body(
+    request: ResponsesRequest, asked: PendingRequest, status: str = "in_progress"
+) -> dict[str, Any]:
+    """The response object before there is an answer; what was asked for is in it."""
+    return {
+        "id": response_id(asked),
+        "object": "response",
+        "created_at": asked.created,
+        "status": status,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": request.instructions,
+        "max_output_tokens": request.max_output_tokens,
+        "metadata": request.metadata or {},
+        "model": MODEL_NAME,
+        "output": [],
+        "parallel_tool_calls": request.parallel_tool_calls is not False,
+        "previous_response_id": request.previous_response_id,
+        "store": request.store is not False,
+        "temperature": asked.wanted[0].params.temperature,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": request.tool_choice or "auto",
+        "tools": request.tools or [],
+        "top_p": asked.wanted[0].params.top_p,
+        "truncation": "disabled",
+        "usage": None,
+    }
+
+
+def finished_body(
+    request: ResponsesRequest, asked: PendingRequest, answer: Completion
+) -> dict[str, Any]:
+    """The response object."""
+    is_cut = answer.choices[0].finish_reason == "length"
+    return {
+        **unfinished_body(request, asked, "incomplete" if is_cut else "completed"),
+        "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
+        "output": _output(answer),
+        "usage": {
+            "input_tokens": answer.prompt_tokens,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": answer.completion_tokens,
+            "output_tokens_details": {"reasoning_tokens": 0},
+            "total_tokens": answer.prompt_tokens + answer.completion_tokens,
+        },
+    }
+
+
+def reasoning_item(name: str, text: str, status: str = "completed") -> dict[str, Any]:
+    """Reasoning as an item of the output."""
+    content = [{"type": "reasoning_text", "text": text}] if text else []
+    return {
+        "id": f"rs_{name}",
+        "type": "reasoning",
+        "summary": [],
+        "content": content,
+        "status": status,
+    }
+
+
+def message_item(
+    name: str, parts: list[dict[str, Any]], status: str = "completed"
+) -> dict[str, Any]:
+    """A message as an item of the output."""
+    return {
+        "id": f"msg_{name}",
+        "type": "message",
+        "role": "assistant",
+        "status": status,
+        "content": parts,
+    }
+
+
+def text_part(text: str) -> dict[str, Any]:
+    """The text of a message."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def call_item(call: dict[str, Any], status: str = "completed") -> dict[str, Any]:
+    """A tool call as an item of the output."""
+    return {
+        "id": f"fc_{call['id']}",
+        "type": "function_call",
+        "call_id": call["id"],
+        "name": call["function"]["name"],
+        "arguments": call["function"]["arguments"],
+        "status": status,
+    }
+
+
+def _output(answer: Completion) -> list[dict[str, Any]]:
+    choice = answer.choices[0]
+    items = []
+    if choice.reasoning:
+        items.append(reasoning_item(answer.name, choice.reasoning))
+    if choice.content or not choice.tool_calls:
+        items.append(message_item(answer.name, [text_part(choice.content)]))
+    return items + [call_item(call) for call in choice.tool_calls]

@@ -1,0 +1,35 @@
+"""The door of LangChain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import SecretStr
+
+from ajet.errors import MissingExtraError
+from ajet.gateway.clients.in_process_transport import BASE_URL
+from ajet.gateway.clients.openai_client import blocking_http_client, http_client, tell_platform
+from ajet.gateway.gateway import MODEL_NAME, AgentSession
+
+if TYPE_CHECKING:
+    from langchain_openai import ChatOpenAI
+
+
+def langchain_model(port: AgentSession) -> ChatOpenAI:
+    """A genuine `langchain_openai.ChatOpenAI`, both for `invoke` and for `ainvoke`."""
+    try:
+        from langchain_openai import ChatOpenAI
+    except ModuleNotFoundError as error:
+        if error.name != "langchain_openai":
+            raise
+        raise MissingExtraError("langchain-openai", "langchain") from None
+    model = ChatOpenAI(
+        model=MODEL_NAME,
+        base_url=BASE_URL,
+        api_key=SecretStr("in-process"),
+        max_retries=0,
+        http_client=blocking_http_client(port),
+        http_async_client=http_client(port),
+    )
+    tell_platform(model.root_async_client)
+    return model

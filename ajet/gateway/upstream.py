@@ -1,0 +1,93 @@
+"""The model of an agent that is not trained and does not answer with the policy."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ajet.context_tracker.tracker import ContextTracker
+from ajet.errors import EngineError
+from ajet.gateway.background_loop import start
+from ajet.gateway.reply import Reply
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import AsyncOpenAI
+
+
+class UpstreamModel(BaseModel):
+    """A model behind an OpenAI-compatible URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    base_url: str | None = None
+    """None: what the environment's `OPENAI_BASE_URL` says, else OpenAI's own."""
+    api_key: str | None = Field(default=None, repr=False)
+    """None: with a `base_url` no key, else the environment's `OPENAI_API_KEY`."""
+
+
+def debug_endpoint(debug_model: Any) -> UpstreamModel | None:
+    """What a model's name, a dict or a `DebugModel` says; None: it is a client of some library."""
+    if isinstance(debug_model, str):
+        return UpstreamModel(model=debug_model)
+    if isinstance(debug_model, dict | UpstreamModel):
+        return UpstreamModel.model_validate(debug_model)
+    return None
+
+
+class Upstream:
+    """Sends one agent's requests on to its debug model. Nothing of them is recorded as tokens."""
+
+    def __init__(self, model: UpstreamModel, tracker: ContextTracker) -> None:
+        self.num_calls = 0
+        self._model = model
+        self._tracker = tracker
+
+    async def forward(self, path: str, body: dict[str, Any]) -> Reply:
+        """Answer a request; a stream comes in one piece.
+
+        Raises:
+            EngineError: there is no answer; the episode may be tried again.
+        """
+        self.num_calls += 1
+        body = {**body, "model": self._model.model}
+        try:
+            response = await asyncio.wrap_future(start(_post(self._model, path, body)))
+        except EngineError as error:
+            self._tracker.engine_error = self._tracker.engine_error or error
+            raise
+        return Reply(
+            status=response.status_code,
+            headers={"content-type": response.headers.get("content-type", "application/json")},
+            body=response.content,
+        )
+
+
+async def _post(model: UpstreamModel, path: str, body: dict[str, Any]) -> httpx2.Response:
+    import httpx2
+    from openai import APIStatusError, OpenAIError
+
+    base_url, api_key = model.base_url, model.api_key or "none"
+    if base_url is None:
+        base_url = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
+        api_key = model.api_key or os.environ.get("OPENAI_API_KEY", "")
+    try:
+        client = _client(base_url, api_key)
+        return await client.post(path.removeprefix("/v1"), body=body, cast_to=httpx2.Response)
+    except APIStatusError as error:
+        return error.response
+    except OpenAIError as error:
+        raise EngineError(f"debug model {model.model} at {base_url}: {error}") from error
+
+
+@cache
+def _client(base_url: str, api_key: str) -> AsyncOpenAI:
+    """One for all episodes: its connections belong to the background loop."""
+    from openai import AsyncOpenAI
+
+    return AsyncOpenAI(base_url=base_url, api_key=api_key)

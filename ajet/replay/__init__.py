@@ -1,0 +1,1 @@
+"""`ajet replay`: judge and train stored steps of a run again."""

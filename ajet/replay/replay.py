@@ -1,0 +1,205 @@
+"""A recorded step once more, with no engine: merge, judge, credit, train, compare."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ajet.config.loading.load import load_config
+from ajet.config.sections.root import AjetConfig, RootConfig
+from ajet.context_tracker.samples import build_samples
+from ajet.context_tracker.tokenizer import load_tokenizer
+from ajet.errors import ConfigError, DataError, ModelError
+from ajet.monitor.call_store import call_path, read_calls, recorded_steps
+from ajet.monitor.call_table import StoredStep
+from ajet.monitor.rollout_store import read_rollouts, rollout_path
+from ajet.replay.rescore import Rescorer
+from ajet.replay.stages import (
+    Stage,
+    compare_advantages,
+    compare_rewards,
+    compare_samples,
+)
+from ajet.replay.training import TrainingSource, compare_training
+from ajet.schema.episode import Episode, Group
+from ajet.schema.sample import Sample
+from ajet.task_judge import make_judge
+from ajet.training.checkpoints import list_checkpoints
+from ajet.training.episodes import sample_limits
+from ajet.training.model_folder import model_folder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Replay:
+    """What came of it."""
+
+    run_folder: Path
+    step: int
+    given: list[str]
+    """Settings in place of the run's."""
+    stages: list[Stage]
+    not_stored: dict[str, list[str]]
+    """Episode id -> what JSON could not hold of its task or output."""
+
+    @property
+    def agrees(self) -> bool:
+        """Everything that had to come out again did."""
+        return all(stage.outcome != "differs" for stage in self.stages)
+
+    def as_json(self) -> dict[str, Any]:
+        """For `replays/*.json`."""
+        return {
+            "run": str(self.run_folder),
+            "step": self.step,
+            "given": self.given,
+            "agrees": self.agrees,
+            "not_stored": self.not_stored,
+            "stages": [
+                {
+                    "name": stage.name,
+                    "outcome": stage.outcome,
+                    "summary": stage.summary,
+                    "differences": stage.differences,
+                    **stage.data,
+                }
+                for stage in self.stages
+            ],
+        }
+
+
+def replay(
+    run_folder: Path,
+    *,
+    step: int | None = None,
+    judge: str | None = None,
+    overrides: Sequence[str] = (),
+    with_training: bool = True,
+    tolerance: float | None = None,
+) -> Replay:
+    """Replay one step of a run.
+
+    Args:
+        run_folder: of the run.
+        step: None is the last one whose starting weights are there, else the last one.
+        judge: class path of a judge to ask in place of the run's, for every episode.
+        overrides: `key.path=value` on top of the run's configuration.
+        with_training: also the step of training.
+        tolerance: the largest difference of a metric or a weight that counts as none; None: none
+            does, or what rounding explains where verl trained.
+
+    Raises:
+        ConfigError: `run_folder` is none, or a setting is wrong.
+        DataError: the step is not on record.
+    """
+    path = run_folder / "config.yaml"
+    if not path.is_file():
+        raise ConfigError(f"{run_folder}: not a run's folder, it has no config.yaml")
+    given = [*overrides, *([f"task_judge.judge_protocol={judge}"] if judge else [])]
+    config = load_config(path, given)
+    step = _checked_step(run_folder, step)
+    recorded = read_calls(call_path(run_folder, step))
+    samples = _samples_on_record(run_folder, step)
+    _merge(recorded.episodes, config.ajet)
+    judged = _judged_again(recorded, config, step, asks_always=judge is not None)
+    estimator = config.ajet.trainer_common.algorithm.adv_estimator
+    advantages, report = compare_advantages(samples, judged, estimator)
+    stages = [
+        compare_samples(samples, [e for e in recorded.episodes if e.failure is None]),
+        compare_rewards(recorded.episodes, judged.episodes, config.ajet.task_judge.judge_protocol),
+        advantages,
+    ]
+    if with_training:
+        source = TrainingSource(run_folder=run_folder, step=step, tolerance=tolerance)
+        stages.append(compare_training(source, config.ajet, report.samples))
+    asked_for = _asked_for(load_config(path).ajet, config.ajet, has_judge=judge is not None)
+    for stage in stages:
+        stage.is_asked_for = asked_for[stage.name]
+    return Replay(
+        run_folder=run_folder,
+        step=step,
+        given=given,
+        stages=stages,
+        not_stored=recorded.not_stored,
+    )
+
+
+def _asked_for(before: AjetConfig, now: AjetConfig, *, has_judge: bool) -> dict[str, bool]:
+    """Which stages the user wants to come out otherwise than on record."""
+    merge = sample_limits(before) != sample_limits(now)
+    rewards = has_judge or before.task_judge != now.task_judge
+    advantages = (
+        merge
+        or rewards
+        or before.trainer_common.algorithm.adv_estimator
+        != now.trainer_common.algorithm.adv_estimator
+    )
+    training = (
+        advantages or before.trainer_common != now.trainer_common or before.model != now.model
+    )
+    return {"merge": merge, "rewards": rewards, "advantages": advantages, "training": training}
+
+
+def _checked_step(run_folder: Path, step: int | None) -> int:
+    steps = recorded_steps(run_folder)
+    if not steps:
+        raise DataError(f"{run_folder}: no step's calls are on record there")
+    if step is None:
+        starts = {0, *(int(path.name[5:]) for path in list_checkpoints(run_folder / "checkpoints"))}
+        return max((s for s in steps if s - 1 in starts), default=steps[-1])
+    if step not in steps:
+        raise DataError(
+            f"{run_folder}: step {step} is not on record; there are {steps[0]} to {steps[-1]}"
+        )
+    return step
+
+
+def _samples_on_record(run_folder: Path, step: int) -> dict[str, list[Sample]]:
+    """By episode id."""
+    path = rollout_path(run_folder, step)
+    if not path.is_file():
+        raise DataError(f"{path} is missing: the calls are on record, the samples are not")
+    samples = defaultdict(list)
+    for sample in read_rollouts(path):
+        samples[sample.episode_id].append(sample)
+    return samples
+
+
+def _merge(episodes: Sequence[Episode], ajet: AjetConfig) -> None:
+    """Put each episode's calls together again, as the tracker did when it ended."""
+    for episode in episodes:
+        episode.samples, episode.dropped_tokens = build_samples(
+            episode.calls, episode.episode_id, episode.task.task_id, sample_limits(ajet)
+        )
+
+
+def _judged_again(
+    recorded: StoredStep, config: RootConfig, step: int, *, asks_always: bool
+) -> StoredStep:
+    ajet = config.ajet
+    again = Rescorer(
+        judge=make_judge(ajet.task_judge.judge_protocol, config),
+        asks_always=asks_always,
+        task_tag=f"train/{step:06d}",
+        tokenizer=_tokenizer(config),
+    )
+    episodes = iter(again.rewarded(recorded.episodes, num_threads=ajet.rollout.max_env_worker))
+
+    def filled(groups: Sequence[Group]) -> list[Group]:
+        return [replace(g, episodes=[next(episodes) for _ in g.episodes]) for g in groups]
+
+    return StoredStep(groups=filled(recorded.groups), discarded=filled(recorded.discarded))
+
+
+def _tokenizer(config: RootConfig) -> Any:
+    """For judges that count tokens; a run can be judged again where its model no longer is."""
+    try:
+        return load_tokenizer(model_folder(config.ajet.model.path), config.ajet.model.path)
+    except ModelError as error:
+        logger.warning("judges get no tokenizer: %s", error)
+        return None

@@ -1,0 +1,79 @@
+"""Recorded episodes, rewarded once more: by the same judge or by another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ajet.errors import EpisodeError
+from ajet.schema.episode import Episode
+from ajet.schema.task import WorkflowTask
+from ajet.task_judge.base_judge import BaseJudge
+from ajet.task_runner.failures import failure_of
+from ajet.task_runner.rewards import spread_reward
+from ajet.task_runner.verdict import ask_judge
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Rescorer:
+    """Gives rewards as a run would give them now."""
+
+    judge: BaseJudge | None
+    asks_always: bool = False
+    """Ask the judge also where the workflow gave a reward."""
+    task_tag: str = ""
+    """For `workflow_task.task_tag`."""
+    tokenizer: Any = None
+    """For `workflow_task.tokenizer`."""
+
+    def rewarded(self, episodes: Sequence[Episode], *, num_threads: int) -> list[Episode]:
+        """Copies with new rewards, in the same order.
+
+        Episodes that failed before they could be rewarded are returned as they are.
+
+        Args:
+            episodes: with calls, final task and output.
+            num_threads: judges at work at the same time, each with an event loop of its own.
+        """
+        with ThreadPoolExecutor(num_threads) as pool:
+            return list(pool.map(lambda episode: asyncio.run(self._one(episode)), episodes))
+
+    async def _one(self, episode: Episode) -> Episode:
+        """The boundary around the judge, which is user code."""
+        if episode.failure is not None and episode.failure.kind != "judge_error":
+            return episode
+        reward, is_success = episode.output.reward, episode.output.is_success
+        try:
+            if reward is None or self.asks_always:
+                reward, is_success = await self._ask(episode)
+            rewards = spread_reward(reward, episode.calls)
+        except (Exception, SystemExit) as error:
+            failure = failure_of(error, "judge_error")
+            return replace(
+                episode, reward=None, call_rewards=None, is_success=None, failure=failure
+            )
+        return replace(
+            episode,
+            reward=rewards.episode,
+            call_rewards=rewards.calls,
+            reward_per=rewards.per,
+            is_success=rewards.episode > 0 if is_success is None else bool(is_success),
+            failure=None,
+        )
+
+    async def _ask(self, episode: Episode) -> tuple[Any, Any]:
+        if self.judge is None:
+            raise EpisodeError("the workflow gave no reward and there is no judge")
+        task = episode.final_task or episode.task
+        workflow_task = WorkflowTask(
+            task=task,
+            task_id=task.task_id,
+            episode_uuid=episode.episode_id,
+            env_type=task.env_type,
+            task_tag=self.task_tag,
+            tokenizer=self.tokenizer,
+        )
+        return await ask_judge(self.judge, workflow_task, episode.output)

@@ -1,0 +1,1 @@
+"""The training loop that the backbones share, and what a backbone must bring to it."""

@@ -1,0 +1,92 @@
+"""How every backbone runs episodes: its engine behind the gateway, the user's classes on top."""
+
+from __future__ import annotations
+
+from ajet.class_path import load_class
+from ajet.config.sections.root import AjetConfig, RootConfig
+from ajet.context_tracker.chat_format import ChatFormat
+from ajet.context_tracker.samples import SampleLimits
+from ajet.engine.base import Engine
+from ajet.gateway.apis.chat_completions.request import SamplingDefaults
+from ajet.gateway.clients.http_endpoint import HttpEndpoint
+from ajet.gateway.gateway import Gateway
+from ajet.task_judge import make_judge
+from ajet.task_rollout.executor import EpisodeExecutor, ThreadExecutor
+from ajet.task_rollout.rollout import Rollout
+from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.workflow import Workflow
+
+
+def open_http_endpoint(ajet: AjetConfig) -> HttpEndpoint:
+    """With a place for each episode, because a lockstep engine waits for all of them."""
+    settings = ajet.interchange_server
+    places = max(settings.max_concurrent_requests, ajet.rollout.max_env_worker)
+    return HttpEndpoint(settings.model_copy(update={"max_concurrent_requests": places}))
+
+
+def make_runner(
+    config: RootConfig, chat_format: ChatFormat, engine: Engine, http_endpoint: HttpEndpoint
+) -> EpisodeRunner:
+    """The configured workflow and judge, with this engine behind their model.
+
+    Raises:
+        ConfigError: a class that the configuration names cannot be loaded.
+    """
+    ajet = config.ajet
+    settings = ajet.rollout
+    gateway = Gateway(
+        chat_format=chat_format,
+        engine=engine,
+        defaults=SamplingDefaults(
+            max_tokens=settings.max_response_length_in_one_turn,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            top_k=settings.top_k,
+        ),
+        call_timeout_s=settings.call_timeout_s,
+        http_endpoint=http_endpoint,
+    )
+    return EpisodeRunner(
+        workflow_class=load_class(settings.user_workflow, Workflow, "ajet.rollout.user_workflow"),
+        gateway=gateway,
+        config=config,
+        judge=make_judge(ajet.task_judge.judge_protocol, config),
+        tokenizer=chat_format.tokenizer,
+        limits=sample_limits(ajet),
+    )
+
+
+def sample_limits(ajet: AjetConfig) -> SampleLimits:
+    """What a training sample may be at most."""
+    return SampleLimits(
+        max_prompt_length=ajet.data.max_prompt_length,
+        max_response_length=ajet.data.max_response_length,
+        max_samples=ajet.rollout.multi_turn.max_sample_per_task,
+    )
+
+
+def make_rollout(
+    ajet: AjetConfig, runner: EpisodeRunner, crew: EpisodeExecutor | None = None
+) -> Rollout:
+    """Many episodes of `runner`, within the configured limits.
+
+    Args:
+        ajet: the configuration.
+        runner: of an episode.
+        crew: where they run; None: in threads of this process.
+    """
+    return Rollout(
+        runner=runner,
+        seed=ajet.trainer_common.seed,
+        max_env_worker=ajet.rollout.max_env_worker,
+        episode_timeout_s=ajet.rollout.episode_timeout_s,
+        max_retries=ajet.rollout.max_retries,
+        max_failure_share=ajet.rollout.max_failure_share,
+        crew=crew or ThreadExecutor(),
+    )
+
+
+def eval_temperature(ajet: AjetConfig) -> float:
+    """Of the validation pass that samples."""
+    own = ajet.rollout.validation.temperature
+    return ajet.rollout.temperature if own is None else own

@@ -1,0 +1,47 @@
+"""The validation tasks, run on the policy as it is, and an example to show of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ajet.monitor.stopwatch import Stopwatch
+from ajet.monitor.summary import AFTER, BEFORE
+from ajet.monitor.transcript import Transcript, choose_example, load_transcript, save_transcript
+from ajet.schema.task import Task
+from ajet.training.phases import Phases
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Evaluation:
+    """Runs them as sampled and, where configured, greedy."""
+
+    phases: Phases
+    tasks: list[Task]
+    """Maybe none."""
+    greedy: bool
+    """Also at temperature 0."""
+    run_folder: Path
+    """Gets an episode from before the first step, and the same task's after the last."""
+    total_steps: int
+
+    def run(self, step: int) -> dict[str, float]:
+        """The metrics, `time/eval_s` among them; none where there are no tasks.
+
+        Args:
+            step: after which this is; 0 is before the first.
+        """
+        if not self.tasks:
+            return {}
+        watch = Stopwatch()
+        with watch.part("eval"):
+            metrics, episodes = self.phases.validate(self.tasks, step)
+            if self.greedy:
+                metrics |= self.phases.validate_greedy(self.tasks, step)
+        if step == 0:
+            save_transcript(Transcript.of(choose_example(episodes)), self.run_folder, BEFORE)
+        before = load_transcript(self.run_folder, BEFORE)
+        if step == self.total_steps and before is not None:
+            same = next(e for e in episodes if e.task.task_id == before.task_id)
+            save_transcript(Transcript.of(same), self.run_folder, AFTER)
+        return metrics | watch.metrics()

@@ -1,0 +1,43 @@
+"""Where the model lies, and how chats become its token ids. Needs no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ajet.config.sections.model import ModelConfig
+from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
+from ajet.context_tracker.tokenizer import load_tokenizer
+from ajet.errors import ModelError
+
+
+def model_folder(path: str) -> Path:
+    """The folder itself, or what the hub's client downloads.
+
+    Raises:
+        ModelError: there is neither.
+    """
+    if Path(path).exists():
+        return Path(path)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(path))
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(
+            f'ajet.model.path: there is no folder "{path}", and the hub does not give a model of '
+            f"that name: {reason}"
+        ) from error
+
+
+def chat_format_of(settings: ModelConfig, folder: Path) -> ChatFormat:
+    """The chat format of the model in `folder`.
+
+    Raises:
+        ModelError: the message says which part does not fit.
+    """
+    options: dict[str, Any] = dict(settings.renderer_options)
+    if settings.enable_thinking is not None:
+        options["enable_thinking"] = settings.enable_thinking
+    return load_chat_format(load_tokenizer(folder, settings.path), settings.renderer, options)

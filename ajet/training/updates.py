@@ -1,0 +1,55 @@
+"""A step's optimizer updates: which samples, with what weight of each token in the loss."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from ajet.algorithm.loss_weights import loss_weights
+from ajet.algorithm.token_rewards import GAE
+from ajet.config.sections.trainer_common import TrainerCommonConfig
+from ajet.schema.sample import Sample
+
+WeightedSample = tuple[Sample, np.ndarray]
+"""A sample, and the weight [L] float32 of its tokens in the loss."""
+
+
+def plan_updates(
+    samples: Sequence[Sample], settings: TrainerCommonConfig, *, step: int
+) -> list[list[WeightedSample]]:
+    """The updates of a step, each with its own part of the episodes."""
+    algorithm = settings.algorithm
+    parts = split_by_episode(
+        samples, settings.optim.num_updates_per_step, seed=f"{settings.seed}/{step}"
+    )
+    weighted = [
+        list(zip(part, loss_weights(part, algorithm.loss_agg), strict=True)) for part in parts
+    ]
+    has_other_loss = settings.use_kl_loss and settings.kl_loss_coef or algorithm.entropy_coeff
+    if has_other_loss or algorithm.adv_estimator == GAE:
+        return weighted
+    # Without an advantage there is no gradient: counted in the weights, not computed.
+    return [
+        [(sample, weights) for sample, weights in part if np.any(sample.advantages)]
+        for part in weighted
+    ]
+
+
+def split_by_episode(samples: Sequence[Sample], count: int, *, seed: str) -> list[list[Sample]]:
+    """Deal shuffled episodes, each with all of its samples, into at most `count` parts."""
+    by_episode: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_episode.setdefault(sample.episode_id, []).append(sample)
+    episodes = list(by_episode.values())
+    random.Random(seed).shuffle(episodes)
+    parts = [episodes[number::count] for number in range(min(count, len(episodes)))]
+    return [[sample for episode in part for sample in episode] for part in parts]
+
+
+def staleness(samples: Sequence[Sample], policy_version: int) -> dict[str, float]:
+    """How many versions the policy is ahead of those that sampled the trained tokens."""
+    versions = np.concatenate([sample.policy_versions[sample.loss_mask] for sample in samples])
+    behind = policy_version - versions
+    return {"staleness/mean": float(behind.mean()), "staleness/max": float(behind.max())}
