@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 
 from ajet.algorithm.token_rewards import GAE
-from ajet.config.sections.root import AjetConfig, RootConfig
+from ajet.config.sections.root import AjetConfig
 from ajet.errors import ConfigError
-
-Run = Callable[[RootConfig, Path, bool], None]
-"""`run(config, run_folder, resume)`: trains to the end. Raises KeyboardInterrupt on Ctrl-C, after
-it has saved what it has."""
+from ajet.training.protocols import Run
 
 BACKBONES = {
     "local": "ajet.backbone.local.entry:run",

@@ -11,7 +11,6 @@ from ajet.backbone.ray_common.resources import ray_needs
 from ajet.config.sections.root import AjetConfig
 from ajet.errors import ConfigError, MissingExtraError
 from ajet.launcher.ray_cluster import RayContext, RaySize, joined_ray, own_ray
-from ajet.training.device import device_of
 
 IN_ONE_PROCESS = ("local", "debug")
 """Backbones that use no Ray: with them, it is for the user's code."""
@@ -63,6 +62,9 @@ def ray_for_run(ajet: AjetConfig, choice: RayChoice) -> AbstractContextManager[R
 
 def _size(ajet: AjetConfig, num_gpus: int | None) -> RaySize:
     """Logical CPUs are told, whatever the machine has; GPUs where it has none."""
+    # Not at the top: it loads the chat formats, which a run without Ray does not need here.
+    from ajet.training.model_folder import device_of
+
     device = device_of(ajet.model.device)
     needs = ray_needs(ajet, device)
     if num_gpus is None and device == "cpu":

@@ -8,6 +8,8 @@ version and the size of every other file.
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ajet.errors import CheckpointError
-from ajet.training.atomic_folder import remove_folder, remove_leftovers, written_aside
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 READER_STATE = "reader_state.json"
@@ -48,9 +51,9 @@ def written_checkpoint(
         CheckpointError: it cannot be written (disk full, say); earlier ones are as they were.
     """
     final = folder / f"step_{position.step:06d}"
-    remove_leftovers(folder)
+    _remove_leftovers(folder)
     try:
-        with written_aside(final) as partial:
+        with _written_aside(final) as partial:
             yield partial
             (partial / READER_STATE).write_text(json.dumps(position.reader_state))
             _write_manifest(partial, position)
@@ -63,7 +66,7 @@ def written_checkpoint(
         ) from error
     if max_to_keep is not None:
         for old in list_checkpoints(folder)[:-max_to_keep]:
-            remove_folder(old)
+            _remove_folder(old)
 
 
 def read_position(path: Path) -> Position:
@@ -87,7 +90,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint to resume from, if there is one; leftovers of dead attempts are removed."""
-    remove_leftovers(folder)
+    _remove_leftovers(folder)
     return max(list_checkpoints(folder), default=None)
 
 
@@ -121,3 +124,50 @@ def _checked_manifest(folder: Path) -> dict[str, Any]:
 def _free_megabytes(folder: Path) -> int:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(existing).free // 2**20
+
+
+@contextmanager
+def _written_aside(final: Path) -> Iterator[Path]:
+    """A folder to fill; once filled, it is on the disk under the name `final`.
+
+    What was called `final` before is replaced. If filling fails, nothing is left.
+    """
+    partial = _aside(final)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for path in (*partial.rglob("*"), partial):
+            _sync(path)
+        _remove_folder(final)
+        partial.rename(final)
+        _sync(final.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _remove_folder(path: Path) -> None:
+    """Remove a folder, if there is one, such that its name never stands for a part of it."""
+    if path.exists():
+        old = _aside(path).with_suffix(f".partial-{os.getpid()}-old")
+        path.rename(old)
+        shutil.rmtree(old)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what processes that died while writing or removing left in a folder."""
+    for leftover in folder.glob(".*.partial-*"):
+        logger.warning("removing %s: the process that wrote it died", leftover)
+        shutil.rmtree(leftover)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.partial-{os.getpid()}")
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -66,14 +66,14 @@ def sample_limits(ajet: AjetConfig) -> SampleLimits:
 
 
 def make_rollout(
-    ajet: AjetConfig, runner: EpisodeRunner, crew: EpisodeExecutor | None = None
+    ajet: AjetConfig, runner: EpisodeRunner, executor: EpisodeExecutor | None = None
 ) -> Rollout:
     """Many episodes of `runner`, within the configured limits.
 
     Args:
         ajet: the configuration.
         runner: of an episode.
-        crew: where they run; None: in threads of this process.
+        executor: where they run; None: in threads of this process.
     """
     return Rollout(
         runner=runner,
@@ -82,7 +82,7 @@ def make_rollout(
         episode_timeout_s=ajet.rollout.episode_timeout_s,
         max_retries=ajet.rollout.max_retries,
         max_failure_share=ajet.rollout.max_failure_share,
-        crew=crew or ThreadExecutor(),
+        crew=executor or ThreadExecutor(),
     )
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import CreditReport, credit
 from ajet.algorithm.token_rewards import GAE, place_rewards
-from ajet.config.sections.algorithm import AlgorithmConfig
 from ajet.config.sections.root import AjetConfig
+from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import EngineError, TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
@@ -28,28 +27,14 @@ from ajet.training.checkpoints import Position
 from ajet.training.evaluation import Evaluation
 from ajet.training.interrupts import deferred_interrupt
 from ajet.training.phases import Phases
-from ajet.training.protocols import Serving
-
-logger = logging.getLogger(__name__)
-
-
-class Trainer(Protocol):
-    """Changes the policy."""
-
-    def update(
-        self, samples: Sequence[Sample], *, step: int, policy_version: int
-    ) -> dict[str, float]:
-        """Train on a step's samples; metrics under their public names.
-
-        Args:
-            samples: with advantages, not all of them 0; each has trained tokens.
-            step: number of the step, from 1.
-            policy_version: of the weights as they are now.
-
-        Raises:
-            TrainingError: the run cannot go on; the weights were not made worse.
-        """
-        ...
+from ajet.training.protocols import Serving, Trainer
+from ajet.training.schedule import (
+    evaluation_is_due,
+    first_evaluation_is_due,
+    is_due,
+    warn_of_logprobs,
+    warn_of_nothing_to_train,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,7 +81,7 @@ class TrainingLoop:
             self._evaluate_before()
             while self.step < self.total_steps:
                 self._run_step()
-                if self._is_due(self.config.trainer_common.save_freq):
+                if is_due(self.step, self._common.save_freq):
                     self._save()
         except (KeyboardInterrupt, TrainingError, EngineError):
             with deferred_interrupt():
@@ -115,16 +100,18 @@ class TrainingLoop:
         try:
             with deferred_interrupt(), self.progress.phase("training"):
                 self.is_unfinished = True
-                was_updated = self._update(report, step, watch, metrics)
+                metrics |= self._update(report.samples, step, watch)
                 self.records.write_step(step, groups, discarded)
                 self.step, self.reader_state = step, self.batches.state()
-                if was_updated:  # where this fails, the step itself is done and can be saved
+                if report.samples:  # where this fails, the step itself is done and can be saved
                     with watch.part("sync"):
                         metrics |= self.serving.publish(self.policy_version)
                 metrics |= _timings(metrics, watch)
             if self.config.context_tracker.detect_timeline_snap:
                 report_divergence([*groups, *discarded], step)
-            if self._is_due(self.config.trainer_common.test_freq) or step == self.total_steps:
+            if evaluation_is_due(
+                step, test_freq=self._common.test_freq, total_steps=self.total_steps
+            ):
                 metrics |= self._evaluate()
         finally:  # what is interrupted after the update does not take the step's metrics with it
             if self.step == step:
@@ -153,49 +140,30 @@ class TrainingLoop:
         return self._credit([group]).zero_variance_groups == 0
 
     def _credit(self, groups: Sequence[Group]) -> CreditReport:
-        name = self._algorithm.adv_estimator
+        name = self._common.algorithm.adv_estimator
         if name == GAE:
             return place_rewards(groups)
         return credit(groups, ADVANTAGE_ESTIMATORS[name])
 
-    def _update(
-        self, report: CreditReport, step: int, watch: Stopwatch, metrics: dict[str, float]
-    ) -> bool:
-        """Train and add the metrics of it; False where there is nothing to train on."""
-        if not report.samples:
-            logger.warning(
-                "step %d: every group's rewards are all equal, so there is nothing to learn from; "
-                "the weights stay as they are (see group/zero_variance)",
-                step,
-            )
-            return False
+    def _update(self, samples: Sequence[Sample], step: int, watch: Stopwatch) -> dict[str, float]:
+        """Train on the step's samples; metrics of the update, none where there are no samples."""
+        if not samples:
+            warn_of_nothing_to_train(step)
+            return {}
         with watch.part("train"):
-            metrics |= self.trainer.update(
-                report.samples, step=step, policy_version=self.policy_version
-            )
+            metrics = self.trainer.update(samples, step=step, policy_version=self.policy_version)
         self.policy_version += 1
-        self._check_logprobs(metrics, step)
-        return True
-
-    def _check_logprobs(self, metrics: dict[str, float], step: int) -> None:
-        bound = self.logprob_diff_bound
-        difference = metrics.get("policy/logprob_diff_max", 0.0)
-        if bound is not None and difference > bound:
-            logger.warning(
-                "step %d: engine and trainer differ by %.2g in a token's logprob (bound %.2g). "
-                "With equal weights that is a fault: look for changes of the model between "
-                "rollout and training, at the attention implementation, and at the dtype",
-                step,
-                difference,
-                bound,
-            )
+        warn_of_logprobs(metrics, step=step, bound=self.logprob_diff_bound)
+        return metrics
 
     def _evaluate_before(self) -> None:
-        """Before the first step; after a resume, what the interrupted run still owed."""
-        due = self._is_due(self.config.trainer_common.test_freq)
-        if self.step == 0:
-            due = self.config.trainer_common.val_before_train
-        if due and not self.records.was_evaluated(self.step):
+        """Evaluate before the first new step, where that is due."""
+        if first_evaluation_is_due(
+            self.step,
+            test_freq=self._common.test_freq,
+            val_before_train=self._common.val_before_train,
+            was_evaluated=self.records.was_evaluated(self.step),
+        ):
             metrics = self._evaluate()
             self.records.write_metrics(self.step, metrics)
             self.progress.step_done(self.step, metrics)
@@ -223,12 +191,9 @@ class TrainingLoop:
             )
         self.saved_step = self.step
 
-    def _is_due(self, every: int | None) -> bool:
-        return every is not None and self.step % every == 0
-
     @property
-    def _algorithm(self) -> AlgorithmConfig:
-        return self.config.trainer_common.algorithm
+    def _common(self) -> TrainerCommonConfig:
+        return self.config.trainer_common
 
 
 def _timings(metrics: dict[str, float], watch: Stopwatch) -> dict[str, float]:

@@ -41,3 +41,12 @@ def chat_format_of(settings: ModelConfig, folder: Path) -> ChatFormat:
     if settings.enable_thinking is not None:
         options["enable_thinking"] = settings.enable_thinking
     return load_chat_format(load_tokenizer(folder, settings.path), settings.renderer, options)
+
+
+def device_of(name: str) -> str:
+    """What `ajet.model.device` stands for here: `cpu` or `cuda`."""
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ajet.config.sections.root import AjetConfig, RootConfig
-from ajet.context_tracker.chat_format import ChatFormat
 from ajet.errors import TrainingError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.monitor.progress import Progress
@@ -18,12 +16,11 @@ from ajet.schema.task import Task
 from ajet.task_reader import make_task_reader
 from ajet.task_reader.read_tasks import training_tasks, validation_tasks
 from ajet.task_reader.task_batches import TaskBatches
-from ajet.task_rollout.executor import EpisodeExecutor
 from ajet.training.checkpoints import Position
 from ajet.training.episodes import eval_temperature, make_rollout, make_runner
-from ajet.training.loop import Trainer, TrainingLoop
+from ajet.training.loop import TrainingLoop
 from ajet.training.phases import Phases
-from ajet.training.protocols import Serving
+from ajet.training.protocols import Policy
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,21 +43,6 @@ class TrainingData:
             total_steps=common.total_training_steps
             or batches.num_batches(ajet.data.train_batch_size, common.total_epochs),
         )
-
-
-@dataclass(slots=True, kw_only=True)
-class Policy:
-    """What a backbone brings: its engine, its trainer, its checkpoints."""
-
-    chat_format: ChatFormat
-    serving: Serving
-    trainer: Trainer
-    save: Callable[[Position], None]
-    """Write a checkpoint. Raises CheckpointError."""
-    logprob_diff_bound: float | None
-    """See `TrainingLoop`."""
-    crew: EpisodeExecutor | None = None
-    """Where episodes run; None: in threads of this process."""
 
 
 def make_loop(
@@ -89,7 +71,7 @@ def make_loop(
     )
     runner = make_runner(config, policy.chat_format, policy.serving.engine, http_endpoint)
     phases = Phases(
-        rollout=make_rollout(ajet, runner, policy.crew),
+        rollout=make_rollout(ajet, runner, policy.executor),
         before=policy.serving.begin_phase,
         records=records,
         progress=progress,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ajet.algorithm.loss_weights import loss_weights
 from ajet.algorithm.token_rewards import GAE
+from ajet.config.sections.optim import OptimConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.schema.sample import Sample
 
@@ -53,3 +55,16 @@ def staleness(samples: Sequence[Sample], policy_version: int) -> dict[str, float
     versions = np.concatenate([sample.policy_versions[sample.loss_mask] for sample in samples])
     behind = policy_version - versions
     return {"staleness/mean": float(behind.mean()), "staleness/max": float(behind.max())}
+
+
+def learning_rate(step: int, settings: OptimConfig, total_steps: int) -> float:
+    """The learning rate of a step, the first being 1: a function of nothing that needs saving."""
+    if step <= settings.warmup_steps:
+        return settings.lr * step / settings.warmup_steps
+    if settings.lr_schedule == "constant":
+        return settings.lr
+    steps_to_last = max(1, total_steps - settings.warmup_steps - 1)
+    progress = min(1.0, (step - settings.warmup_steps - 1) / steps_to_last)
+    if settings.lr_schedule == "cosine":
+        progress = (1 - math.cos(math.pi * progress)) / 2
+    return settings.lr * (1 - (1 - settings.lr_min_ratio) * progress)

@@ -21,7 +21,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-import ajet.training.atomic_folder
+import ajet.training.checkpoints
 from ajet.backbone.local.checkpoint import load_checkpoint, save_checkpoint
 from ajet.backbone.local.trainer import PolicyTrainer
 from ajet.config.sections.optim import OptimConfig
@@ -185,7 +185,7 @@ def test_a_disk_that_fills_up_loses_nothing(
         if next(calls, None) is None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(ajet.training.atomic_folder.os, "fsync", full)
+    monkeypatch.setattr(ajet.training.checkpoints.os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"step_000002.*No space left on device"):
         save(folder, source, trainer, 2)
     assert_nothing_lost(folder, earlier)

@@ -22,8 +22,7 @@ from ajet.config.sections.optim import OptimConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import ModelError, TrainingError
 from ajet.schema.sample import Sample
-from ajet.training.learning_rate import learning_rate
-from ajet.training.updates import split_by_episode
+from ajet.training.updates import learning_rate, split_by_episode
 from tests.make_samples import make_sample
 from tests.torch.small_model import random_samples, sampled_by, small_model
 

@@ -43,7 +43,7 @@ HOMES = {
         "ajet/engine/embedded/",
         "ajet/engine/vllm/worker.py",
         "ajet/algorithm/",
-        "ajet/training/device.py",
+        "ajet/training/model_folder.py",
         "ajet/backbone/local/",
         "ajet/backbone/verl_common/",
         "ajet/backbone/verl/",

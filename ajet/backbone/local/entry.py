@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ajet.backbone.local.checkpoint import load_checkpoint, save_checkpoint
-from ajet.backbone.local.policy import LocalPolicy as LoadedPolicy
-from ajet.backbone.local.policy import load_policy
+from ajet.backbone.local.policy import LocalPolicy, load_policy
 from ajet.backbone.local.serving import EmbeddedServing
 from ajet.backbone.local.trainer import PolicyTrainer
 from ajet.config.sections.root import AjetConfig, RootConfig
@@ -17,8 +16,8 @@ from ajet.monitor.progress import Progress
 from ajet.monitor.run_record import service_recorder
 from ajet.training.checkpoints import Position, latest_checkpoint
 from ajet.training.episodes import open_http_endpoint
-from ajet.training.protocols import Serving
-from ajet.training.run import LocalPolicy, TrainingData, make_loop, run_to_the_end
+from ajet.training.protocols import Policy, Serving
+from ajet.training.run import TrainingData, make_loop, run_to_the_end
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +47,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
 
 def _load(
     ajet: AjetConfig, run_folder: Path, resume: bool, total_steps: int
-) -> tuple[LocalPolicy, Position | None]:
+) -> tuple[Policy, Position | None]:
     """The policy as the newest checkpoint has it, and where that stood; else as it came."""
     loaded = load_policy(ajet.model)
     common, model = ajet.trainer_common, loaded.model
@@ -59,7 +58,7 @@ def _load(
     if newest is not None:
         position = load_checkpoint(newest, model=model, optimizer=trainer.optimizer)
     serving = _serve(ajet, loaded, run_folder, position)
-    policy = LocalPolicy(
+    policy = Policy(
         chat_format=loaded.chat_format,
         serving=serving,
         trainer=trainer,
@@ -77,7 +76,7 @@ def _load(
 
 
 def _serve(
-    ajet: AjetConfig, policy: LoadedPolicy, run_folder: Path, position: Position | None
+    ajet: AjetConfig, policy: LocalPolicy, run_folder: Path, position: Position | None
 ) -> Serving:
     """The configured engine, with the policy's weights."""
     common = ajet.trainer_common

@@ -11,7 +11,7 @@ from torch import nn
 
 from ajet.config.sections.optim import OptimConfig
 from ajet.errors import ModelError, TrainingError
-from ajet.training.learning_rate import learning_rate
+from ajet.training.updates import learning_rate
 
 
 class PolicyOptimizer:

@@ -13,8 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 from ajet.config.sections.model import ModelConfig
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.engine.embedded.load import load_model
-from ajet.training.device import device_of
-from ajet.training.model_folder import chat_format_of, model_folder
+from ajet.training.model_folder import chat_format_of, device_of, model_folder
 
 logger = logging.getLogger(__name__)
 

@@ -16,10 +16,9 @@ from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
-from ajet.training.device import device_of
 from ajet.training.episodes import eval_temperature, make_rollout, make_runner, open_http_endpoint
 from ajet.training.evaluation import Evaluation
-from ajet.training.model_folder import chat_format_of
+from ajet.training.model_folder import chat_format_of, device_of
 from ajet.training.phases import Phases
 from ajet.training.run import TrainingData
 

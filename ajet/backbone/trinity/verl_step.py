@@ -24,9 +24,8 @@ from ajet.backbone.verl_common.loss import sample_loss
 from ajet.errors import TrainingError
 from ajet.schema.sample import Sample
 from ajet.training.checkpoints import Position, written_checkpoint
-from ajet.training.learning_rate import learning_rate
 from ajet.training.loss_settings import loss_settings
-from ajet.training.updates import WeightedSample, plan_updates, staleness
+from ajet.training.updates import WeightedSample, learning_rate, plan_updates, staleness
 
 
 class StepTrainer(of_trinity.VERLTrainer):

@@ -13,9 +13,8 @@ from ajet.backbone.ray_common.output import redirect_output
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.monitor.progress import Progress
 from ajet.training.checkpoints import latest_checkpoint, read_position
-from ajet.training.device import device_of
 from ajet.training.episodes import open_http_endpoint
-from ajet.training.model_folder import model_folder
+from ajet.training.model_folder import device_of, model_folder
 from ajet.training.run import TrainingData, make_loop, run_to_the_end
 
 

@@ -36,7 +36,7 @@ from ajet.errors import ConfigError, TrainingError
 from ajet.monitor.progress import Progress
 from ajet.training.checkpoints import Position
 from ajet.training.model_folder import chat_format_of
-from ajet.training.run import Policy
+from ajet.training.protocols import Policy
 
 CLOSE_TIMEOUT_S = 30.0
 PASSED_ON = ("TRANSFER_QUEUE_", "VERL_", "VLLM_", "OMP_", "TORCHDYNAMO_", "TOKENIZERS_", "HF_HUB_")
@@ -149,7 +149,7 @@ def _policy(start: VerlRunContext, trainer: VerlTrainer) -> Policy:
         trainer=policy,
         save=partial(policy.save, start.run_folder / "checkpoints"),
         logprob_diff_bound=None,
-        crew=_crew(plan) if start.ajet.rollout.ray_actors else None,
+        executor=_crew(plan) if start.ajet.rollout.ray_actors else None,
     )
 
 

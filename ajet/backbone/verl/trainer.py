@@ -23,9 +23,8 @@ from ajet.backbone.verl_common.batch import arrange, table
 from ajet.backbone.verl_common.logprob_agreement import agreement, check_agreement
 from ajet.backbone.verl_common.loss import sample_loss
 from ajet.config.sections.trainer_common import TrainerCommonConfig
-from ajet.training.learning_rate import learning_rate
 from ajet.training.loss_settings import loss_settings
-from ajet.training.updates import WeightedSample
+from ajet.training.updates import WeightedSample, learning_rate
 
 PARTITION = "train"
 _LONG_DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
