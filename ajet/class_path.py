@@ -8,9 +8,10 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from ajet.config.loading.suggestions import did_you_mean
 from ajet.errors import AjetError, ConfigError, MissingExtraError
@@ -55,6 +56,26 @@ def load_class(path: str, expected_base: type | None, key: str) -> type[Any]:
     if expected_base and not issubclass(found, expected_base):
         raise ConfigError(f"{key}: {path} is not a subclass of {expected_base.__name__}")
     return found
+
+
+def load_function(path: str, key: str) -> Callable[..., Any]:
+    """The function that a class path names.
+
+    Args:
+        path: `package.module->function` or `path/to/file.py->function`.
+        key: the configuration's key that holds the path, for messages.
+
+    Raises:
+        ConfigError: there is no such file, module or function, or its import fails.
+        MissingExtraError: it imports a library that one of our extras installs.
+    """
+    where, _, name = path.rpartition("->")
+    module = _load_module(where, key)
+    found = getattr(module, name, None)
+    if not callable(found):
+        functions = [name for name, _ in inspect.getmembers(module, inspect.isfunction)]
+        raise ConfigError(f'{key}: no function "{name}" in {where}{did_you_mean(name, functions)}')
+    return cast(Callable[..., Any], found)
 
 
 def class_path_of(cls: type) -> str:

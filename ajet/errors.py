@@ -30,13 +30,17 @@ class DataError(AjetError, ValueError):
 
 
 class MissingExtraError(AjetError, ImportError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed; the message has the pip command.
 
-    def __init__(self, package: str, extra: str) -> None:
-        instead = ", or train with --backbone=local" if extra in ("verl", "trinity") else ""
-        super().__init__(
-            f'{package} is not installed: run  pip install "agentjet[{extra}]"{instead}'
-        )
+    Args:
+        package: what is missing.
+        extra: the extra of AgentJet that installs it.
+        instead: what the user can do without it, for the end of the message.
+    """
+
+    def __init__(self, package: str, extra: str, *, instead: str = "") -> None:
+        install = f'{package} is not installed: run  pip install "agentjet[{extra}]"'
+        super().__init__(f"{install}, or {instead}" if instead else install)
 
 
 class ModelError(AjetError, ValueError):

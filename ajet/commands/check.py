@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from ajet.config.backbones import BACKBONES
 from ajet.config.loading.load import load_config
-from ajet.config.sections.root import BACKBONES
 
 
 def check(

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
+from ajet.config.backbones import BACKBONES, backbone_entry
 from ajet.config.loading.load import load_config
-from ajet.config.sections.root import BACKBONES
 from ajet.debug_point import DEBUG_VARIABLE
 from ajet.errors import ConfigError
 
@@ -62,11 +62,13 @@ def train(
     if with_logview:
         raise ConfigError("--with-logview is not part of this version")
     if with_ray and with_ray_cluster:
-        raise ConfigError("--with-ray starts a Ray, --with-ray-cluster joins one: give one of them")
+        raise ConfigError(
+            "--with-ray starts a Ray and --with-ray-cluster joins one; give only one of them"
+        )
     if ray_num_gpus is not None and not with_ray:
-        raise ConfigError("--ray-num-gpus: of the Ray that --with-ray starts; give that as well")
+        raise ConfigError("--ray-num-gpus needs --with-ray")
     if ray_address and not with_ray_cluster:
-        raise ConfigError("--ray-address: for --with-ray-cluster; give that as well")
+        raise ConfigError("--ray-address needs --with-ray-cluster")
     if debug:
         os.environ[DEBUG_VARIABLE] = debug
     from ajet.launcher.launch import launch
@@ -76,8 +78,7 @@ def train(
     try:
         launch(config, command=sys.argv, resume=resume, ray=ray)
     except KeyboardInterrupt:
-        goes_on = (
-            "" if config.ajet.backbone == "debug" else "; the same command with --resume goes on"
-        )
-        typer.echo(f"interrupted{goes_on}", err=True)
+        trains = backbone_entry(config.ajet.backbone).trains
+        hint = "; to continue, run the same command with --resume" if trains else ""
+        typer.echo(f"interrupted{hint}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None

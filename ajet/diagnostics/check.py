@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ajet.class_path import load_class
-from ajet.config.loading.hints import hints
-from ajet.config.loading.ignored import ignored_settings
+from ajet.config.backbones import backbone_entry
+from ajet.config.loading.hints import hints, ignored_settings
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.diagnostics.check_episode import findings_of, run_scripted
 from ajet.diagnostics.check_inputs import episodes_of_run, look_at_tasks
@@ -102,7 +102,7 @@ def _configuration(config: RootConfig) -> list[Finding]:
         f"{setting} has no effect with the backbone {backbone}"
         for setting in ignored_settings(config, backbone)
     ]
-    engine = "vllm" if backbone in ("verl", "trinity") else ajet.rollout.name
+    engine = "vllm" if backbone_entry(backbone).brings_engine else ajet.rollout.name
     return [
         Finding("ok", name, f"backbone {backbone}, engine {engine}"),
         *(Finding("warn", name, text) for text in [*ignored, *hints(ajet)]),

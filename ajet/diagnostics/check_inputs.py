@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ajet.config.backbones import backbone_entry
 from ajet.config.sections.root import AjetConfig
 from ajet.diagnostics.finding import Finding
 from ajet.schema.task import Task
@@ -41,7 +42,7 @@ def look_at_tasks(
 
 def episodes_of_run(steps: int, num_validation: int, ajet: AjetConfig) -> Finding:
     """How many steps and episodes the run will have."""
-    if ajet.backbone == "debug":
+    if not backbone_entry(ajet.backbone).trains:
         return Finding("ok", "episodes", f"one of each of the first {ajet.debug.num_tasks} tasks")
     common, rollout = ajet.trainer_common, ajet.rollout
     size, repeat = ajet.data.train_batch_size, rollout.num_repeat

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ajet.config.backbones import BACKBONES, FALLBACK
 from ajet.diagnostics.finding import Finding
 from ajet.diagnostics.machine import Machine
 from ajet.diagnostics.packages import Installed, conflicts, requirements, unmet, versions
@@ -12,14 +13,12 @@ from ajet.diagnostics.torch_facts import TorchFacts
 
 GB = 2**30
 EXTRAS = {
-    "local": "training and serving in one process",
     "agentscope": "AgentScope agents",
     "langchain": "LangChain agents",
     "server": "agents over HTTP",
-    "verl": "the backbone verl",
-    "trinity": "the backbone trinity",
+    **{entry.extra: entry.summary for entry in BACKBONES.values() if entry.extra},
 }
-"""Extras of a user, and what for."""
+"""The extras that users install -> what each is for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -122,7 +121,7 @@ def _packages(facts: Facts) -> Iterator[Finding]:
         name, command = f"extra {extra}", f'pip install "agentjet[{extra}]"'
         if not lacks:
             yield Finding("ok", name, ", ".join(versions(wanted, facts.installed)))
-        elif extra == "local":
+        elif extra == BACKBONES[FALLBACK].extra:
             yield Finding("warn", name, f"{purpose}: {'; '.join(lacks)}", command)
         else:
             yield Finding("ok", name, f"not installed; {purpose}: {command}")

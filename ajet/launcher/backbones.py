@@ -1,50 +1,66 @@
-"""The backbones, each behind one function."""
+"""From the registry of backbones to code: refusals, libraries, and the function that trains."""
 
 from __future__ import annotations
 
+import importlib.util
 from importlib import import_module
+from typing import Any, cast
 
 from ajet.algorithm.token_rewards import GAE
+from ajet.class_path import load_function
+from ajet.config.backbones import BACKBONES, FALLBACK, backbone_entry
 from ajet.config.sections.root import AjetConfig
-from ajet.errors import ConfigError
+from ajet.errors import ConfigError, MissingExtraError
 from ajet.training.protocols import Run
 
-BACKBONES = {
-    "local": "ajet.backbone.local.entry:run",
-    "debug": "ajet.backbone.debug.entry:run",
-    "verl": "ajet.backbone.verl.entry:run",
-    "trinity": "ajet.backbone.trinity.entry:run",
-}
-"""`ajet.backbone` -> `module:function`. A new backbone is one package and one entry here."""
 
-REFUSALS = {
-    "verl": "ajet.backbone.verl.refusals",
-    "trinity": "ajet.backbone.trinity.refusals",
-}
-"""Modules with `refuse(ajet)`, which import no library of theirs."""
-
-
-def backbone_entry(name: str) -> Run:
-    """Import a backbone; what it needs is imported with it.
+def load_backbone(name: str) -> Run:
+    """Import a backbone and return its `run` function.
 
     Raises:
-        MissingExtraError: a library that it needs is not installed.
+        MissingExtraError: a library that the backbone needs is not installed.
+        ConfigError: the class path of a user's backbone names no function.
     """
-    module, _, function = BACKBONES[name].partition(":")
-    run: Run = getattr(import_module(module), function)
-    return run
+    check_libraries(name)
+    entry = backbone_entry(name)
+    if name not in BACKBONES:
+        return cast(Run, load_function(entry.run, "ajet.backbone"))
+    return cast(Run, imported(entry.run))
+
+
+def check_libraries(name: str) -> None:
+    """Check that the libraries of a backbone are installed, without importing them.
+
+    Raises:
+        MissingExtraError: one is missing; the message names the extra that installs it.
+    """
+    entry = backbone_entry(name)
+    for library in entry.libraries:
+        if importlib.util.find_spec(library) is None:
+            assert entry.extra, f"the backbone {name} needs libraries but names no extra"
+            instead = "" if name == FALLBACK else f"train with --backbone={FALLBACK}"
+            raise MissingExtraError(library, entry.extra, instead=instead)
 
 
 def refuse_settings(ajet: AjetConfig) -> None:
     """Refuse what the backbone cannot honour, before anything is started.
 
     Raises:
-        ConfigError: it names the setting and the cure.
+        ConfigError: the message names the setting and what to use instead.
     """
-    if ajet.trainer_common.algorithm.adv_estimator == GAE and ajet.backbone != "verl":
+    entry = backbone_entry(ajet.backbone)
+    if ajet.trainer_common.algorithm.adv_estimator == GAE and not entry.has_critic:
+        able = " or ".join(name for name, other in BACKBONES.items() if other.has_critic)
         raise ConfigError(
             f"ajet.trainer_common.algorithm.adv_estimator: {GAE} needs a critic, which the "
-            f"backbone {ajet.backbone} has not; use the backbone verl, or a baseline such as grpo"
+            f"backbone {ajet.backbone} does not have; use the backbone {able}, or an estimator "
+            "without a critic such as grpo"
         )
-    if module := REFUSALS.get(ajet.backbone):
-        import_module(module).refuse(ajet)
+    if entry.refuse:
+        imported(entry.refuse)(ajet)
+
+
+def imported(path: str) -> Any:
+    """The function that a registry entry names as `module->function`."""
+    module, _, name = path.partition("->")
+    return getattr(import_module(module), name)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import nullcontext
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import FrameType
 
 from ajet.class_path import load_class
-from ajet.config.loading.hints import hints
-from ajet.config.loading.ignored import ignored_settings
-from ajet.config.sections.root import RootConfig
+from ajet.config.backbones import backbone_entry
+from ajet.config.loading.hints import hints, ignored_settings
+from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.errors import AjetError, ConfigError
-from ajet.launcher.backbones import backbone_entry, refuse_settings
+from ajet.launcher.backbones import load_backbone, refuse_settings
 from ajet.launcher.logs import log_to, log_to_file
-from ajet.launcher.ray_choice import IN_ONE_PROCESS, RayChoice, ray_for_run
+from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RayContext
 from ajet.launcher.run_folder import find_run_folder, new_run_folder, write_config
 from ajet.launcher.services import services_running
-from ajet.launcher.signals import sigterm_as_ctrl_c
 from ajet.monitor.run_record import recorded
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_reader import make_task_reader
@@ -36,21 +38,22 @@ def launch(
     resume: bool = False,
     ray: RayChoice = RayChoice(),  # noqa: B008
 ) -> Path:
-    """Run to the end, in a folder of its own or, resumed, in the one it had; returns the folder.
+    """Run a configuration to the end and return the run folder.
 
     Args:
         config: the resolved configuration.
-        command: what started this, for `run.json`.
-        resume: go on with the latest run of this name.
-        ray: which Ray is around the run.
+        command: the command that started this run, for `run.json`.
+        resume: continue the latest run of this name in its own folder.
+        ray: the Ray cluster that the user asked for.
 
     Raises:
-        AjetError: the run could not start or could not go on.
-        KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
+        AjetError: the run could not start or could not continue.
+        KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
     """
     refuse_settings(config.ajet)
-    with ray_for_run(config.ajet, ray) as surroundings:
-        return _launch(config, command, resume, surroundings)
+    # Before the user's code is imported: Ray reads its environment variables at import.
+    with ray_for_run(config.ajet, ray) as ray_context:
+        return _launch(config, command, resume, ray_context)
 
 
 def _launch(
@@ -59,20 +62,16 @@ def _launch(
     ajet = config.ajet
     folder = _find_folder(config) if resume else None
     _try_inputs(config)
-    run = backbone_entry(ajet.backbone)
+    run = load_backbone(ajet.backbone)
+    # The folder is made only now, so that no mistake above leaves an empty one behind.
     folder = folder or _new_folder(config)
     log = log_to_file(folder / "logs" / "ajet.log")
     try:
         logger.info("run folder: %s", folder)
-        if ignored := ignored_settings(config, ajet.backbone):
-            have = "has" if len(ignored) == 1 else "have"
-            names = ", ".join(ignored)
-            logger.warning("%s %s no effect with the backbone %s", names, have, ajet.backbone)
-        for notice in hints(ajet):
-            logger.info("%s", notice)
-        if ray and ajet.backbone in IN_ONE_PROCESS:
-            logger.info("Ray is for your code; the backbone %s is one process", ajet.backbone)
+        _log_notices(config, has_ray=ray is not None)
         write_config(config, folder)
+        # Left in reverse order: the services and Ray end before the outcome is recorded, and
+        # SIGTERM counts as Ctrl-C until all of them have ended.
         with (
             sigterm_as_ctrl_c(),
             recorded(folder, command),
@@ -81,7 +80,7 @@ def _launch(
         ):
             run(config, folder, resume)
     except AjetError as error:
-        log_to(log, error)  # the console gets it from the command line
+        log_to(log, error)  # not to the console: the command line prints the error there
         raise
     finally:
         logging.getLogger().removeHandler(log)
@@ -89,30 +88,45 @@ def _launch(
     return folder
 
 
+def _log_notices(config: RootConfig, *, has_ray: bool) -> None:
+    """Log once what the settings do not do, or do differently than they seem to."""
+    backbone = config.ajet.backbone
+    if ignored := ignored_settings(config, backbone):
+        have = "has" if len(ignored) == 1 else "have"
+        names = ", ".join(ignored)
+        logger.warning("%s %s no effect with the backbone %s", names, have, backbone)
+    for hint in hints(config.ajet):
+        logger.info("%s", hint)
+    if has_ray and backbone_entry(backbone).ray_needs is None:
+        logger.info("the backbone %s is one process; Ray is there for your code only", backbone)
+
+
 def _find_folder(config: RootConfig) -> Path:
     ajet = config.ajet
-    if ajet.backbone == "debug":
-        raise ConfigError("--resume: the backbone debug has nothing to go on with")
-    return find_run_folder(_parent(config), ajet.experiment_name)
+    if not backbone_entry(ajet.backbone).trains:
+        raise ConfigError(f"--backbone={ajet.backbone} saves no checkpoint, so it cannot resume")
+    return find_run_folder(_parent(ajet), ajet.experiment_name)
 
 
 def _new_folder(config: RootConfig) -> Path:
     ajet = config.ajet
-    if ajet.backbone == "debug":  # under another name: --resume is not to take it for training
-        return new_run_folder(_parent(config), f"{ajet.experiment_name}-debug")
-    folder = new_run_folder(_parent(config), ajet.experiment_name)
-    if folder.name != ajet.experiment_name:
-        taken = '"%s" is taken (--resume would continue it): this run is "%s"'
-        logger.info(taken, ajet.experiment_name, folder.name)
+    name = ajet.experiment_name
+    if not backbone_entry(ajet.backbone).trains:
+        # The folder gets another name, so that --resume never picks it up as a training run.
+        return new_run_folder(_parent(ajet), f"{name}-{ajet.backbone}")
+    folder = new_run_folder(_parent(ajet), name)
+    if folder.name != name:
+        taken = 'a run "%s" exists (--resume continues it); this run is "%s"'
+        logger.info(taken, name, folder.name)
     return folder
 
 
-def _parent(config: RootConfig) -> Path:
-    return Path(config.ajet.experiment_dir).expanduser().resolve()
+def _parent(ajet: AjetConfig) -> Path:
+    return Path(ajet.experiment_dir).expanduser().resolve()
 
 
 def _try_inputs(config: RootConfig) -> None:
-    """Import and read what the user wrote: a mistake is told at once, and leaves no folder."""
+    """Import and read what the user wrote, so that a mistake ends the run before its folder."""
     ajet = config.ajet
     load_class(ajet.rollout.user_workflow, Workflow, "ajet.rollout.user_workflow")
     if ajet.task_judge.judge_protocol:
@@ -122,3 +136,28 @@ def _try_inputs(config: RootConfig) -> None:
     reader = make_task_reader(ajet.task_reader)
     training_tasks(reader)
     validation_tasks(reader)
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Handle SIGTERM like Ctrl-C until the block is left: the run saves a checkpoint and ends.
+
+    This works even if Ctrl-C is ignored, as in a program that a shell script starts with `&`.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers, and only it gets KeyboardInterrupt
+        return
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Looked up now, not when the handler was set: a trainer replaces the handler of Ctrl-C while
+    # it must not be interrupted.
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
+    if not callable(on_ctrl_c):
+        raise KeyboardInterrupt
+    on_ctrl_c(signal.SIGINT, frame)

@@ -1,4 +1,4 @@
-"""Which Ray a run is on: one of its own, one that is there, or none."""
+"""Which Ray cluster a run uses: its own, an existing one, or none."""
 
 from __future__ import annotations
 
@@ -7,66 +7,68 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from ajet.backbone.ray_common.resources import ray_needs
+from ajet.config.backbones import backbone_entry
 from ajet.config.sections.root import AjetConfig
 from ajet.errors import ConfigError, MissingExtraError
+from ajet.launcher.backbones import check_libraries, imported
 from ajet.launcher.ray_cluster import RayContext, RaySize, joined_ray, own_ray
-
-IN_ONE_PROCESS = ("local", "debug")
-"""Backbones that use no Ray: with them, it is for the user's code."""
-LIBRARIES = {
-    "verl": ("ray", "verl", "transfer_queue", "vllm"),
-    "trinity": ("ray", "trinity", "vllm"),
-}
-"""What the others need: it is looked for before a Ray is started."""
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class RayChoice:
-    """What the user asked for; nothing: only what the backbone needs."""
+    """The Ray cluster that the user asked for; by default only what the backbone needs."""
 
     own: bool = False
-    """Start one."""
+    """Start a Ray for this run."""
     num_gpus: int | None = None
-    """Its logical GPUs; None is what the backbone needs, or what the machine has."""
+    """Logical GPUs of the Ray that is started; None: what the backbone needs, or what the machine
+    has."""
     join: bool = False
-    """Join the one at `address`."""
+    """Join the Ray at `address`."""
     address: str | None = None
-    """`HOST:PORT`; None is RAY_ADDRESS."""
+    """`HOST:PORT` of the Ray to join; None: RAY_ADDRESS."""
 
 
 def ray_for_run(ajet: AjetConfig, choice: RayChoice) -> AbstractContextManager[RayContext | None]:
-    """What the user asked for; else, where the backbone needs a Ray, RAY_ADDRESS or one of its own.
+    """The Ray that the user asked for, or the one that the backbone needs.
 
-    Enter it before the user's code is imported.
+    A backbone that needs Ray gets the one at RAY_ADDRESS, or else one of its own. Enter the
+    context before the user's code is imported: Ray reads its environment variables at import.
 
     Raises:
-        AjetError: there is none, or none can be started.
+        AjetError: there is no such Ray, or none can be started.
     """
-    needs_ray = ajet.backbone not in IN_ONE_PROCESS
+    needs_ray = backbone_entry(ajet.backbone).ray_needs is not None
     if not (needs_ray or choice.own or choice.join):
         return nullcontext()
-    for library in LIBRARIES.get(ajet.backbone, ("ray",)):
-        if importlib.util.find_spec(library) is None:
-            raise MissingExtraError(library, ajet.backbone if needs_ray else "ray")
-    there = choice.address or os.environ.get("RAY_ADDRESS", "")
-    if choice.join or (there and not choice.own):
-        if needs_ray and there.startswith("ray://"):
+    if needs_ray:
+        check_libraries(ajet.backbone)
+    elif importlib.util.find_spec("ray") is None:
+        raise MissingExtraError("ray", "ray")
+    address = choice.address or os.environ.get("RAY_ADDRESS", "")
+    if choice.join or (address and not choice.own):
+        if needs_ray and address.startswith("ray://"):
             raise ConfigError(
-                f"{there}: the backbone {ajet.backbone} must run on a node of the cluster itself, "
-                "not on a client of it; start it there, with HOST:PORT"
+                f"{address} is a client's address, and the backbone {ajet.backbone} must run on a "
+                "node of the cluster; start it on a node, with HOST:PORT as the address"
             )
         return joined_ray(choice.address)
     return own_ray(_size(ajet, choice.num_gpus) if needs_ray else RaySize(num_gpus=choice.num_gpus))
 
 
 def _size(ajet: AjetConfig, num_gpus: int | None) -> RaySize:
-    """Logical CPUs are told, whatever the machine has; GPUs where it has none."""
+    """The size of a Ray for this backbone.
+
+    CPUs are always logical: Ray may have more than the machine. GPUs are logical only on a machine
+    that has none; otherwise Ray counts them itself.
+    """
     # Not at the top: it loads the chat formats, which a run without Ray does not need here.
     from ajet.training.model_folder import device_of
 
     device = device_of(ajet.model.device)
-    needs = ray_needs(ajet, device)
+    needs_of = backbone_entry(ajet.backbone).ray_needs
+    assert needs_of is not None, f"the backbone {ajet.backbone} uses no Ray"
+    needs = imported(needs_of)(ajet, device)
     if num_gpus is None and device == "cpu":
         num_gpus = needs.gpus
     return RaySize(num_gpus=num_gpus, num_cpus=max(needs.cpus, os.cpu_count() or 1))

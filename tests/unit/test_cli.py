@@ -70,9 +70,9 @@ def test_options_and_overrides_reach_the_run(ajet, conf):
     ("arguments", "message"),
     [
         (["--backbone=locl"], 'got "locl", expected one of "local"'),
-        (["--with-ray", "--with-ray-cluster"], "--with-ray-cluster joins one: give one of them"),
-        (["--ray-num-gpus=2"], "--ray-num-gpus: of the Ray that --with-ray starts"),
-        (["--ray-address=localhost:1"], "--ray-address: for --with-ray-cluster"),
+        (["--with-ray", "--with-ray-cluster"], "--with-ray-cluster joins one; give only one of"),
+        (["--ray-num-gpus=2"], "error: --ray-num-gpus needs --with-ray\n"),
+        (["--ray-address=localhost:1"], "error: --ray-address needs --with-ray-cluster\n"),
         (["--with-logview"], "--with-logview is not part of this version"),
         (["rollout.num_repet=4"], 'unknown key; did you mean "num_repeat"?'),
         (["oops"], "oops: expected key.path=value"),

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from ajet.config.backbones import BACKBONES, settings_without_effect
 from ajet.config.loading.describe import choices, subsection
-from ajet.config.loading.ignored import IGNORED, ignored_settings
+from ajet.config.loading.hints import ignored_settings
 from ajet.config.loading.load import load_config, to_yaml
 from ajet.config.loading.paths import resolve_model_path
 from ajet.config.loading.problems import all_keys
 from ajet.config.reference import main as reference_main
 from ajet.config.sections.algorithm import AlgorithmConfig
-from ajet.config.sections.root import BACKBONES, AjetConfig
+from ajet.config.sections.root import AjetConfig
 from ajet.config.sections.section import BaseConfig
 from ajet.errors import ConfigError
-from ajet.launcher.backbones import BACKBONES as BACKBONE_ENTRIES
 from tests.unit.config_files import MINIMAL, load, problems, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -310,7 +310,7 @@ def test_the_backbone_that_is_not_named_is_trinity_where_it_is_installed(
         if not is_installed:
             raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("ajet.config.loading.load.metadata.distribution", distribution)
+    monkeypatch.setattr("ajet.config.backbones.metadata.distribution", distribution)
     assert load(tmp_path, MINIMAL, *overrides).ajet.backbone == backbone
 
 
@@ -322,11 +322,25 @@ def test_settings_without_effect_are_named(tmp_path):
 
 def test_every_name_in_the_table_of_ignored_settings_is_a_setting():
     keys = set(all_keys(AjetConfig, "ajet"))
-    assert {f"ajet.{path}" for paths in IGNORED.values() for path in paths} <= keys
+    assert {f"ajet.{path}" for name in BACKBONES for path in settings_without_effect(name)} <= keys
 
 
-def test_the_backbones_of_the_configuration_are_those_of_the_launcher():
-    assert set(BACKBONES) == set(BACKBONE_ENTRIES) == set(IGNORED)
+def test_an_unknown_backbone_is_refused_with_the_names_that_there_are(tmp_path):
+    [problem] = problems(tmp_path, MINIMAL, "backbone=trinty")
+    assert problem.endswith(
+        'ajet.backbone: got "trinty", expected one of "local", "debug", "verl", "trinity", or '
+        '"path/to/file.py->function" or "package.module->function"; did you mean "trinity"?'
+    )
+
+
+def test_a_backbone_may_be_a_function_of_the_users_own(tmp_path):
+    assert load(tmp_path, MINIMAL, "backbone=my_pkg.mod->run").ajet.backbone == "my_pkg.mod->run"
+    config = load(tmp_path, MINIMAL, "backbone=agent.py->run")
+    assert config.ajet.backbone == f"{tmp_path}/agent.py->run"
+    assert ignored_settings(config, config.ajet.backbone) == []
+    [problem] = problems(tmp_path, MINIMAL, "backbone=no_file.py->run")
+    assert "no_file.py" in problem
+    assert "not found" in problem
 
 
 def test_the_names_of_the_configuration_are_those_of_the_registries():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ajet.config.loading.ignored import ignored_settings
+from ajet.config.loading.hints import ignored_settings
 from ajet.errors import ConfigError
 from ajet.launcher.launch import launch
 from ajet.launcher.run_folder import find_run_folder
@@ -22,7 +22,7 @@ from tests.unit.config_files import MINIMAL, load, problems
 
 @pytest.fixture(autouse=True)
 def no_work(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("ajet.launcher.launch.backbone_entry", lambda name: lambda *_: None)
+    monkeypatch.setattr("ajet.launcher.launch.load_backbone", lambda name: lambda *_: None)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -47,7 +47,8 @@ def test_a_debug_run_has_nothing_to_resume(tmp_path):
     start(tmp_path, "local")
     config = tmp_path / "runs" / "math" / "config.yaml"
     before = config.read_text()
-    with pytest.raises(ConfigError, match="--resume: the backbone debug"):
+    message = "^--backbone=debug saves no checkpoint, so it cannot resume$"
+    with pytest.raises(ConfigError, match=message):
         start(tmp_path, "debug", resume=True)
     assert config.read_text() == before
 

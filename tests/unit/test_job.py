@@ -79,7 +79,7 @@ def test_mistakes_are_told_together():
 def test_tuning_runs_the_backbone_in_a_run_folder(tmp_path, monkeypatch):
     runs = []
     monkeypatch.setattr(
-        "ajet.launcher.launch.backbone_entry", lambda name: lambda *args: runs.append(args)
+        "ajet.launcher.launch.load_backbone", lambda name: lambda *args: runs.append(args)
     )
     monkeypatch.setattr("ajet.job.log_to_console", lambda: None)
     monkeypatch.chdir(tmp_path)

@@ -5,6 +5,7 @@
 3. What the user wrote is imported before the folder is made.
 """
 
+import importlib.util
 import json
 import logging
 import os
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from ajet.config.backbones import BACKBONES
 from ajet.config.loading.load import load_config
 from ajet.config.sections.root import RootConfig
-from ajet.errors import ConfigError, TrainingError
+from ajet.errors import ConfigError, MissingExtraError, TrainingError
+from ajet.launcher.backbones import load_backbone
 from ajet.launcher.launch import launch
 from ajet.launcher.logs import StderrHandler, log_to_console
 from ajet.launcher.run_folder import find_run_folder, new_run_folder
@@ -40,7 +43,7 @@ def backbone(monkeypatch) -> Callable[[Run], None]:
     """Puts a function in the place of the backbone."""
 
     def use(run: Run) -> None:
-        monkeypatch.setattr("ajet.launcher.launch.backbone_entry", lambda name: run)
+        monkeypatch.setattr("ajet.launcher.launch.load_backbone", lambda name: run)
 
     use(lambda config, folder, resume: None)
     return use
@@ -180,3 +183,33 @@ def test_log_lines_go_where_stderr_is_at_that_moment(root_logger, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Display())
     logging.getLogger("ajet").info("above what moves")
     assert lines == ["above what moves\n"]
+
+
+OWN_BACKBONE = """\
+def run(config, run_folder, resume):
+    (run_folder / "trained").write_text(config.ajet.experiment_name)
+"""
+
+
+def test_a_function_of_the_users_own_may_be_the_backbone(tmp_path):
+    (tmp_path / "mine.py").write_text(OWN_BACKBONE)
+    folder = start(tmp_path, "backbone=mine.py->run")
+    assert (folder / "trained").read_text() == "math"
+    with pytest.raises(ConfigError, match='no function "rnu" in .*mine.py; did you mean "run"'):
+        start(tmp_path, "backbone=mine.py->rnu")
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_registered_backbone_names_code_that_exists(name):
+    entry = BACKBONES[name]
+    for path in filter(None, (entry.run, entry.refuse, entry.ray_needs)):
+        module, _, function = path.partition("->")
+        spec = importlib.util.find_spec(module)
+        assert spec is not None
+        assert f"def {function}(" in Path(str(spec.origin)).read_text()
+
+
+def test_a_library_of_the_backbone_that_is_missing_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r'^torch is not installed: .*"agentjet\[local\]"$'):
+        load_backbone("local")

@@ -91,7 +91,8 @@ def settings(estimator: str) -> TrainerCommonConfig:
 @pytest.mark.parametrize("backbone", ["local", "debug", "trinity"])
 def test_a_backbone_without_a_critic_refuses_by_name(backbone: str) -> None:
     overrides = ["ajet.trainer_common.algorithm.adv_estimator=gae"]
-    with pytest.raises(ConfigError, match=f"adv_estimator: gae .* the backbone {backbone} has not"):
+    message = f"adv_estimator: gae needs a critic, which the backbone {backbone} does not have"
+    with pytest.raises(ConfigError, match=message):
         refuse_settings(load_config(DEMO, [f"ajet.backbone={backbone}", *overrides]).ajet)
     refuse_settings(load_config(DEMO, ["ajet.backbone=verl", *overrides]).ajet)
 

@@ -1,4 +1,4 @@
-"""How large a Ray a run needs. Ray is not imported here."""
+"""How large a Ray cluster a run needs. This module does not import Ray."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from ajet.config.sections.root import AjetConfig
 
 CPUS_PER_RANK = 3
-"""As verl reserves them."""
+"""Logical CPUs that verl reserves for each rank."""
 CPUS_BESIDE = 4
-"""For its queue, and for what starts a server."""
+"""Logical CPUs for verl's queue and for the actors that start the servers."""
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
@@ -21,17 +21,31 @@ class RayNeeds:
     cpus: int
 
 
-def ray_needs(ajet: AjetConfig, device: str) -> RayNeeds:
-    """Of a run with verl or Trinity-RFT.
+def verl_needs(ajet: AjetConfig, device: str) -> RayNeeds:
+    """What a run with the backbone verl needs.
 
     Args:
-        ajet: its configuration.
+        ajet: the configuration of the run.
         device: `cpu` or `cuda`.
     """
-    common = ajet.trainer_common
-    per_node = common.n_gpus_per_node
-    if ajet.backbone == "trinity" and device == "cpu":  # engines beside a rank of the trainer
+    return _needs(ajet, ajet.trainer_common.n_gpus_per_node, ajet.rollout.ray_actors)
+
+
+def trinity_needs(ajet: AjetConfig, device: str) -> RayNeeds:
+    """What a run with the backbone trinity needs.
+
+    Args:
+        ajet: the configuration of the run.
+        device: `cpu` or `cuda`.
+    """
+    per_node = ajet.trainer_common.n_gpus_per_node
+    if device == "cpu":
+        # Trinity places its engines and the trainer's ranks on different GPUs. Without GPUs these
+        # are logical, so a node has one for each engine and one for a rank.
         per_node = max(per_node, ajet.rollout.vllm.num_engines + 1)
-    gpus = per_node * common.nnodes
-    actors = ajet.rollout.ray_actors if ajet.backbone == "verl" else 0
-    return RayNeeds(gpus=gpus, cpus=CPUS_BESIDE + CPUS_PER_RANK * gpus + actors)
+    return _needs(ajet, per_node, 0)
+
+
+def _needs(ajet: AjetConfig, gpus_per_node: int, num_actors: int) -> RayNeeds:
+    gpus = gpus_per_node * ajet.trainer_common.nnodes
+    return RayNeeds(gpus=gpus, cpus=CPUS_BESIDE + CPUS_PER_RANK * gpus + num_actors)

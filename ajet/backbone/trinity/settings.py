@@ -9,7 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 from trinity.common.config import Config, TasksetConfig
 from trinity.common.constants import SyncMethod
 
-from ajet.backbone.ray_common.resources import ray_needs
+from ajet.backbone.ray_common.resources import trinity_needs
 from ajet.backbone.trinity.plan import TrinityRunContext
 from ajet.config.sections.free_section import plain
 from ajet.errors import ConfigError
@@ -64,7 +64,7 @@ def _ours(plan: TrinityRunContext) -> dict[str, Any]:
         "algorithm": _algorithm(plan),
         "cluster": {
             "node_num": nodes,
-            "gpu_per_node": ray_needs(ajet, plan.device).gpus // nodes,
+            "gpu_per_node": trinity_needs(ajet, plan.device).gpus // nodes,
         },
         "buffer": {
             "batch_size": min(plan.num_runners, ajet.data.train_batch_size),

@@ -16,7 +16,7 @@ from trinity.common.constants import SyncMethod
 from ajet.backbone.ray_common.cluster import connected
 from ajet.backbone.ray_common.failures import cause_of
 from ajet.backbone.ray_common.output import redirect_output
-from ajet.backbone.ray_common.resources import ray_needs
+from ajet.backbone.ray_common.resources import trinity_needs
 from ajet.backbone.trinity.actors import Actors
 from ajet.backbone.trinity.engine import rollout_models
 from ajet.backbone.trinity.explorer import PolicyExplorer
@@ -50,7 +50,7 @@ def started(plan: TrinityRunContext, progress: Progress) -> Iterator[Actors]:
         **config.get_envs(),
         "TRINITY_LOG_DIR": str(plan.run_folder / "logs" / "trinity"),
     }
-    with connected({"env_vars": environment}, ray_needs(plan.ajet, plan.device)):
+    with connected({"env_vars": environment}, trinity_needs(plan.ajet, plan.device)):
         with progress.phase("starting Trinity-RFT"), redirect_output(log):
             desk = open_desk(plan.namespace)
             explorer, trainer = (

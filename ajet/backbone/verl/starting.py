@@ -21,7 +21,7 @@ from verl.utils.config import validate_config
 
 from ajet.backbone.ray_common.cluster import connected
 from ajet.backbone.ray_common.output import redirect_output
-from ajet.backbone.ray_common.resources import ray_needs
+from ajet.backbone.ray_common.resources import verl_needs
 from ajet.backbone.verl.actor_crew import ActorExecutor
 from ajet.backbone.verl.critic import CriticWorker
 from ajet.backbone.verl.engine import VerlEngine
@@ -81,7 +81,7 @@ def started(start: VerlRunContext, progress: Progress) -> Iterator[Policy]:
         config = _checked(compose_config(start.ajet, _place(start)))
     with ExitStack() as stack:
         with progress.phase("starting verl and vLLM"), redirect_output(log):
-            needs = ray_needs(start.ajet, start.device)
+            needs = verl_needs(start.ajet, start.device)
             stack.enter_context(connected(_runtime_env(config), needs))
             stack.callback(_close_queue)
             trainer = _trainer(start, config)

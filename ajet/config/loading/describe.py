@@ -59,7 +59,7 @@ def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         parts = [_words(part, metadata) for part in args if part is not NoneType]
         return ", or ".join([*parts, *(["null"] if NoneType in args else [])])
     if words := [mark.text for mark in metadata if isinstance(mark, Words)]:
-        return words[0]
+        return words[-1]  # the outermost annotation says it most precisely
     if origin is dict:
         return f"a mapping, each value {_words(args[1])}"
     if origin is list:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from importlib import metadata
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
+from ajet.config.backbones import default_backbone
 from ajet.config.loading.complaint import complaint
 from ajet.config.loading.overrides import apply_overrides
 from ajet.config.loading.problems import problems_of
 from ajet.config.loading.suggestions import did_you_mean
 from ajet.config.loading.yaml_file import Settings, parse_yaml
+from ajet.config.sections.free_section import FreeConfig
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.errors import ConfigError
 
-FREE_SECTIONS = ("trinity", "verl")
+FREE_SECTIONS = tuple(
+    name for name, field in AjetConfig.model_fields.items() if field.annotation is FreeConfig
+)
+"""Sections that may also stand beside `ajet:`, at the top level of the file."""
 IGNORED_SECTIONS = ("hydra", "defaults")
 
 logger = logging.getLogger(__name__)
@@ -69,7 +73,7 @@ def resolve(settings: Settings, yaml_path: Path, overrides: Iterable[str] = ()) 
         raise complaint(problems)
     problems += apply_overrides(settings, overrides)
     data["ajet"].setdefault("experiment_name", yaml_path.stem)
-    data["ajet"].setdefault("backbone", _default_backbone())
+    data["ajet"].setdefault("backbone", default_backbone())
     try:
         context = {"folders": [Path.cwd(), yaml_path.resolve().parent]}
         config = RootConfig.model_validate(data, context=context)
@@ -78,15 +82,6 @@ def resolve(settings: Settings, yaml_path: Path, overrides: Iterable[str] = ()) 
     if problems:
         raise complaint(problems)
     return config
-
-
-def _default_backbone() -> str:
-    """What trains where no backbone is named."""
-    try:
-        metadata.distribution("trinity-rft")
-    except metadata.PackageNotFoundError:
-        return "local"
-    return "trinity"
 
 
 def to_yaml(config: RootConfig) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Tag
 
+from ajet.config.backbones import BACKBONES
+from ajet.config.loading.paths import ClassPath
 from ajet.config.sections.context_tracker import ContextTrackerConfig
 from ajet.config.sections.data import DataConfig
 from ajet.config.sections.debug import DebugConfig
@@ -22,8 +24,22 @@ from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.config.sections.types import Words
 from ajet.config.value_error import value_error
 
-Backbone = Literal["local", "debug", "verl", "trinity"]
-BACKBONES = get_args(Backbone)
+if TYPE_CHECKING:
+    RegisteredName = str
+else:
+    RegisteredName = Literal[tuple(BACKBONES)]
+
+OWN_BACKBONE = Words('"path/to/file.py->function" or "package.module->function"')
+
+
+def _name_or_function(value: object) -> str:
+    return "function" if isinstance(value, str) and "->" in value else "name"
+
+
+Backbone = Annotated[
+    Annotated[RegisteredName, Tag("name")] | Annotated[ClassPath, OWN_BACKBONE, Tag("function")],
+    Discriminator(_name_or_function),
+]
 FOLDER_NAME = Words("a folder's name, of letters, digits, blanks and _+=@%,.-")
 
 
@@ -46,7 +62,8 @@ class AjetConfig(BaseConfig):
     experiment_dir: str = "saved_experiments"
     """Where run folders are kept."""
     backbone: Backbone = "local"
-    """What trains; left out, it is `trinity` where Trinity-RFT is installed."""
+    """What trains; the default is `trinity` if Trinity-RFT is installed. A function of your own
+    is called as `run(config, run_folder, resume)`."""
     model: ModelConfig
     data: DataConfig = DataConfig()
     rollout: RolloutConfig
