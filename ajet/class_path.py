@@ -1,4 +1,4 @@
-"""Classes by the names that stand in YAML: `package.module->Class` or `path/to/file.py->Class`."""
+"""Loads the classes that settings name: `package.module->Class` or `path/to/file.py->Class`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from ajet.config.loading.suggestions import did_you_mean
+from ajet.config.messages import did_you_mean
 from ajet.errors import AjetError, ConfigError, MissingExtraError
 
 FILE_MODULE_PREFIX = "ajet_file_"
@@ -24,34 +24,50 @@ EXTRAS = {
     "torch": "local",
     "transformers": "local",
 }
-"""Modules that users' files import, by the extra that installs them."""
+"""Modules that users' files import -> the extra that installs them."""
+
+
+def class_path_in(registry: Mapping[str, str | None], name: str, key: str) -> str:
+    """The class path that a setting means: that of a registered name, or the value itself.
+
+    Args:
+        registry: name -> class path.
+        name: the setting's value.
+        key: the setting, for messages.
+
+    Raises:
+        ConfigError: the value is neither a registered name nor a class path.
+    """
+    path = registry.get(name, name)
+    if path is None or "->" not in path:
+        raise ConfigError(
+            f'{key}: got "{name}", expected one of {", ".join(registry)} '
+            "or a class path such as my_file.py->MyClass"
+        )
+    return path
 
 
 def load_class(path: str, expected_base: type | None, key: str) -> type[Any]:
     """The class that a class path names.
 
     The current directory can be imported from, as under `python -m`. A file is loaded once,
-    under a module name of its own, so that two files of one base name are two modules.
+    under a module name of its own, so that two files with the same base name are two modules.
 
     Args:
         path: the class path.
         expected_base: what the class must derive from; None: anything.
-        key: the configuration's key that holds the path, for messages.
+        key: the setting that holds the path, for messages.
 
     Raises:
-        ConfigError: there is no such file, module or class, the class is of another kind, or an
+        ConfigError: there is no such file, module or class, the class has another base, or an
             import or the syntax in it is wrong. Other errors of the module come as they are.
         MissingExtraError: it imports a library that one of our extras installs.
     """
-    where, arrow, name = path.rpartition("->")
-    if not (arrow and where and name):
-        raise ConfigError(
-            f'{key}: got "{path}", expected "package.module->Class" or "path/to/file.py->Class"'
-        )
-    module = _load_module(where, key)
+    module, name = _load_module_of(path, key)
     found = getattr(module, name, None)
     if not inspect.isclass(found):
         classes = [name for name, _ in inspect.getmembers(module, inspect.isclass)]
+        where = path.rpartition("->")[0]
         raise ConfigError(f'{key}: no class "{name}" in {where}{did_you_mean(name, classes)}')
     if expected_base and not issubclass(found, expected_base):
         raise ConfigError(f"{key}: {path} is not a subclass of {expected_base.__name__}")
@@ -78,6 +94,18 @@ def load_function(path: str, key: str) -> Callable[..., Any]:
     return cast(Callable[..., Any], found)
 
 
+def find_function(path: str, key: str) -> Callable[..., Any] | None:
+    """The plain function that a class path names; None if it names something else.
+
+    Raises:
+        ConfigError: the path or its module is wrong, as for `load_class`.
+        MissingExtraError: as for `load_class`.
+    """
+    module, name = _load_module_of(path, key)
+    found = getattr(module, name, None)
+    return found if inspect.isfunction(found) else None
+
+
 def class_path_of(cls: type) -> str:
     """The class path of a class: by its file where its module cannot be imported by name.
 
@@ -93,6 +121,16 @@ def class_path_of(cls: type) -> str:
     if not file:
         raise ConfigError(f"{name}: expected a class that is defined in a file")
     return f"{Path(file).resolve()}->{name}"
+
+
+def _load_module_of(path: str, key: str) -> tuple[ModuleType, str]:
+    """The module in a class path, and the name in that module."""
+    where, arrow, name = path.rpartition("->")
+    if not (arrow and where and name):
+        raise ConfigError(
+            f'{key}: got "{path}", expected "package.module->Class" or "path/to/file.py->Class"'
+        )
+    return _load_module(where, key), name
 
 
 def _load_module(where: str, key: str) -> ModuleType:

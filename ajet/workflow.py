@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ajet.class_path import find_function, load_class
 from ajet.schema.task import WorkflowOutput, WorkflowTask
 
 if TYPE_CHECKING:
     from ajet.tuner import AjetTuner
 
-__all__ = ["Workflow", "WorkflowOutput", "WorkflowTask"]
+__all__ = ["Workflow", "WorkflowOutput", "WorkflowTask", "load_workflow"]
 
 
 class Workflow(BaseModel):
-    """An agent, or several, at work on one task. Every episode gets a fresh instance."""
+    """How one agent, or several, work on one task. Every episode gets a fresh instance."""
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
 
@@ -24,5 +26,31 @@ class Workflow(BaseModel):
     """The `target_tag`s that are trained; None: all."""
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
-        """Solve the task with the tuner's model. It may block: other episodes go on."""
+        """Solve the task with the tuner's model. It may block: other episodes continue."""
         raise NotImplementedError(f"{type(self).__name__} has no execute()")
+
+
+def load_workflow(class_path: str) -> type[Workflow]:
+    """The workflow that `ajet.rollout.user_workflow` names.
+
+    An async function `(workflow_task, tuner)` becomes the `execute` of a workflow of its name.
+
+    Raises:
+        ConfigError: it cannot be loaded, or is a class that is not a `Workflow`.
+        MissingExtraError: it imports a library that one of our extras installs.
+    """
+    key = "ajet.rollout.user_workflow"
+    if function := find_function(class_path, key):
+        return _workflow_of(function)
+    return load_class(class_path, Workflow, key)
+
+
+def _workflow_of(function: Callable[..., Any]) -> type[Workflow]:
+    class FunctionWorkflow(Workflow):
+        name: str = function.__name__
+
+        async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+            output: WorkflowOutput = await function(workflow_task, tuner)
+            return output
+
+    return FunctionWorkflow

@@ -5,6 +5,7 @@ python -m ajet.config.reference docs/configuration.md [--check]
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def reference() -> str:
 
 def _section(section: type[BaseConfig], path: str, about: str) -> Iterator[str]:
     yield f"## `{path}`\n"
-    yield f"{about or section.__doc__}\n"
+    yield f"{about or inspect.getdoc(section)}\n"
     below: list[str] = []
     rows: list[str] = []
     for name, field in section.model_fields.items():

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from ajet.class_path import load_class
 from ajet.config.backbones import backbone_entry
 from ajet.config.loading.hints import hints, ignored_settings
 from ajet.config.sections.root import AjetConfig, RootConfig
@@ -24,7 +23,7 @@ from ajet.task_judge import make_judge
 from ajet.task_runner.user_code import tried
 from ajet.training.model_folder import chat_format_of, model_folder
 from ajet.training.run import TrainingData
-from ajet.workflow import Workflow
+from ajet.workflow import load_workflow
 
 T = TypeVar("T")
 
@@ -44,10 +43,8 @@ class _Check:
         ajet = self._ajet
         self._add(_configuration(self._config))
         self._try("configuration", lambda: refuse_settings(ajet))
-        path, judge = ajet.rollout.user_workflow, ajet.task_judge.judge_protocol
-        workflow = self._try(
-            "workflow", lambda: load_class(path, Workflow, "ajet.rollout.user_workflow")
-        )
+        path, judge = ajet.rollout.user_workflow, ajet.task_judge.judge_class
+        workflow = self._try("workflow", lambda: load_workflow(path))
         if workflow:
             self._add([Finding("ok", "workflow", path)])
         # In a tuple, because None is a judge's absence and not its failure.
@@ -77,7 +74,7 @@ class _Check:
                 "episode", lambda: run_scripted(self._config, chat_format, task, length)
             )
             if episode:
-                self._add(findings_of(episode, self._ajet.task_judge.judge_protocol))
+                self._add(findings_of(episode, self._ajet.task_judge.judge_class))
 
     def _add(self, findings: Iterable[Finding]) -> None:
         self._findings += findings

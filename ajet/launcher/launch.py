@@ -10,7 +10,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
-from ajet.class_path import load_class
 from ajet.config.backbones import backbone_entry
 from ajet.config.loading.hints import hints, ignored_settings
 from ajet.config.sections.root import AjetConfig, RootConfig
@@ -22,11 +21,9 @@ from ajet.launcher.ray_cluster import RayContext
 from ajet.launcher.run_folder import find_run_folder, new_run_folder, write_config
 from ajet.launcher.services import services_running
 from ajet.monitor.run_record import recorded
-from ajet.task_judge.base_judge import BaseJudge
-from ajet.task_reader import make_task_reader
-from ajet.task_reader.read_tasks import training_tasks, validation_tasks
-from ajet.task_reader.task_reader_base import BaseTaskReader
-from ajet.workflow import Workflow
+from ajet.task_judge import make_judge
+from ajet.task_reader.read_tasks import make_task_reader, training_tasks, validation_tasks
+from ajet.workflow import load_workflow
 
 logger = logging.getLogger(__name__)
 
@@ -128,11 +125,8 @@ def _parent(ajet: AjetConfig) -> Path:
 def _try_inputs(config: RootConfig) -> None:
     """Import and read what the user wrote, so that a mistake ends the run before its folder."""
     ajet = config.ajet
-    load_class(ajet.rollout.user_workflow, Workflow, "ajet.rollout.user_workflow")
-    if ajet.task_judge.judge_protocol:
-        load_class(ajet.task_judge.judge_protocol, BaseJudge, "ajet.task_judge.judge_protocol")
-    if "->" in ajet.task_reader.type:
-        load_class(ajet.task_reader.type, BaseTaskReader, "ajet.task_reader.type")
+    load_workflow(ajet.rollout.user_workflow)
+    make_judge(ajet.task_judge.judge_class, config)
     reader = make_task_reader(ajet.task_reader)
     training_tasks(reader)
     validation_tasks(reader)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ajet.config.sections.root import RootConfig
 from ajet.monitor.call_store import CallStore
 from ajet.monitor.episode_log import EpisodeLog, EpisodePhase
 from ajet.monitor.metrics_log import MetricsLog, read_metrics
@@ -18,14 +19,12 @@ class Records:
 
     Args:
         run_folder: where they go.
-        loggers: `trainer_common.logger`.
+        config: the resolved configuration; `trainer_common.logger` names the sinks.
         resumed_step: what is there of later steps is removed, of all steps if it is -1;
             None for a new run.
     """
 
-    def __init__(
-        self, run_folder: Path, loggers: str | Sequence[str], *, resumed_step: int | None
-    ) -> None:
+    def __init__(self, run_folder: Path, config: RootConfig, *, resumed_step: int | None) -> None:
         self._run_folder = run_folder
         self._metrics = MetricsLog(run_folder, resumed_step=resumed_step)
         self._episodes = EpisodeLog(
@@ -35,7 +34,7 @@ class Records:
         )
         self._samples = RolloutStore(run_folder, resumed_step=resumed_step)
         self._calls = CallStore(run_folder, resumed_step=resumed_step)
-        self._sinks = open_sinks(loggers, run_folder, resumed_step=resumed_step)
+        self._sinks = open_sinks(config, run_folder, resumed_step=resumed_step)
 
     def was_evaluated(self, step: int) -> bool:
         """Validation results of this step are on disk."""

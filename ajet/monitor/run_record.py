@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -80,6 +81,18 @@ def read_processes(run_folder: Path) -> list[dict[str, Any]]:
         return []
     processes: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["processes"]
     return processes
+
+
+def run_id_of(run_folder: Path) -> str:
+    """An id of the run that stays the same when it is resumed or its folder is moved.
+
+    It is derived from what `run.json` says of the first process; without that, from the folder.
+    """
+    first = [
+        f"{entry['host']} {entry['started_at']} {entry['pid']}"
+        for entry in read_processes(run_folder)[:1]
+    ]
+    return hashlib.sha256((first or [str(run_folder)])[0].encode()).hexdigest()[:12]
 
 
 def is_running(process: dict[str, Any]) -> bool:

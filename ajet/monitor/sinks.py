@@ -1,54 +1,83 @@
-"""Where else metrics go, besides the console and `metrics.jsonl`: `trainer_common.logger`."""
+"""Metric sinks: where metrics go besides the console and `metrics.jsonl`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from ajet.errors import ConfigError
-from ajet.monitor.tensorboard_sink import TensorBoardSink
+from ajet.class_path import class_path_in, load_class
+from ajet.config.sections.root import RootConfig
+from ajet.config.sections.trainer_common import METRIC_SINKS, OwnSinkConfig
+from ajet.monitor.run_record import run_id_of
+
+KEY = "ajet.trainer_common.logger"
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class SinkContext:
+    """What a sink is made with: the run it belongs to, and its own settings."""
+
+    run_folder: Path
+    run_id: str
+    """The same when the run is resumed, and unlike that of any other run."""
+    resumed_step: int | None = None
+    """Step to resume after: what the sink has of later steps is superseded. -1: of all steps.
+    None: a new run."""
+    config: RootConfig
+    """The resolved configuration, with `ajet.project_name` and `ajet.experiment_name`."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that stand beside the sink's class path in `trainer_common.logger`."""
 
 
 class MetricSink(Protocol):
-    """A tracker that is given each step's metrics."""
+    """A tracker that receives the metrics of each step. It is made with a `SinkContext`."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record the metrics of a step; on disk (or sent) when it returns."""
+        """Record the metrics of a step; they are on disk, or sent, when it returns."""
         ...
 
     def close(self) -> None:
-        """The run is over."""
+        """Called once, at the end of the run."""
         ...
 
 
-SINKS: dict[str, Callable[[Path, int | None], MetricSink]] = {"tensorboard": TensorBoardSink}
-"""A new tracker is one file and one entry here; called with run folder and resumed step."""
-
-
 def open_sinks(
-    names: str | Sequence[str], run_dir: Path, *, resumed_step: int | None = None
+    config: RootConfig, run_folder: Path, *, resumed_step: int | None = None
 ) -> list[MetricSink]:
-    """The sinks that `trainer_common.logger` names.
+    """The sinks that `trainer_common.logger` names, in that order.
 
     Args:
-        names: `auto`, which is TensorBoard where it is installed, or a list of names;
-            `console` is the progress display, which is always there.
-        run_dir: the run's folder.
-        resumed_step: what sinks hold of later steps is superseded; None: a new run.
+        config: the resolved configuration.
+        run_folder: the run's folder.
+        resumed_step: see `SinkContext`.
 
     Raises:
-        ConfigError: a name that is not known.
-        MissingExtraError: a sink that is named is not installed.
+        ConfigError: a sink cannot be loaded.
+        MissingExtraError: a sink that is named needs a library that is not installed.
     """
-    if names == "auto":
-        names = ["tensorboard"] if find_spec("tensorboard") else []
-    names = [names] if isinstance(names, str) else names
-    for name in names:
-        if name not in ("console", *SINKS):
-            raise ConfigError(
-                f'ajet.trainer_common.logger: unknown logger "{name}"; '
-                f"there are: {', '.join(('auto', 'console', *SINKS))}"
-            )
-    return [SINKS[name](run_dir, resumed_step) for name in names if name in SINKS]
+    logger = config.ajet.trainer_common.logger
+    if logger == "auto":
+        logger = ["tensorboard"] if find_spec("tensorboard") else []
+    sinks: list[MetricSink] = []
+    for entry in logger:
+        name, settings = _name_and_settings(entry)
+        if name == "console":  # the progress display, which every run has
+            continue
+        context = SinkContext(
+            run_folder=run_folder,
+            run_id=run_id_of(run_folder),
+            resumed_step=resumed_step,
+            config=config,
+            settings=settings,
+        )
+        sinks.append(load_class(class_path_in(METRIC_SINKS, name, KEY), None, KEY)(context))
+    return sinks
+
+
+def _name_and_settings(entry: str | OwnSinkConfig) -> tuple[str, Mapping[str, Any]]:
+    if isinstance(entry, OwnSinkConfig):
+        return entry.type, entry.model_extra or {}
+    return entry, {}

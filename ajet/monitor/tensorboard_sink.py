@@ -1,7 +1,7 @@
 """TensorBoard event files, by the `tensorboard` package's own record writer: no torch needed.
 
-Its higher-level writers are left out: they import TensorFlow where that is installed, and write
-from a thread.
+Its higher-level writers are not used: they import TensorFlow if it is installed, and write from a
+thread.
 """
 
 from __future__ import annotations
@@ -10,42 +10,39 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ajet.errors import MissingExtraError
+from ajet.monitor.sinks import SinkContext
 
 FOLDER = "tensorboard"
 
 
 class TensorBoardSink:
-    """Writes `<run folder>/tensorboard/events.out.tfevents.*`, one scalar a metric.
+    """Writes `<run folder>/tensorboard/events.out.tfevents.*`, one scalar per metric.
 
-    Args:
-        run_dir: the run's folder.
-        resumed_step: where set, TensorBoard is told to forget what earlier event files of this
-            folder hold of later steps.
+    When a run is resumed, TensorBoard drops what earlier event files have of later steps.
 
     Raises:
         MissingExtraError: `tensorboard` is not installed.
     """
 
-    def __init__(self, run_dir: Path, resumed_step: int | None = None) -> None:
+    def __init__(self, context: SinkContext) -> None:
         try:
             from tensorboard.compat.proto import event_pb2, summary_pb2
             from tensorboard.summary.writer.record_writer import RecordWriter
         except ImportError as error:
             raise MissingExtraError("tensorboard", "dev") from error
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-        folder = run_dir / FOLDER
+        folder = context.run_folder / FOLDER
         folder.mkdir(exist_ok=True)
         name = f"events.out.tfevents.{time.time_ns()}.{socket.gethostname()}.{os.getpid()}"
         self._file = (folder / name).open("wb")
         self._records = RecordWriter(self._file)
         self._append(file_version="brain.Event:2")
-        if resumed_step is not None:
+        if context.resumed_step is not None:
             restarted = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._append(step=resumed_step + 1, session_log=restarted)
+            self._append(step=context.resumed_step + 1, session_log=restarted)
         self._file.flush()
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -100,7 +100,9 @@ def replay(
     path = run_folder / "config.yaml"
     if not path.is_file():
         raise ConfigError(f"{run_folder}: not a run's folder, it has no config.yaml")
-    given = [*overrides, *([f"task_judge.judge_protocol={judge}"] if judge else [])]
+    given = [*overrides]
+    if judge:
+        given += ["task_judge.judge_type=customized_protocol", f"task_judge.judge_protocol={judge}"]
     config = load_config(path, given)
     step = _checked_step(run_folder, step)
     recorded = read_calls(call_path(run_folder, step))
@@ -111,7 +113,7 @@ def replay(
     advantages, report = compare_advantages(samples, judged, estimator)
     stages = [
         compare_samples(samples, [e for e in recorded.episodes if e.failure is None]),
-        compare_rewards(recorded.episodes, judged.episodes, config.ajet.task_judge.judge_protocol),
+        compare_rewards(recorded.episodes, judged.episodes, config.ajet.task_judge.judge_class),
         advantages,
     ]
     if with_training:
@@ -183,7 +185,7 @@ def _judged_again(
 ) -> StoredStep:
     ajet = config.ajet
     again = Rescorer(
-        judge=make_judge(ajet.task_judge.judge_protocol, config),
+        judge=make_judge(ajet.task_judge.judge_class, config),
         asks_always=asks_always,
         task_tag=f"train/{step:06d}",
         tokenizer=_tokenizer(config),

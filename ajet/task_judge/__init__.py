@@ -1,24 +1,42 @@
-"""Where rewards come from when the workflow gives none."""
+"""Sources of reward, one class per file; the registry is in `config/sections/task_judge.py`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from ajet.class_path import load_class
+from ajet.class_path import find_function, load_class
+from ajet.schema.task import WorkflowOutput, WorkflowTask
 from ajet.task_judge.base_judge import BaseJudge
 
+KEY = "ajet.task_judge.judge_protocol"
 
-def make_judge(judge_protocol: str | None, config: Any) -> BaseJudge | None:
-    """The judge of `ajet.task_judge.judge_protocol`; None where the workflow gives the reward.
+
+class FunctionJudge(BaseJudge):
+    """Makes a judge of a function `(workflow_task, workflow_output)`, which may be async."""
+
+    def __init__(self, function: Callable[[WorkflowTask, WorkflowOutput], Any]) -> None:
+        super().__init__(None)
+        self._function = function
+
+    def compute_reward(self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput) -> Any:
+        """What the function returns; it is checked like any judge's result."""
+        return self._function(workflow_task, workflow_output)
+
+
+def make_judge(class_path: str | None, config: Any) -> BaseJudge | None:
+    """The judge that a class path names; None if the workflow gives the reward.
 
     Args:
-        judge_protocol: a class path, or None.
-        config: handed to the judge.
+        class_path: `ajet.task_judge.judge_class`: a judge's class, or a plain function.
+        config: the whole configuration, handed to the judge.
 
     Raises:
-        ConfigError: the class cannot be loaded or is no `BaseJudge`.
+        ConfigError: it cannot be loaded, or is a class that is not a `BaseJudge`.
     """
-    if judge_protocol is None:
+    if class_path is None:
         return None
-    cls: type[BaseJudge] = load_class(judge_protocol, BaseJudge, "ajet.task_judge.judge_protocol")
+    if function := find_function(class_path, KEY):
+        return FunctionJudge(function)
+    cls: type[BaseJudge] = load_class(class_path, BaseJudge, KEY)
     return cls(config)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ajet.errors import DataError
 from ajet.schema.task import Task
-from ajet.task_reader.task_ids import with_unique_ids
+from ajet.task_reader.read_tasks import with_unique_ids
 from ajet.task_reader.task_reader_base import BaseTaskReader
 
 SECTION = "ajet.task_reader.jsonl_dataset_file"

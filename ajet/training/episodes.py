@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ajet.class_path import load_class
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.context_tracker.samples import SampleLimits
@@ -14,7 +13,7 @@ from ajet.task_judge import make_judge
 from ajet.task_rollout.executor import EpisodeExecutor, ThreadExecutor
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_runner import EpisodeRunner
-from ajet.workflow import Workflow
+from ajet.workflow import load_workflow
 
 
 def open_http_endpoint(ajet: AjetConfig) -> HttpEndpoint:
@@ -47,10 +46,10 @@ def make_runner(
         http_endpoint=http_endpoint,
     )
     return EpisodeRunner(
-        workflow_class=load_class(settings.user_workflow, Workflow, "ajet.rollout.user_workflow"),
+        workflow_class=load_workflow(settings.user_workflow),
         gateway=gateway,
         config=config,
-        judge=make_judge(ajet.task_judge.judge_protocol, config),
+        judge=make_judge(ajet.task_judge.judge_class, config),
         tokenizer=chat_format.tokenizer,
         limits=sample_limits(ajet),
     )

@@ -13,8 +13,7 @@ from ajet.monitor.records import Records
 from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
 from ajet.schema.task import Task
-from ajet.task_reader import make_task_reader
-from ajet.task_reader.read_tasks import training_tasks, validation_tasks
+from ajet.task_reader.read_tasks import make_task_reader, training_tasks, validation_tasks
 from ajet.task_reader.task_batches import TaskBatches
 from ajet.training.checkpoints import Position
 from ajet.training.episodes import eval_temperature, make_rollout, make_runner
@@ -66,9 +65,7 @@ def make_loop(
         data.batches.restore(position.reader_state)
     step = position.step if position else 0
     resumed_step = step if position else -1
-    records = Records(
-        run_folder, ajet.trainer_common.logger, resumed_step=resumed_step if resume else None
-    )
+    records = Records(run_folder, config, resumed_step=resumed_step if resume else None)
     runner = make_runner(config, policy.chat_format, policy.serving.engine, http_endpoint)
     phases = Phases(
         rollout=make_rollout(ajet, runner, policy.executor),

@@ -132,7 +132,9 @@ def cluster() -> Iterator[None]:
 
 
 def session_of(folder: Path, at_3: str = "") -> TrinitySession:
-    common = SimpleNamespace(logprob_diff_bound=1e-3, test_freq=2, val_before_train=True)
+    common = SimpleNamespace(
+        logprob_diff_bound=1e-3, test_freq=2, val_before_train=True, logger=["console"]
+    )
     ajet = SimpleNamespace(
         trainer_common=common,
         data=SimpleNamespace(train_batch_size=1),
@@ -153,7 +155,7 @@ def session_of(folder: Path, at_3: str = "") -> TrinitySession:
             models=[engine],
         ),
         evaluation=Evaluation(),
-        records=Records(folder, ["console"], resumed_step=None),
+        records=Records(folder, SimpleNamespace(ajet=ajet), resumed_step=None),
         progress=Progress(Console(quiet=True)),
         step=0,
     )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ajet.config.sections.root import RootConfig
 from ajet.monitor.console_logging import ConsoleLogHandler
 from ajet.monitor.episode_log import EpisodeLog
 from ajet.monitor.metrics_log import MetricsLog
@@ -24,6 +25,17 @@ from ajet.monitor.transcript import Transcript, save_transcript
 from tests.unit.monitor_records import eval_metrics, make_episode, train_metrics
 
 logger = logging.getLogger("ajet.fake")
+
+
+CONFIG = RootConfig.model_validate(
+    {
+        "ajet": {
+            "model": {"path": "ajet:calculator"},
+            "rollout": {"user_workflow": "agent.py->Agent"},
+            "task_reader": {"type": "random_dummy"},
+        }
+    }
+)
 
 
 def run_phase(progress: Progress, name: str, total: int, took_s: float) -> None:
@@ -46,7 +58,7 @@ def train(progress: Progress, run_dir: Path, args: argparse.Namespace) -> None:
     metrics_log = MetricsLog(run_dir, resumed_step=args.resume)
     episodes = EpisodeLog(run_dir, resumed_step=args.resume)
     rollouts = RolloutStore(run_dir, resumed_step=args.resume)
-    sinks = open_sinks("auto", run_dir, resumed_step=args.resume)
+    sinks = open_sinks(CONFIG, run_dir, resumed_step=args.resume)
     progress.start(args.steps, args.resume or 0)
     if args.resume is None:
         run_phase(progress, "evaluation", 256, 2.4 / args.speed)

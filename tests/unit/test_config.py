@@ -346,12 +346,9 @@ def test_a_backbone_may_be_a_function_of_the_users_own(tmp_path):
 def test_the_names_of_the_configuration_are_those_of_the_registries():
     from ajet.algorithm import ADVANTAGE_ESTIMATORS
     from ajet.algorithm.token_rewards import GAE
-    from ajet.config.sections.task_reader import READERS
-    from ajet.task_reader import TASK_READERS
 
     estimators = [*ADVANTAGE_ESTIMATORS, GAE]
     assert choices(AlgorithmConfig.model_fields["adv_estimator"].annotation) == estimators
-    assert set(READERS) == set(TASK_READERS)
 
 
 def test_every_setting_is_documented():

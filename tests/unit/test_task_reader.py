@@ -13,9 +13,8 @@ import pytest
 from ajet.config.sections.task_reader import TaskReaderConfig
 from ajet.errors import ConfigError, DataError
 from ajet.schema.task import Task
-from ajet.task_reader import TASK_READERS, make_task_reader
 from ajet.task_reader.jsonl_task_reader import JsonlTaskReader, read_jsonl
-from ajet.task_reader.read_tasks import training_tasks, validation_tasks
+from ajet.task_reader.read_tasks import make_task_reader, training_tasks, validation_tasks
 from ajet.task_reader.task_reader_base import BaseTaskReader
 
 GOOD = '{"main_query": "1 + 1", "task_id": "a"}'
@@ -143,7 +142,7 @@ def test_every_name_makes_its_reader(tmp_path: Path) -> None:
 
 def test_dummy_tasks_are_always_the_same_and_not_those_of_validation() -> None:
     config = TaskReaderConfig(type="random_dummy")
-    first, second = (TASK_READERS[config.type](config) for _ in range(2))
+    first, second = (make_task_reader(config) for _ in range(2))
     assert first.get_training_tasks() == second.get_training_tasks()
     training = {task.main_query for task in first.get_training_tasks()}
     validation = {task.main_query for task in first.get_validation_tasks()}

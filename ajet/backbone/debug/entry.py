@@ -15,8 +15,7 @@ from ajet.backbone.debug.session import DebugSession
 from ajet.config.sections.root import RootConfig
 from ajet.errors import EpisodeError
 from ajet.monitor.episode_log import EpisodeLog
-from ajet.task_reader import make_task_reader
-from ajet.task_reader.read_tasks import training_tasks
+from ajet.task_reader.read_tasks import make_task_reader, training_tasks
 from ajet.training.episodes import make_runner, open_http_endpoint
 
 logger = logging.getLogger(__name__)

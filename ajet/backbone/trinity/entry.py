@@ -55,7 +55,7 @@ def _run(config: RootConfig, run_folder: Path, resume: bool, progress: Progress)
     step = plan.position.step if plan.position else 0
     records = Records(
         run_folder,
-        ajet.trainer_common.logger,
+        config,
         resumed_step=(step or -1) if resume else None,
     )
     with (

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ajet.algorithm.token_rewards import GAE
 from ajet.backbone.verl.refusals import lora_rank
-from ajet.config.loading.suggestions import did_you_mean
+from ajet.config.messages import did_you_mean
 from ajet.config.sections.free_section import plain
 from ajet.config.sections.optim import OptimConfig
 from ajet.config.sections.root import AjetConfig

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
+from ajet.config.loading.class_paths import Registered
 from ajet.config.sections.free_section import FreeConfig
 from ajet.config.sections.section import BaseConfig
 from ajet.config.sections.types import Available, Words
@@ -55,11 +56,11 @@ def _words(annotation: Any, metadata: Iterable[Any] = ()) -> str:
         return _words(args[0], [*metadata, *args[1:]])
     if origin is Literal:
         return _names(args, next((mark for mark in metadata if isinstance(mark, Available)), None))
+    if words := [mark.text for mark in metadata if isinstance(mark, Words | Registered)]:
+        return words[-1]  # the outermost annotation says it most precisely
     if origin in (Union, UnionType):
         parts = [_words(part, metadata) for part in args if part is not NoneType]
         return ", or ".join([*parts, *(["null"] if NoneType in args else [])])
-    if words := [mark.text for mark in metadata if isinstance(mark, Words)]:
-        return words[-1]  # the outermost annotation says it most precisely
     if origin is dict:
         return f"a mapping, each value {_words(args[1])}"
     if origin is list:

@@ -10,11 +10,10 @@ import yaml
 from pydantic import ValidationError
 
 from ajet.config.backbones import default_backbone
-from ajet.config.loading.complaint import complaint
 from ajet.config.loading.overrides import apply_overrides
 from ajet.config.loading.problems import problems_of
-from ajet.config.loading.suggestions import did_you_mean
 from ajet.config.loading.yaml_file import Settings, parse_yaml
+from ajet.config.messages import config_error, did_you_mean
 from ajet.config.sections.free_section import FreeConfig
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.errors import ConfigError
@@ -70,7 +69,7 @@ def resolve(settings: Settings, yaml_path: Path, overrides: Iterable[str] = ()) 
     data = settings.data
     problems = _arrange(settings)
     if not isinstance(data.get("ajet"), dict):
-        raise complaint(problems)
+        raise config_error(problems)
     problems += apply_overrides(settings, overrides)
     data["ajet"].setdefault("experiment_name", yaml_path.stem)
     data["ajet"].setdefault("backbone", default_backbone())
@@ -80,7 +79,7 @@ def resolve(settings: Settings, yaml_path: Path, overrides: Iterable[str] = ()) 
     except ValidationError as error:
         problems += problems_of(error, settings)
     if problems:
-        raise complaint(problems)
+        raise config_error(problems)
     return config
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ajet.config.loading.suggestions import did_you_mean
 from ajet.config.loading.yaml_file import Settings, parse_value
+from ajet.config.messages import did_you_mean
 from ajet.config.sections.root import AjetConfig
 
 COMMAND_LINE = "command line"

@@ -13,15 +13,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ValidationInfo
 
+from ajet.config.messages import value_error
 from ajet.config.sections.types import Words
-from ajet.config.value_error import value_error
 
-CLASS_PATH = Words('"path/to/file.py->Class" or "package.module->Class"')
 SHIPPED_PREFIX = "ajet:"
 SHIPPED_MODELS = Path(__file__).resolve().parents[2] / "tiny_model"
 
 
-def _find(name: str, info: ValidationInfo, exists: Callable[[Path], bool]) -> str:
+def find_path(name: str, info: ValidationInfo, exists: Callable[[Path], bool]) -> str:
     """The absolute form of a path, relative to the first folder where it exists."""
     if not info.context:
         return name
@@ -34,27 +33,18 @@ def _find(name: str, info: ValidationInfo, exists: Callable[[Path], bool]) -> st
 
 
 def _data_file(value: str, info: ValidationInfo) -> str:
-    return _find(value, info, Path.is_file)
+    return find_path(value, info, Path.is_file)
 
 
 def _folder(value: str, info: ValidationInfo) -> str:
-    return _find(value, info, Path.is_dir)
-
-
-def _class_path(value: str, info: ValidationInfo) -> str:
-    module, arrow, name = value.rpartition("->")
-    if not (arrow and module and name):
-        raise value_error(f'got "{value}", expected {CLASS_PATH.text}')
-    if module.endswith(".py"):
-        module = _find(module, info, Path.is_file)
-    return f"{module}->{name}"
+    return find_path(value, info, Path.is_dir)
 
 
 def _model_path(value: str, info: ValidationInfo) -> str:
     if value.startswith(SHIPPED_PREFIX):
         return resolve_model_path(value)
     try:
-        return _find(value, info, Path.is_dir)
+        return find_path(value, info, Path.is_dir)
     except ValueError:
         if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value):  # may be a model's id on a hub
             return value
@@ -78,7 +68,6 @@ def resolve_model_path(path: str) -> str:
 
 DataFile = Annotated[str, Words("a file"), AfterValidator(_data_file)]
 Folder = Annotated[str, Words("a folder"), AfterValidator(_folder)]
-ClassPath = Annotated[str, CLASS_PATH, AfterValidator(_class_path)]
 ModelPath = Annotated[
     str, Words('a folder, a hub\'s "owner/name", or "ajet:NAME"'), AfterValidator(_model_path)
 ]

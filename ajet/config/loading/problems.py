@@ -10,11 +10,10 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from ajet.config.loading.describe import choices, expected, is_list, subsection
-from ajet.config.loading.suggestions import did_you_mean
 from ajet.config.loading.yaml_file import KeyPath, Settings, dotted
+from ajet.config.messages import COMPLETE, did_you_mean
 from ajet.config.sections.root import AjetConfig
 from ajet.config.sections.section import BaseConfig
-from ajet.config.value_error import REFUSED
 
 
 def problems_of(error: ValidationError, settings: Settings) -> list[str]:
@@ -26,11 +25,13 @@ def problems_of(error: ValidationError, settings: Settings) -> list[str]:
             text = unknown_key(str(path[-1]), section)
         elif detail["type"] == "missing" and path == detail["loc"]:
             text = f"missing; expected {expected(field)}"
-        elif detail["type"] == REFUSED:
+        elif detail["type"] == COMPLETE:
             text = detail["msg"]
         else:
             text = _bad_value(_look_up(settings.data, path), field)
-        lines.setdefault(path, f"{settings.place(path)}: {dotted(path)}: {text}")
+        # Where a value fits no branch of a union, our own message says more than pydantic's.
+        if path not in lines or detail["type"] == COMPLETE:
+            lines[path] = f"{settings.place(path)}: {dotted(path)}: {text}"
     return list(lines.values())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ajet.config.loading.complaint import complaint
+from ajet.config.messages import config_error
 
 KeyPath = tuple[str | int, ...]
 
@@ -82,12 +82,12 @@ def parse_yaml(text: str, source: str) -> Settings:
     except _NOT_YAML as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{source}:{mark.line + 1}" if mark else source
-        raise complaint([f"{place}: {_problem(error)}"]) from None
+        raise config_error([f"{place}: {_problem(error)}"]) from None
     if not isinstance(data, dict):
         got = "an empty file" if data is None else f"a {type(data).__name__}"
-        raise complaint([f"{source}: got {got}, expected a mapping that starts with `ajet:`"])
+        raise config_error([f"{source}: got {got}, expected a mapping that starts with `ajet:`"])
     if problems:
-        raise complaint(problems)
+        raise config_error(problems)
     settings.data = data
     return settings
 

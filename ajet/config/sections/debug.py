@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from ajet.config.messages import value_error
 from ajet.config.sections.section import BaseConfig
 from ajet.config.sections.types import Count, Words
-from ajet.config.value_error import value_error
 
 ENGINE = Words('"auto", "warm", "embedded", or a URL')
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import CoreSchema, core_schema
 
-from ajet.config.loading.suggestions import did_you_mean
+from ajet.config.messages import did_you_mean
 
 
 class FreeConfig(dict[str, Any]):

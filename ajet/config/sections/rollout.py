@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from ajet.config.loading.paths import ClassPath
+from ajet.config.loading.class_paths import ClassPath
 from ajet.config.sections.section import BaseConfig
 from ajet.config.sections.types import Available, Count, NotNegative, Positive, Share
 from ajet.config.sections.vllm import VllmConfig

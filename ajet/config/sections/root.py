@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Tag
 
 from ajet.config.backbones import BACKBONES
-from ajet.config.loading.paths import ClassPath
+from ajet.config.loading.class_paths import ClassPath
+from ajet.config.messages import value_error
 from ajet.config.sections.context_tracker import ContextTrackerConfig
 from ajet.config.sections.data import DataConfig
 from ajet.config.sections.debug import DebugConfig
@@ -22,7 +23,6 @@ from ajet.config.sections.task_reader import TaskReaderConfig
 from ajet.config.sections.task_runner import TaskRunnerConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.config.sections.types import Words
-from ajet.config.value_error import value_error
 
 if TYPE_CHECKING:
     RegisteredName = str

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
-from pydantic import Discriminator, Tag, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from ajet.config.loading.paths import ClassPath, DataFile
+from ajet.config.loading.class_paths import Registered, free_beside
+from ajet.config.loading.paths import DataFile
+from ajet.config.messages import value_error
 from ajet.config.sections.free_section import FreeConfig
 from ajet.config.sections.section import BaseConfig
-from ajet.config.sections.types import Available, Count
-from ajet.config.value_error import value_error
+from ajet.config.sections.types import Count
 
-READERS = ("jsonl_dataset_file", "random_dummy")
+TASK_READERS: dict[str, str | None] = {
+    "jsonl_dataset_file": "ajet.task_reader.jsonl_task_reader->JsonlTaskReader",
+    "random_dummy": "ajet.task_reader.random_dummy->RandomDummyTaskReader",
+}
+"""`task_reader.type` -> class path. A new reader is one file and one line here; settings of its own
+are a section of that name in `TaskReaderConfig`."""
 
-ReaderName = Literal[
-    "jsonl_dataset_file",
-    "random_dummy",
-    "huggingface_dat_repo",
-    "env_service",
-    "data_generation",
-    "tracing",
-]
-
-
-def _name_or_class(value: object) -> str:
-    return "class" if isinstance(value, str) and "->" in value else "name"
-
-
-ReaderType = Annotated[
-    Annotated[ReaderName, Available(READERS), Tag("name")] | Annotated[ClassPath, Tag("class")],
-    Discriminator(_name_or_class),
-]
+LATER = ("huggingface_dat_repo", "env_service", "data_generation", "tracing")
 
 
 class JsonlSplitConfig(BaseConfig):
@@ -60,10 +49,17 @@ class RandomDummyConfig(BaseConfig):
 
 
 class TaskReaderConfig(BaseConfig):
-    """Where tasks come from."""
+    """Where tasks come from.
 
-    type: ReaderType = "jsonl_dataset_file"
-    """The kind of source, set up in the section of its name; or a class of yours."""
+    Other keys than those below are settings of your own reader, which reads them as
+    `reader_config.my_key`.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Any, free_beside("type")]] = Field(init=False)
+
+    type: Annotated[str, Registered(TASK_READERS, LATER)] = "jsonl_dataset_file"
+    """The kind of source, configured in the section of its name; or your own class."""
     jsonl_dataset_file: JsonlDatasetFileConfig = JsonlDatasetFileConfig()
     random_dummy: RandomDummyConfig = RandomDummyConfig()
     huggingface_dat_repo: FreeConfig = FreeConfig()

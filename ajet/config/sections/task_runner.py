@@ -10,9 +10,9 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from ajet.config.loading.paths import Folder
+from ajet.config.messages import value_error
 from ajet.config.sections.section import BaseConfig
 from ajet.config.sections.types import Positive, Words
-from ajet.config.value_error import value_error
 
 SERVICE_NAME = Words("a name of letters, digits, _ and -")
 COMMAND = Words("a list of texts, or one text, split as in a shell")

@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ConfigDict, Field
 
+from ajet.config.loading.class_paths import Registered, free_beside
 from ajet.config.sections.algorithm import AlgorithmConfig
 from ajet.config.sections.critic import CriticConfig
 from ajet.config.sections.optim import OptimConfig
 from ajet.config.sections.section import BaseConfig
-from ajet.config.sections.types import Count, EverySteps, NotNegative, Positive
+from ajet.config.sections.types import Count, EverySteps, NotNegative, Positive, Words
+
+METRIC_SINKS: dict[str, str | None] = {
+    "console": None,
+    "tensorboard": "ajet.monitor.tensorboard_sink->TensorBoardSink",
+}
+"""Names in `trainer_common.logger` -> class path. A new sink is one file and one line here. The
+console is the progress display, which every run has."""
 
 
 def _one_logger_as_list(value: object) -> object:
-    return [value] if isinstance(value, str) and value != "auto" else value
+    return value if value == "auto" or isinstance(value, list) else [value]
 
+
+class OwnSinkConfig(BaseConfig):
+    """A metric sink of your own with its settings: every key but `type` is one of them."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Annotated[Any, free_beside("type")]] = Field(init=False)
+
+    type: Annotated[str, Registered(METRIC_SINKS)]
+    """The sink's class path."""
+
+
+SINK = Words(f"{Registered(METRIC_SINKS).text}, or a section with type and settings of that class")
 
 LoggerNames = Annotated[
-    Literal["auto"] | list[Literal["console", "tensorboard"]],
+    Literal["auto"]
+    | list[Annotated[Annotated[str, Registered(METRIC_SINKS)] | OwnSinkConfig, SINK]],
     BeforeValidator(_one_logger_as_list),
 ]
 
@@ -51,8 +72,8 @@ class TrainerCommonConfig(BaseConfig):
     logprob_diff_bound: Positive = 1e-3
     """A larger difference between engine and trainer, on one token's logprob, is warned about."""
     logger: LoggerNames = "auto"
-    """Where metrics go beside `metrics.jsonl`; `auto`: the console, and TensorBoard where it is
-    installed."""
+    """Where metrics go, besides `metrics.jsonl` and the console; one name or a list. `auto`:
+    TensorBoard if it is installed."""
     n_gpus_per_node: Count = 1
     """GPUs of each machine."""
     nnodes: Count = 1

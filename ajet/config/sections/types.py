@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import BeforeValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from ajet.config.value_error import value_error
+from ajet.config.messages import value_error
 
 Count = Annotated[int, Gt(0)]
 Positive = Annotated[float, Gt(0)]

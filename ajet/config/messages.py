@@ -1,0 +1,39 @@
+"""How configuration errors are worded: one error with a line per problem, and hints at names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from pydantic_core import PydanticCustomError
+
+from ajet.errors import ConfigError
+
+COMPLETE = "complete"
+"""Type of a validation error whose message needs nothing added to it."""
+
+
+def config_error(problems: Iterable[str]) -> ConfigError:
+    """One error with one line per problem; control characters are written as escapes."""
+    return ConfigError("\n".join(map(_printable, problems)))
+
+
+def value_error(message: str) -> PydanticCustomError:
+    """The error that our validators raise for a bad value; the message does not name the key."""
+    return PydanticCustomError(COMPLETE, "{message}", {"message": message})
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known name most similar to the word, or None when none is similar."""
+    matches = difflib.get_close_matches(word, list(known), n=1)
+    return matches[0] if matches else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of an error message: `; did you mean "x"?`, or nothing when no name is similar."""
+    match = nearest(word, known)
+    return f'; did you mean "{match}"?' if match else ""
+
+
+def _printable(line: str) -> str:
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
