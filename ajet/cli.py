@@ -1,4 +1,4 @@
-"""The command `ajet`."""
+"""The command line `ajet` and its exit codes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from ajet.commands.check import check
-from ajet.commands.doctor import doctor
+from ajet.commands.diagnose import check, doctor
 from ajet.commands.engine import engine
 from ajet.commands.kill import kill
 from ajet.commands.replay import replay
@@ -23,22 +22,22 @@ HELP = {"help_option_names": ["-h", "--help"]}
 
 
 class Commands(TyperGroup):
-    """Trains where no subcommand is named: `ajet --conf x.yaml` is `ajet train --conf x.yaml`."""
+    """Makes `train` the default subcommand: `ajet --conf x.yaml` is `ajet train --conf x.yaml`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put `train` in front of what names no subcommand."""
+        """Put `train` in front of arguments that name no subcommand."""
         if not args or args[0] not in {*self.commands, *HELP["help_option_names"]}:
             args = ["train", *args]
         return super().parse_args(ctx, args)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
-        """Both forms."""
+        """Show the form without and the form with a subcommand."""
         name = ctx.command_path
         formatter.write_usage(name, "--conf FILE [OPTIONS] [KEY.PATH=VALUE]...")
         formatter.write_usage(name, "COMMAND [OPTIONS] [ARGS]...")
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """The options of `train`, and the subcommands."""
+        """Show the options of `train`, then the subcommands."""
         self.commands["train"].format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
 
@@ -61,11 +60,14 @@ app.command(context_settings=HELP)(check)
 
 @app.callback()
 def _several() -> None:
-    """Makes Typer keep `train` a subcommand among others."""
+    """Exist, so that Typer keeps `train` a subcommand even if it is the only one."""
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 failed, 2 wrong configuration, 130 interrupted."""
+    """Run the command line and exit with its code.
+
+    0: done; 1: the run failed; 2: the configuration is wrong; 130: interrupted by Ctrl-C.
+    """
     log_to_console()
     try:
         app()

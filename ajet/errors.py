@@ -3,14 +3,14 @@
 AjetError
 ├── ConfigError (ValueError)          a YAML key, a value or an override is wrong
 ├── DataError (ValueError)            a data set cannot be read, or a record is bad
-├── MissingExtraError (ImportError)   an extra is needed; the message says how
+├── MissingExtraError (ImportError)   an extra is not installed; the message has the pip command
 ├── ModelError (ValueError)           a model cannot be loaded or does not fit
-├── RequestError (ValueError)         an agent's request cannot be honoured; has a status
-│   └── ContextLengthError            prompt and answer do not fit into the model's context
+├── RequestError (ValueError)         an agent's request cannot be honoured; has an HTTP status
+│   └── ContextLengthError            the prompt leaves no room for an answer in the context
 ├── EngineError (RuntimeError)        the engine failed; the episode may be tried again
-├── ServiceError (RuntimeError)       a process that the run needs did not start, or ended
-├── EpisodeError (RuntimeError)       what one episode did is wrong; recorded, the run goes on
-├── TrainingError (RuntimeError)      the run cannot go on (NaN, too many failures, ...)
+├── ServiceError (RuntimeError)       a process that the run needs did not start, or has ended
+├── EpisodeError (RuntimeError)       a mistake in one episode; it is recorded, the run continues
+├── TrainingError (RuntimeError)      the run cannot continue (NaN, too many failures, ...)
 └── CheckpointError (RuntimeError)    a checkpoint cannot be written or read
 """
 
@@ -22,11 +22,11 @@ class AjetError(Exception):
 
 
 class ConfigError(AjetError, ValueError):
-    """The configuration is wrong; the message names file, key, what was got and the fix."""
+    """The configuration is wrong; the message names the file, the key, the value and the fix."""
 
 
 class DataError(AjetError, ValueError):
-    """A data set is missing, empty or malformed; the message names file and line."""
+    """A data set is missing, empty or malformed; the message names the file and the line."""
 
 
 class MissingExtraError(AjetError, ImportError):
@@ -48,13 +48,13 @@ class ModelError(AjetError, ValueError):
 
 
 class RequestError(AjetError, ValueError):
-    """A chat request that cannot be honoured, in the terms of the OpenAI API.
+    """A chat request that cannot be honoured, with the fields of an error of the OpenAI API.
 
     Args:
-        message: what is wrong and what would be right.
-        param: the request's field that is at fault, if one is.
-        code: the API's machine-readable code.
-        status: HTTP status.
+        message: what is wrong and what was expected.
+        param: the field of the request that is wrong; None: no single one.
+        code: the machine-readable code of the OpenAI API.
+        status: the HTTP status.
     """
 
     def __init__(
@@ -79,19 +79,19 @@ class ContextLengthError(RequestError):
 
 
 class EngineError(AjetError, RuntimeError):
-    """The inference engine failed: an infrastructure fault, so the episode may be retried."""
+    """The inference engine failed. This is an infrastructure fault: the episode may be retried."""
 
 
 class ServiceError(AjetError, RuntimeError):
-    """A process that the run needs did not start, or ended; the message has its log's end."""
+    """A process that the run needs did not start, or has ended; the message ends with its log."""
 
 
 class EpisodeError(AjetError, RuntimeError):
-    """What a workflow or judge did in one episode is wrong: data, not a crash of the run."""
+    """A workflow or a judge made a mistake in one episode; it is recorded and the run continues."""
 
 
 class TrainingError(AjetError, RuntimeError):
-    """The run cannot go on."""
+    """The run cannot continue."""
 
 
 class CheckpointError(AjetError, RuntimeError):

@@ -1,4 +1,4 @@
-"""The command line's Python twin."""
+"""Describes and starts a run in Python instead of YAML and the command line."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ SOURCE = "AgentJetJob"
 
 
 class AgentJetJob:
-    """A run that is described in Python instead of YAML.
+    """A run that is described in Python instead of a YAML file.
 
         job = AgentJetJob(model="Qwen/Qwen2.5-7B-Instruct", num_repeat=4)
         job.set_workflow(MyAgent)
         job.set_data(type="jsonl_dataset_file", dataset_path="train.jsonl")
         job.tune()
 
-    What is None keeps its default. Nothing is checked before `config` or `tune`.
+    An argument that is None keeps the default of its setting. Values are checked only when
+    `config` is read or `tune` is called.
 
     Args:
-        backbone: what trains.
-        model: `model.path`.
-        n_gpu: `trainer_common.n_gpus_per_node`.
-        algorithm: `trainer_common.algorithm.adv_estimator`.
-        num_repeat: `rollout.num_repeat`.
-        batch_size: `data.train_batch_size`.
-        experiment_name: the run folder's name.
-        judge: class or class path of `task_judge.judge_protocol`.
-        settings: any other key of the YAML, by its path: `{"rollout.temperature": 0.9}`.
+        backbone: sets `backbone`, what trains.
+        model: sets `model.path`.
+        n_gpu: sets `trainer_common.n_gpus_per_node`.
+        algorithm: sets `trainer_common.algorithm.adv_estimator`.
+        num_repeat: sets `rollout.num_repeat`.
+        batch_size: sets `data.train_batch_size`.
+        experiment_name: sets the name of the run folder.
+        judge: sets `task_judge.judge_protocol`; a class or its class path.
+        settings: any other keys of the YAML by their paths: `{"rollout.temperature": 0.9}`.
     """
 
     def __init__(
@@ -73,36 +74,42 @@ class AgentJetJob:
             self._set(key, value)
 
     def set_workflow(self, workflow: type | str) -> Self:
-        """Run this workflow: a class that stands in a file, or its class path."""
+        """Set the workflow: a class at the top level of a file, or its class path."""
         path = workflow if isinstance(workflow, str) else class_path_of(workflow)
         return self._set("rollout.user_workflow", path)
 
     def set_data(
         self, type: str, dataset_path: str | None = None, validation_path: str | None = None
     ) -> Self:
-        """Take tasks from here.
+        """Set where the tasks come from.
 
         Args:
-            type: `task_reader.type`.
-            dataset_path: the training tasks of a `jsonl_dataset_file`.
-            validation_path: its validation tasks.
+            type: sets `task_reader.type`.
+            dataset_path: file with the training tasks; only for `jsonl_dataset_file`.
+            validation_path: file with the validation tasks; only for `jsonl_dataset_file`.
+
+        Raises:
+            ConfigError: a path is given for another type.
         """
         self._set("task_reader.type", type)
         for split, path in {"training": dataset_path, "validation": validation_path}.items():
             if path and type != "jsonl_dataset_file":
-                raise ConfigError(f'{SOURCE}.set_data: type "{type}" takes no path')
+                raise ConfigError(
+                    f'{SOURCE}.set_data: type "{type}" takes no path; only "jsonl_dataset_file" '
+                    "does"
+                )
             if path:
                 self._set(f"task_reader.jsonl_dataset_file.{split}.file_path", str(path))
         return self
 
     def dump_job_as_yaml(self, path: str | Path) -> Self:
-        """Write what was set as a YAML file for `ajet --conf` or `load_job_from_yaml`."""
+        """Write the settings as a YAML file for `ajet --conf` or `load_job_from_yaml`."""
         text = yaml.safe_dump(self._settings.data, sort_keys=False, allow_unicode=True)
         Path(path).write_text(text, encoding="utf-8")
         return self
 
     def load_job_from_yaml(self, path: str | Path) -> Self:
-        """Forget what was set and take this file instead.
+        """Replace all settings by those of a YAML file.
 
         Raises:
             ConfigError: the file cannot be read or is not YAML.
@@ -116,7 +123,7 @@ class AgentJetJob:
         """The resolved configuration.
 
         Raises:
-            ConfigError: with a line for every problem.
+            ConfigError: a setting is wrong; the message has one line per problem.
         """
         return resolve(copy.deepcopy(self._settings), self._yaml_path)
 
@@ -124,10 +131,10 @@ class AgentJetJob:
         """Run to the end and return the run folder.
 
         Args:
-            resume: go on with the latest run of this name.
+            resume: continue the latest run of this name.
 
         Raises:
-            AjetError: the configuration is wrong, or the run cannot go on.
+            AjetError: the configuration is wrong, or the run cannot continue.
         """
         from ajet.launcher.launch import launch
 

@@ -1,1 +1,1 @@
-"""The subcommands of `ajet`, one file each. Heavy imports stay inside their functions."""
+"""The subcommands of `ajet`. Heavy libraries are imported inside the functions only."""

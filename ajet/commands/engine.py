@@ -1,4 +1,4 @@
-"""`ajet engine start|status|stop`: an engine that stays up between debug runs."""
+"""`ajet engine start|status|stop`: an engine that keeps running between debug runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from ajet.errors import ConfigError
 
 
 class Action(StrEnum):
-    """What to do."""
-
     START = "start"
     STATUS = "status"
     STOP = "stop"
@@ -28,23 +26,24 @@ def engine(
         typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Settings that replace the file's."),
     ] = None,
     conf: Annotated[
-        Path | None, typer.Option(help="The YAML file that names model and engine.")
+        Path | None, typer.Option(help="The YAML file that names the model and the engine.")
     ] = None,
     idle_s: Annotated[
-        float, typer.Option(min=1, help="It ends when nobody has used it for so many seconds.")
+        float, typer.Option(min=1, help="Seconds without a request after which the engine ends.")
     ] = 1800.0,
 ) -> None:
     """Keep a model loaded between debug runs.
 
-    `start` loads the model of a YAML file, in the engine that its rollout.name says; `stop` ends
-    that one, or all without --conf; `status` lists them. `ajet --backbone=debug` finds them.
+    `start` loads the model of a YAML file into the engine that rollout.name selects. `stop` ends
+    the engine of a YAML file, or all engines without --conf. `status` lists the running engines.
+    `ajet --backbone=debug` uses a running engine by itself.
     """
     if action == Action.STATUS:
         _status()
     elif action == Action.STOP:
         _stop(conf, overrides or [])
     elif conf is None:
-        raise ConfigError("ajet engine start: --conf FILE is missing: it names the model")
+        raise ConfigError("ajet engine start needs --conf FILE, which names the model")
     else:
         _start(conf, overrides or [], idle_s)
 
@@ -62,16 +61,16 @@ def _start(conf: Path, overrides: list[str], idle_s: float) -> None:
         nonlocal shown_s
         passed_s = int(time.monotonic() - started_s)
         if shown_s < 0:
-            typer.echo(f"loading {ajet.model.path} ({ajet.rollout.name}); its log is {log}")
+            typer.echo(f"loading {ajet.model.path} ({ajet.rollout.name}); log: {log}")
         elif passed_s > shown_s and is_terminal:
             typer.echo(f"\r{passed_s} s ", nl=False)
         shown_s = passed_s
 
     warm, is_new = start_warm(ajet, idle_s, tell)
-    took = f"ready after {time.monotonic() - started_s:.1f} s" if is_new else "already up"
+    took = f"ready after {time.monotonic() - started_s:.1f} s" if is_new else "already running"
     begin = "\r" if is_terminal else ""
     typer.echo(f"{begin}{took}: {warm.model} ({warm.engine}), process {warm.pid}, {warm.url}")
-    typer.echo(f"ends when not used for {warm.idle_s:g} s, or by: ajet engine stop")
+    typer.echo(f"it ends after {warm.idle_s:g} s without a request; to end it: ajet engine stop")
 
 
 def _status() -> None:
@@ -79,14 +78,14 @@ def _status() -> None:
 
     engines = warm_engines()
     if not engines:
-        typer.echo("no warm engine is up; ajet engine start --conf FILE starts one")
+        typer.echo("no warm engine is running; to start one: ajet engine start --conf FILE")
     now = time.time()
     for path, warm in engines:
         idle_s = now - path.stat().st_mtime
         typer.echo(
-            f"{warm.model} ({warm.engine}): process {warm.pid}, {warm.url}, up for "
-            f"{_duration(now - warm.started_s)}, idle for {_duration(idle_s)} of "
-            f"{_duration(warm.idle_s)}"
+            f"{warm.model} ({warm.engine}): process {warm.pid}, {warm.url}, running for "
+            f"{_duration(now - warm.started_s)}, idle for {_duration(idle_s)} (it ends at "
+            f"{_duration(warm.idle_s)})"
         )
 
 
@@ -103,7 +102,7 @@ def _stop(conf: Path | None, overrides: list[str]) -> None:
         wanted = state_path(ajet, model_folder(ajet.model.path))
         engines = [entry for entry in engines if entry[0] == wanted]
     if not engines:
-        typer.echo("no such engine is up" if conf else "no warm engine is up")
+        typer.echo("no such engine is running" if conf else "no warm engine is running")
     for path, warm in engines:
         stop_warm(path, warm)
         typer.echo(f"stopped: {warm.model} ({warm.engine}), process {warm.pid}")

@@ -1,4 +1,4 @@
-"""Lines with a verdict in front, for commands that report on something."""
+"""Prints reports: one line per finding, with its verdict in front."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ COLOURS = {
     "differs": "red",
     "skipped": None,
 }
-"""Of the verdicts."""
+"""Verdict -> the colour in which it is printed."""
 
 NO_TERMINAL = 10_000
-"""Columns of a file or a pipe."""
+"""Width when the output is not a terminal: no line is wrapped."""
 
 
 class Line(NamedTuple):
-    """One line of a report, with what belongs below it."""
+    """One line of a report, with further lines that are printed below it."""
 
     verdict: str
     name: str
@@ -36,7 +36,7 @@ class Line(NamedTuple):
 
 
 def print_lines(lines: Sequence[Line]) -> None:
-    """In columns; wrapped at the width of a terminal, not where output goes elsewhere."""
+    """Print the lines in columns, wrapped at the terminal's width; a file or pipe gets no wraps."""
     verdicts, names = (2 + max(len(line[i]) for line in lines) for i in (0, 1))
     indent = " " * (verdicts + names)
     width = shutil.get_terminal_size((NO_TERMINAL, 0)).columns
@@ -50,7 +50,7 @@ def print_lines(lines: Sequence[Line]) -> None:
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """Each with its remedy below it."""
+    """Print each finding with its remedy below it."""
     print_lines(
         [
             Line(finding.verdict, finding.name, finding.text, finding.remedy.splitlines())

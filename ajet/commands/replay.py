@@ -1,4 +1,4 @@
-"""`ajet replay RUN`: a recorded step once more, with no engine."""
+"""`ajet replay RUN`: computes a recorded step again, without an engine."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ import typer
 
 EXIT_DIFFERS = 1
 NUM_SHOWN = 5
-"""Differences of one stage on the screen; the file has all."""
+"""How many differences of one stage are printed; the JSON file has all of them."""
 
 
 def replay(
-    run: Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)],
+    run: Annotated[Path, typer.Argument(help="The folder of the run.", show_default=False)],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Settings in place of the run's."),
+        typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Settings that replace the run's."),
     ] = None,
     step: Annotated[
         int | None,
-        typer.Option(help="Which step; left out, the last that can be trained again."),
+        typer.Option(help="The step to replay; by default the last one that can be trained again."),
     ] = None,
     judge: Annotated[
         str | None,
-        typer.Option(metavar="FILE.py->CLASS", help="Asked for every episode."),
+        typer.Option(metavar="FILE.py->CLASS", help="Judge all episodes anew with this judge."),
     ] = None,
-    train: Annotated[bool, typer.Option(help="Also the step of training.")] = True,
+    train: Annotated[bool, typer.Option(help="Also repeat the training of the step.")] = True,
     tolerance: Annotated[
         float | None,
         typer.Option(
-            help="Largest difference of a metric or weight that counts as none; left out, 0, "
-            "or what rounding explains where verl trained."
+            help="Differences of metrics and weights up to this number count as equal; by default "
+            "0, or the rounding between two trainers where verl trained."
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The report's file; left out, replays/TIME.json in the run's folder."),
+        typer.Option(help="File of the report; by default replays/TIME.json in the run's folder."),
     ] = None,
 ) -> None:
-    """Merge, judge, credit and train a recorded step again, and compare.
+    """Merge, judge, credit and train a recorded step again, and compare the results.
 
-    Exit code 0: everything came out again, or differs because you asked for something else;
-    1: something differs.
+    Exit code 0: everything is equal, or changed because you asked for something else; 1: something
+    differs.
 
     Example: ajet replay saved_experiments/math_agent_cpu --judge my_judge.py->MyJudge
     """
@@ -68,7 +68,7 @@ def replay(
     )
     for episode_id, paths in list(result.not_stored.items())[:1]:
         more = f", and of {n - 1} more" if (n := len(result.not_stored)) > 1 else ""
-        typer.echo(f"not on record of episode {episode_id}{more}: {', '.join(paths)}")
+        typer.echo(f"not in the record of episode {episode_id}{more}: {', '.join(paths)}")
     if out is None:
         now = datetime.now(UTC)
         out = run / "replays" / f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03d}.json"

@@ -1,4 +1,8 @@
-"""`ajet --conf x.yaml`: train. Heavy imports wait until the configuration is known to be right."""
+"""`ajet --conf x.yaml`: trains.
+
+Heavy libraries are imported only after the configuration was checked, so that a mistake in it is
+reported at once.
+"""
 
 from __future__ import annotations
 
@@ -25,34 +29,41 @@ def train(
         typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Settings that replace the file's."),
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help=f"What trains: {', '.join(BACKBONES)}.")
+        str | None,
+        typer.Option(help=f"What trains: {', '.join(BACKBONES)}, or a function of yours."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same as trainer_common.seed=N.")] = None,
     exp_dir: Annotated[
         str | None,
-        typer.Option(help="Where run folders are kept; with --resume also one run's own folder."),
+        typer.Option(
+            help="Folder in which run folders are made; with --resume, also the folder of one run."
+        ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the latest run of this name.")
+        bool, typer.Option("--resume", help="Continue the latest run of this name.")
     ] = False,
     debug: Annotated[
         str | None, typer.Option(metavar="TAG[,TAG]", help='Stop at bp("TAG") in your code.')
     ] = None,
     with_ray: Annotated[
-        bool, typer.Option("--with-ray", help="Start a Ray for this run, and end it with the run.")
+        bool, typer.Option("--with-ray", help="Start a Ray for this run; it ends with the run.")
     ] = False,
     ray_num_gpus: Annotated[
-        int | None, typer.Option(min=0, help="Its logical GPUs; they need no hardware.")
+        int | None,
+        typer.Option(min=0, help="Logical GPUs of the Ray of --with-ray; they need no hardware."),
     ] = None,
     with_ray_cluster: Annotated[
-        bool, typer.Option("--with-ray-cluster", help="Join the Ray that is there.")
+        bool, typer.Option("--with-ray-cluster", help="Join a Ray that is already running.")
     ] = False,
     ray_address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="Where it is, if not at RAY_ADDRESS.")
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT", help="Address of the Ray to join; by default RAY_ADDRESS."
+        ),
     ] = None,
     with_logview: Annotated[bool, typer.Option("--with-logview", hidden=True)] = False,
 ) -> None:
-    """Tune the model behind an agent.
+    """Train the model behind an agent.
 
     Example: ajet --conf tutorial/example_math_agent/math_agent_cpu.yaml rollout.num_repeat=4
     """

@@ -1,1 +1,1 @@
-"""Starts a run: its folder, its log, its backbone."""
+"""Starts a run: its folder, its log, its services, its Ray and its backbone."""

@@ -1,4 +1,4 @@
-"""Where log lines go. The only place where handlers are set."""
+"""Where log lines go. No other module sets handlers."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 
 NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3", "matplotlib")
-"""Libraries that log a line or more for every request."""
+"""Libraries that log at least one line for every request."""
 
 
 class StderrHandler(logging.Handler):
-    """Writes to what `sys.stderr` is at that moment.
+    """A log handler that looks up `sys.stderr` anew for each line.
 
-    A progress display puts a writer of its own there, so that lines stand above what moves.
+    A progress display replaces `sys.stderr` while it is shown, so that log lines appear above it.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record as a line; a terminal that is gone never stops the run."""
+        """Write one record as a line; a closed terminal never stops the run."""
         level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
         try:
             sys.stderr.write(f"{level}{self.format(record)}\n")
@@ -26,7 +26,10 @@ class StderrHandler(logging.Handler):
 
 
 def log_to_console() -> None:
-    """Our own messages from INFO on, everybody's from WARNING on. A second call does nothing."""
+    """Log to stderr: AgentJet's messages from INFO, other libraries' from WARNING.
+
+    A second call does nothing.
+    """
     if any(isinstance(handler, StderrHandler) for handler in logging.getLogger().handlers):
         return
     handler = StderrHandler()
@@ -37,7 +40,11 @@ def log_to_console() -> None:
 
 
 def log_to_file(path: Path) -> logging.Handler:
-    """Everything from INFO on, appended to the file; remove the handler when the run is over."""
+    """Append everything from INFO to a file.
+
+    Returns:
+        The handler; the caller removes it when the run is over.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(
@@ -54,7 +61,7 @@ def _add(handler: logging.Handler) -> None:
 
 
 def log_to(handler: logging.Handler, error: BaseException) -> None:
-    """Write an error with its traceback to one handler only."""
+    """Write an error and its traceback to one handler only."""
     trace = (type(error), error, error.__traceback__)
     record = logging.LogRecord(
         "ajet", logging.ERROR, __file__, 0, "the run ended: %s", (error,), trace

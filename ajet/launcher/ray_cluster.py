@@ -1,7 +1,7 @@
-"""Ray around a run: one of our own, or one that is there already.
+"""Starts a Ray cluster for a run, or connects the run to an existing one.
 
-Ray is found through the environment, as Ray itself does it, so that every `ray.init()` in the run
-and in its children gets this cluster. Ray is not imported here.
+Both only set environment variables that Ray itself reads. So every `ray.init()` in the run and in
+its child processes finds this cluster, and this module never imports Ray.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from pathlib import Path
 from ajet.debug_point import DEBUG_VARIABLE
 from ajet.errors import ConfigError, ServiceError
 from ajet.monitor.run_record import service_recorder
-from ajet.service.readiness import free_ports, listens
+from ajet.service.probes import free_ports, listens
 from ajet.service.service import Service
 
 logger = logging.getLogger(__name__)
 
 RayContext = Callable[[Path], AbstractContextManager[None]]
-"""`surroundings(run_folder)`: what is around the backbone."""
+"""`ray_context(run_folder)`: a context in which the cluster is running, entered around the
+backbone."""
 
 _READY = "Ray runtime started"
 _START_TIMEOUT_S = 120.0
@@ -41,16 +42,17 @@ _PORTS = (
     "metrics-export",
     "runtime-env-agent",
 )
-"""Those that Ray does not choose itself, beside the main one: two clusters would collide."""
+"""Ports for which Ray has fixed defaults, besides the main port. Two clusters on one machine would
+collide on them, so each cluster gets free ones."""
 _LOCAL = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # on every system: loopback only
-    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # there is no other node to move work to
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # bind to loopback on every system
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # no other node could take over the work
 }
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class RaySize:
-    """Logical resources, which need no hardware; None is what the machine has."""
+    """Logical resources, which need no hardware; None: as many as the machine has."""
 
     num_gpus: int | None = None
     num_cpus: int | None = None
@@ -58,21 +60,23 @@ class RaySize:
 
 @contextmanager
 def own_ray(size: RaySize = RaySize()) -> Iterator[RayContext]:  # noqa: B008
-    """A Ray that is started for this run and ends with it.
+    """Prepare a Ray cluster that is started for this run and ends with it.
 
-    It has its own ports, on the loopback device only, its own token, and its own files; `ray stop`
-    is never used, so that no other Ray is touched. The environment says where it is from now on,
-    until the block is left: enter it before user code imports Ray, which reads that once.
+    The cluster has its own ports on the loopback device, its own token and its own files. It is
+    never ended by `ray stop`, which would also end other clusters. Entering this context only sets
+    the environment variables; entering the context that it returns starts the cluster. Enter this
+    one before user code imports Ray, because Ray reads the variables at import.
 
     Raises:
-        ConfigError: Ray is imported already.
+        ConfigError: Ray has already been imported.
     """
     if "ray" in sys.modules:
         raise ConfigError(
-            "a Ray for this run: Ray is imported already, and would not look for this one"
+            "Ray was imported before the run started its own cluster, so it would not find that "
+            "cluster; import ray inside your workflow, not before the run starts"
         )
     with ExitStack() as stack:
-        # In /tmp: below it Ray makes unix sockets, whose paths may have 107 bytes.
+        # In /tmp, because Ray makes unix sockets below it: their paths are limited to 107 bytes.
         home = Path(tempfile.mkdtemp(prefix="ajet-ray-", dir="/tmp"))
         stack.callback(shutil.rmtree, home, ignore_errors=True)
         port, *ports = free_ports(1 + len(_PORTS))
@@ -90,25 +94,26 @@ def own_ray(size: RaySize = RaySize()) -> Iterator[RayContext]:  # noqa: B008
 
 @contextmanager
 def joined_ray(address: str | None) -> Iterator[RayContext]:
-    """A Ray that is there already; it is left as it is.
+    """Connect the run to an existing Ray cluster, which is left running.
 
     Args:
-        address: `HOST:PORT`, or `ray://HOST:PORT`; None is what RAY_ADDRESS says.
+        address: `HOST:PORT` or `ray://HOST:PORT`; None: the value of RAY_ADDRESS.
 
     Raises:
-        ConfigError: no address.
-        ServiceError: nothing is there.
+        ConfigError: there is no address, or it is malformed.
+        ServiceError: no process listens at the address.
     """
     address = address or os.environ.get("RAY_ADDRESS")
     if not address:
-        raise ConfigError("--with-ray-cluster: where? Give --ray-address, or set RAY_ADDRESS")
+        raise ConfigError("--with-ray-cluster needs --ray-address or the variable RAY_ADDRESS")
     match = re.fullmatch(r"(?:ray://)?(.+):(\d{1,5})", address)
     if not match:
-        raise ConfigError(f'the address of a Ray: got "{address}", expected HOST:PORT')
+        raise ConfigError(f'the address of the Ray cluster: got "{address}", expected HOST:PORT')
     if not listens(match[1], int(match[2])):
         raise ServiceError(f"there is no Ray at {address}; --with-ray starts one")
     variables = {"RAY_ADDRESS": address}
-    if tags := os.environ.get(DEBUG_VARIABLE):  # a worker there does not have our environment
+    if tags := os.environ.get(DEBUG_VARIABLE):
+        # Workers of an existing cluster do not inherit our environment; Ray hands this to them.
         for_workers = {DEBUG_VARIABLE: tags, "RAY_DEBUG": _debugger()}
         variables |= {
             "RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps({"runtime_env": {"env_vars": for_workers}}),
@@ -135,9 +140,9 @@ def _running(
         logger.info("Ray is ready; from another terminal:  %s ray status", from_outside)
         yield
     finally:
-        _disconnect()
+        _disconnect()  # first: when a cluster ends, Ray ends every process connected to it
         service.stop(_PATIENCE_S)
-        _keep_logs(home / "ray", run_folder / "logs" / "ray")
+        _keep_logs(home / "ray", run_folder / "logs" / "ray")  # complete only now
 
 
 @contextmanager
@@ -152,7 +157,7 @@ def _command(files: Path, port: int, ports: list[int], size: RaySize) -> list[st
         "node-ip-address": "127.0.0.1",
         "port": port,
         **{f"{name}-port": number for name, number in zip(_PORTS, ports, strict=True)},
-        "min-worker-port": 0,  # any that is free
+        "min-worker-port": 0,  # the workers take any free port
         "max-worker-port": 0,
         "include-dashboard": "false",
     }
@@ -167,13 +172,13 @@ def _command(files: Path, port: int, ports: list[int], size: RaySize) -> list[st
 
 
 def _debugger() -> str:
-    """Ray's own default needs debugpy, and passes each breakpoint by without it."""
+    # Ray's default debugger needs debugpy, and without it skips every breakpoint.
     return os.environ.get("RAY_DEBUG", "legacy")
 
 
 @contextmanager
 def _environment(variables: Mapping[str, str | None]) -> Iterator[None]:
-    """Set (or, with None, take away) environment variables until the block is left."""
+    """Set environment variables until the block is left; None removes a variable."""
     before = {name: os.environ.get(name) for name in variables}
     _set(variables)
     try:
@@ -191,14 +196,14 @@ def _set(variables: Mapping[str, str | None]) -> None:
 
 
 def _disconnect() -> None:
-    """What is connected to a Ray that ends would end with it."""
+    """Disconnect this process from Ray, if it is connected."""
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         ray.shutdown()
 
 
 def _keep_logs(files: Path, logs: Path) -> None:
-    """Ray's own log files, into the run folder."""
+    """Copy Ray's own log files into the run folder."""
     session = files / "session_latest" / "logs"
     if session.is_dir():
         try:

@@ -1,4 +1,4 @@
-"""Which folder a run gets, and its `config.yaml`."""
+"""Finds or makes the folder of a run and writes its `config.yaml`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ logger = logging.getLogger(__name__)
 
 
 def new_run_folder(parent: Path, name: str) -> Path:
-    """Make `parent/name`, or `name-2`, `name-3`, ... where that is taken: no run overwrites one.
+    """Make the folder `parent/name`, or `name-2`, `name-3`, ... if earlier runs have those names.
 
     Raises:
         ConfigError: the folder cannot be made.
     """
     number = 1
+    # mkdir itself decides whether a name is free: of two runs that start together only one gets it.
     while True:
         folder = parent / (name if number == 1 else f"{name}-{number}")
         try:
@@ -31,18 +32,20 @@ def new_run_folder(parent: Path, name: str) -> Path:
         except FileExistsError:
             number += 1
         except OSError as error:
-            raise ConfigError(f"ajet.experiment_dir: cannot make {folder}: {error}") from error
+            raise ConfigError(
+                f"ajet.experiment_dir: cannot make the folder {folder}: {error}"
+            ) from error
         else:
             return folder
 
 
 def find_run_folder(parent: Path, name: str) -> Path:
-    """The latest run of that name: of `name`, `name-2`, ... the one with the highest number.
+    """The folder of the latest run of this name: of `name`, `name-2`, ... the highest number.
 
-    Where `parent` is itself a run's folder, that is the one.
+    If `parent` is itself the folder of a run, it is returned.
 
     Raises:
-        ConfigError: there is none, or it is still running.
+        ConfigError: there is no such run, or it is still running.
     """
     if (parent / FILE_NAME).is_file():
         folder = parent
@@ -57,23 +60,26 @@ def find_run_folder(parent: Path, name: str) -> Path:
         folder = numbered[max(numbered)]
     running = [process["pid"] for process in read_processes(folder) if is_running(process)]
     if running:
-        raise ConfigError(f"--resume: {folder} is still running, as process {running[0]}")
+        raise ConfigError(
+            f"--resume: the run in {folder} is still running as process {running[0]}; end it with "
+            f"ajet kill {folder}"
+        )
     return folder
 
 
 def write_config(config: RootConfig, folder: Path) -> None:
-    """Write the resolved configuration; say what differs from what the run had before."""
+    """Write the resolved configuration; warn of every setting that a resumed run changes."""
     path, text = folder / "config.yaml", to_yaml(config)
     if path.is_file():
         before = _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
         now = _flat(yaml.safe_load(text))
         for key in [key for key in before | now if before.get(key) != now.get(key)]:
-            logger.warning("%s was %s before, now %s", key, before.get(key), now.get(key))
+            logger.warning("%s was %s before and is %s now", key, before.get(key), now.get(key))
     path.write_text(text, encoding="utf-8")
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys."""
+    """One flat mapping with dotted keys, from nested mappings."""
     flat: dict[str, Any] = {}
     for key, value in data.items():
         flat |= (

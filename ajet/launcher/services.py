@@ -1,4 +1,4 @@
-"""The services of `ajet.task_runner.services`, around a run."""
+"""Starts, watches and stops the services of `ajet.task_runner.services`."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from urllib.parse import urlsplit
 from ajet.config.sections.task_runner import ServiceConfig
 from ajet.errors import ServiceError
 from ajet.monitor.run_record import service_recorder
-from ajet.service.readiness import answers, listens
+from ajet.service.probes import answers, listens
 from ajet.service.service import Service
 
 logger = logging.getLogger(__name__)
 
 LOGS = Path("logs") / "services"
-"""In the run folder; a file for each service."""
+"""Folder of the services' log files, relative to the run folder."""
 _WATCH_S = 0.5
 
 
 @contextmanager
 def services_running(sections: Sequence[ServiceConfig], run_folder: Path) -> Iterator[None]:
-    """Start the services, one after the other; stop them in reverse when the block is left.
+    """Start the services one after the other; stop them in reverse order when the block is left.
 
-    One that ends in between is reported in the log, with the end of its own; the run goes on, and
-    the episodes that need the service fail.
+    A service that ends before that is reported in the run's log with the end of its own log. The
+    run continues: the episodes that need the service fail.
 
     Raises:
-        ServiceError: one did not start, was not ready in time, or its port is taken.
+        ServiceError: a service did not start, was not ready in time, or its port is in use.
     """
     with ExitStack() as stack:
         services: list[Service] = []
@@ -44,11 +44,13 @@ def services_running(sections: Sequence[ServiceConfig], run_folder: Path) -> Ite
                 on_started=service_recorder(run_folder),
             )
             _refuse_taken_port(section)
+            # Before the start, so that a service that never becomes ready is stopped as well.
             stack.callback(service.stop)
             service.start()
             logger.info("%s: process %d, log %s", service.name, service.pid, service.log)
             service.wait_until(lambda: _is_ready(section), section.start_timeout_s)  # noqa: B023
             services.append(service)
+        # Entered last and so left first: services that the run itself stops are not reported.
         stack.enter_context(_watched(services))
         yield
 
@@ -60,21 +62,25 @@ def _is_ready(section: ServiceConfig) -> bool:
 
 
 def _refuse_taken_port(section: ServiceConfig) -> None:
-    """Else the answer of something else would count as the service's."""
+    """Refuse a port that is in use: answers of that other process would count as the service's.
+
+    Raises:
+        ServiceError: a process already listens on the service's port.
+    """
     host, port = "localhost", section.ready_port
     if section.ready_url:
         url = urlsplit(section.ready_url)
         host, port = url.hostname or host, url.port or {"http": 80, "https": 443}[url.scheme]
     if port and listens(host, port):
         raise ServiceError(
-            f"service {section.name}: something already listens on {host}:{port}; "
-            "end it, or give the service another port"
+            f"service {section.name}: another process already listens on {host}:{port}; "
+            "end that process, or give the service another port"
         )
 
 
 @contextmanager
 def _watched(services: Sequence[Service]) -> Iterator[None]:
-    """Report each service that ends before the block is left."""
+    """Log an error for each service that ends before the block is left."""
     over = threading.Event()
 
     def watch() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ajet.monitor.atomic_file import written_aside
-from ajet.service.process import start_ticks
+from ajet.service.probes import start_ticks
 from ajet.service.service import ServiceRecord
 
 logger = logging.getLogger(__name__)

@@ -1,1 +1,1 @@
-"""Processes that a run needs beside its own, and that never outlive it."""
+"""Other processes that a run needs: they are started with the run and never outlive it."""

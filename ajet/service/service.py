@@ -1,4 +1,4 @@
-"""A process that a run needs: started, watched, stopped, and gone when we are."""
+"""A process that a run needs. It is started, watched and stopped, and never outlives the run."""
 
 from __future__ import annotations
 
@@ -19,47 +19,49 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ajet.errors import ServiceError
-from ajet.service.process import start_ticks
+from ajet.service.probes import start_ticks
 
 logger = logging.getLogger(__name__)
 
-_KEEPER = Path(__file__).with_name("keeper.py")
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _START_TIMEOUT_S = 30.0
 _LAST_S = 10.0
-"""For the keeper to end, once SIGKILL was sent to all that it kept."""
+"""How long the supervisor may take to exit after it has sent SIGKILL to everything below it."""
 _POLL_S = 0.05
 _TAIL_BYTES = 65536
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceRecord:
-    """What a service that was started is known by afterwards."""
+    """Identifies a service that was started, for `run.json`."""
 
     name: str
     pid: int
-    """Of the command itself."""
+    """The command's own process, not its supervisor."""
     start_ticks: int | None
-    """When it started, in clock ticks since boot; None: it has ended already, or no Linux."""
+    """When the command started, in clock ticks since boot; None: it has already ended, or the
+    system is not Linux."""
     command: tuple[str, ...]
     started_at: str
     """ISO 8601, UTC."""
     log: str
-    """Absolute path."""
+    """Absolute path of the file with the command's output."""
 
 
 class Service:
-    """A command that runs beside us, under a keeper process that ends it when we end.
+    """A command that runs under a supervisor process, which ends it when this process ends.
 
-    Everything that the command starts is ended with it, daemons too. Ctrl-C does not reach it: it
-    is in a session of its own. It is started once; to start it again, make another.
+    Everything that the command starts is ended with it, daemons included. Ctrl-C does not reach
+    the command: it runs in a session of its own. An object starts its command once; to start the
+    command again, make another object.
 
     Args:
-        name: for messages and records.
+        name: the name in messages and records.
         command: the program and its arguments.
-        log: where its output is appended; the folder is made.
-        env: on top of this process's environment.
-        cwd: its current directory; null is ours.
-        on_started: gets the record.
+        log: file to which the command's output is appended; its folder is made.
+        env: variables on top of this process's environment.
+        cwd: the command's current directory; None: ours.
+        on_started: called with the record when the command has started.
     """
 
     def __init__(
@@ -78,11 +80,12 @@ class Service:
         self._env = env or {}
         self._cwd = cwd
         self._on_started = on_started
-        self._keeper: subprocess.Popen[bytes] | None = None
+        self._supervisor: subprocess.Popen[bytes] | None = None
         self._line: socket.socket
         self._heard = b""
         self._pid = 0
         self._returncode: int | None = None
+        # A thread watches the services while others may stop them: only one may read the line.
         self._lock = threading.Lock()
 
     def start(self) -> None:
@@ -91,28 +94,30 @@ class Service:
         Raises:
             ServiceError: there is no such program, or it may not be run.
         """
-        assert self._keeper is None, f"{self.name} was started before"
+        assert self._supervisor is None, f"{self.name} was started before"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._started_s = time.monotonic()
-        self._line, keepers_end = socket.socketpair()
+        self._line, other_end = socket.socketpair()
         _lines.add(self._line)
-        with keepers_end as end, self.log.open("ab") as log:
+        # Our copy of the other end is closed at once. The supervisor then has the only one, so
+        # each side notices at the closed socket that the other process is gone.
+        with other_end as end, self.log.open("ab") as log:
             self._log_start = log.tell()
             try:
-                self._keeper = subprocess.Popen(
-                    [sys.executable, "-I", "-S", _KEEPER, str(end.fileno()), *self.command],
+                self._supervisor = subprocess.Popen(
+                    [sys.executable, "-I", "-S", _SUPERVISOR, str(end.fileno()), *self.command],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     env={**os.environ, **self._env},
                     cwd=self._cwd,
                     pass_fds=[end.fileno()],
-                    start_new_session=True,
+                    start_new_session=True,  # Ctrl-C in the terminal must not reach it
                 )
             except OSError as error:
                 self._line.close()
                 raise ServiceError(f"{self.name} cannot be started: {error}") from None
-        word, rest = self._hear(_START_TIMEOUT_S) or ("failed", "its keeper does not answer")
+        word, rest = self._hear(_START_TIMEOUT_S) or ("failed", "its supervisor does not answer")
         if word != "started":
             self.stop()
             raise ServiceError(f"{self.name} cannot be started: {self.command[0]}: {rest}")
@@ -122,22 +127,22 @@ class Service:
 
     @property
     def pid(self) -> int:
-        """Of the command itself, which leads a process group of its own."""
+        """The pid of the command, which is also the id of its process group."""
         return self._pid
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
+        """The command's exit status, negative for a signal; None while it runs."""
         with self._lock:
             if self._returncode is None and (words := self._hear(0.0)):
                 self._returncode = int(words[1])
             return self._returncode
 
     def wait_until(self, is_ready: Callable[[], bool], timeout_s: float) -> None:
-        """Block until the service is ready; it is asked 20 times a second.
+        """Block until `is_ready` returns True; it is called 20 times per second.
 
         Raises:
-            ServiceError: it ended, or time is over; with the end of its log.
+            ServiceError: the service ended or the time is over; the message has the end of its log.
         """
         deadline = time.monotonic() + timeout_s
         while not is_ready():
@@ -150,7 +155,7 @@ class Service:
             time.sleep(_POLL_S)
 
     def how_it_ended(self) -> str:
-        """Its exit status, the end of its log, and how to look closer: for messages."""
+        """A message with the exit status, the end of the log, and the command to try by hand."""
         status = self.returncode
         assert status is not None, f"{self.name} is still running"
         how = f"exit status {status}" if status >= 0 else f"signal {signal.strsignal(-status)}"
@@ -158,7 +163,7 @@ class Service:
         return f"{self.name} ended with {how}, {age:.1f} s after its start\n{self._closer_look()}"
 
     def log_tail(self, lines: int = 30) -> str:
-        """The last lines that it wrote."""
+        """The last lines that the command wrote since it was started."""
         with self.log.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(self._log_start, size - _TAIL_BYTES))
@@ -166,26 +171,26 @@ class Service:
         return "\n".join(text.splitlines()[-lines:])
 
     def stop(self, patience_s: float = 10.0) -> None:
-        """End it and everything that it started; nothing where that is done already.
+        """End the command and everything that it started; a second call does nothing.
 
         Args:
             patience_s: seconds from SIGTERM to SIGKILL.
         """
-        if self._keeper is None:
+        if self._supervisor is None:
             return
-        with contextlib.suppress(OSError):  # it has ended already
+        with contextlib.suppress(OSError):  # the supervisor has already ended
             self._line.sendall(f"{patience_s}\n".encode())
         try:
-            self._keeper.wait(patience_s + _LAST_S)
+            self._supervisor.wait(patience_s + _LAST_S)
         except subprocess.TimeoutExpired:
-            logger.warning("%s (process %d) does not end, not even by SIGKILL", self.name, self.pid)
-            self._keeper.kill()
-        _ = self.returncode  # hears the last word
+            logger.warning("%s (process %d) does not end, even after SIGKILL", self.name, self.pid)
+            self._supervisor.kill()
+        _ = self.returncode  # reads the supervisor's last line while the socket is still open
         self._line.close()
 
     def _hear(self, timeout_s: float) -> list[str] | None:
-        """The keeper's next line, as two words; None where it says nothing for so long."""
-        assert self._keeper is not None, f"{self.name} was not started"
+        """The supervisor's next line as two words; None if there is none within that time."""
+        assert self._supervisor is not None, f"{self.name} was not started"
         self._line.settimeout(timeout_s)
         while b"\n" not in self._heard:
             try:
@@ -194,8 +199,8 @@ class Service:
                 return None
             except ConnectionError:
                 heard = b""
-            if not heard:  # killed: as if the command had been
-                return ["ended", str(self._keeper.wait())]
+            if not heard:  # the supervisor was killed; its status stands for the command's
+                return ["ended", str(self._supervisor.wait())]
             self._heard += heard
         line, _, self._heard = self._heard.partition(b"\n")
         return line.decode().split(maxsplit=1)
@@ -213,14 +218,17 @@ class Service:
     def _closer_look(self) -> str:
         by_hand = shlex.join(self.command)
         tail = self.log_tail() or "(it wrote nothing)"
-        return f"the end of {self.log}:\n{tail}\nto see more, start it by hand:  {by_hand}"
+        return f"the end of {self.log}:\n{tail}\nto find out more, start it by hand:  {by_hand}"
 
 
 _lines: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
 
 def _close_lines() -> None:
-    """A forked child must not hold what tells the keepers that we live."""
+    """Close the sockets in a forked child.
+
+    A child that outlives us would keep them open, and the supervisors would believe that we live.
+    """
     for line in _lines:
         line.close()
 

@@ -29,7 +29,8 @@ def test_ctrl_c_keeps_every_step_that_is_done(
     ended = train(tmp_path, f"{INTERRUPTED}->{where}")
     assert ended.code == 130
     assert "Traceback" not in ended.stdout + ended.stderr
-    assert ended.stderr.splitlines()[-1] == "interrupted; the same command with --resume goes on"
+    hint = "interrupted; to continue, run the same command with --resume"
+    assert ended.stderr.splitlines()[-1] == hint
     assert [line["step"] for line in metrics_of(folder)] == list(range(step + 1))
     assert checkpoints_of(folder)[-1].name == f"step_{step:06d}"
 

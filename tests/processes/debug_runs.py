@@ -20,7 +20,7 @@ from ajet.config.loading.load import load_config
 from ajet.config.loading.paths import resolve_model_path
 from ajet.context_tracker.tokenizer import load_tokenizer
 from ajet.engine.scripted import ScriptedEngine
-from ajet.service.process import start_ticks
+from ajet.service.probes import start_ticks
 
 ROOT = Path(__file__).parents[2]
 KEY = "key-of-the-test"

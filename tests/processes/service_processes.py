@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from ajet.service.process import start_ticks
+from ajet.service.probes import start_ticks
 
 ROOT = Path(__file__).parents[2]
 SLEEPS = "import time; time.sleep(600)"

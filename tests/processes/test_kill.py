@@ -22,7 +22,7 @@ import ajet.commands.kill as kill_module
 from ajet.cli import app
 from ajet.launcher.launch import sigterm_as_ctrl_c
 from ajet.monitor.run_record import read_processes, recorded
-from ajet.service.process import start_ticks
+from ajet.service.probes import start_ticks
 from ajet.training.interrupts import deferred_interrupt
 from tests.processes.service_processes import (
     IGNORES_SIGTERM,
@@ -106,9 +106,9 @@ def test_a_run_ends_as_by_ctrl_c_and_its_services_with_it(tmp_path: Path, start:
     result = ajet_kill(str(tmp_path))
     assert result.exit_code == 0
     assert result.output.splitlines() == [
-        f"the run's process {process.pid} gets SIGTERM",
+        f"sending SIGTERM to the run's process {process.pid}",
         f"the run's process {process.pid} has ended",
-        f"nothing of {tmp_path} is running",
+        f"no process of {tmp_path} is running",
     ]
     assert process.wait() != 0
     assert is_gone(service["pid"])
@@ -123,7 +123,7 @@ def test_a_run_that_does_not_listen_is_killed_in_the_end(
     process = start(DEAF_RUN, str(tmp_path), *python(SLEEPS), until="deaf")
     [service] = read_processes(tmp_path)[0]["services"]
     result = ajet_kill(str(tmp_path), "--patience-s=0.2")
-    assert f"the run's process {process.pid} gets SIGKILL" in result.output
+    assert f"sending SIGKILL to the run's process {process.pid}\n" in result.output
     assert result.exit_code == 0
     assert process.wait() == -signal.SIGKILL
     assert eventually(lambda: is_gone(service["pid"]))
@@ -140,8 +140,8 @@ def test_a_service_that_outlived_its_run_is_ended(
         ticks = start_ticks(service.pid)
         write_record(tmp_path, services=[service_record(service.pid, ticks)])
         result = ajet_kill(str(tmp_path))
-        assert "gets SIGTERM" in result.output
-        assert "gets SIGKILL" in result.output
+        assert "sending SIGTERM to the service env, process" in result.output
+        assert "sending SIGKILL to the service env, process" in result.output
         assert result.exit_code == 0
         assert service.wait() == -signal.SIGKILL
     finally:
@@ -162,7 +162,7 @@ def test_another_process_that_has_the_pid_by_now_is_left_alone(
         services=[service_record(other.pid, earlier), service_record(other.pid, None)],
     )
     result = ajet_kill(str(tmp_path))
-    assert (result.exit_code, result.output) == (0, f"nothing of {tmp_path} is running\n")
+    assert (result.exit_code, result.output) == (0, f"no process of {tmp_path} is running\n")
     assert other.poll() is None
 
 
@@ -174,7 +174,9 @@ def test_a_process_of_another_host_is_named_and_left_alone(tmp_path: Path, start
     write_record(tmp_path, outcome="running", host="elsewhere", **changes)
     result = ajet_kill(str(tmp_path))
     assert result.exit_code == 1
-    assert result.output == f"process {other.pid} is on elsewhere: run  ajet kill  there\n"
+    assert result.output == (
+        f"process {other.pid} is not ended: it is on elsewhere; run ajet kill there\n"
+    )
     assert other.poll() is None
 
 
@@ -187,7 +189,7 @@ print("at work", flush=True)
 time.sleep(600)
 """
     process = start(notebook, str(tmp_path), *python(SLEEPS), until="at work")
-    assert ajet_kill(str(tmp_path)).output == f"nothing of {tmp_path} is running\n"
+    assert ajet_kill(str(tmp_path)).output == f"no process of {tmp_path} is running\n"
     assert process.poll() is None
 
 
@@ -196,7 +198,7 @@ def test_a_run_may_be_named(tmp_path: Path) -> None:
     folder.mkdir()
     write_record(folder)
     assert ajet_kill("math-2", f"--exp-dir={tmp_path}").output == (
-        f"nothing of {folder} is running\n"
+        f"no process of {folder} is running\n"
     )
 
 

@@ -21,7 +21,7 @@ from ajet.config.sections.task_runner import ServiceConfig
 from ajet.errors import ServiceError
 from ajet.launcher.services import services_running
 from ajet.monitor.run_record import read_processes, recorded
-from ajet.service.readiness import answers, free_ports, listens
+from ajet.service.probes import answers, free_ports, listens
 from tests.processes.service_processes import SLEEPS, eventually, is_gone, python
 
 SERVER = """

@@ -1,8 +1,8 @@
 """Services: processes that a run needs, and that never outlive it.
 
-1. When the owner is killed, everything that the service started is gone, daemons too.
-2. When the service ends, whoever waits for it is told at once, with the end of its log.
-3. Stopping takes no longer than it may, whatever the service does.
+1. When the owner is killed, everything that the service started ends, daemons included.
+2. When the service ends, a caller that waits for it gets an error at once, with the log's end.
+3. Stopping takes no longer than the given time, whatever the service does.
 4. No other process is touched.
 """
 
@@ -21,7 +21,7 @@ import pytest
 
 from ajet.errors import ServiceError
 from ajet.monitor.run_record import read_processes, recorded, service_recorder
-from ajet.service.process import start_ticks
+from ajet.service.probes import start_ticks
 from ajet.service.service import Service, ServiceRecord
 from tests.processes.service_processes import (
     HAS_A_DAEMON,
@@ -101,7 +101,7 @@ def test_nothing_outlives_an_owner_that_is_killed(tmp_path: Path) -> None:
     assert eventually(lambda: is_gone(service) and is_gone(daemon))
 
 
-def test_without_a_keeper_everything_does(tmp_path: Path) -> None:
+def test_without_a_supervisor_both_live_on(tmp_path: Path) -> None:
     survivors = owner_that_is_killed(CARELESS_OWNER, tmp_path)
     try:
         assert not eventually(lambda: any(map(is_gone, survivors)), seconds=1.0)
@@ -187,7 +187,7 @@ def test_waiting_for_a_service_that_ends_tells_its_status_and_log_at_once(make: 
     assert first.startswith("env ended with exit status 3, ")
     assert second == f"the end of {service.log}:"
     assert rest[0] == "port 80 is taken"
-    assert rest[-1].startswith("to see more, start it by hand:  ")
+    assert rest[-1].startswith("to find out more, start it by hand:  ")
 
 
 def test_waiting_ends_when_time_is_over(make: Make) -> None:
@@ -264,11 +264,11 @@ def test_a_service_has_no_file_of_ours(make: Make, tmp_path: Path) -> None:
     assert service.log_tail() == "['0', '1', '2', '3']"  # 3: the listing itself
 
 
-def test_a_keeper_that_is_killed_counts_as_the_end_of_its_service(make: Make) -> None:
+def test_a_supervisor_that_is_killed_counts_as_the_end_of_its_service(make: Make) -> None:
     service = make(SLEEPS)
     service.start()
-    assert service._keeper is not None
-    service._keeper.kill()
+    assert service._supervisor is not None
+    service._supervisor.kill()
     assert eventually(lambda: service.returncode == -signal.SIGKILL)
     os.kill(service.pid, signal.SIGKILL)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from ajet.backbone.debug.warm_engine.registry import WarmEngine, in_use, warm_engines
-from ajet.service.process import start_ticks
+from ajet.service.probes import start_ticks
 from tests.processes.debug_runs import command, debug, environment, write_agent
 
 pytestmark = pytest.mark.slow
@@ -70,14 +70,14 @@ def test_it_is_started_found_listed_and_stopped(conf: Path, engine: Engine) -> N
     assert started.returncode == 0, started.stderr
     path, warm = the_one()
     assert f"process {warm.pid}, {warm.url}" in started.stdout
-    assert "already up" in engine("start", "--conf", str(conf)).stdout
+    assert "already running" in engine("start", "--conf", str(conf)).stdout
     assert the_one()[1] == warm
 
     ended = debug(conf, "debug.engine=warm")
     assert ended.returncode == 0, ended.stderr
     assert f"the warm one (embedded, process {warm.pid})" in ended.stderr
     assert "sample 1: " in ended.stdout
-    assert f"process {warm.pid}, {warm.url}, up for" in engine("status").stdout
+    assert f"process {warm.pid}, {warm.url}, running for" in engine("status").stdout
 
     process = Path(f"/proc/{warm.pid}")
     told = [process / "cmdline", process / "environ", Path(warm.log)]
@@ -87,8 +87,8 @@ def test_it_is_started_found_listed_and_stopped(conf: Path, engine: Engine) -> N
     assert f"stopped: {warm.model} (embedded), process {warm.pid}" in engine("stop").stdout
     assert not warm.is_alive
     assert not path.exists()
-    assert "no warm engine is up" in engine("status").stdout
-    assert "no warm engine is up" in engine("stop").stdout
+    assert "no warm engine is running" in engine("status").stdout
+    assert "no warm engine is running" in engine("stop").stdout
 
 
 def test_it_ends_when_idle_and_not_while_it_is_used(conf: Path, engine: Engine) -> None:
@@ -108,7 +108,7 @@ def test_one_that_was_killed_is_listed_no_more(conf: Path, engine: Engine) -> No
     path, warm = the_one()
     os.kill(warm.pid, signal.SIGKILL)
     assert ends(warm)
-    assert "no warm engine is up" in engine("status").stdout
+    assert "no warm engine is running" in engine("status").stdout
     assert not path.exists()
 
 
@@ -128,7 +128,7 @@ def test_stop_leaves_a_process_alone_that_only_has_the_pid(conf: Path, engine: E
         fields |= {"pid": other.pid, "start_ticks": (start_ticks(other.pid) or 0) + 1}
         fields |= {"api_key": "", "started_s": 0.0, "idle_s": 1.0}
         path.write_text(json.dumps(fields))
-        assert "no warm engine is up" in engine("stop").stdout
+        assert "no warm engine is running" in engine("stop").stdout
         assert other.poll() is None
         other.kill()
 
@@ -136,4 +136,4 @@ def test_stop_leaves_a_process_alone_that_only_has_the_pid(conf: Path, engine: E
 def test_start_wants_to_know_the_model(engine: Engine) -> None:
     ended = engine("start")
     assert ended.returncode == 2
-    assert "error: ajet engine start: --conf FILE is missing" in ended.stderr
+    assert "error: ajet engine start needs --conf FILE, which names the model" in ended.stderr

@@ -21,7 +21,7 @@ import pytest
 from ajet.debug_point import bp
 from ajet.launcher.ray_cluster import RaySize, own_ray
 from ajet.monitor.run_record import read_processes, recorded
-from ajet.service.keeper import descendants
+from ajet.service.supervisor import descendants
 from tests.processes.service_processes import ROOT, SLEEPS, eventually, is_gone, python
 
 pytestmark = pytest.mark.verl

@@ -52,7 +52,8 @@ def test_data_files_are_named_with_the_kind_of_data(tmp_path):
     files = job.config.ajet.task_reader.jsonl_dataset_file
     assert files.training.file_path == str(tmp_path / "train.jsonl")
     assert files.validation.file_path == str(tmp_path / "held_out.jsonl")
-    with pytest.raises(ConfigError, match='type "random_dummy" takes no path'):
+    message = 'type "random_dummy" takes no path; only "jsonl_dataset_file" does'
+    with pytest.raises(ConfigError, match=message):
         job.set_data("random_dummy", "train.jsonl")
 
 

@@ -116,7 +116,7 @@ def test_resuming_goes_on_in_the_latest_folder(tmp_path, backbone, caplog):
     folder = start(tmp_path, "rollout.num_repeat=2", resume=True)
     assert folder.name == "math-2"
     assert len(read_processes(folder)) == 2
-    assert "ajet.rollout.num_repeat was 8 before, now 2" in caplog.text
+    assert "ajet.rollout.num_repeat was 8 before and is 2 now" in caplog.text
 
 
 def test_a_runs_own_folder_may_be_named_to_resume_it(tmp_path):
@@ -135,7 +135,9 @@ def test_a_run_that_is_still_running_is_not_resumed(tmp_path):
     folder = new_run_folder(tmp_path, "math")
     with (
         recorded(folder, ["x"]),
-        pytest.raises(ConfigError, match=f"still running, as process {os.getpid()}"),
+        pytest.raises(
+            ConfigError, match=f"is still running as process {os.getpid()}; end it with ajet kill"
+        ),
     ):
         find_run_folder(tmp_path, "math")
 
@@ -158,7 +160,7 @@ def test_a_mistake_in_the_users_code_is_told_before_a_folder_is_made(tmp_path, b
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"ajet\.experiment_dir: cannot make"):
+    with pytest.raises(ConfigError, match=r"ajet\.experiment_dir: cannot make the folder"):
         new_run_folder(tmp_path / "file", "math")
 
 

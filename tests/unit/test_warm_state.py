@@ -26,7 +26,7 @@ from ajet.backbone.debug.warm_engine.registry import (
     state_path,
     warm_engines,
 )
-from ajet.service.process import start_ticks
+from ajet.service.probes import start_ticks
 from tests.unit.config_files import MINIMAL, load
 
 NOW_S = 2e9

@@ -16,7 +16,7 @@ import pytest
 
 from ajet.backbone.debug.warm_engine.registry import warm_engines
 from ajet.monitor.rollout_store import read_rollouts
-from ajet.service.process import start_ticks
+from ajet.service.probes import start_ticks
 from tests.processes.debug_runs import command, debug, environment, write_agent
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]

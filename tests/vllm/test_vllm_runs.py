@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from ajet.service.process import start_ticks
+from ajet.service.probes import start_ticks
 from tests.end_to_end.command import OPENAI_AGENT, SMALL, Ended, start, wait
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of, metrics_of
 

@@ -20,7 +20,7 @@ from ajet.backbone.debug.warm_engine.registry import WarmEngine, fingerprint, is
 from ajet.backbone.debug.warm_engine.server import CompletionServer
 from ajet.config.sections.root import AjetConfig
 from ajet.errors import AjetError
-from ajet.service.process import start_ticks
+from ajet.service.probes import start_ticks
 from ajet.training.model_folder import model_folder
 
 POLL_S = 1.0

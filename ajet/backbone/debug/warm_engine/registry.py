@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ajet.config.sections.root import AjetConfig
-from ajet.service.process import start_ticks
+from ajet.service.probes import start_ticks
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.json")
 

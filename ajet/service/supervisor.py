@@ -1,14 +1,17 @@
-"""Keeps one command for an owner that may die at any moment: the command does not outlive it.
+"""A small process that runs one command and ends it when the owner, the run, ends.
 
-python -I -S keeper.py FD COMMAND...
+python -I -S supervisor.py FD COMMAND...
 
-FD is our end of a socket whose other end only the owner has. We write one line when the command
+FD is our end of a socket pair; only the owner has the other end. We write one line when the command
 has started (`started PID`, or `failed REASON`) and one when it has ended (`ended STATUS`, negative
-for a signal). The owner writes how many seconds of patience to have, and then everything below us
-is ended: SIGTERM, patience, SIGKILL. The socket's end, which is also the owner's, and a SIGTERM to
-us mean the same. When the command ends by itself, what it left behind is ended as well.
+for a signal). To stop the command, the owner writes how many seconds it may take to exit. We then
+send SIGTERM to everything below us, wait for so long, and send SIGKILL. When the socket closes
+because the owner died, or when we get SIGTERM ourselves, we do the same. When the command exits by
+itself, we end the processes that it left behind.
 
-A program of its own, on the standard library alone: it must start at once and never fail.
+This is a program of its own, and not a thread of the owner, because it must act after `kill -9` of
+the owner. It imports the standard library only, so that it starts at once and cannot fail on a
+missing package.
 """
 
 from __future__ import annotations
@@ -22,18 +25,23 @@ import sys
 import time
 
 PATIENCE_S = 10.0
-"""Where the owner died."""
+"""How long the processes may take to exit after SIGTERM when the owner died and gave no time."""
 LEFT_BEHIND_S = 2.0
-"""For what the command left behind; it misses the command, and the owner may wait for us."""
+"""How long processes that the command left behind may take to exit. It is short: they have already
+lost the command, and the owner may be waiting for us."""
 LAST_S = 5.0
-"""For what SIGKILL was sent to; a process that waits for a dead disk does not end even so."""
+"""How long to wait after SIGKILL: a process stuck in disk I/O may not die."""
 PR_SET_CHILD_SUBREAPER = 36
 _NUM_THREADS = 15
-"""In `/proc/PID/stat`, after state and parent (proc(5))."""
+"""Index of the number of threads in `/proc/PID/stat`, counted after state and parent (proc(5))."""
 
 
 def adopt_orphans() -> bool:
-    """Become the parent of every orphan below us, daemons too; False where that is not known."""
+    """Become the parent of all orphans below us, daemons included.
+
+    Returns:
+        False if the system cannot do this (it is not Linux).
+    """
     try:
         return bool(ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
     except (AttributeError, OSError):
@@ -41,10 +49,10 @@ def adopt_orphans() -> bool:
 
 
 def descendants(pid: int) -> set[int]:
-    """Every living process below this one.
+    """The pids of all living processes below this one.
 
-    A process whose first thread has ended shows as a zombie while its other threads live, and
-    until they have ended nobody adopts its children.
+    A process whose first thread has exited looks like a zombie while its other threads live. It
+    counts as alive here: until they exit, nobody adopts its children.
     """
     children: dict[int, list[int]] = {}
     dead: set[int] = set()
@@ -53,7 +61,7 @@ def descendants(pid: int) -> set[int]:
             with open(f"/proc/{name}/stat", "rb") as file:
                 state, parent, *rest = file.read().rpartition(b")")[2].split()
         except OSError:
-            continue  # ended meanwhile
+            continue  # it has ended since the folder was listed
         children.setdefault(int(parent), []).append(int(name))
         if state in b"ZX" and int(rest[_NUM_THREADS]) <= 1:
             dead.add(int(name))
@@ -66,16 +74,27 @@ def descendants(pid: int) -> set[int]:
     return found - dead
 
 
-class Keeper:
-    """One command and everything that it starts."""
+class Supervisor:
+    """Runs one command, and ends it together with everything that it started.
+
+    Args:
+        owner: file descriptor of our end of the socket.
+        command: the program and its arguments.
+
+    Raises:
+        OSError: the command cannot be started.
+    """
 
     def __init__(self, owner: int, command: list[str]) -> None:
         self.owner = owner
         self.status: int | None = None
         self.adopts = adopt_orphans()
+        # Signals become bytes in a pipe, so that one `select` waits for them and for the owner.
+        # Neither end may block: a handler must return even if the pipe is full.
         self.signals, write_end = os.pipe()
         for end in (self.signals, write_end):
             os.set_blocking(end, False)
+        # Before the command starts, or the SIGCHLD of one that ends at once would be lost.
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         signal.set_wakeup_fd(write_end)
@@ -83,24 +102,28 @@ class Keeper:
             command[0],
             command,
             os.environ,
-            setpgroup=0,
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # which Python ignores
+            setpgroup=0,  # a group of its own, which `ajet kill` can signal as a whole
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # Python ignores them; the command must not
         )
         self.tell(f"started {self.pid}")
 
     def tell(self, line: str) -> None:
-        """To the owner, if there is one."""
+        """Write a line to the owner; nothing happens if the owner is gone."""
         with contextlib.suppress(OSError):
             os.write(self.owner, f"{line}\n".encode())
 
     def wait(self) -> float:
-        """Until the command has ended or shall end; returns the patience to have with the rest."""
+        """Block until the command has ended or must end.
+
+        Returns:
+            Seconds that the remaining processes may take to exit after SIGTERM.
+        """
         while self.status is None:
             ready, _, _ = select.select([self.owner, self.signals], [], [])
             if self.owner in ready:
                 try:
                     return float(os.read(self.owner, 64) or PATIENCE_S)
-                except OSError:  # the owner died with a line of ours unread
+                except OSError:  # the owner died before it read a line of ours
                     return PATIENCE_S
             if self.take_signals() - {signal.SIGCHLD}:
                 return PATIENCE_S
@@ -108,14 +131,14 @@ class Keeper:
         return LEFT_BEHIND_S
 
     def take_signals(self) -> set[int]:
-        """Those that came since the last call."""
+        """The signals that arrived since the last call."""
         try:
             return set(os.read(self.signals, 512))
         except BlockingIOError:
             return set()
 
     def reap(self) -> None:
-        """Take the status of every child that has ended, an adopted one too."""
+        """Collect the exit status of every child that has ended, adopted ones included."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -128,7 +151,11 @@ class Keeper:
                 self.tell(f"ended {self.status}")
 
     def living(self) -> set[int]:
-        """What there is to end: pids, or the negative pid of the command's process group."""
+        """What is still to be ended: pids, or the negative pid of the command's process group.
+
+        The process group is used where orphans cannot be adopted: a daemon leaves its parent, so
+        it is not found below us there.
+        """
         self.reap()
         if self.adopts:
             return descendants(os.getpid())
@@ -139,13 +166,15 @@ class Keeper:
         return {-self.pid}
 
     def end(self, patience_s: float) -> None:
-        """End all of it."""
+        """End all processes below us: SIGTERM first, SIGKILL after `patience_s` seconds."""
         for number, seconds in ((signal.SIGTERM, patience_s), (signal.SIGKILL, LAST_S)):
             deadline = time.monotonic() + seconds
+            # Each process gets each signal once. The list is made again in each round, because a
+            # process that is about to exit may still start another one.
             told: set[int] = set()
             while (living := self.living()) and time.monotonic() < deadline:
                 for pid in living - told:
-                    with contextlib.suppress(OSError):  # ended meanwhile, or is another user's
+                    with contextlib.suppress(OSError):  # it has ended, or is another user's
                         os.kill(pid, number)
                 told |= living
                 select.select([self.signals], [], [], 0.05)
@@ -153,16 +182,18 @@ class Keeper:
 
 
 def main() -> None:
-    """Keep the command of our arguments."""
+    """Supervise the command that the arguments name."""
     given = int(sys.argv[1])
-    owner = os.dup(given)  # which the command does not inherit, and low enough for select
+    # The copy is not inherited by the command, which must not keep the socket open; and its number
+    # is low enough for `select`, which takes none above 1023.
+    owner = os.dup(given)
     os.close(given)
     try:
-        keeper = Keeper(owner, sys.argv[2:])
+        supervisor = Supervisor(owner, sys.argv[2:])
     except OSError as error:
         os.write(owner, f"failed {error.strerror}\n".encode())
         return
-    keeper.end(keeper.wait())
+    supervisor.end(supervisor.wait())
 
 
 if __name__ == "__main__":
