@@ -8,6 +8,7 @@ AjetError
 ├── RequestError (ValueError)         an agent's request cannot be honoured; has an HTTP status
 │   └── ContextLengthError            the prompt leaves no room for an answer in the context
 ├── EngineError (RuntimeError)        the engine failed; the episode may be tried again
+├── EnvironmentFault (RuntimeError)   an environment failed; the episode may be tried again
 ├── ServiceError (RuntimeError)       a process that the run needs did not start, or has ended
 ├── EpisodeError (RuntimeError)       a mistake in one episode; it is recorded, the run continues
 ├── TrainingError (RuntimeError)      the run cannot continue (NaN, too many failures, ...)
@@ -80,6 +81,10 @@ class ContextLengthError(RequestError):
 
 class EngineError(AjetError, RuntimeError):
     """The inference engine failed. This is an infrastructure fault: the episode may be retried."""
+
+
+class EnvironmentFault(AjetError, RuntimeError):
+    """An environment failed. This is an infrastructure fault: the episode may be retried."""
 
 
 class ServiceError(AjetError, RuntimeError):

@@ -13,6 +13,7 @@ from ajet.config.messages import value_error
 from ajet.config.sections.context_tracker import ContextTrackerConfig
 from ajet.config.sections.data import DataConfig
 from ajet.config.sections.debug import DebugConfig
+from ajet.config.sections.environment import EnvironmentConfig
 from ajet.config.sections.free_section import FreeConfig, free
 from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.config.sections.model import ModelConfig
@@ -69,6 +70,7 @@ class AjetConfig(BaseConfig):
     rollout: RolloutConfig
     task_reader: TaskReaderConfig
     task_judge: TaskJudgeConfig = TaskJudgeConfig()
+    environment: EnvironmentConfig = EnvironmentConfig()
     context_tracker: ContextTrackerConfig = ContextTrackerConfig()
     trainer_common: TrainerCommonConfig = TrainerCommonConfig()
     debug: DebugConfig = DebugConfig()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
 from ajet.config.loading.class_paths import Registered, free_beside
 from ajet.config.loading.paths import DataFile
 from ajet.config.messages import value_error
+from ajet.config.sections.environment import ServiceUrl
 from ajet.config.sections.free_section import FreeConfig
 from ajet.config.sections.section import BaseConfig
 from ajet.config.sections.types import Count
@@ -16,11 +17,12 @@ from ajet.config.sections.types import Count
 TASK_READERS: dict[str, str | None] = {
     "jsonl_dataset_file": "ajet.task_reader.jsonl_task_reader->JsonlTaskReader",
     "random_dummy": "ajet.task_reader.random_dummy->RandomDummyTaskReader",
+    "env_service": "ajet.task_reader.env_service->EnvServiceTaskReader",
 }
 """`task_reader.type` -> class path. A new reader is one file and one line here; settings of its own
 are a section of that name in `TaskReaderConfig`."""
 
-LATER = ("huggingface_dat_repo", "env_service", "data_generation", "tracing")
+LATER = ("huggingface_dat_repo", "data_generation", "tracing")
 
 
 class JsonlSplitConfig(BaseConfig):
@@ -48,6 +50,21 @@ class RandomDummyConfig(BaseConfig):
     """How many."""
 
 
+class EnvServiceConfig(BaseConfig):
+    """Tasks of an environment service, by their ids; each episode gets an instance."""
+
+    env_type: str = ""
+    """The kind of environment, for a service that has several."""
+    env_url: ServiceUrl = "http://127.0.0.1:8080"
+    """Where the service listens."""
+    env_action_preference: Literal["code", "text", "box"] = "code"
+    """Sent with `/create`: how the agent writes its actions."""
+    training_split: str = "train"
+    """The split that is trained on."""
+    validation_split: str | None = "dev"
+    """The split that is evaluated on; null: there is no evaluation."""
+
+
 class TaskReaderConfig(BaseConfig):
     """Where tasks come from.
 
@@ -64,8 +81,7 @@ class TaskReaderConfig(BaseConfig):
     random_dummy: RandomDummyConfig = RandomDummyConfig()
     huggingface_dat_repo: FreeConfig = FreeConfig()
     """Read by a later version."""
-    env_service: FreeConfig = FreeConfig()
-    """Read by a later version."""
+    env_service: EnvServiceConfig = EnvServiceConfig()
     data_generation: FreeConfig = FreeConfig()
     """Read by a later version."""
     tracing: FreeConfig = FreeConfig()

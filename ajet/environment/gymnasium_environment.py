@@ -1,0 +1,109 @@
+"""Gymnasium environments behind text: observation to message, message to action."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from ajet.environment.environment import Environment, InvalidActionError
+from ajet.environment.messages import Message, Observation
+from ajet.errors import MissingExtraError
+from ajet.schema.task import Task
+
+if TYPE_CHECKING:
+    import gymnasium
+
+
+class GymnasiumEnvironment(Environment):
+    """A Gymnasium environment. Override the two text methods where the defaults do not serve.
+
+    Args:
+        task: the episode's task.
+        id: of `gymnasium.make`.
+        options: keyword arguments of `gymnasium.make`.
+    """
+
+    id = ""
+    """For `gymnasium.make`, where the configuration names none."""
+
+    def __init__(self, task: Task, *, id: str | None = None, **options: Any) -> None:
+        super().__init__(task, **options)
+        self.id = id or self.id
+        self.env: gymnasium.Env[Any, Any] = self.make()
+
+    def make(self) -> gymnasium.Env[Any, Any]:
+        """Make the environment.
+
+        Raises:
+            MissingExtraError: Gymnasium is not installed.
+        """
+        try:
+            import gymnasium
+        except ImportError:
+            raise MissingExtraError("gymnasium", "environment") from None
+        return gymnasium.make(self.id, **self.options)
+
+    def seed(self) -> int:
+        """For `reset`: all episodes of a task start in the same state.
+
+        It is `metadata["seed"]` or `metadata["random_number"]` where the task has one, and is
+        computed from the task's id otherwise.
+        """
+        metadata = self.task.metadata
+        number = metadata.get("seed", metadata.get("random_number"))
+        return zlib.crc32(self.task.task_id.encode()) if number is None else int(number)
+
+    def observation_to_message(self, observation: Any, info: dict[str, Any]) -> Observation:
+        """What the agent sees; the default is the observation as text."""
+        return str(observation)
+
+    def message_to_action(self, message: Message) -> Any:
+        """The action in the agent's message.
+
+        The default takes the last integer of the text for a `Discrete` space, the text itself for
+        a `Text` space, and a JSON value for others.
+
+        Raises:
+            InvalidActionError: there is none.
+        """
+        from gymnasium import spaces
+
+        text, space = str(message["content"]), self.env.action_space
+        if isinstance(space, spaces.Text):
+            return text
+        if isinstance(space, spaces.Discrete):
+            first, last = int(space.start), int(space.start + space.n - 1)
+            numbers = re.findall(r"-?\d+", text)
+            if numbers and first <= int(numbers[-1]) <= last:
+                return int(numbers[-1])
+            raise InvalidActionError(
+                f"No action found. Answer with a number from {first} to {last}."
+            )
+        try:
+            action = space.dtype.type(json.loads(text)) if space.dtype else json.loads(text)
+        except (ValueError, TypeError):
+            action = None
+        if action is None or not space.contains(action):
+            raise InvalidActionError(f"No action found. Answer with a JSON value of {space}.")
+        return action
+
+    def reset(self) -> Observation:
+        """Start in the state of the task's seed; the task's query stands before a first text."""
+        observation, info = self.env.reset(seed=self.seed())
+        first = self.observation_to_message(observation, info)
+        query = self.task.main_query
+        return f"{query}\n\n{first}" if query and isinstance(first, str) else first
+
+    def step(self, action: Message) -> tuple[Observation, float, bool, dict[str, Any]]:
+        """One step; an episode that Gymnasium truncates is over as well."""
+        observation, reward, terminated, truncated, info = self.env.step(
+            self.message_to_action(action)
+        )
+        seen = self.observation_to_message(observation, info)
+        return seen, float(reward), bool(terminated or truncated), info
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
