@@ -132,7 +132,7 @@ class EnvironmentClient:
         )
         try:
             async with asyncio.timeout(limit_s):
-                answer = await retrying(self._post, route, body, headers, may_repeat)
+                answer: Any = await retrying(self._post, route, body, headers, may_repeat)
         except TimeoutError:
             raise EnvironmentFault(
                 f"{self.url}{route}: no answer within {limit_s:g} s; see the service's log"
@@ -158,8 +158,8 @@ class EnvironmentClient:
             raise EnvironmentFault(f"{where}: not a valid address") from error
         except (aiohttp.ClientError, OSError) as error:
             fault = _SendAgain if may_repeat else EnvironmentFault
-            text = f"{where}: the connection broke before the answer was complete"
-            raise fault(f"{text}: {type(error).__name__}: {error}") from error
+            what = f"{where}: the connection broke before the answer was complete"
+            raise fault(f"{what}: {type(error).__name__}: {error}") from error
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None:
@@ -205,9 +205,7 @@ def _data(where: str, status: int, text: bytes, *, needs_success: bool) -> Any:
     if status == HTTPStatus.NOT_FOUND:
         raise UnknownInstance(f"{where}: the service answered 404: {shown}")
     if status == HTTPStatus.UNAUTHORIZED:
-        raise EnvironmentFault(
-            f"{where}: 401: set the service's key as {protocol.API_KEY_VARIABLE}"
-        )
+        raise EnvironmentFault(f"{where}: 401: put its key into {protocol.API_KEY_VARIABLE}")
     if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
         raise EnvironmentFault(f"{where}: the service answered {status}: {shown}")
     try:

@@ -7,6 +7,8 @@ import re
 import zlib
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ajet.environment.environment import Environment, InvalidActionError
 from ajet.environment.messages import Message, Observation
 from ajet.errors import MissingExtraError
@@ -78,15 +80,13 @@ class GymnasiumEnvironment(Environment):
             numbers = re.findall(r"-?\d+", text)
             if numbers and first <= int(numbers[-1]) <= last:
                 return int(numbers[-1])
-            raise InvalidActionError(
-                f"No action found. Answer with a number from {first} to {last}."
-            )
+            raise InvalidActionError(f"No action found. Answer with a number, {first} to {last}.")
         try:
-            action = space.dtype.type(json.loads(text)) if space.dtype else json.loads(text)
+            action = np.asarray(json.loads(text), dtype=space.dtype)
         except (ValueError, TypeError):
-            action = None
-        if action is None or not space.contains(action):
-            raise InvalidActionError(f"No action found. Answer with a JSON value of {space}.")
+            raise InvalidActionError(f"No action found. Answer with JSON for {space}.") from None
+        if not space.contains(action):
+            raise InvalidActionError(f"The action is outside of {space}.")
         return action
 
     def reset(self) -> Observation:

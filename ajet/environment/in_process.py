@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from ajet.environment.environment import Environment, InvalidActionError
 from ajet.environment.episode_environment import EpisodeEnvironment, StepResult, checked_action
 from ajet.environment.messages import Message, as_messages, finite, text_of
 from ajet.errors import AjetError, EnvironmentFault
 from ajet.schema.task import Task
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ class InProcessEnvironment(EpisodeEnvironment):
             finally:
                 self._lock.release()
 
-    def _guarded(self, name: str, call: Callable[[], Any]) -> Any:
+    def _guarded(self, name: str, call: Callable[[], T]) -> T:
         """Run user code; what it raises is a fault of the environment."""
         with self._lock:
             if self._is_stopped:

@@ -40,7 +40,7 @@ class OpenInstances:
 
     def __init__(self, run_folder: Path | None) -> None:
         self._path = None
-        if run_folder is not None:
+        if run_folder is not None and run_folder.is_dir():  # another node may not have it
             self._path = run_folder / FOLDER / f"{platform.node()}-{os.getpid()}.jsonl"
         self._open: dict[str, OpenInstance] = {}
         self._lock = threading.Lock()

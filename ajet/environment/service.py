@@ -9,7 +9,9 @@ from ajet.environment.messages import Message, Observation
 
 
 class EnvironmentService:
-    """Serves environments over HTTP. Fill in `task_ids`, `create` and `step`, then:
+    """Serves environments over HTTP.
+
+    Fill in `task_ids`, `create`, `step` and, for a judge, `evaluate`; then:
 
         if __name__ == "__main__":
             MyService.main()

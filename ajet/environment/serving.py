@@ -148,9 +148,8 @@ class EnvironmentApp:
         try:
             request = Request.model_validate_json(bytes(body))
         except ValidationError as error:
-            raise _Refused(
-                400, f"not a call of this protocol: {error.errors()[0]['msg']}"
-            ) from None
+            why = error.errors()[0]["msg"]
+            raise _Refused(400, f"not a call of this protocol: {why}") from None
         own = self._service.env_type
         if own and request.env_type and request.env_type != own:
             raise _Refused(404, f'this service has env_type "{own}", not "{request.env_type}"')
@@ -182,9 +181,7 @@ class EnvironmentApp:
                     return instance.last_answer
             raise _Refused(409, f"instance {request.instance_id} exists already")
         if self._instances.is_full:
-            raise _Refused(
-                503, f"{self._instances.num_open} instances are open, the most there may be"
-            )
+            raise _Refused(503, f"max_instances = {self._service.max_instances} are open")
         instance = self._instances.add(request.instance_id, str(request.task_id))
         async with instance.lock:
             try:

@@ -12,8 +12,17 @@ from ajet.schema.sample import Sample
 from ajet.schema.task import Task, WorkflowOutput
 
 FailureKind = Literal[
-    "workflow_error", "invalid_output", "judge_error", "timeout", "engine_error", "cancelled"
+    "workflow_error",
+    "invalid_output",
+    "judge_error",
+    "timeout",
+    "engine_error",
+    "environment_error",
+    "cancelled",
 ]
+
+INFRASTRUCTURE_FAULTS: tuple[FailureKind, ...] = ("engine_error", "environment_error")
+"""Kinds after which an episode is tried again."""
 
 
 @dataclass(slots=True, kw_only=True)

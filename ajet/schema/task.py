@@ -35,9 +35,17 @@ class WorkflowTask(BaseModel):
     env_type: str = ""
     task_tag: str = ""
     gym_env: Any = None
-    """A client of the environment instance, or None."""
+    """The episode's environment, an `EpisodeEnvironment` with `step` and `evaluate`; or None."""
     tokenizer: Any = None
     """The model's tokenizer, where the backbone has one."""
+    observation_window: Any = None
+    """Not filled here; workflows written against AgentJet may read it."""
+    llm_inference_fn: Any = None
+    """Not filled here; as above."""
+    task_thread_index: int = 0
+    """Not filled here; as above."""
+    task_batch_index: int = 0
+    """Not filled here; as above."""
 
 
 class WorkflowOutput(BaseModel):

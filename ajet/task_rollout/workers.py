@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ajet.schema.episode import Episode, Failure
+from ajet.schema.episode import INFRASTRUCTURE_FAULTS, Episode, Failure
 from ajet.task_rollout.deadlines import GRACE_S, Deadline
 from ajet.task_rollout.new_loop import run_in_new_loop
 from ajet.task_runner.attempt import Attempt
@@ -81,6 +81,7 @@ class WorkerPool:
                 on_ended(*self._next_ended())
         finally:
             self._stop()
+            self._runner.settle()
 
     def _next_ended(self) -> tuple[Attempt, Episode]:
         with self._changed:
@@ -142,7 +143,7 @@ class WorkerPool:
         """The episode is over: keep it or try again; seat the next one, then close its session."""
         attempt = seat.run.attempt
         self._seats.remove(seat)
-        is_fault = episode.failure is not None and episode.failure.kind == "engine_error"
+        is_fault = episode.failure is not None and episode.failure.kind in INFRASTRUCTURE_FAULTS
         if is_fault and attempt.retries < self._max_retries:
             next_seat: _Running | None = self._sit(replace(attempt, retries=attempt.retries + 1))
         else:
@@ -172,6 +173,7 @@ class WorkerPool:
         assert seat.thread
         self._threads.remove(seat.thread)
         self._left_behind += 1
+        seat.run.release_environment()
         episode = seat.episode or seat.run.episode()
         if episode.failure:
             episode.failure.traceback = stack_of(seat.thread)
@@ -200,6 +202,7 @@ class WorkerPool:
                     logger.warning(
                         "an episode of task %s does not end", seat.run.attempt.task.task_id
                     )
+                    seat.run.release_environment()
                 self._engine.close_session(seat.run.attempt.episode_id)
             self._seats.clear()
         for thread in self._threads:

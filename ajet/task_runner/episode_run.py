@@ -3,7 +3,8 @@
 Outcomes, in the order in which they are looked for:
 
 1. It was stopped from outside: `timeout` or `cancelled`, whatever the workflow returns then.
-2. `execute` raised. Where the engine had failed: `engine_error`, the one kind that is tried again.
+2. The environment failed, at any time: `environment_error`, also where the workflow hid that.
+   `execute` raised. Where the engine had failed: `engine_error`. Both kinds are tried again.
    Where the context overflowed and there is a judge, the judge decides on what there is. Else
    `workflow_error`.
 3. The output is unusable (None, another type, NaN, a list of the wrong length, an unknown agent,
@@ -23,7 +24,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ajet.context_tracker.tracker import ContextTracker
-from ajet.errors import EngineError, EpisodeError
+from ajet.environment.episode_environment import EnvironmentSource, EpisodeEnvironment
+from ajet.environment.messages import text_of
+from ajet.errors import EngineError, EnvironmentFault, EpisodeError
 from ajet.schema.episode import Episode, Failure, FailureKind
 from ajet.schema.task import WorkflowOutput, WorkflowTask
 from ajet.task_runner.attempt import Attempt
@@ -48,6 +51,7 @@ class EpisodeRun:
             task_id=attempt.task.task_id,
         )
         self._workflow_task: WorkflowTask | None = None
+        self._environment: EpisodeEnvironment | None = None
         self._tuner: AjetTuner | None = None
         self._output = WorkflowOutput()
         self._rewards: Rewards | None = None
@@ -66,7 +70,10 @@ class EpisodeRun:
         self._user_code = asyncio.create_task(self._work())
         if self._stopped:  # `stop` came before it had a task to cancel
             self._user_code.cancel()
-        await asyncio.wait([self._user_code])
+        try:
+            await asyncio.wait([self._user_code])
+        finally:
+            self.release_environment()
         if not self._user_code.cancelled():
             self._user_code.result()  # raises what the boundary lets pass
         return self.episode()
@@ -79,10 +86,17 @@ class EpisodeRun:
         self._stopped = cause
         if self._tuner:
             self._tuner.close()
+        if self._environment:
+            self._environment.stop()
         if self._user_code:
             # A loop that is closed already has nothing left to cancel.
             with contextlib.suppress(RuntimeError):
                 self._user_code.get_loop().call_soon_threadsafe(self._user_code.cancel)
+
+    def release_environment(self) -> None:
+        """Give the environment back. `run` does it; call it where that does not come to its end."""
+        if self._environment:
+            self._environment.release()
 
     def episode(self) -> Episode:
         """The record of what happened until now."""
@@ -130,12 +144,20 @@ class EpisodeRun:
     async def _guard(self, kind: FailureKind, user_code: Awaitable[Any]) -> Any:
         """The boundary around user code."""
         try:
-            return await user_code
+            returned = await user_code
+            if self._environment and self._environment.fault:
+                raise self._environment.fault
+            return returned
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             fault = error if isinstance(error, EngineError) else self._tracker.engine_error
             if fault and kind != "judge_error":
                 self._failure = replace(
                     failure_of(error, "engine_error"), message=f"EngineError: {fault}"
+                )
+            elif self._environment and self._environment.fault:
+                self._failure = replace(
+                    failure_of(error, "environment_error"),
+                    message=f"{EnvironmentFault.__name__}: {self._environment.fault}",
                 )
             elif kind == "workflow_error" and self._runner.judge and is_context_overflow(error):
                 return WorkflowOutput(metadata={"ended_by": "context_length_exceeded"})
@@ -153,6 +175,8 @@ class EpisodeRun:
             task_tag=attempt.tag,
             tokenizer=self._runner.tokenizer,
         )
+        if self._runner.environments:
+            await self._open_environment(self._runner.environments, self._workflow_task)
         workflow = self._runner.workflow_class()
         self._tuner = AjetTuner(
             config=self._runner.config,
@@ -161,6 +185,14 @@ class EpisodeRun:
             trainable_targets=workflow.trainable_targets,
         )
         return await workflow.execute(self._workflow_task, self._tuner)
+
+    async def _open_environment(self, source: EnvironmentSource, shown: WorkflowTask) -> None:
+        self._environment = source.open(self.attempt.task, self.attempt.episode_id)
+        if self._stopped:  # `stop` came before there was an environment to stop
+            self._environment.stop()
+        shown.gym_env = self._environment
+        shown.task.init_messages = await self._environment.create()
+        shown.task.main_query = text_of(shown.task.init_messages[-1:])
 
     async def _read(self, returned: Any) -> None:
         if not isinstance(returned, WorkflowOutput):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ajet.context_tracker.samples import SampleLimits
+from ajet.environment.episode_environment import EnvironmentSource
 from ajet.gateway.gateway import Gateway
 from ajet.schema.episode import Episode
 from ajet.task_judge.base_judge import BaseJudge
@@ -24,6 +25,8 @@ class EpisodeRunner:
     """The whole resolved configuration, for `tuner.config`."""
     judge: BaseJudge | None = None
     """Asked where a workflow gives no reward."""
+    environments: EnvironmentSource | None = None
+    """Where an episode's environment comes from; None: there is none."""
     tokenizer: Any = None
     """For `workflow_task.tokenizer`."""
     limits: SampleLimits = field(default_factory=SampleLimits)
@@ -31,6 +34,11 @@ class EpisodeRunner:
     def start(self, attempt: Attempt) -> EpisodeRun:
         """The run of one attempt, for `await run.run()`; it can be stopped from outside."""
         return EpisodeRun(self, attempt)
+
+    def settle(self) -> None:
+        """Wait for environments that are being released; called when no episode runs any more."""
+        if self.environments:
+            self.environments.settle()
 
     async def run(self, attempt: Attempt) -> Episode:
         """Run one attempt to its end, without a deadline."""

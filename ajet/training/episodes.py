@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.context_tracker.samples import SampleLimits
 from ajet.engine.base import Engine
+from ajet.environment.registry import make_source
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.gateway import Gateway
@@ -24,9 +27,20 @@ def open_http_endpoint(ajet: AjetConfig) -> HttpEndpoint:
 
 
 def make_runner(
-    config: RootConfig, chat_format: ChatFormat, engine: Engine, http_endpoint: HttpEndpoint
+    config: RootConfig,
+    chat_format: ChatFormat,
+    engine: Engine,
+    http_endpoint: HttpEndpoint,
+    run_folder: Path | None = None,
 ) -> EpisodeRunner:
-    """The configured workflow and judge, with this engine behind their model.
+    """The configured workflow, environment and judge, with this engine behind their model.
+
+    Args:
+        config: the whole configuration.
+        chat_format: of the model.
+        engine: the model's.
+        http_endpoint: the gateway's, for agents in other processes.
+        run_folder: where open environments are noted, for `ajet kill`.
 
     Raises:
         ConfigError: a class that the configuration names cannot be loaded.
@@ -50,6 +64,7 @@ def make_runner(
         gateway=gateway,
         config=config,
         judge=make_judge(ajet.task_judge.judge_class, config),
+        environments=make_source(ajet, run_folder),
         tokenizer=chat_format.tokenizer,
         limits=sample_limits(ajet),
     )

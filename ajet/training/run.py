@@ -66,7 +66,9 @@ def make_loop(
     step = position.step if position else 0
     resumed_step = step if position else -1
     records = Records(run_folder, config, resumed_step=resumed_step if resume else None)
-    runner = make_runner(config, policy.chat_format, policy.serving.engine, http_endpoint)
+    runner = make_runner(
+        config, policy.chat_format, policy.serving.engine, http_endpoint, run_folder
+    )
     phases = Phases(
         rollout=make_rollout(ajet, runner, policy.executor),
         before=policy.serving.begin_phase,

@@ -33,7 +33,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
     console = Console(highlight=False)
     with closing(open_http_endpoint(ajet)) as http_endpoint, open_model(ajet) as model:
         logger.info("engine: %s", model.title)
-        runner = make_runner(config, model.chat_format, model.engine, http_endpoint)
+        runner = make_runner(config, model.chat_format, model.engine, http_endpoint, run_folder)
         gateway = replace(
             runner.gateway, call_timeout_s=math.inf, make_upstream=model.make_upstream
         )

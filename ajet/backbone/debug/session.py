@@ -51,19 +51,19 @@ class DebugSession:
         Raises:
             KeyboardInterrupt: Ctrl-C, or `q` in the debugger; the episode is kept as it is.
         """
-        for index, task in enumerate(tasks):
-            self.groups.append(Group(task=task))
-            for repeat in range(self.num_repeat):
-                self._run_one(
-                    Attempt(
-                        seed=self.seed,
-                        tag=TAG,
-                        task=task,
-                        group_index=index,
-                        repeat_index=repeat,
-                    )
-                )
-            self._look_at_group(self.groups[-1])
+        try:
+            for index, task in enumerate(tasks):
+                self._run_group(index, task)
+        finally:
+            self.runner.settle()
+
+    def _run_group(self, index: int, task: Task) -> None:
+        self.groups.append(Group(task=task))
+        for repeat in range(self.num_repeat):
+            self._run_one(
+                Attempt(seed=self.seed, tag=TAG, task=task, group_index=index, repeat_index=repeat)
+            )
+        self._look_at_group(self.groups[-1])
 
     def _run_one(self, attempt: Attempt) -> None:
         engine = self.runner.gateway.engine

@@ -66,7 +66,9 @@ def _run(config: RootConfig, run_folder: Path, resume: bool, progress: Progress)
         engine = TrinityEngine(actors.models, max_model_len=plan.max_model_len)
         chat_format = chat_format_of(ajet.model, plan.model_folder)
         phases = Phases(
-            rollout=make_rollout(ajet, make_runner(config, chat_format, engine, http_endpoint)),
+            rollout=make_rollout(
+                ajet, make_runner(config, chat_format, engine, http_endpoint, run_folder)
+            ),
             before=lambda: None,
             records=records,
             progress=progress,

@@ -66,5 +66,7 @@ def _rollout(plan: TrinityRunContext) -> Rollout:
     ajet = plan.ajet.model_copy(update={"rollout": settings})
     engine = TrinityEngine(rollout_models(plan), max_model_len=plan.max_model_len)
     chat_format = chat_format_of(ajet.model, plan.model_folder)
-    runner = make_runner(plan.config, chat_format, engine, open_http_endpoint(ajet))
+    runner = make_runner(
+        plan.config, chat_format, engine, open_http_endpoint(ajet), plan.run_folder
+    )
     return make_rollout(ajet, runner)

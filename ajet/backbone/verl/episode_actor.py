@@ -24,6 +24,7 @@ class EpisodeRunContext:
     """What such a process must know."""
 
     config: RootConfig
+    run_folder: Path
     model_folder: Path
     client: LLMServerClient
     max_model_len: int
@@ -40,7 +41,9 @@ class EpisodeActor:
         ajet = plan.config.ajet
         engine = VerlEngine(plan.client, max_model_len=plan.max_model_len, policy_version=0)
         chat_format = chat_format_of(ajet.model, plan.model_folder)
-        self._runner = make_runner(plan.config, chat_format, engine, open_http_endpoint(ajet))
+        self._runner = make_runner(
+            plan.config, chat_format, engine, open_http_endpoint(ajet), plan.run_folder
+        )
 
     def run(self, attempt: Attempt, defaults: SamplingDefaults, limits: EpisodeLimits) -> bytes:
         """The episode, pickled, of the last try at it."""

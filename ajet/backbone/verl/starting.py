@@ -130,6 +130,7 @@ def _trainer(start: VerlRunContext, config: DictConfig) -> VerlTrainer:
 def _policy(start: VerlRunContext, trainer: VerlTrainer) -> Policy:
     plan = EpisodeRunContext(
         config=start.config,
+        run_folder=start.run_folder,
         model_folder=start.model_folder,
         client=trainer.get_llm_client(),
         max_model_len=trainer.config.actor_rollout_ref.rollout.max_model_len,
