@@ -5,7 +5,8 @@ from another thread, by cancelling the future that it waits for.
 
 A call is sent again, with growing pauses, only where that is safe: it never reached the service,
 the service said that it is busy (429, 503), or the call may be repeated and its answer was lost.
-An answer that says 500, or that is no answer of the protocol, is final.
+An answer that says 500, or that is no answer of the protocol, is final; only a release, which harms
+nothing when it is made twice, is tried again then.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class EnvironmentClient:
         try:
             async with self._session().post(where, data=body, headers=headers) as response:
                 text = await _read(response, where)
-                return _data(where, response.status, text, needs_success=route != protocol.RELEASE)
+                return _data(where, response.status, text, is_release=route == protocol.RELEASE)
         except aiohttp.ClientConnectorError as error:
             raise _SendAgain(f"{where}: cannot connect: {error.strerror or error}") from error
         except aiohttp.InvalidURL as error:
@@ -198,7 +199,7 @@ async def _read(response: aiohttp.ClientResponse, where: str) -> bytes:
     return b"".join(chunks)
 
 
-def _data(where: str, status: int, text: bytes, *, needs_success: bool) -> Any:
+def _data(where: str, status: int, text: bytes, *, is_release: bool) -> Any:
     shown = text[:_SHOWN].decode(errors="replace")
     if status in _BUSY:
         raise _SendAgain(f"{where}: the service is busy ({status}): {shown}", is_busy=True)
@@ -207,14 +208,15 @@ def _data(where: str, status: int, text: bytes, *, needs_success: bool) -> Any:
     if status == HTTPStatus.UNAUTHORIZED:
         raise EnvironmentFault(f"{where}: 401: put its key into {protocol.API_KEY_VARIABLE}")
     if not HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
-        raise EnvironmentFault(f"{where}: the service answered {status}: {shown}")
+        fault = _SendAgain if is_release else EnvironmentFault
+        raise fault(f"{where}: the service answered {status}: {shown}")
     try:
         answer = json.loads(text)
     except ValueError:
         raise EnvironmentFault(f"{where}: the answer is not JSON: {shown}") from None
     if not isinstance(answer, dict):
         raise EnvironmentFault(f"{where}: expected a JSON object, got {shown}")
-    if not needs_success:  # a release may report that there was nothing to do
+    if is_release:  # it may report that there was nothing to do
         return answer.get("data")
     if "data" not in answer or answer.get("success") is False:
         raise EnvironmentFault(f"{where}: expected an answer with data, got {shown}")

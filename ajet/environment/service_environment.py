@@ -17,6 +17,7 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
+from ajet.config.sections.root import AjetConfig
 from ajet.environment import protocol
 from ajet.environment.client import EnvironmentClient, UnknownInstance
 from ajet.environment.episode_environment import EpisodeEnvironment, StepResult, checked_action
@@ -217,6 +218,23 @@ class ServiceSource:
         self._in_use: set[str] = set()
         """Instances of episodes that are running."""
         self._releasing: dict[Future[bool], Request] = {}
+
+    @classmethod
+    def configured(cls, ajet: AjetConfig, run_folder: Path | None) -> ServiceSource:
+        """The service of `ajet.environment`, or that of the reader env_service."""
+        settings, service = ajet.environment, ajet.task_reader.env_service
+        client = EnvironmentClient(
+            settings.url or service.env_url,
+            timeout_s=settings.request_timeout_s,
+            max_tries=settings.max_tries,
+        )
+        return cls(
+            client,
+            env_type=service.env_type,
+            params={"env_action_preference": service.env_action_preference},
+            run_folder=run_folder,
+            release_timeout_s=settings.release_timeout_s,
+        )
 
     def open(self, task: Task, episode_uuid: str) -> ServiceEnvironment:
         """The environment of one episode."""

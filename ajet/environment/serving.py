@@ -301,6 +301,7 @@ def serve_from_command_line(
         setattr(service, name, value)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     asyncio.run(_serve(service, host, port))
+    os._exit(0)  # a thread that a method blocks for ever must not keep the process
 
 
 async def _serve(service: EnvironmentService, host: str, port: int) -> None:

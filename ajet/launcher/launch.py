@@ -128,6 +128,8 @@ def _try_inputs(config: RootConfig) -> None:
     load_workflow(ajet.rollout.user_workflow)
     make_judge(ajet.task_judge.judge_class, config)
     reader = make_task_reader(ajet.task_reader)
+    if reader.needs_services:
+        return
     training_tasks(reader)
     validation_tasks(reader)
 

@@ -22,6 +22,8 @@ class EnvServiceTaskReader(BaseTaskReader):
         reader_config: has `env_service`.
     """
 
+    needs_services = True
+
     def get_training_tasks(self) -> list[Task]:
         """The tasks of `training_split`.
 

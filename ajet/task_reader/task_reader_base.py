@@ -15,6 +15,9 @@ class BaseTaskReader:
         reader_config: the section `ajet.task_reader`, with attribute access.
     """
 
+    needs_services = False
+    """Whether the tasks can be read only when the services of the run are running."""
+
     def __init__(self, reader_config: Any) -> None:
         self.reader_config = reader_config
 
