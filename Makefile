@@ -82,7 +82,7 @@ endef
 	@touch $@
 
 .venv/has-dev: pyproject.toml constraints.txt
-	$(call install,local$(comma)agentscope$(comma)langchain$(comma)server$(comma)dev)
+	$(call install,local$(comma)agentscope$(comma)langchain$(comma)server$(comma)environment$(comma)dev)
 	@touch .venv/has-demo $@
 
 # AgentScope 2.x does not go beside 1.x: an environment of its own.

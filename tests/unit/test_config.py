@@ -181,7 +181,7 @@ def test_missing_sections_are_told_with_what_they_need(tmp_path):
 @pytest.mark.parametrize(
     ("override", "names"),
     [
-        ("task_reader.type=env_service", '"env_service" is not part of this version'),
+        ("task_reader.type=tracing", '"tracing" is not part of this version'),
     ],
 )
 def test_what_a_later_version_brings_is_refused_by_name(tmp_path, override, names):
