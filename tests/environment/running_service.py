@@ -17,7 +17,7 @@ from ajet import AjetTuner, Task, Workflow, WorkflowOutput, WorkflowTask
 from ajet.environment.client import EnvironmentClient
 from ajet.environment.service_environment import ServiceSource
 from ajet.schema.episode import Episode
-from ajet.service.readiness import answers, free_ports
+from ajet.service.probes import answers, free_ports
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_rollout.rollout import Rollout
 from tests.processes.service_processes import eventually

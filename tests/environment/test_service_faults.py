@@ -23,7 +23,7 @@ from ajet import AjetTuner, WorkflowOutput, WorkflowTask
 from ajet.environment.client import EnvironmentClient
 from ajet.environment.open_instances import left_open
 from ajet.errors import EnvironmentFault
-from ajet.service.readiness import free_ports
+from ajet.service.probes import free_ports
 from ajet.task_judge.env_service_as_judge import EnvServiceJudge
 from ajet.task_rollout import workers
 from tests.environment.running_service import (
