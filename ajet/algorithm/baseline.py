@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ajet.schema.call import Call
+
 
 def exact_mean(values: np.ndarray) -> float:
     """Mean of [N >= 1] values; where all are equal, exactly their value.
@@ -25,6 +27,14 @@ class GroupRewards:
     variance_within: np.ndarray
     """[G] float64: of the rewards of an episode's calls around its own; 0 where they do not
     differ."""
+    calls: Sequence[Sequence[Call]]
+    """The calls of each of the G episodes that the reward is for, in order of arrival; none where
+    a reward is for an episode without trained calls."""
+
+    @property
+    def num_tokens(self) -> np.ndarray:
+        """[G] int64: sampled tokens of each episode's calls."""
+        return np.array([sum(len(c.completion_ids) for c in calls) for calls in self.calls], int)
 
     def mean(self) -> float:
         """Mean reward, every episode weighing the same."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +32,20 @@ class CreditReport:
     def zero_variance_groups(self) -> int:
         """Groups that give no gradient."""
         return sum(self.is_zero_variance)
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class CreditRule:
+    """Gives credit to the tokens of a step, with or without comparing the episodes of a group."""
+
+    assign: Callable[[Sequence[Group]], CreditReport]
+    """Fills the samples' `advantages`, or their `rewards` where a critic makes advantages of them.
+    Raises TrainingError where a reward or advantage is NaN or infinite."""
+    needs_critic: bool = False
+    """Only for backbones that train a critic."""
+
+    def __call__(self, groups: Sequence[Group]) -> CreditReport:
+        return self.assign(groups)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -124,7 +138,11 @@ def _rewards(comparison: _Comparison) -> GroupRewards:
             rewards[i] = exact_mean(call_rewards)
         if len(calls):
             variance_within[i] = ((call_rewards - rewards[i]) ** 2).mean()
-    return GroupRewards(rewards=rewards, variance_within=variance_within)
+    return GroupRewards(
+        rewards=rewards,
+        variance_within=variance_within,
+        calls=[[episode.calls[i] for i in calls] for episode, calls in comparison.members],
+    )
 
 
 def _trained_calls(episode: Episode) -> np.ndarray:

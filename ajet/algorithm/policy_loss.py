@@ -1,4 +1,4 @@
-"""The clipped policy loss (torch): imported by trainers only."""
+"""The loss of a micro-batch (torch): policy loss, entropy bonus and KL, as a weighted sum."""
 
 from __future__ import annotations
 
@@ -6,22 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-_MAX_LOG_RATIO = 20.0
-"""Where a token's log ratios are cut, so that one outlier cannot make the loss infinite."""
-
-
-@dataclass(slots=True, kw_only=True, frozen=True)
-class LossSettings:
-    """What the loss of a token is made of."""
-
-    clip_ratio_low: float
-    """The ratio of new to old probability is clipped below 1 - this."""
-    clip_ratio_high: float
-    """And above 1 + this; larger than the lower one in DAPO (arXiv:2503.14476)."""
-    kl_coef: float = 0.0
-    """Weight of the KL to the reference."""
-    entropy_coef: float = 0.0
-    """Weight of the entropy bonus."""
+from ajet.algorithm.registry import loss_variant
+from ajet.algorithm.token_loss import MAX_LOG_RATIO, LossSettings, TrainedTokens
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,7 +17,7 @@ class PolicyLoss:
     loss: torch.Tensor
     """[] weighted sum, differentiable."""
     num_clipped: torch.Tensor
-    """[] tokens to which the clip leaves no policy gradient."""
+    """[] tokens whose gradient the clip changed."""
     entropy_sum: torch.Tensor
     """[] nats."""
     kl_sum: torch.Tensor
@@ -66,39 +52,43 @@ def policy_loss(
     old_logprobs: torch.Tensor,
     advantages: torch.Tensor,
     weights: torch.Tensor,
+    sample_index: torch.Tensor,
     settings: LossSettings,
     reference_logprobs: torch.Tensor | None = None,
 ) -> PolicyLoss:
-    """Clipped surrogate (PPO, arXiv:1707.06347), minus entropy bonus, plus KL to the reference.
+    """The configured policy loss, minus entropy bonus, plus KL to the reference.
 
-    A token's loss is -min(r A, clip(r, 1 - low, 1 + high) A) with r = exp(logprob - old logprob).
     The KL is the k3 estimate exp(d) - d - 1 with d = reference logprob - logprob (Schulman,
-    "Approximating KL Divergence"). All tensors are [N] float32.
+    "Approximating KL Divergence"). All tensors but `sample_index` are [N] float32.
 
     Args:
-        logprobs: of the trained tokens, now.
-        entropy: of the distributions that predict them.
+        logprobs: of the trained tokens, under the weights that are trained.
+        entropy: of the distributions that predict the tokens.
         old_logprobs: under the sampling policy, as the engine gave them.
         advantages: credit of each token.
         weights: share of each token in the loss.
-        settings: clip and coefficients.
+        sample_index: [N] int64, the sample of the micro-batch that a token belongs to.
+        settings: loss variant, clip and coefficients.
         reference_logprobs: under the reference model; None: no KL.
     """
-    log_ratio = (logprobs - old_logprobs).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)
-    ratio = log_ratio.exp()
-    low, high = 1 - settings.clip_ratio_low, 1 + settings.clip_ratio_high
-    token_loss = -torch.minimum(ratio * advantages, ratio.clamp(low, high) * advantages)
-    is_clipped = torch.where(advantages > 0, ratio > high, (advantages < 0) & (ratio < low))
+    tokens = TrainedTokens(
+        logprobs=logprobs,
+        old_logprobs=old_logprobs,
+        advantages=advantages,
+        sample_index=sample_index,
+    )
+    policy = loss_variant(settings.variant)(tokens, settings)
+    token_loss = policy.loss
     kl = torch.zeros_like(logprobs)
     if reference_logprobs is not None:
-        difference = (reference_logprobs - logprobs).clamp(-_MAX_LOG_RATIO, _MAX_LOG_RATIO)
+        difference = (reference_logprobs - logprobs).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
         kl = difference.exp() - difference - 1
         token_loss = token_loss + settings.kl_coef * kl
     if settings.entropy_coef:
         token_loss = token_loss - settings.entropy_coef * entropy
     return PolicyLoss(
         loss=(token_loss * weights).sum(),
-        num_clipped=is_clipped.sum(),
+        num_clipped=policy.is_clipped.sum(),
         entropy_sum=entropy.detach().sum(),
         kl_sum=kl.detach().sum(),
     )

@@ -21,6 +21,7 @@ def reinforce_plus_plus(groups: Sequence[GroupRewards]) -> list[Baseline]:
     batch = GroupRewards(
         rewards=np.concatenate([group.rewards for group in groups]),
         variance_within=np.concatenate([group.variance_within for group in groups]),
+        calls=[calls for group in groups for calls in group.calls],
     )
     mean, scale = batch.mean(), batch.std() + _EPSILON
     return [

@@ -6,13 +6,10 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from ajet.algorithm.credit import CreditReport
+from ajet.algorithm.credit import CreditReport, CreditRule
 from ajet.errors import TrainingError
 from ajet.schema.call import Call
 from ajet.schema.episode import Episode, Group
-
-GAE = "gae"
-"""The `adv_estimator` that needs a critic: generalized advantage estimation (arXiv:1506.02438)."""
 
 
 def place_rewards(groups: Sequence[Group]) -> CreditReport:
@@ -52,6 +49,10 @@ def _place(episode: Episode) -> None:
         for place in last.values():
             sample.rewards[place] = reward[sample.call_index[place]]
 
+
+GAE = CreditRule(assign=place_rewards, needs_critic=True)
+"""Generalized advantage estimation (arXiv:1506.02438): the backbone's critic makes advantages of
+the placed rewards."""
 
 _WHAT_FOR: dict[str, Callable[[Call], Hashable]] = {
     "episode": lambda call: None,

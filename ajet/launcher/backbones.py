@@ -6,7 +6,7 @@ import importlib.util
 from importlib import import_module
 from typing import Any, cast
 
-from ajet.algorithm.token_rewards import GAE
+from ajet.algorithm.registry import credit_rule
 from ajet.class_path import load_function
 from ajet.config.backbones import BACKBONES, FALLBACK, backbone_entry
 from ajet.config.sections.root import AjetConfig
@@ -49,10 +49,11 @@ def refuse_settings(ajet: AjetConfig) -> None:
         ConfigError: the message names the setting and what to use instead.
     """
     entry = backbone_entry(ajet.backbone)
-    if ajet.trainer_common.algorithm.adv_estimator == GAE and not entry.has_critic:
+    estimator = ajet.trainer_common.algorithm.adv_estimator
+    if not entry.has_critic and credit_rule(estimator).needs_critic:
         able = " or ".join(name for name, other in BACKBONES.items() if other.has_critic)
         raise ConfigError(
-            f"ajet.trainer_common.algorithm.adv_estimator: {GAE} needs a critic, which the "
+            f"ajet.trainer_common.algorithm.adv_estimator: {estimator} needs a critic, which the "
             f"backbone {ajet.backbone} does not have; use the backbone {able}, or an estimator "
             "without a critic such as grpo"
         )

@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ajet.algorithm import ADVANTAGE_ESTIMATORS
-from ajet.algorithm.credit import CreditReport, credit
-from ajet.algorithm.token_rewards import GAE, place_rewards
+from ajet.algorithm.credit import CreditReport
+from ajet.algorithm.registry import credit_rule
 from ajet.monitor.call_table import StoredStep
 from ajet.schema.episode import Episode
 from ajet.schema.sample import Sample
@@ -83,11 +82,12 @@ def compare_advantages(
     stored: Mapping[str, Sequence[Sample]], step: StoredStep, estimator: str
 ) -> tuple[Stage, CreditReport]:
     """Credit the episodes as they are now; the report has what would be trained."""
-    if estimator == GAE:
-        return _advantages_of_a_critic(stored, step)
-    report = credit(step.groups, ADVANTAGE_ESTIMATORS[estimator])
+    credit = credit_rule(estimator)
+    report = credit(step.groups)
+    if credit.needs_critic:
+        return _advantages_of_a_critic(stored, step, estimator), report
     for group in step.discarded:
-        credit([group], ADVANTAGE_ESTIMATORS[estimator])
+        credit([group])
     differences, largest = [], 0.0
     for episode in (e for e in step.episodes if e.failure is None):
         old_samples = stored.get(episode.episode_id, ())
@@ -108,15 +108,16 @@ def compare_advantages(
 
 
 def _advantages_of_a_critic(
-    stored: Mapping[str, Sequence[Sample]], step: StoredStep
-) -> tuple[Stage, CreditReport]:
+    stored: Mapping[str, Sequence[Sample]], step: StoredStep, estimator: str
+) -> Stage:
     """Its values are not on record: what was made of them is taken from there."""
-    report = place_rewards(step.groups)
     for episode in (e for e in step.episodes if e.failure is None):
         for old, new in zip(stored.get(episode.episode_id, ()), episode.samples, strict=False):
             new.advantages = old.advantages
-    why = "gae: the critic's values are not on record; the advantages on record are trained"
-    return Stage(name="advantages", summary=why, is_skipped=True), report
+    why = (
+        f"{estimator}: the critic's values are not on record; the advantages on record are trained"
+    )
+    return Stage(name="advantages", summary=why, is_skipped=True)
 
 
 def _sample_differences(episode: Episode, stored: Sequence[Sample]) -> Iterator[str]:

@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ajet.algorithm import ADVANTAGE_ESTIMATORS
-from ajet.algorithm.credit import CreditReport, credit
-from ajet.algorithm.token_rewards import GAE, place_rewards
+from ajet.algorithm.credit import CreditRule
 from ajet.config.sections.root import AjetConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import EngineError, TrainingError
@@ -45,6 +43,7 @@ class TrainingLoop:
     run_folder: Path
     serving: Serving
     trainer: Trainer
+    credit: CreditRule
     save: Callable[[Position], None]
     """Write a checkpoint. Raises CheckpointError."""
     logprob_diff_bound: float | None
@@ -94,7 +93,7 @@ class TrainingLoop:
         watch = Stopwatch()
         with watch.part("rollout"):
             groups, discarded, metrics = self._sample(step)
-        report = self._credit(groups)
+        report = self.credit(groups)
         metrics |= rollout_metrics(groups)
         metrics["group/zero_variance"] = report.zero_variance_groups / report.num_groups
         try:
@@ -137,13 +136,7 @@ class TrainingLoop:
         return result.groups, result.discarded, metrics
 
     def _gives_gradient(self, group: Group) -> bool:
-        return self._credit([group]).zero_variance_groups == 0
-
-    def _credit(self, groups: Sequence[Group]) -> CreditReport:
-        name = self._common.algorithm.adv_estimator
-        if name == GAE:
-            return place_rewards(groups)
-        return credit(groups, ADVANTAGE_ESTIMATORS[name])
+        return self.credit([group]).zero_variance_groups == 0
 
     def _update(self, samples: Sequence[Sample], step: int, watch: Stopwatch) -> dict[str, float]:
         """Train on the step's samples; metrics of the update, none where there are no samples."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ajet.algorithm.registry import credit_rule
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.errors import TrainingError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
@@ -82,6 +83,7 @@ def make_loop(
         run_folder=run_folder,
         serving=policy.serving,
         trainer=policy.trainer,
+        credit=credit_rule(ajet.trainer_common.algorithm.adv_estimator),
         save=policy.save,
         logprob_diff_bound=policy.logprob_diff_bound,
         batches=data.batches,

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from ajet.algorithm.loss_weights import loss_weights
-from ajet.algorithm.token_rewards import GAE
 from ajet.config.sections.optim import OptimConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.schema.sample import Sample
@@ -30,11 +29,16 @@ def plan_updates(
         list(zip(part, loss_weights(part, algorithm.loss_agg), strict=True)) for part in parts
     ]
     has_other_loss = settings.use_kl_loss and settings.kl_loss_coef or algorithm.entropy_coeff
-    if has_other_loss or algorithm.adv_estimator == GAE:
+    if has_other_loss:
         return weighted
-    # Without an advantage there is no gradient: counted in the weights, not computed.
+    # A sample without advantage has no gradient: it counts in the weights and is not computed.
+    # Where rewards were placed for a critic, advantages are not known yet.
     return [
-        [(sample, weights) for sample, weights in part if np.any(sample.advantages)]
+        [
+            (sample, weights)
+            for sample, weights in part
+            if sample.rewards is not None or np.any(sample.advantages)
+        ]
         for part in weighted
     ]
 

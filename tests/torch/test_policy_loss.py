@@ -13,7 +13,8 @@ import math
 import pytest
 import torch
 
-from ajet.algorithm.policy_loss import LossSettings, PolicyLoss, policy_loss, token_logprobs
+from ajet.algorithm.policy_loss import PolicyLoss, policy_loss, token_logprobs
+from ajet.algorithm.token_loss import LossSettings
 
 CLIP = LossSettings(clip_ratio_low=0.2, clip_ratio_high=0.3)
 
@@ -35,6 +36,7 @@ def loss_of(
         old_logprobs=old,
         advantages=torch.as_tensor(advantage, dtype=torch.float32).reshape(-1).expand_as(ratios),
         weights=torch.full_like(ratios, 0.5),
+        sample_index=torch.zeros(len(ratios), dtype=torch.int64),
         settings=settings,
         reference_logprobs=reference,
     )
@@ -93,6 +95,7 @@ def test_kl_is_unbiased_under_the_policy() -> None:
         old_logprobs=policy,
         advantages=torch.zeros(50),
         weights=policy.exp(),  # the expectation over tokens drawn from the policy
+        sample_index=torch.zeros(50, dtype=torch.int64),
         settings=LossSettings(clip_ratio_low=0.2, clip_ratio_high=0.2, kl_coef=1.0),
         reference_logprobs=reference,
     )
@@ -129,6 +132,7 @@ def test_one_outlier_cannot_make_the_loss_infinite() -> None:
         old_logprobs=torch.tensor([-500.0]),
         advantages=torch.tensor([-1.0]),
         weights=torch.ones(1),
+        sample_index=torch.zeros(1, dtype=torch.int64),
         settings=CLIP,
     )
     assert torch.isfinite(far.loss)

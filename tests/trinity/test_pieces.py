@@ -22,8 +22,8 @@ from tensordict import TensorDict
 from trinity.common.experience import Experience
 from verl.utils import tensordict_utils as tu
 
-from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import credit
+from ajet.algorithm.grpo import grpo
 from ajet.backbone.trinity.credit import GroupCredit
 from ajet.backbone.trinity.group_payload import GroupPayload, pack, unpack
 from ajet.backbone.trinity.plan import TrinityRunContext
@@ -84,7 +84,7 @@ def test_the_advantages_are_those_of_every_backbone():
     processed, metrics = asyncio.run(GroupCredit("grpo").process(entries))
     mixed, flat = (unpack(entry) for entry in processed)
     expected = parcel_of([1.0, 0.0, 0.0])
-    credit([expected.group], ADVANTAGE_ESTIMATORS["grpo"])
+    credit([expected.group], grpo)
     for ours, theirs in zip(mixed.samples, expected.samples, strict=True):
         np.testing.assert_array_equal(ours.advantages, theirs.advantages)
     assert not flat.gives_gradient and flat.samples == [] and flat.policy_version is None

@@ -6,6 +6,7 @@
 4. What is written down loads to the same configuration.
 """
 
+import re
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -13,13 +14,13 @@ import pytest
 from pydantic import ValidationError
 
 from ajet.config.backbones import BACKBONES, settings_without_effect
-from ajet.config.loading.describe import choices, subsection
+from ajet.config.loading.describe import subsection
 from ajet.config.loading.hints import ignored_settings
 from ajet.config.loading.load import load_config, to_yaml
 from ajet.config.loading.paths import resolve_model_path
 from ajet.config.loading.problems import all_keys
 from ajet.config.reference import main as reference_main
-from ajet.config.sections.algorithm import AlgorithmConfig
+from ajet.config.sections.algorithm import CREDIT, POLICY_LOSSES
 from ajet.config.sections.root import AjetConfig
 from ajet.config.sections.section import BaseConfig
 from ajet.errors import ConfigError
@@ -118,7 +119,8 @@ ajet:
         "math.yaml:13: ajet.task_reader.jsonl_dataset_file.training.file_path: "
         f'"none.jsonl" not found; looked for {Path.cwd()}/none.jsonl and none.jsonl',
         'math.yaml:16: ajet.trainer_common.algorithm.adv_estimator: got "grppo", expected one '
-        'of "grpo", "dr_grpo", "rloo", "reinforce_plus_plus", "gae"; did you mean "grpo"?',
+        'of "grpo", "dr_grpo", "rloo", "reinforce_plus_plus", "gae", '
+        'or "path/to/file.py->Class" or "package.module->Class"; did you mean "grpo"?',
         "math.yaml:18: ajet.trainer_common.optim.betas: got [0.9], expected a list of 2, each "
         "a number at least 0 and below 1",
     ]
@@ -343,12 +345,11 @@ def test_a_backbone_may_be_a_function_of_the_users_own(tmp_path):
     assert "not found" in problem
 
 
-def test_the_names_of_the_configuration_are_those_of_the_registries():
-    from ajet.algorithm import ADVANTAGE_ESTIMATORS
-    from ajet.algorithm.token_rewards import GAE
-
-    estimators = [*ADVANTAGE_ESTIMATORS, GAE]
-    assert choices(AlgorithmConfig.model_fields["adv_estimator"].annotation) == estimators
+def test_every_name_of_credit_and_of_policy_losses_has_its_function():
+    for path in [*CREDIT.values(), *POLICY_LOSSES.values()]:
+        module, _, name = path.partition("->")
+        source = (ROOT / f"{module.replace('.', '/')}.py").read_text()
+        assert re.search(rf"^(def {name}\(|{name} = )", source, re.MULTILINE), path
 
 
 def test_every_setting_is_documented():

@@ -11,14 +11,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import credit
+from ajet.algorithm.dr_grpo import dr_grpo
+from ajet.algorithm.grpo import grpo
+from ajet.algorithm.reinforce_plus_plus import reinforce_plus_plus
 from ajet.errors import TrainingError
 from ajet.schema.episode import Episode
 from tests.make_samples import make_episode, make_failed_episode, make_group
 
-MEAN_ONLY = ADVANTAGE_ESTIMATORS["dr_grpo"]
-GRPO = ADVANTAGE_ESTIMATORS["grpo"]
+MEAN_ONLY = dr_grpo
+GRPO = grpo
 
 
 def token_advantages(episode: Episode) -> list[float]:
@@ -91,7 +93,7 @@ def test_an_episode_reward_counts_for_each_agent_among_rewards_per_agent() -> No
 
 
 def test_batch_normalisation_keeps_agents_apart() -> None:
-    estimator = ADVANTAGE_ESTIMATORS["reinforce_plus_plus"]
+    estimator = reinforce_plus_plus
     first = make_episode("a", {"wolf": 1.0, "seer": 100.0}, agents=["wolf", "seer"])
     second = make_episode("b", {"wolf": 0.0, "seer": 200.0}, agents=["wolf", "seer"])
     credit([make_group(first), make_group(second)], estimator)

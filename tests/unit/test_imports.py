@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [
     ["ajet.errors", "ajet.schema", "ajet.debug_point"],
     ["ajet.service"],
-    ["ajet.config", "ajet.context_tracker", "ajet.algorithm", "ajet.engine"],
+    ["ajet.config", "ajet.context_tracker", "ajet.engine"],
     ["ajet.class_path"],
     ["ajet.environment"],
-    ["ajet.gateway", "ajet.task_reader", "ajet.task_judge"],
+    ["ajet.gateway", "ajet.task_reader", "ajet.task_judge", "ajet.algorithm"],
     ["ajet.tuner"],
     ["ajet.workflow"],
     ["ajet.task_runner"],

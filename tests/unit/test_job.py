@@ -73,7 +73,8 @@ def test_mistakes_are_told_together():
         'AgentJetJob: ajet.rollout.temprature: unknown key; did you mean "temperature"?',
         "AgentJetJob: ajet.task_reader: missing; expected a section",
         'AgentJetJob: ajet.trainer_common.algorithm.adv_estimator: got "grppo", expected one of '
-        '"grpo", "dr_grpo", "rloo", "reinforce_plus_plus", "gae"; did you mean "grpo"?',
+        '"grpo", "dr_grpo", "rloo", "reinforce_plus_plus", "gae", or "path/to/file.py->Class" or '
+        '"package.module->Class"; did you mean "grpo"?',
     ]
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from ajet import Workflow, WorkflowOutput
-from ajet.algorithm import ADVANTAGE_ESTIMATORS
 from ajet.algorithm.credit import credit
+from ajet.algorithm.dr_grpo import dr_grpo
 from ajet.schema.episode import Episode, Group
 from tests.unit.episode_fakes import ANSWER, rewarded, rollout_of, tasks_of
 
@@ -43,7 +43,7 @@ def debate(rewards: Rewards, targets: list[str] | None = ["main"]) -> list[Episo
     groups: list[Group] = rollout_of(Debate, max_env_worker=1).run(
         tasks_of(1), num_repeat=2, tag="test"
     )
-    credit(groups, ADVANTAGE_ESTIMATORS["dr_grpo"])
+    credit(groups, dr_grpo)
     assert [e.failure for e in groups[0].episodes] == [None, None]
     return groups[0].episodes
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ajet.algorithm import ADVANTAGE_ESTIMATORS
-from ajet.algorithm.credit import credit
+from ajet.algorithm.registry import credit_rule
 from ajet.monitor.call_table import StoredStep
 from ajet.replay.stages import Stage, compare_advantages, compare_samples
 from ajet.schema.episode import Episode, Group
@@ -36,9 +35,9 @@ def recorded() -> tuple[StoredStep, dict[str, list[Sample]]]:
         groups=[group_of("a", 0.0, 1.0), group_of("b", 0.5, 3.0)],
         discarded=[group_of("c", 7.0, 7.0)],
     )
-    estimator = ADVANTAGE_ESTIMATORS[ESTIMATOR]
-    credit(step.groups, estimator)
-    credit(step.discarded, estimator)
+    credit = credit_rule(ESTIMATOR)
+    credit(step.groups)
+    credit(step.discarded)
     return step, copy.deepcopy({e.episode_id: e.samples for e in step.episodes})
 
 

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ pytest.importorskip("verl")
 from omegaconf import DictConfig
 from tensordict import TensorDict
 
-from ajet.algorithm.policy_loss import LossSettings, policy_loss
+from ajet.algorithm.policy_loss import policy_loss
+from ajet.algorithm.token_loss import LossSettings
 from ajet.backbone.verl.critic import gae, keep_advantages
 from ajet.backbone.verl.engine import VerlEngine
 from ajet.backbone.verl.policy import VerlPolicy
@@ -37,7 +39,7 @@ from ajet.backbone.verl_common.logprob_agreement import agreement, check_agreeme
 from ajet.backbone.verl_common.loss import sample_loss
 from ajet.backbone.verl_common.optimizer import AdamWOnMatrices
 from ajet.config.loading.load import load_config
-from ajet.config.sections.algorithm import AlgorithmConfig
+from ajet.config.sections.algorithm import POLICY_LOSSES, AlgorithmConfig
 from ajet.config.sections.optim import OptimConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import ConfigError, TrainingError
@@ -68,7 +70,7 @@ def guess(row: torch.Tensor) -> torch.Tensor:
     return (-0.1 - torch.sin(following + torch.arange(len(row))) ** 2).float()
 
 
-def losses(rows: TensorDict, num_ranks: int) -> float:
+def losses(rows: TensorDict, num_ranks: int, loss_settings: LossSettings) -> float:
     """What verl makes of the rows: one micro-batch a row, summed; the mean over the ranks."""
     columns = {name: rows[name].unbind() for name in sorted(rows.keys())}
     total = 0.0
@@ -81,7 +83,7 @@ def losses(rows: TensorDict, num_ranks: int) -> float:
             [guess(columns["input_ids"][i])], layout=torch.jagged
         )
         loss, _ = sample_loss(
-            {"log_probs": logprobs}, {**data, "dp_size": num_ranks}, settings=CLIPPED
+            {"log_probs": logprobs}, {**data, "dp_size": num_ranks}, settings=loss_settings
         )
         total += float(loss)
     return total / num_ranks
@@ -89,7 +91,9 @@ def losses(rows: TensorDict, num_ranks: int) -> float:
 
 @pytest.mark.parametrize("loss_agg", ["tokens", "samples", "episodes"])
 @pytest.mark.parametrize("num_ranks", [1, 2, 3])
-def test_the_loss_is_that_of_every_backbone_however_the_rows_are_cut(loss_agg, num_ranks):
+@pytest.mark.parametrize("variant", POLICY_LOSSES)
+def test_the_loss_is_that_of_every_backbone_however_the_rows_are_cut(loss_agg, num_ranks, variant):
+    loss_settings = replace(CLIPPED, variant=variant)
     (part,) = planned(7, loss_agg=loss_agg)
     expected = 0.0
     for sample, weights in part:
@@ -102,11 +106,26 @@ def test_the_loss_is_that_of_every_backbone_however_the_rows_are_cut(loss_agg, n
                 old_logprobs=torch.from_numpy(sample.logprobs)[mask],
                 advantages=torch.from_numpy(sample.advantages)[mask],
                 weights=torch.from_numpy(weights)[mask],
-                settings=CLIPPED,
+                sample_index=torch.zeros(int(mask.sum()), dtype=torch.int64),
+                settings=loss_settings,
             ).loss
         )
     rows, _ = arrange([part], num_ranks)
-    assert losses(table(rows, 1.0), num_ranks) == pytest.approx(expected, rel=1e-5)
+    assert losses(table(rows, 1.0), num_ranks, loss_settings) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("variant", POLICY_LOSSES)
+def test_rows_in_one_micro_batch_are_sequences_of_their_own(variant):
+    loss_settings = replace(CLIPPED, variant=variant)
+    (part,) = planned(7)
+    data = table(arrange([part], 1)[0], 1.0)
+    logprobs = torch.nested.as_nested_tensor(
+        [guess(ids) for ids in data["input_ids"].unbind()], layout=torch.jagged
+    )
+    together, _ = sample_loss(
+        {"log_probs": logprobs}, {**dict(data.items()), "dp_size": 1}, settings=loss_settings
+    )
+    assert float(together) == pytest.approx(losses(data, 1, loss_settings), rel=1e-5)
 
 
 @given(count=st.integers(1, 12), ranks=st.integers(1, 4), updates=st.integers(1, 3))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ajet.algorithm.registry import credit_rule
 from ajet.backbone.debug.engines import open_model
 from ajet.backbone.debug.session import DebugSession
 from ajet.config.sections.root import RootConfig
@@ -42,7 +43,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
             console=console,
             seed=ajet.trainer_common.seed,
             num_repeat=ajet.debug.num_repeat,
-            adv_estimator=ajet.trainer_common.algorithm.adv_estimator,
+            credit=credit_rule(ajet.trainer_common.algorithm.adv_estimator),
         )
         try:
             session.run(tasks)

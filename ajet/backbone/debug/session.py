@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from ajet.algorithm import ADVANTAGE_ESTIMATORS
-from ajet.algorithm.credit import credit
+from ajet.algorithm.credit import CreditRule
 from ajet.backbone.debug.debugger import breakpoints
 from ajet.backbone.debug.problems import (
     malformed_calls,
@@ -36,7 +35,7 @@ class DebugSession:
     console: Console
     seed: int
     num_repeat: int
-    adv_estimator: str
+    credit: CreditRule
     groups: list[Group] = field(default_factory=list)
     num_problems: int = 0
 
@@ -99,7 +98,7 @@ class DebugSession:
         """Fill in the advantages, which repeats have, and say where they are all 0."""
         if self.num_repeat == 1:
             return
-        report = credit([group], ADVANTAGE_ESTIMATORS[self.adv_estimator])
+        report = self.credit([group])
         problem = problem_of_group(group.episodes, not report.zero_variance_groups)
         if problem:
             self._tell(f"task {group.task.task_id}: {problem}")

@@ -54,8 +54,8 @@ def save_checkpoint(
             for file in tokenizer_dir.glob(pattern):
                 shutil.copyfile(file, partial / file.name)
         state = {"optimizer": optimizer.state_dict(), "random": random_state()}
-        with (partial / "trainer_state.pt").open("wb") as file:
-            torch.save(state, file)
+        with (partial / "trainer_state.pt").open("wb") as output:
+            torch.save(state, output)
 
 
 def load_checkpoint(path: Path, *, model: PreTrainedModel, optimizer: PolicyOptimizer) -> Position:

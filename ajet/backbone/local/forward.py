@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
 from ajet.backbone.local.micro_batches import SharedPrefix
@@ -26,7 +27,8 @@ def trained_logits(model: PreTrainedModel, inputs: SharedPrefix) -> torch.Tensor
     if inputs.suffix_ids.size:
         hidden.append(_hidden_states(model, inputs.suffix_ids, cache))
     predictor = torch.from_numpy(inputs.predictor).to(model.device)
-    logits: torch.Tensor = model.get_output_embeddings()(torch.cat(hidden)[predictor])
+    head: nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    logits: torch.Tensor = head(torch.cat(hidden)[predictor])
     return logits
 
 

@@ -44,6 +44,8 @@ class MicroBatch:
     """[N] float32, positive: what divides the logits."""
     policy_versions: np.ndarray
     """[N] int32."""
+    sample_index: np.ndarray
+    """[N] int64, from 0: which of the packed samples a token belongs to."""
 
 
 def plan_micro_batches(
@@ -135,6 +137,7 @@ def pack(weighted: Sequence[tuple[Sample, np.ndarray]]) -> MicroBatch:
         # A greedy completion's logprobs are those of the logits themselves.
         temperature=np.where(temperature == 0, np.float32(1), temperature),
         policy_versions=trained([sample.policy_versions for sample in samples]),
+        sample_index=np.repeat(np.arange(len(samples)), [s.num_trained for s in samples]),
     )
 
 

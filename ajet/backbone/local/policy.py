@@ -34,7 +34,8 @@ def load_policy(settings: ModelConfig) -> LocalPolicy:
     Raises:
         ModelError: the message says which part does not fit.
     """
-    disable_progress_bar()  # the run has a display of its own
+    # The run has a progress display of its own.
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     device = chosen_device(settings.device)
     _set_threads(settings.torch_num_threads, device)
     folder = model_folder(settings.path)

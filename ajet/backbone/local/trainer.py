@@ -84,7 +84,7 @@ class PolicyTrainer:
         ):
             batch = pack([weighted[row] for row in rows])
             logprobs, result = self._forward(batch)
-            result.loss.backward()
+            result.loss.backward()  # type: ignore[no-untyped-call]
             total += float(result.loss.detach())
             metrics.add_micro_batch(batch, result)
             if is_first:
@@ -115,6 +115,7 @@ class PolicyTrainer:
             old_logprobs=tensor(batch.old_logprobs),
             advantages=tensor(batch.advantages),
             weights=tensor(batch.weights),
+            sample_index=tensor(batch.sample_index),
             settings=self._loss,
             reference_logprobs=reference_logprobs,
         )

@@ -50,9 +50,13 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _whole(parts: list[torch.Tensor], checkpoint: Path) -> torch.Tensor:
     """One tensor, of which each rank had a part, or all of it."""
-    if not isinstance(parts[0], DTensor):
+    sharded = [part for part in parts if isinstance(part, DTensor)]
+    if not sharded:
         return parts[0]
-    placement = parts[0].placements[0]
-    if len(parts[0].placements) != 1 or not isinstance(placement, Shard):
-        raise CheckpointError(f"{checkpoint / 'actor'}: cut otherwise than FSDP2 does by itself")
-    return torch.cat([part.to_local() for part in parts], dim=placement.dim)
+    placements = {part.placements for part in sharded}
+    (placement, *others) = sharded[0].placements
+    if len(placements) != 1 or others or not isinstance(placement, Shard):
+        raise CheckpointError(
+            f"{checkpoint / 'actor'}: unexpected sharding; expected FSDP2's Shard on one dimension"
+        )
+    return torch.cat([part.to_local() for part in sharded], dim=placement.dim)

@@ -157,4 +157,5 @@ def _logprobs(model: PreTrainedModel, ids: list[int]) -> np.ndarray:
     """[L - 1] natural log of each id but the first."""
     rows = torch.tensor([ids], device=model.device)
     logprobs = model(input_ids=rows).logits[0, :-1].float().log_softmax(-1)
-    return logprobs.gather(1, rows[0, 1:, None])[:, 0].cpu().numpy()
+    found: np.ndarray = logprobs.gather(1, rows[0, 1:, None])[:, 0].cpu().numpy()
+    return found

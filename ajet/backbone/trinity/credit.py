@@ -8,8 +8,7 @@ from trinity.algorithm.advantage_fn import AdvantageFn
 from trinity.buffer.operators.experience_operator import ExperienceOperatorV1
 from trinity.common.experience import Experience
 
-from ajet.algorithm import ADVANTAGE_ESTIMATORS
-from ajet.algorithm.credit import credit
+from ajet.algorithm.registry import credit_rule
 from ajet.backbone.trinity.group_payload import repack, unpack
 
 
@@ -21,7 +20,7 @@ class GroupCredit(AdvantageFn, ExperienceOperatorV1):
     """
 
     def __init__(self, estimator: str) -> None:
-        self._estimator = ADVANTAGE_ESTIMATORS[estimator]
+        self._credit = credit_rule(estimator)
 
     async def process(self, exps: list[Experience]) -> tuple[list[Experience], dict[str, float]]:
         """The same entries with advantages, in the order of the data, in which they are trained.
@@ -29,7 +28,7 @@ class GroupCredit(AdvantageFn, ExperienceOperatorV1):
         So whatever a run trained is all of the data up to a position, from where it can go on.
         """
         parcels = sorted((unpack(entry) for entry in exps), key=lambda parcel: parcel.position)
-        report = credit([parcel.group for parcel in parcels], self._estimator)
+        report = self._credit([parcel.group for parcel in parcels])
         for entry, parcel, is_flat in zip(exps, parcels, report.is_zero_variance, strict=True):
             parcel.gives_gradient = not is_flat
             repack(entry, parcel)

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ajet.algorithm.token_rewards import GAE
+from ajet.algorithm.registry import credit_rule
 from ajet.backbone.verl.refusals import lora_rank
 from ajet.config.messages import did_you_mean
 from ajet.config.sections.free_section import plain
@@ -131,7 +131,7 @@ def _actor(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
 
 def _algorithm(common: TrainerCommonConfig) -> dict[str, Any]:
     """Where there is no critic, verl is not asked for advantages: the name stands for none."""
-    has_critic = common.algorithm.adv_estimator == GAE
+    has_critic = credit_rule(common.algorithm.adv_estimator).needs_critic
     return {
         "adv_estimator": "gae" if has_critic else "grpo",
         "gamma": common.critic.gamma,
@@ -143,7 +143,7 @@ def _algorithm(common: TrainerCommonConfig) -> dict[str, Any]:
 def _critic(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
     common = ajet.trainer_common
     return {
-        "enable": common.algorithm.adv_estimator == GAE,
+        "enable": credit_rule(common.algorithm.adv_estimator).needs_critic,
         "strategy": "fsdp2",
         "model": _model(ajet, place),
         "use_dynamic_bsz": True,

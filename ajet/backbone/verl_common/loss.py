@@ -9,7 +9,8 @@ from tensordict import TensorDict
 from verl.utils.metric import AggregationType, Metric
 from verl.workers.utils.padding import response_from_nested
 
-from ajet.algorithm.policy_loss import LossSettings, policy_loss
+from ajet.algorithm.policy_loss import policy_loss
+from ajet.algorithm.token_loss import LossSettings
 
 
 def sample_loss(
@@ -45,6 +46,7 @@ def sample_loss(
         old_logprobs=trained("rollout_log_probs"),
         advantages=trained("advantages"),
         weights=trained("loss_weights"),
+        sample_index=_row_numbers(response_mask)[is_trained],
         settings=settings,
         reference_logprobs=trained("ref_log_prob") if settings.kl_coef else None,
     )
@@ -56,3 +58,9 @@ def sample_loss(
     }
     metrics = {name: Metric(AggregationType.SUM, value * ranks) for name, value in sums.items()}
     return result.loss * ranks, metrics
+
+
+def _row_numbers(nested: torch.Tensor) -> torch.Tensor:
+    """[number of values] int64: which row of a nested tensor each of its values is in."""
+    lengths = nested.offsets().diff()
+    return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
