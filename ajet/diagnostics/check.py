@@ -21,8 +21,8 @@ from ajet.schema.episode import Failure
 from ajet.schema.task import Task
 from ajet.task_judge import make_judge
 from ajet.task_runner.user_code import tried
+from ajet.training.inputs import TrainingData, UserCode
 from ajet.training.model_folder import chat_format_of, model_folder
-from ajet.training.run import TrainingData
 from ajet.workflow import load_workflow
 
 T = TypeVar("T")
@@ -62,16 +62,17 @@ class _Check:
         size = self._try("model", lambda: size_of(folder))
         if size:
             if data and workflow and its_judge:
-                self._look_at_episode(folder, size, data.batches.tasks[0])
+                code = UserCode(workflow_class=workflow, judge=its_judge[0])
+                self._look_at_episode(folder, size, code, data.batches.tasks[0])
             self._add([_memory(size, ajet)])
         return self._findings
 
-    def _look_at_episode(self, folder: Path, size: ModelSize, task: Task) -> None:
+    def _look_at_episode(self, folder: Path, size: ModelSize, code: UserCode, task: Task) -> None:
         length = self._ajet.rollout.max_model_len or size.max_length
         chat_format = self._try("model", lambda: chat_format_of(self._ajet.model, folder))
         if chat_format:
             episode = self._try(
-                "episode", lambda: run_scripted(self._config, chat_format, task, length)
+                "episode", lambda: run_scripted(self._config, chat_format, code, task, length)
             )
             if episode:
                 self._add(findings_of(episode, self._ajet.task_judge.judge_class))

@@ -15,6 +15,7 @@ from ajet.schema.task import Task
 from ajet.task_rollout.workers import WorkerPool
 from ajet.task_runner.attempt import Attempt
 from ajet.training.episodes import make_runner, open_http_endpoint
+from ajet.training.inputs import UserCode
 
 ANSWER = "Answer: 0"
 """What the scripted model says to everything."""
@@ -25,13 +26,9 @@ TRACEBACK_LINES = 20
 
 
 def run_scripted(
-    config: RootConfig, chat_format: ChatFormat, task: Task, max_model_len: int
+    config: RootConfig, chat_format: ChatFormat, code: UserCode, task: Task, max_model_len: int
 ) -> Episode:
-    """Run the workflow on one task.
-
-    Raises:
-        ConfigError: a class that the configuration names cannot be loaded.
-    """
+    """Run the workflow on one task."""
     tokenizer = chat_format.tokenizer
     answer = [*tokenizer.encode(ANSWER, add_special_tokens=False), *chat_format.stop_token_ids[:1]]
 
@@ -43,7 +40,7 @@ def run_scripted(
     attempt = Attempt(seed=seed, tag="check", task=task, group_index=0, repeat_index=0)
     episodes: list[Episode] = []
     with closing(open_http_endpoint(config.ajet)) as http_endpoint:
-        runner = make_runner(config, chat_format, engine, http_endpoint)
+        runner = make_runner(config, chat_format, engine, http_endpoint, code)
         workers = WorkerPool(runner, episode_timeout_s=min(TIMEOUT_S, limit_s), max_retries=0)
         workers.run([attempt], 1, lambda _, episode: episodes.append(episode))
     return episodes[0]

@@ -21,9 +21,8 @@ from ajet.launcher.ray_cluster import RayContext
 from ajet.launcher.run_folder import find_run_folder, new_run_folder, write_config
 from ajet.launcher.services import services_running
 from ajet.monitor.run_record import recorded
-from ajet.task_judge import make_judge
-from ajet.task_reader.read_tasks import make_task_reader, training_tasks, validation_tasks
-from ajet.workflow import load_workflow
+from ajet.task_reader.read_tasks import make_task_reader
+from ajet.training.inputs import RunInputs, TrainingData, UserCode
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +57,8 @@ def _launch(
 ) -> Path:
     ajet = config.ajet
     folder = _find_folder(config) if resume else None
-    _try_inputs(config)
+    code, reader = UserCode.load(config), make_task_reader(ajet.task_reader)
+    data = None if reader.needs_services else TrainingData.read(ajet, reader)
     run = load_backbone(ajet.backbone)
     # The folder is made only now, so that no mistake above leaves an empty one behind.
     folder = folder or _new_folder(config)
@@ -75,7 +75,9 @@ def _launch(
             ray(folder) if ray else nullcontext(),
             services_running(ajet.task_runner.services, folder),
         ):
-            run(config, folder, resume)
+            # A reader that asks one of the run's own services can read only now.
+            data = data or TrainingData.read(ajet, reader)
+            run(config, folder, resume, RunInputs(code=code, data=data))
     except AjetError as error:
         log_to(log, error)  # not to the console: the command line prints the error there
         raise
@@ -120,18 +122,6 @@ def _new_folder(config: RootConfig) -> Path:
 
 def _parent(ajet: AjetConfig) -> Path:
     return Path(ajet.experiment_dir).expanduser().resolve()
-
-
-def _try_inputs(config: RootConfig) -> None:
-    """Import and read what the user wrote, so that a mistake ends the run before its folder."""
-    ajet = config.ajet
-    load_workflow(ajet.rollout.user_workflow)
-    make_judge(ajet.task_judge.judge_class, config)
-    reader = make_task_reader(ajet.task_reader)
-    if reader.needs_services:
-        return
-    training_tasks(reader)
-    validation_tasks(reader)
 
 
 @contextmanager

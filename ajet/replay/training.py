@@ -20,7 +20,7 @@ from ajet.errors import MissingExtraError
 from ajet.monitor.metrics_log import read_metrics
 from ajet.replay.stages import Stage
 from ajet.schema.sample import Sample
-from ajet.training.run import TrainingData
+from ajet.training.inputs import TrainingData
 
 if TYPE_CHECKING:
     from ajet.backbone.local.replay import TrainedAgain

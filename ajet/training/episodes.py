@@ -12,11 +12,10 @@ from ajet.environment.registry import make_source
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.gateway import Gateway
-from ajet.task_judge import make_judge
 from ajet.task_rollout.executor import EpisodeExecutor, ThreadExecutor
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_runner import EpisodeRunner
-from ajet.workflow import load_workflow
+from ajet.training.inputs import UserCode
 
 
 def open_http_endpoint(ajet: AjetConfig) -> HttpEndpoint:
@@ -31,19 +30,21 @@ def make_runner(
     chat_format: ChatFormat,
     engine: Engine,
     http_endpoint: HttpEndpoint,
+    code: UserCode,
     run_folder: Path | None = None,
 ) -> EpisodeRunner:
-    """The configured workflow, environment and judge, with this engine behind their model.
+    """What all episodes of a phase share: the user's code, and the engine behind its model.
 
     Args:
         config: the whole configuration.
         chat_format: of the model.
-        engine: the model's.
-        http_endpoint: the gateway's, for agents in other processes.
-        run_folder: where open environments are noted, for `ajet kill`.
+        engine: samples from the model.
+        http_endpoint: of the gateway, for agents in other processes.
+        code: the user's classes.
+        run_folder: where open environments are recorded, for `ajet kill`.
 
     Raises:
-        ConfigError: a class that the configuration names cannot be loaded.
+        ConfigError: the environment that the configuration names cannot be loaded.
     """
     ajet = config.ajet
     settings = ajet.rollout
@@ -60,10 +61,10 @@ def make_runner(
         http_endpoint=http_endpoint,
     )
     return EpisodeRunner(
-        workflow_class=load_workflow(settings.user_workflow),
+        workflow_class=code.workflow_class,
         gateway=gateway,
         config=config,
-        judge=make_judge(ajet.task_judge.judge_class, config),
+        judge=code.judge,
         environments=make_source(ajet, run_folder),
         tokenizer=chat_format.tokenizer,
         limits=sample_limits(ajet),

@@ -16,13 +16,14 @@ from ajet.config.sections.root import RootConfig
 from ajet.engine.base import Engine
 from ajet.schema.sample import Sample
 from ajet.training.checkpoints import Position
+from ajet.training.inputs import RunInputs
 
 if TYPE_CHECKING:  # these import renderers and the episode machinery
     from ajet.context_tracker.chat_format import ChatFormat
     from ajet.task_rollout.executor import EpisodeExecutor
 
-Run = Callable[[RootConfig, Path, bool], None]
-"""A backbone's entry, `run(config, run_folder, resume)`: trains until the last step is done.
+Run = Callable[[RootConfig, Path, bool, RunInputs], None]
+"""A backbone's entry, `run(config, run_folder, resume, inputs)`: trains until the last step.
 
 Raises KeyboardInterrupt on Ctrl-C, after it has saved what was trained, and AjetError where the
 run cannot start or continue."""

@@ -33,6 +33,8 @@ from ajet.backbone.trinity.tasks import TaskStream
 from ajet.backbone.trinity.verl_step import StepTrainer
 from ajet.config.loading.load import load_config
 from ajet.errors import ConfigError, TrainingError
+from ajet.task_reader.task_batches import TaskBatches
+from ajet.training.inputs import TrainingData
 from tests.make_samples import make_episode, make_group, make_sample
 
 pytestmark = pytest.mark.trinity
@@ -125,9 +127,13 @@ def test_without_a_bound_no_group_is_too_old():
     assert len(entries) == 1 and sampler.stale == []
 
 
+def batches_of(plan: TrinityRunContext) -> TaskBatches:
+    return TrainingData.read(plan.ajet).batches
+
+
 def test_each_task_of_a_step_is_run_once_and_has_its_position():
     plan = make_plan(num_runners=3)
-    stream = TaskStream(SimpleNamespace(workflow_args={"plan": plan}))
+    stream = TaskStream(SimpleNamespace(workflow_args={"plan": plan, "batches": batches_of(plan)}))
     first, second = asyncio.run(stream.read()), asyncio.run(stream.read())
     batches = [task.raw_task["batch"] for task in first]
     assert [len(batch.tasks) for batch in batches] == [6, 5, 5]
@@ -210,4 +216,5 @@ def test_what_needs_a_gpu_or_is_unknown_to_trinity_is_refused(tmp_path):
     ]:
         model = Path("ajet/tiny_model/calculator").resolve()
         with pytest.raises(ConfigError, match=message):
-            compose_config(make_plan(settings=[setting], run_folder=tmp_path, model_folder=model))
+            plan = make_plan(settings=[setting], run_folder=tmp_path, model_folder=model)
+            compose_config(plan, batches_of(plan))

@@ -88,7 +88,7 @@ def test_tuning_runs_the_backbone_in_a_run_folder(tmp_path, monkeypatch):
     job = make_job()
     assert job.tune() == tmp_path / "saved_experiments" / "mine"
     assert job.tune(resume=True) == tmp_path / "saved_experiments" / "mine"
-    assert [(folder.name, resume) for _, folder, resume in runs] == [
+    assert [(folder.name, resume) for _, folder, resume, _ in runs] == [
         ("mine", False),
         ("mine", True),
     ]

@@ -24,9 +24,9 @@ from ajet.launcher.launch import launch
 from ajet.launcher.logs import StderrHandler, log_to_console
 from ajet.launcher.run_folder import find_run_folder, new_run_folder
 from ajet.monitor.run_record import read_processes, recorded
+from ajet.training.inputs import RunInputs
+from ajet.training.protocols import Run
 from tests.unit.config_files import MINIMAL, load
-
-Run = Callable[[RootConfig, Path, bool], None]
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def backbone(monkeypatch) -> Callable[[Run], None]:
     def use(run: Run) -> None:
         monkeypatch.setattr("ajet.launcher.launch.load_backbone", lambda name: run)
 
-    use(lambda config, folder, resume: None)
+    use(lambda config, folder, resume, inputs: None)
     return use
 
 
@@ -55,7 +55,7 @@ def start(tmp_path: Path, *overrides: str, resume: bool = False) -> Path:
 
 
 def test_a_run_leaves_its_configuration_record_and_log(tmp_path, backbone):
-    backbone(lambda config, folder, resume: logging.getLogger("ajet.x").info("at work"))
+    backbone(lambda config, folder, resume, inputs: logging.getLogger("ajet.x").info("at work"))
     folder = start(tmp_path, "trainer_common.nnodes=2")
     assert folder == tmp_path / "runs" / "math"
     assert load_config(folder / "config.yaml").ajet.trainer_common.nnodes == 2
@@ -77,10 +77,10 @@ def test_a_new_run_gets_a_new_folder_and_says_so(tmp_path, backbone, caplog):
 
 
 def test_the_outcome_of_a_run_is_recorded(tmp_path, backbone):
-    def fail(config: RootConfig, folder: Path, resume: bool) -> None:
+    def fail(config: RootConfig, folder: Path, resume: bool, inputs: RunInputs) -> None:
         raise TrainingError("too many failures")
 
-    def interrupt(config: RootConfig, folder: Path, resume: bool) -> None:
+    def interrupt(config: RootConfig, folder: Path, resume: bool, inputs: RunInputs) -> None:
         raise KeyboardInterrupt
 
     backbone(fail)
@@ -96,7 +96,7 @@ def test_the_outcome_of_a_run_is_recorded(tmp_path, backbone):
 
 
 def test_a_full_disk_does_not_hide_what_ended_the_run(tmp_path, backbone, monkeypatch, caplog):
-    def fail(config: RootConfig, folder: Path, resume: bool) -> None:
+    def fail(config: RootConfig, folder: Path, resume: bool, inputs: RunInputs) -> None:
         def no_space(*args: object, **kwargs: object) -> None:
             raise OSError(28, "No space left on device")
 
@@ -188,7 +188,7 @@ def test_log_lines_go_where_stderr_is_at_that_moment(root_logger, monkeypatch):
 
 
 OWN_BACKBONE = """\
-def run(config, run_folder, resume):
+def run(config, run_folder, resume, inputs):
     (run_folder / "trained").write_text(config.ajet.experiment_name)
 """
 
@@ -199,6 +199,32 @@ def test_a_function_of_the_users_own_may_be_the_backbone(tmp_path):
     assert (folder / "trained").read_text() == "math"
     with pytest.raises(ConfigError, match='no function "rnu" in .*mine.py; did you mean "run"'):
         start(tmp_path, "backbone=mine.py->rnu")
+
+
+READER_THAT_COUNTS = """\
+from pathlib import Path
+from ajet import Task
+from ajet.task_reader.task_reader_base import BaseTaskReader
+
+class Reader(BaseTaskReader):
+    def get_training_tasks(self):
+        with Path(self.reader_config.count_in).open("a") as file:
+            file.write("read ")
+        return [Task(main_query="1 + 1")]
+"""
+
+
+def test_tasks_and_classes_are_loaded_once_and_handed_on(tmp_path, backbone):
+    (tmp_path / "counting.py").write_text(READER_THAT_COUNTS)
+    given = []
+    backbone(lambda config, folder, resume, inputs: given.append(inputs))
+    count = tmp_path / "count"
+    start(tmp_path, "task_reader.type=counting.py->Reader", f"task_reader.count_in={count}")
+    assert count.read_text() == "read "
+    [inputs] = given
+    assert [task.main_query for task in inputs.data.batches.tasks] == ["1 + 1"]
+    assert inputs.code.workflow_class.__name__ == "Agent"
+    assert inputs.code.judge is None
 
 
 @pytest.mark.parametrize("name", BACKBONES)

@@ -16,13 +16,13 @@ from ajet.backbone.debug.session import DebugSession
 from ajet.config.sections.root import RootConfig
 from ajet.errors import EpisodeError
 from ajet.monitor.episode_log import EpisodeLog
-from ajet.task_reader.read_tasks import make_task_reader, training_tasks
 from ajet.training.episodes import make_runner, open_http_endpoint
+from ajet.training.inputs import RunInputs
 
 logger = logging.getLogger(__name__)
 
 
-def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
+def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -> None:
     """Run the first tasks, show their episodes and what would be wrong with training on them.
 
     Raises:
@@ -30,11 +30,13 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
         KeyboardInterrupt: Ctrl-C, or `q` in the debugger.
     """
     ajet = config.ajet
-    tasks = training_tasks(make_task_reader(ajet.task_reader))[: ajet.debug.num_tasks]
+    tasks = inputs.data.batches.tasks[: ajet.debug.num_tasks]
     console = Console(highlight=False)
     with closing(open_http_endpoint(ajet)) as http_endpoint, open_model(ajet) as model:
         logger.info("engine: %s", model.title)
-        runner = make_runner(config, model.chat_format, model.engine, http_endpoint, run_folder)
+        runner = make_runner(
+            config, model.chat_format, model.engine, http_endpoint, inputs.code, run_folder
+        )
         gateway = replace(
             runner.gateway, call_timeout_s=math.inf, make_upstream=model.make_upstream
         )

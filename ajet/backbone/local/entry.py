@@ -16,13 +16,14 @@ from ajet.monitor.progress import Progress
 from ajet.monitor.run_record import service_recorder
 from ajet.training.checkpoints import Position, latest_checkpoint
 from ajet.training.episodes import open_http_endpoint
+from ajet.training.inputs import RunInputs
 from ajet.training.protocols import Policy, Serving
-from ajet.training.run import TrainingData, make_loop, run_to_the_end
+from ajet.training.run import make_loop, run_to_the_end
 
 logger = logging.getLogger(__name__)
 
 
-def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
+def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -> None:
     """Train to the end and show what came of it.
 
     Raises:
@@ -30,12 +31,11 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
     with Progress() as progress, closing(open_http_endpoint(config.ajet)) as http_endpoint:
-        data = TrainingData.read(config.ajet)
-        policy, position = _load(config.ajet, run_folder, resume, data.total_steps)
+        policy, position = _load(config.ajet, run_folder, resume, inputs.data.total_steps)
         loop = make_loop(
             config,
             run_folder,
-            data,
+            inputs,
             policy,
             resume=resume,
             position=position,

@@ -18,12 +18,12 @@ from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
 from ajet.training.episodes import eval_temperature, make_rollout, make_runner, open_http_endpoint
 from ajet.training.evaluation import Evaluation
+from ajet.training.inputs import RunInputs
 from ajet.training.model_folder import chat_format_of, device_of
 from ajet.training.phases import Phases
-from ajet.training.run import TrainingData
 
 
-def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
+def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -> None:
     """Train to the end and show what came of it.
 
     Raises:
@@ -33,15 +33,17 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
     console = Console(file=sys.stdout)  # it stays there while Trinity prints elsewhere
     with Progress(console) as progress:
         try:
-            _run(config, run_folder, resume, progress)
+            _run(config, run_folder, resume, inputs, progress)
         except OSError as error:
             raise TrainingError(f"{run_folder}: the run cannot go on: {error}") from error
         draw_reward_curve(run_folder)
         print_summary(progress.console, run_folder)
 
 
-def _run(config: RootConfig, run_folder: Path, resume: bool, progress: Progress) -> None:
-    ajet = config.ajet
+def _run(
+    config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs, progress: Progress
+) -> None:
+    ajet, data = config.ajet, inputs.data
     device = device_of(ajet.model.device)
     _set_environment(ajet, device)
     with redirect_output(run_folder / "logs" / "trinity.log"):
@@ -50,7 +52,6 @@ def _run(config: RootConfig, run_folder: Path, resume: bool, progress: Progress)
         from ajet.backbone.trinity.session import TrinitySession
         from ajet.backbone.trinity.starting import started
 
-    data = TrainingData.read(ajet)
     plan = make_plan(config, run_folder, device=device, total_steps=data.total_steps, resume=resume)
     step = plan.position.step if plan.position else 0
     records = Records(
@@ -61,14 +62,13 @@ def _run(config: RootConfig, run_folder: Path, resume: bool, progress: Progress)
     with (
         closing(records),
         closing(open_http_endpoint(ajet)) as http_endpoint,
-        started(plan, progress) as actors,
+        started(plan, data.batches, progress) as actors,
     ):
         engine = TrinityEngine(actors.models, max_model_len=plan.max_model_len)
         chat_format = chat_format_of(ajet.model, plan.model_folder)
+        runner = make_runner(config, chat_format, engine, http_endpoint, inputs.code, run_folder)
         phases = Phases(
-            rollout=make_rollout(
-                ajet, make_runner(config, chat_format, engine, http_endpoint, run_folder)
-            ),
+            rollout=make_rollout(ajet, runner),
             before=lambda: None,
             records=records,
             progress=progress,

@@ -13,6 +13,7 @@ from ajet.backbone.ray_common.resources import trinity_needs
 from ajet.backbone.trinity.plan import TrinityRunContext
 from ajet.config.sections.free_section import plain
 from ajet.errors import ConfigError
+from ajet.task_reader.task_batches import TaskBatches
 
 MAX_STALENESS = 3
 """Of a fully asynchronous run, where none is given."""
@@ -20,7 +21,7 @@ _HERE = "ajet.backbone.trinity"
 _SHORT_DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 
 
-def compose_config(plan: TrinityRunContext) -> Config:
+def compose_config(plan: TrinityRunContext, batches: TaskBatches) -> Config:
     """Trinity's whole configuration, checked by Trinity.
 
     Raises:
@@ -43,7 +44,7 @@ def compose_config(plan: TrinityRunContext) -> Config:
             path="in ajet.task_reader",
             storage_type=f"{_HERE}.tasks.TaskStream",
             default_workflow_type=f"{_HERE}.workflow.BatchOfEpisodes",
-            workflow_args={"plan": plan},
+            workflow_args={"plan": plan, "batches": batches},
         )
         return config.check_and_update()
     except (OmegaConfBaseException, ValueError, TypeError, AssertionError) as error:

@@ -26,6 +26,7 @@ from ajet.backbone.trinity.settings import compose_config
 from ajet.backbone.trinity.trainer import TrinityPolicyTrainer
 from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress
+from ajet.task_reader.task_batches import TaskBatches
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ PASSED_ON = ("HF_", "OMP_", "RAY_ACCEL_", "TOKENIZERS_", "TORCHDYNAMO_", "VLLM_"
 
 
 @contextmanager
-def started(plan: TrinityRunContext, progress: Progress) -> Iterator[Actors]:
+def started(plan: TrinityRunContext, batches: TaskBatches, progress: Progress) -> Iterator[Actors]:
     """Explorer, trainer and engines, until the block is left.
 
     Raises:
@@ -44,7 +45,7 @@ def started(plan: TrinityRunContext, progress: Progress) -> Iterator[Actors]:
     """
     log = plan.run_folder / "logs" / "trinity.log"
     with redirect_output(log):
-        config = compose_config(plan)
+        config = compose_config(plan, batches)
     environment = {
         **{name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)},
         **config.get_envs(),

@@ -10,16 +10,15 @@ from trinity.common.workflows import Task as TrinityTask
 
 from ajet.backbone.trinity.plan import TrinityRunContext
 from ajet.backbone.trinity.workflow import BatchOfEpisodes, EpisodeBatch
-from ajet.training.run import TrainingData
+from ajet.task_reader.task_batches import TaskBatches
 
 
 class TaskStream(BufferReader):
     """A step's tasks at a time, in the order of every backbone, cut into a piece a runner."""
 
     def __init__(self, config: StorageConfig) -> None:
-        self._arguments = config.workflow_args
         self._plan: TrinityRunContext = config.workflow_args["plan"]
-        self._batches = TrainingData.read(self._plan.ajet).batches
+        self._batches: TaskBatches = config.workflow_args["batches"]
         if self._plan.position is not None:
             self._batches.restore(self._plan.position.reader_state)
 
@@ -52,6 +51,6 @@ class TaskStream(BufferReader):
         return TrinityTask(
             workflow=BatchOfEpisodes,
             repeat_times=1,
-            workflow_args=self._arguments,
+            workflow_args={"plan": self._plan},
             raw_task={"batch": batch},
         )

@@ -19,6 +19,7 @@ from ajet.backbone.trinity.plan import TrinityRunContext
 from ajet.schema.task import Task
 from ajet.task_rollout.rollout import Rollout
 from ajet.training.episodes import make_rollout, make_runner, open_http_endpoint
+from ajet.training.inputs import UserCode
 from ajet.training.model_folder import chat_format_of
 
 
@@ -66,7 +67,6 @@ def _rollout(plan: TrinityRunContext) -> Rollout:
     ajet = plan.ajet.model_copy(update={"rollout": settings})
     engine = TrinityEngine(rollout_models(plan), max_model_len=plan.max_model_len)
     chat_format = chat_format_of(ajet.model, plan.model_folder)
-    runner = make_runner(
-        plan.config, chat_format, engine, open_http_endpoint(ajet), plan.run_folder
-    )
+    endpoint, code = open_http_endpoint(ajet), UserCode.load(plan.config)
+    runner = make_runner(plan.config, chat_format, engine, endpoint, code, plan.run_folder)
     return make_rollout(ajet, runner)

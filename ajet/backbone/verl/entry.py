@@ -14,11 +14,12 @@ from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.monitor.progress import Progress
 from ajet.training.checkpoints import latest_checkpoint, read_position
 from ajet.training.episodes import open_http_endpoint
+from ajet.training.inputs import RunInputs
 from ajet.training.model_folder import device_of, model_folder
-from ajet.training.run import TrainingData, make_loop, run_to_the_end
+from ajet.training.run import make_loop, run_to_the_end
 
 
-def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
+def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -> None:
     """Train to the end and show what came of it.
 
     Raises:
@@ -34,14 +35,13 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
 
     console = Console(file=sys.stdout)  # it stays there while verl prints elsewhere
     with Progress(console) as progress, closing(open_http_endpoint(ajet)) as http_endpoint:
-        data = TrainingData.read(ajet)
         newest = latest_checkpoint(run_folder / "checkpoints") if resume else None
         start = VerlRunContext(
             config=config,
             run_folder=run_folder,
             model_folder=model_folder(ajet.model.path),
             device=device,
-            total_steps=data.total_steps,
+            total_steps=inputs.data.total_steps,
             checkpoint=newest,
             position=read_position(newest) if newest else None,
         )
@@ -49,7 +49,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool) -> None:
             loop = make_loop(
                 config,
                 run_folder,
-                data,
+                inputs,
                 policy,
                 resume=resume,
                 position=start.position,

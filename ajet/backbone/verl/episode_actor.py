@@ -16,6 +16,7 @@ from ajet.schema.episode import Episode, Failure
 from ajet.task_rollout.executor import EpisodeLimits, ThreadExecutor
 from ajet.task_runner.attempt import Attempt
 from ajet.training.episodes import make_runner, open_http_endpoint
+from ajet.training.inputs import UserCode
 from ajet.training.model_folder import chat_format_of
 
 
@@ -41,8 +42,9 @@ class EpisodeActor:
         ajet = plan.config.ajet
         engine = VerlEngine(plan.client, max_model_len=plan.max_model_len, policy_version=0)
         chat_format = chat_format_of(ajet.model, plan.model_folder)
+        endpoint, code = open_http_endpoint(ajet), UserCode.load(plan.config)
         self._runner = make_runner(
-            plan.config, chat_format, engine, open_http_endpoint(ajet), plan.run_folder
+            plan.config, chat_format, engine, endpoint, code, plan.run_folder
         )
 
     def run(self, attempt: Attempt, defaults: SamplingDefaults, limits: EpisodeLimits) -> bytes:

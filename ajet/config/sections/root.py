@@ -64,7 +64,7 @@ class AjetConfig(BaseConfig):
     """Where run folders are kept."""
     backbone: Backbone = "local"
     """What trains; the default is `trinity` if Trinity-RFT is installed. A function of your own
-    is called as `run(config, run_folder, resume)`."""
+    is called as `run(config, run_folder, resume, inputs)`."""
     model: ModelConfig
     data: DataConfig = DataConfig()
     rollout: RolloutConfig
