@@ -46,7 +46,7 @@ def kill(
     for process in read_processes(folder):
         if process["host"] == platform.node():
             have_ended += map(_end_service, process.get("services", []))
-    if not all(have_ended):
+    if not all(have_ended) or not _release_environments(folder):
         raise typer.Exit(EXIT_STILL_RUNNING)
     typer.echo(f"no process of {folder} is running")
 
@@ -58,6 +58,20 @@ def _run_folder(run: str, exp_dir: Path) -> Path:
             return folder
     places = " and ".join(str(folder / FILE_NAME) for folder in tried)
     raise ConfigError(f'there is no run "{run}"; looked for {places}')
+
+
+def _release_environments(folder: Path) -> bool:
+    """Release the environment instances that the run left open; whether none is left."""
+    from ajet.environment.left_open import release_left_open  # brings an HTTP client
+
+    released = release_left_open(folder)
+    if released.num_released:
+        typer.echo(
+            f"environment instances of the run that are released now: {released.num_released}"
+        )
+    for problem in released.problems:
+        typer.echo(problem, err=True)
+    return not released.problems
 
 
 def _say_not_ended(what: str, why: str) -> bool:

@@ -53,6 +53,10 @@ class _SendAgain(EnvironmentFault):
         self.is_busy = is_busy
 
 
+class CannotConnect(_SendAgain):
+    """Nothing listens at the service's address."""
+
+
 class EnvironmentClient:
     """Calls one service. Any thread.
 
@@ -154,7 +158,7 @@ class EnvironmentClient:
                 text = await _read(response, where)
                 return _data(where, response.status, text, is_release=route == protocol.RELEASE)
         except aiohttp.ClientConnectorError as error:
-            raise _SendAgain(f"{where}: cannot connect: {error.strerror or error}") from error
+            raise CannotConnect(f"{where}: cannot connect: {error.strerror or error}") from error
         except aiohttp.InvalidURL as error:
             raise EnvironmentFault(f"{where}: not a valid address") from error
         except (aiohttp.ClientError, OSError) as error:

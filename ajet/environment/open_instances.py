@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import threading
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -72,19 +71,3 @@ class OpenInstances:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab") as file:  # one write, so that SIGKILL tears the last line only
             file.write((json.dumps(record) + "\n").encode())
-
-
-def left_open(run_folder: Path) -> Iterator[tuple[Path, list[OpenInstance]]]:
-    """For each file of the run, what its process has not released."""
-    for path in sorted((run_folder / FOLDER).glob("*.jsonl")):
-        found: dict[str, OpenInstance] = {}
-        for line in path.read_bytes().splitlines(keepends=True):
-            if not line.endswith(b"\n"):
-                break  # torn by the kill, before the service was asked
-            record = json.loads(line)
-            if "open" in record:
-                instance = OpenInstance(**record["open"])
-                found[instance.instance_id] = instance
-            else:
-                found.pop(record["released"], None)
-        yield path, list(found.values())

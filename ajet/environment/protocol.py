@@ -28,6 +28,8 @@ STEP = "/step"
 EVALUATE = "/evaluate"
 RELEASE = "/release"
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
 IDEMPOTENCY_KEY = "Idempotency-Key"
 API_KEY_VARIABLE = "AJET_ENVIRONMENT_KEY"
 """Environment variable with the key that a service asks for and a run sends."""

@@ -36,12 +36,11 @@ from starlette.routing import Route
 from ajet.environment import protocol
 from ajet.environment.instances import Instance, InstanceTable
 from ajet.environment.messages import as_messages, finite
-from ajet.environment.protocol import API_KEY_VARIABLE, IDEMPOTENCY_KEY, Request
+from ajet.environment.protocol import API_KEY_VARIABLE, IDEMPOTENCY_KEY, LOOPBACK, Request
 from ajet.environment.service import EnvironmentService
 
 logger = logging.getLogger(__name__)
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 RETRY_AFTER_S = 1
 _KEEP_ALIVE_S = 120
 

@@ -21,7 +21,7 @@ import pytest
 
 from ajet import AjetTuner, WorkflowOutput, WorkflowTask
 from ajet.environment.client import EnvironmentClient
-from ajet.environment.open_instances import left_open
+from ajet.environment.left_open import left_open
 from ajet.errors import EnvironmentFault
 from ajet.service.probes import free_ports
 from ajet.task_judge.env_service_as_judge import EnvServiceJudge
