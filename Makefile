@@ -36,7 +36,7 @@ test-slow: .venv/has-dev  ## the tests that take longer
 	@$(BIN)/pytest tests -m "slow and not cuda and not vllm and not verl and not trinity"
 
 test-agentscope2: .venv-agentscope2  ## the doors and agents with AgentScope 2.x
-	@$</bin/pytest tests/gateway/test_doors.py tests/torch/test_agents_end_to_end.py
+	@$</bin/pytest tests/gateway/test_clients.py tests/torch/test_agents_end_to_end.py
 
 # With SLOW=1, the tests of each that kill, resume and spread as well: 20 minutes and more.
 NOT_SLOW = $(if $(SLOW),,-m "not slow")

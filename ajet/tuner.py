@@ -1,12 +1,13 @@
-"""What a workflow gets: one tracked model behind several doors."""
+"""What a workflow gets: the model under training, as the client of a well-known library."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from ajet.context_tracker.tracker import ContextTracker
-from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey
-from ajet.gateway.gateway import MODEL_NAME, AgentSession, Gateway
+from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey, HttpEndpoint
+from ajet.gateway.clients.registry import ClientFactory, client_factory
+from ajet.gateway.episode_record import EpisodeRecord
+from ajet.gateway.gateway import AgentSession, Gateway
 from ajet.gateway.upstream import Upstream, debug_endpoint
 
 if TYPE_CHECKING:
@@ -18,12 +19,20 @@ class AjetTuner:
     """The model under training, as the clients of well-known libraries.
 
     `agent_name` names the agent in logs and credit; `target_tag` is what a workflow's
-    `trainable_targets` selects on. An agent that is not selected answers with its `debug_model`,
-    or, where it has none, with the policy, and is not trained. A `debug_model` is
+    `trainable_targets` selects on. An agent whose tag is not selected is not trained: it answers
+    with its `debug_model`, or with the policy if it has none. A `debug_model` is one of
 
-    - the name of an OpenAI model, with `OPENAI_API_KEY` and `OPENAI_BASE_URL` of the environment;
-    - a `DebugModel`, or a dict with its fields `model`, `base_url`, `api_key`;
-    - what the door returns: a client of that library, which the agent then gets as it is.
+    - the name of an OpenAI model; key and URL are the environment's `OPENAI_API_KEY` and
+      `OPENAI_BASE_URL`;
+    - an `UpstreamModel`, or a dict with its fields `model`, `base_url`, `api_key`;
+    - an object like the one that the method returns, which the agent then gets as it is.
+
+    Args:
+        config: the whole resolved configuration.
+        gateway: answers the requests.
+        record: of the episode.
+        http_endpoint: for clients over HTTP; None: one of its own, with default settings.
+        trainable_targets: tags of the agents that are trained; None: all agents.
     """
 
     def __init__(
@@ -31,21 +40,22 @@ class AjetTuner:
         *,
         config: Any,
         gateway: Gateway,
-        tracker: ContextTracker,
+        record: EpisodeRecord,
+        http_endpoint: HttpEndpoint | None = None,
         trainable_targets: list[str] | None = None,
     ) -> None:
         self.config = config
-        """The whole resolved configuration, by attributes; users' own sections included."""
-        self.tracker = tracker
+        """The whole resolved configuration with attribute access, including users' sections."""
         self._gateway = gateway
+        self._record = record
+        self._http_endpoint = http_endpoint or HttpEndpoint()
         self._trainable_targets = trainable_targets
         self._is_closed = False
-        self._ports: list[AgentSession] = []
-        self._api_keys: list[str] = []
+        self._sessions: list[AgentSession] = []
         self._upstreams: list[tuple[str, Upstream]] = []
-        """Agents that answer with a debug model."""
-        self._unseen: list[str] = []
-        """Agents that answer with a client of their own."""
+        """Name and model of each agent that answers with a debug model."""
+        self._own_clients: list[str] = []
+        """Names of the agents that use a client object of the user's own."""
 
     def as_raw_openai_sdk_client(
         self,
@@ -54,10 +64,8 @@ class AjetTuner:
         debug_model: Any = None,
     ) -> AsyncOpenAI:
         """A genuine `openai.AsyncOpenAI` whose transport is in process; any `model` name works."""
-        from ajet.gateway.clients.openai_client import openai_client
-
-        port = self._port(agent_name, target_tag, debug_model)
-        return openai_client(port) if port else debug_model
+        client: AsyncOpenAI = self.as_client("openai", agent_name, target_tag, debug_model)
+        return client
 
     def as_agentscope_model(
         self,
@@ -66,11 +74,7 @@ class AjetTuner:
         debug_model: Any = None,
     ) -> Any:
         """A genuine AgentScope chat model, of AgentScope 1.x or 2.x."""
-        from ajet.gateway.clients.agentscope_model import agentscope_model
-
-        port = self._port(agent_name, target_tag, debug_model)
-        max_model_len = self._gateway.engine.max_model_len
-        return agentscope_model(port, max_model_len) if port else debug_model
+        return self.as_client("agentscope", agent_name, target_tag, debug_model)
 
     def as_langchain_model(
         self,
@@ -79,10 +83,8 @@ class AjetTuner:
         debug_model: Any = None,
     ) -> ChatOpenAI:
         """A genuine `langchain_openai.ChatOpenAI`, blocking and asynchronous."""
-        from ajet.gateway.clients.langchain_model import langchain_model
-
-        port = self._port(agent_name, target_tag, debug_model)
-        return langchain_model(port) if port else debug_model
+        client: ChatOpenAI = self.as_client("langchain", agent_name, target_tag, debug_model)
+        return client
 
     def as_oai_baseurl_apikey(
         self,
@@ -95,39 +97,66 @@ class AjetTuner:
         The first call of a run starts its HTTP server; see the section `interchange_server`.
 
         Raises:
-            ConfigError: nothing can listen on the configured address.
+            ConfigError: the server cannot listen on the configured address.
             MissingExtraError: the server's libraries are not installed.
         """
-        port = self._port(agent_name, target_tag, debug_model)
-        if port is None:
-            return cast(BaseUrlAndApiKey, debug_model)
-        endpoint = self._gateway.http_endpoint.open(port, MODEL_NAME)
-        self._api_keys.append(endpoint.api_key)
-        return endpoint
+        client: BaseUrlAndApiKey = self.as_client("base_url", agent_name, target_tag, debug_model)
+        return client
+
+    def as_client(
+        self,
+        client: str | ClientFactory,
+        agent_name: str = "agent",
+        target_tag: str = "default",
+        debug_model: Any = None,
+    ) -> Any:
+        """A client of any registered kind, or of the user's own.
+
+        Args:
+            client: a name from `ajet.gateway.clients.registry.CLIENTS`, a class path, or a factory:
+                what it makes of session and HTTP endpoint is returned.
+            agent_name: names the agent in logs and credit.
+            target_tag: what `trainable_targets` selects on.
+            debug_model: answers if the tag is not selected.
+
+        Raises:
+            ConfigError: the name is unknown, or nothing can be loaded from the class path.
+            MissingExtraError: the client's library is not installed.
+        """
+        make_client = client_factory(client)
+        session = self._open_session(agent_name, target_tag, debug_model)
+        return make_client(session, self._http_endpoint) if session else debug_model
+
+    def get_context_tracker(self) -> EpisodeRecord:
+        """The episode's record so far.
+
+        Its `context_overflow` is True once a request was refused because the context is full.
+        """
+        return self._record
 
     def close(self) -> None:
-        """The episode is over: refuse every later request of its agents, of doors to come too."""
+        """End the episode: refuse every later request of its agents, also of clients to come."""
         self._is_closed = True
-        for port in self._ports:
-            port.closed = True
-        for api_key in self._api_keys:
-            self._gateway.http_endpoint.revoke(api_key)
+        for session in self._sessions:
+            session.close()
 
     @property
     def debug_calls(self) -> dict[str, int | None]:
-        """Requests that debug models answered, by agent; None: a client that we do not see."""
-        calls: dict[str, int | None] = dict.fromkeys(self._unseen)
+        """Requests that debug models answered, by agent; None: a client whose calls are unseen."""
+        calls: dict[str, int | None] = dict.fromkeys(self._own_clients)
         for agent_name, upstream in self._upstreams:
             calls[agent_name] = (calls.get(agent_name) or 0) + upstream.num_calls
         return calls
 
-    def _port(self, agent_name: str, target_tag: str, debug_model: Any) -> AgentSession | None:
-        """Where the agent's requests go; None: to the client that `debug_model` is."""
+    def _open_session(
+        self, agent_name: str, target_tag: str, debug_model: Any
+    ) -> AgentSession | None:
+        """The session that answers the agent; None if its `debug_model` is a client object."""
         targets = self._trainable_targets
         trained = targets is None or target_tag in targets
-        port = AgentSession(
+        session = AgentSession(
             self._gateway,
-            self.tracker,
+            self._record,
             agent_name=agent_name,
             target_tag=target_tag,
             trained=trained,
@@ -135,12 +164,15 @@ class AjetTuner:
         if debug_model is not None and not trained:
             endpoint = debug_endpoint(debug_model)
             if endpoint is None:
-                self._unseen.append(agent_name)
+                self._own_clients.append(agent_name)
                 return None
-            port.upstream = Upstream(endpoint, self.tracker)
-            self._upstreams.append((agent_name, port.upstream))
+            session.upstream = Upstream(endpoint, self._record)
+            self._upstreams.append((agent_name, session.upstream))
         elif self._gateway.make_upstream:
-            port.upstream = self._gateway.make_upstream(self.tracker, agent_name, target_tag)
-        port.closed = self._is_closed
-        self._ports.append(port)
-        return port
+            session.upstream = self._gateway.make_upstream(self._record, agent_name, target_tag)
+        # In this order: if another thread closes the tuner in between, either `close` finds the
+        # session in the list or this thread sees the flag.
+        self._sessions.append(session)
+        if self._is_closed:
+            session.close()
+        return session

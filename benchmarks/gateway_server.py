@@ -18,6 +18,8 @@ from ajet.context_tracker.tokenizer import load_tokenizer
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.engine.scripted import ScriptedEngine
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
+from ajet.gateway.clients.http_endpoint import HttpEndpoint
+from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import Gateway
 from ajet.tuner import AjetTuner
 from benchmarks.gateway_workload import ANSWER
@@ -33,6 +35,7 @@ class Episodes:
         self.gateway = Gateway(
             chat_format=chat_format, engine=self.engine, defaults=SamplingDefaults()
         )
+        self.http_endpoint = HttpEndpoint()
         self._open: list[AjetTuner] = []
         self.say(ANSWER)
 
@@ -47,7 +50,14 @@ class Episodes:
         first = len(self._open)
         for number in range(first, first + count):
             tracker = ContextTracker(chat_format, episode_id=f"episode-{number}", task_id="task")
-            self._open.append(AjetTuner(config=None, gateway=self.gateway, tracker=tracker))
+            self._open.append(
+                AjetTuner(
+                    config=None,
+                    gateway=self.gateway,
+                    record=EpisodeRecord(tracker),
+                    http_endpoint=self.http_endpoint,
+                )
+            )
         return self._open[first:]
 
     def close(self) -> None:
@@ -91,7 +101,7 @@ def main() -> None:
             answer = {"cpu_s": cpu_s(), "resident_mb": resident_mb()}
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
-    episodes.gateway.http_endpoint.close()
+    episodes.http_endpoint.close()
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ class ChatFormat:
         self.tokenizer = tokenizer
         self._renderer = renderer
         self.stop_token_ids: tuple[int, ...] = tuple(renderer.get_stop_token_ids())
-        self.text_settles = type(renderer).__name__ != "InklingRenderer"
+        self.has_stable_text = type(renderer).__name__ != "InklingRenderer"
         """False where plain text may turn out to have been the name of a tool."""
 
     def render(self, messages: Messages, tools: Tools) -> list[int]:

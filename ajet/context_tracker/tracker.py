@@ -52,10 +52,6 @@ class ContextTracker:
         self.chat_format = chat_format
         self.episode_id = episode_id
         self.task_id = task_id
-        self.engine_error: EngineError | None = None
-        """The first infrastructure fault, which a client library may have hidden."""
-        self.context_overflows = 0
-        """Requests that were refused because the context was full."""
         self._histories: dict[str, History] = {}
         self._calls: dict[str, Call] = {}
         self._contexts: dict[str, list[int]] = {}

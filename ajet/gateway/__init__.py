@@ -1,1 +1,1 @@
-"""Serves a workflow's model requests: to token ids, to the engine, on record."""
+"""Serves agents' model requests: renders them to token ids, calls the engine, records the ids."""

@@ -1,4 +1,4 @@
-"""One event loop in a thread of its own, for what no caller's loop can do."""
+"""One event loop in a background thread, for work that the caller's own loop cannot do."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ T = TypeVar("T")
 
 
 def start(work: Coroutine[Any, Any, T]) -> Future[T]:
-    """Run it on the loop of this process. Cancelling the future cancels the work. Any thread."""
+    """Run a coroutine on the process's background loop; safe to call from any thread.
+
+    Cancelling the returned future cancels the coroutine.
+    """
     return asyncio.run_coroutine_threadsafe(work, _loop())
 
 
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
+    # A daemon: the loop never ends, and must not keep the process alive.
     threading.Thread(target=loop.run_forever, name="ajet-background-loop", daemon=True).start()
     return loop

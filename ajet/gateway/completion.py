@@ -1,4 +1,4 @@
-"""An answer as the gateway has it: what every API's shape is made from."""
+"""A completion in the gateway's own terms, from which each wire API makes its own shape."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from ajet.schema.generation import Generation, SamplingParams
 
 @dataclass(slots=True, kw_only=True)
 class Choice:
-    """One completion as the agent is told of it."""
+    """One choice of a completion, as the agent gets it."""
 
     message: dict[str, Any]
     """The assistant's whole turn, in the shape of the chat-completions API."""
     prefill: str
-    """The head of the message's content that the request gave, and that is not told again."""
+    """The beginning of the message's content that the request gave; APIs do not return it again."""
     finish_reason: str
     """`stop`, `length` or `tool_calls`."""
     stop: str | None
-    """The stop string that ended it."""
+    """The stop string that ended the choice, if one did."""
     num_tokens: int
     logprobs: list[dict[str, Any]] | None
-    """One a token, in the API's shape; None where they were not asked for."""
+    """One entry per token, in the shape of the chat-completions API; None if not asked for."""
 
     @property
     def content(self) -> str:
-        """The text that the completion adds."""
+        """The text that was added to the prefill."""
         return (self.message["content"] or "")[len(self.prefill) :]
 
     @property
     def reasoning(self) -> str:
-        """The reasoning; empty where there was none."""
+        """The reasoning; empty if there is none."""
         return self.message.get("reasoning_content") or ""
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
-        """In the shape of the chat-completions API."""
+        """The tool calls, in the shape of the chat-completions API."""
         return self.message.get("tool_calls") or []
 
 
 @dataclass(slots=True, kw_only=True)
 class Completion:
-    """All completions of a request."""
+    """The answer to a request, with all of its choices."""
 
     name: str
     """Unique in the run."""
@@ -57,30 +57,30 @@ class Completion:
 
     @property
     def completion_tokens(self) -> int:
-        """Tokens that were really sampled, of all choices."""
+        """Number of sampled tokens over all choices."""
         return sum(choice.num_tokens for choice in self.choices)
 
 
 @dataclass(slots=True, kw_only=True)
 class Delta:
-    """What became known of a choice while it is sampled."""
+    """New text of one choice while it is sampled."""
 
     index: int
     reasoning: str = ""
     content: str = ""
     logprobs: list[dict[str, Any]] | None = None
-    """Of the tokens sampled since the last delta."""
+    """Entries of the tokens sampled since the last delta."""
 
 
 def make_choice(
-    chat_format: ChatFormat, wanted: PendingCompletion, generation: Generation
+    chat_format: ChatFormat, pending: PendingCompletion, generation: Generation
 ) -> Choice:
-    """Parse a completion into an assistant message."""
-    parsed = parse_turn(chat_format, wanted.prompt, generation.token_ids)
-    stop = wanted.params.stop
-    content = before_stop(parsed.content, stop, wanted.prefill).strip()
+    """Parse a generation into an assistant message."""
+    parsed = parse_turn(chat_format, pending.prompt, generation.token_ids)
+    stop = pending.params.stop
+    content = before_stop(parsed.content, stop, pending.prefill).strip()
     reasoning = before_stop(parsed.reasoning or "", stop).strip()
-    calls = _tool_calls(parsed, wanted.name)[: wanted.max_calls]
+    calls = _tool_calls(parsed, pending.name)[: pending.max_calls]
     message: dict[str, Any] = {"role": "assistant", "content": content}
     if reasoning:
         message["reasoning_content"] = reasoning
@@ -89,20 +89,20 @@ def make_choice(
         message["content"] = content or None
     return Choice(
         message=message,
-        prefill=wanted.prefill,
+        prefill=pending.prefill,
         finish_reason="tool_calls"
         if calls and generation.finish_reason == "stop"
         else generation.finish_reason,
-        stop=_stop_string(chat_format, generation, wanted.params),
+        stop=_stop_string(chat_format, generation, pending.params),
         num_tokens=len(generation.token_ids),
         logprobs=token_logprobs(chat_format, generation.token_ids, generation.logprobs)
-        if wanted.with_logprobs
+        if pending.with_logprobs
         else None,
     )
 
 
 def parse_turn(chat_format: ChatFormat, prompt: Prompt, completion_ids: list[int]) -> ParsedMessage:
-    """The whole turn: what the request began of it, then what was sampled."""
+    """Parse the assistant's whole turn: the prefill and what was sampled after it."""
     if not prompt.num_prefilled:
         return chat_format.parse(completion_ids, prompt.ids, prompt.tools)
     start = len(prompt.ids) - prompt.num_prefilled
@@ -111,7 +111,7 @@ def parse_turn(chat_format: ChatFormat, prompt: Prompt, completion_ids: list[int
 
 
 def before_stop(text: str, stop: tuple[str, ...], prefill: str = "") -> str:
-    """The text before the first stop string that comes after `prefill`, as the APIs promise."""
+    """The text up to the first stop string after `prefill`; the APIs never return a stop string."""
     ends = [end for string in stop if (end := text.find(string, len(prefill))) >= 0]
     return text[: min(ends)] if ends else text
 
@@ -119,7 +119,7 @@ def before_stop(text: str, stop: tuple[str, ...], prefill: str = "") -> str:
 def token_logprobs(
     chat_format: ChatFormat, token_ids: list[int], logprobs: list[float]
 ) -> list[dict[str, Any]]:
-    """Text and logprob of each token; a token that is part of a character has no bytes."""
+    """Text and logprob of each token; `bytes` is None for a token that is part of a character."""
     texts = [chat_format.tokenizer.decode(token) for token in token_ids]
     return [
         {
@@ -155,4 +155,5 @@ def _tool_calls(parsed: ParsedMessage, name: str) -> list[dict[str, Any]]:
 
 def _text(value: dict[str, Any] | str) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text.encode(errors="replace").decode()  # an escape in JSON may spell half a character
+    # An escape in the model's JSON may spell half a character, which no reply can be encoded with.
+    return text.encode(errors="replace").decode()

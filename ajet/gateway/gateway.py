@@ -1,7 +1,7 @@
-"""The one door-keeper between agents and the engine.
+"""The gateway between agents and the engine.
 
-A request becomes token ids, is answered by the engine and recorded as ids. Every door, and every
-API that a door speaks, leads here.
+A request becomes token ids, the engine continues them, and the tracker records both. Every client
+and every wire API ends here, so what this module does holds for all of them.
 """
 
 from __future__ import annotations
@@ -10,54 +10,51 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ajet.context_tracker.call_markup import call_closing
 from ajet.context_tracker.chat_format import ChatFormat
-from ajet.context_tracker.tracker import ContextTracker, Prompt, check_generation
+from ajet.context_tracker.tracker import Prompt, check_generation
 from ajet.engine.base import Engine, OnToken
 from ajet.errors import ContextLengthError, EngineError, RequestError
 from ajet.gateway.apis.chat_completions.request import ChatRequest, SamplingDefaults
-from ajet.gateway.bell import StreamNotifier
-from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.completion import Choice, Completion, Delta, make_choice
+from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.pending import PendingCompletion, PendingRequest
-from ajet.gateway.prefill import begin_turn, split_prefill
+from ajet.gateway.prefill import split_prefill, with_prefill
 from ajet.gateway.stored_turns import StoredTurns
-from ajet.gateway.stream import ChoiceStream
+from ajet.gateway.stream import ChoiceStream, StreamNotifier
 from ajet.gateway.upstream import Upstream
 from ajet.schema.generation import Generation, SamplingParams
 
 MODEL_NAME = "policy"
-"""What the policy is called in requests and answers; any other name is accepted too."""
+"""The policy's name in requests and answers; requests may use any other name too."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Gateway:
-    """What all episodes of a run share."""
+    """What all episodes of a phase share."""
 
     chat_format: ChatFormat
     engine: Engine
     defaults: SamplingDefaults
     call_timeout_s: float = 300.0
-    http_endpoint: HttpEndpoint = field(default_factory=HttpEndpoint)
-    make_upstream: Callable[[ContextTracker, str, str], Upstream] | None = None
-    """From tracker, agent_name and target_tag to what answers in the engine's place; None: the
-    engine answers."""
+    make_upstream: Callable[[EpisodeRecord, str, str], Upstream] | None = None
+    """Makes, from record, agent_name and target_tag, the model that answers instead of the engine.
+    None: the engine answers."""
 
 
 class AgentSession:
-    """One agent of one episode: its requests are answered and recorded here.
+    """One agent of one episode: answers its requests and records them.
 
-    What is refused, fails or is cancelled leaves no trace in the record. Engine errors are kept in
-    `tracker.engine_error` as well, because client libraries turn them into their own.
+    A request that is refused, fails or is cancelled leaves no trace in the record of tokens.
     """
 
     def __init__(
         self,
         gateway: Gateway,
-        tracker: ContextTracker,
+        record: EpisodeRecord,
         *,
         agent_name: str,
         target_tag: str,
@@ -65,16 +62,24 @@ class AgentSession:
     ) -> None:
         self.agent_name = agent_name
         self.closed = False
+        """The episode is over: refuse every request."""
         self.upstream: Upstream | None = None
-        """Answers instead of the policy, where it is set."""
+        """The model that answers instead of the policy, if there is one."""
         self.stored_turns = StoredTurns()
         self._gateway = gateway
-        self._tracker = tracker
+        self._record = record
+        self._tracker = record.tracker
         self._target_tag = target_tag
         self._trained = trained
+        self._close_callbacks: list[Callable[[], None]] = []
 
-    def ask(self, request: ChatRequest) -> PendingRequest:
-        """Check a request and render it.
+    @property
+    def max_model_len(self) -> int:
+        """Tokens that prompt and completion may have together."""
+        return self._gateway.engine.max_model_len
+
+    def prepare(self, request: ChatRequest) -> PendingRequest:
+        """Check a request and render it to token ids.
 
         Raises:
             RequestError: it cannot be honoured, or the episode is over.
@@ -82,66 +87,87 @@ class AgentSession:
         self.check_open()
         started_s = time.time()
         history, prefill = split_prefill(request)
-        wanted = [self._want(request, history, prefill, i) for i in range(request.num_choices)]
-        length, max_model_len = len(wanted[0].prompt.ids), self._gateway.engine.max_model_len
-        if length >= max_model_len:
-            self._tracker.context_overflows += 1
-            raise ContextLengthError(length, max_model_len)
-        name = f"{self._tracker.episode_id}-{wanted[0].prompt.arrival}"
-        return PendingRequest(request=request, name=name, wanted=wanted, started_s=started_s)
+        completions = [
+            self._pending_completion(request, history, prefill, index)
+            for index in range(request.num_choices)
+        ]
+        prompt = completions[0].prompt
+        if len(prompt.ids) >= self.max_model_len:
+            self._record.add_context_overflow()
+            raise ContextLengthError(len(prompt.ids), self.max_model_len)
+        name = f"{self._tracker.episode_id}-{prompt.arrival}"
+        return PendingRequest(
+            request=request, name=name, completions=completions, started_s=started_s
+        )
 
-    async def answer(self, asked: PendingRequest) -> Completion:
-        """Answer all at once.
-
-        Raises:
-            EngineError: the engine failed.
-            RequestError: the episode ended meanwhile.
-        """
-        generations = await self._generate_all(asked)
-        return self._record(asked, generations, self._choices(asked, generations))
-
-    async def stream(self, asked: PendingRequest) -> AsyncGenerator[Delta | Completion, None]:
-        """Answer piece by piece: deltas, and the whole answer at last.
-
-        Closing the iterator cancels the request. It is recorded just before the answer is given.
+    async def complete(self, pending: PendingRequest) -> Completion:
+        """Sample all completions of a request and record them.
 
         Raises:
             EngineError: the engine failed.
             RequestError: the episode ended meanwhile.
         """
-        bell, chat_format = StreamNotifier(), self._gateway.chat_format
-        streams = [ChoiceStream(i, chat_format, w, bell) for i, w in enumerate(asked.wanted)]
-        asking = asyncio.create_task(self._generate_all(asked, [s.put for s in streams]))
-        asking.add_done_callback(bell.end)
+        generations = await self._generate_all(pending)
+        return self._record_all(pending, generations, self._choices(pending, generations))
+
+    async def stream(self, pending: PendingRequest) -> AsyncGenerator[Delta | Completion, None]:
+        """Sample all completions of a request: yields deltas, and at last the completion.
+
+        The request is recorded just before the completion is yielded. Closing the iterator cancels
+        the request.
+
+        Raises:
+            EngineError: the engine failed.
+            RequestError: the episode ended meanwhile.
+        """
+        notifier, chat_format = StreamNotifier(), self._gateway.chat_format
+        streams = [
+            ChoiceStream(index, chat_format, pending_completion, notifier)
+            for index, pending_completion in enumerate(pending.completions)
+        ]
+        # A task of its own, so that this loop can emit deltas while the engine works.
+        generating = asyncio.create_task(self._generate_all(pending, [s.put for s in streams]))
+        generating.add_done_callback(notifier.end)
         try:
-            while not asking.done():
-                await bell.wait()
+            while not generating.done():
+                await notifier.wait()
                 for stream in streams:
                     if (delta := stream.advance()) is not None:
                         yield delta
-            generations = asking.result()
+            generations = generating.result()
         finally:
-            asking.cancel()
-        choices = self._choices(asked, generations)
+            generating.cancel()  # reached with a running task if the reader closes the iterator
+        choices = self._choices(pending, generations)
+        # Before recording: `finish` may change a message to match what was already streamed, and
+        # the record must hold the message that the agent got.
         rests = [s.finish(choice.message) for s, choice in zip(streams, choices, strict=True)]
-        answer = self._record(asked, generations, choices)
+        completion = self._record_all(pending, generations, choices)
         for rest in rests:
             if rest is not None:
                 yield rest
-        yield answer
+        yield completion
 
     def check_open(self) -> None:
         """Raise `RequestError` if the episode is over."""
         if self.closed:
             raise RequestError("this episode is over", code="episode_over", status=410)
 
-    def _want(
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the session is closed."""
+        self._close_callbacks.append(callback)
+
+    def close(self) -> None:
+        """Refuse every later request, because the episode is over; safe to call from any thread."""
+        self.closed = True
+        for callback in self._close_callbacks:
+            callback()
+
+    def _pending_completion(
         self, request: ChatRequest, history: list[dict[str, Any]], prefill: str, index: int
     ) -> PendingCompletion:
-        """Number `index` of the completions that the request asks for."""
         chat_format, episode_id = self._gateway.chat_format, self._tracker.episode_id
         prompt = self._tracker.prompt(self.agent_name, history, request.visible_tools)
-        begin_turn(chat_format, prompt, request, prefill)
+        prompt = with_prefill(chat_format, prompt, request, prefill)
         seed = call_seed(episode_id, prompt.arrival)
         if request.seed is not None:
             seed = request.seed + index
@@ -159,21 +185,21 @@ class AgentSession:
         )
 
     async def _generate_all(
-        self, asked: PendingRequest, on_token: Sequence[OnToken | None] = ()
+        self, pending: PendingRequest, on_token: Sequence[OnToken | None] = ()
     ) -> list[Generation]:
-        """One generation for each completion; the first failure cancels the others."""
-        listeners = on_token or [None] * len(asked.wanted)
+        """One generation per pending completion; the first failure cancels the others."""
+        listeners = on_token or [None] * len(pending.completions)
         calls = [
-            self._generate(wanted.prompt, wanted.params, listener)
-            for wanted, listener in zip(asked.wanted, listeners, strict=True)
+            self._generate(pending_completion.prompt, pending_completion.params, listener)
+            for pending_completion, listener in zip(pending.completions, listeners, strict=True)
         ]
-        if len(calls) == 1:
+        if len(calls) == 1:  # the usual case, without the cost of a task
             return [await calls[0]]
         tasks = [asyncio.create_task(call) for call in calls]
         try:
             return await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
+            for task in tasks:  # `gather` leaves the others running when one fails
                 task.cancel()
 
     async def _generate(
@@ -193,42 +219,47 @@ class AgentSession:
                 f"no answer within {limit_s:g} s (rollout.call_timeout_s) to a call of "
                 f"{len(prompt.ids)} prompt tokens"
             )
-        except EngineError as fault:
-            error = fault
-        self._tracker.engine_error = self._tracker.engine_error or error
+        except EngineError as engine_error:
+            error = engine_error
+        self._record.add_engine_error(error)
         raise error
 
-    def _choices(self, asked: PendingRequest, generations: list[Generation]) -> list[Choice]:
+    def _choices(self, pending: PendingRequest, generations: list[Generation]) -> list[Choice]:
         return [
-            make_choice(self._gateway.chat_format, wanted, generation)
-            for wanted, generation in zip(asked.wanted, generations, strict=True)
+            make_choice(self._gateway.chat_format, pending_completion, generation)
+            for pending_completion, generation in zip(pending.completions, generations, strict=True)
         ]
 
-    def _record(
-        self, asked: PendingRequest, generations: list[Generation], choices: list[Choice]
+    def _record_all(
+        self, pending: PendingRequest, generations: list[Generation], choices: list[Choice]
     ) -> Completion:
+        # Again, because the episode may have ended while the engine worked: its samples are
+        # already built then, and a late call must not appear in the record.
         self.check_open()
-        for wanted, generation, choice in zip(asked.wanted, generations, choices, strict=True):
+        for pending_completion, generation, choice in zip(
+            pending.completions, generations, choices, strict=True
+        ):
             self._tracker.record(
-                wanted.prompt,
+                pending_completion.prompt,
                 generation,
-                params=wanted.params,
+                params=pending_completion.params,
                 response=choice.message,
                 target_tag=self._target_tag,
                 trained=self._trained,
-                started_s=asked.started_s,
+                started_s=pending.started_s,
                 ended_s=time.time(),
                 finish_reason=choice.finish_reason,
             )
         return Completion(
-            name=asked.name,
-            created=asked.created,
-            prompt_tokens=asked.prompt_tokens,
+            name=pending.name,
+            created=pending.created,
+            prompt_tokens=pending.prompt_tokens,
             choices=choices,
         )
 
 
 def call_seed(episode_id: str, arrival: int) -> int:
-    """The sampling seed of a call: a function of names, never of timing. 63 bits."""
+    """The sampling seed of a call, 63 bits."""
+    # Derived from names only, so that timing cannot change what a run samples.
     digest = hashlib.blake2b(f"{episode_id}/{arrival}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

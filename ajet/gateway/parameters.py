@@ -1,4 +1,4 @@
-"""A request's parameters: each is honoured, or refused by its name, or without effect here."""
+"""Checks a request's parameters: each is honoured, has no effect here, or is refused by name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from ajet.errors import RequestError
 
 _LONGEST_SHOWN = 200
-"""Characters of a wrong value that an error repeats."""
+"""Characters of a wrong value that an error message shows at most."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -23,13 +23,14 @@ def read_parameters(
     without_effect: Collection[str],
     neutral: Mapping[str, tuple[Any, ...]],
 ) -> Model:
-    """Check a request's body.
+    """Check a request's body and return its parameters.
 
     Args:
         body: the parsed JSON.
-        model: has what is honoured.
-        without_effect: what may be said, and changes nothing about the answer.
-        neutral: values that ask for nothing special, of what cannot be honoured otherwise.
+        model: its fields are the parameters that are honoured.
+        without_effect: parameters that are accepted and do not change the answer.
+        neutral: parameters that cannot be honoured, with the values that ask for nothing special
+            and are accepted.
 
     Raises:
         RequestError: names the parameter that is wrong or cannot be honoured.
@@ -43,11 +44,11 @@ def read_parameters(
     try:
         return model.model_validate(kept)
     except ValidationError as error:
-        raise _refusal(body, error.errors(include_url=False)[0]) from error
+        raise _request_error(body, error.errors(include_url=False)[0]) from error
 
 
 def unsupported(param: str, value: Any, why: str = "leave it out") -> RequestError:
-    """What to raise for a value that cannot be honoured."""
+    """The error for a value that cannot be honoured."""
     return RequestError(
         f"{param}: {_shown(value)} is not supported by this engine; {why}",
         param=param,
@@ -56,17 +57,17 @@ def unsupported(param: str, value: Any, why: str = "leave it out") -> RequestErr
 
 
 def invalid(param: str, value: Any, expected: str) -> RequestError:
-    """What to raise for a value that is wrong."""
+    """The error for a value that is wrong."""
     return RequestError(
         f"{param}: got {_shown(value)}; expected {expected}", param=param, code="invalid_value"
     )
 
 
-def _refusal(body: dict[str, Any], problem: ErrorDetails) -> RequestError:
+def _request_error(body: dict[str, Any], problem: ErrorDetails) -> RequestError:
     param = _place(body, problem["loc"])
     if problem["type"] == "extra_forbidden":
         return RequestError(
-            f"{param}: not a parameter that is honoured here; leave it out",
+            f"{param}: this parameter is not supported; leave it out",
             param=param,
             code="unknown_parameter",
         )
@@ -78,7 +79,7 @@ def _refusal(body: dict[str, Any], problem: ErrorDetails) -> RequestError:
 
 
 def _place(body: Any, loc: tuple[int | str, ...]) -> str:
-    """The path to a value, without the names of types that pydantic adds to it."""
+    """The path to a value, without the type names that pydantic adds for unions."""
     path = [loc[0]]
     for part in loc[1:]:
         try:

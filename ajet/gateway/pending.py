@@ -1,4 +1,4 @@
-"""A request on its way: checked, and as token ids."""
+"""A request that was checked and rendered to token ids, and is not answered yet."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from ajet.schema.generation import SamplingParams
 
 @dataclass(slots=True, kw_only=True)
 class PendingCompletion:
-    """One completion that a request asks for."""
+    """One of the completions that a request asks for."""
 
     prompt: Prompt
     params: SamplingParams
     name: str
-    """Unique in the episode. Ids of tool calls are made of it, so that a message which comes back
-    in a later request is recognised for certain."""
+    """Unique in the episode. The ids of tool calls are derived from it, so that a message that
+    returns in a later request is recognised with certainty."""
     prefill: str
-    """Text with which the request begins the turn."""
+    """Text with which the request begins the assistant's turn; empty if it does not."""
     max_calls: int | None
-    """Tool calls to tell of at most."""
+    """Number of tool calls to report at most; None is no limit."""
     with_logprobs: bool
 
 
@@ -32,16 +32,17 @@ class PendingRequest:
     request: ChatRequest
     name: str
     """Unique in the run."""
-    wanted: list[PendingCompletion]
+    completions: list[PendingCompletion]
+    """One per choice; never empty."""
     started_s: float
     """Unix time."""
 
     @property
     def created(self) -> int:
-        """Unix time, whole."""
+        """Unix time in whole seconds."""
         return int(self.started_s)
 
     @property
     def prompt_tokens(self) -> int:
-        """Tokens of the prompt, counted once."""
-        return len(self.wanted[0].prompt.ids)
+        """Number of prompt tokens, counted once for all choices."""
+        return len(self.completions[0].prompt.ids)

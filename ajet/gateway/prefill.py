@@ -1,11 +1,12 @@
-"""Turns of the assistant that the request begins: by a demanded tool call, or by text.
+"""Turns of the assistant that the request itself begins: with text, or with a demanded tool call.
 
-What the request begins stands at the end of the prompt, as ids that nobody sampled, so the model
-cannot but continue it, and the mask is right.
+The prefill is appended to the prompt as unsampled tokens: the model must continue it, and it gets
+no loss.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ajet.context_tracker.call_markup import call_opening
@@ -18,10 +19,10 @@ from ajet.gateway.parameters import invalid, unsupported
 
 
 def split_prefill(request: ChatRequest) -> tuple[list[dict[str, Any]], str]:
-    """The request's history, and the text with which the answer is to begin.
+    """Split a request's messages into the history and the text that the assistant must continue.
 
     Raises:
-        RequestError: there is no such text, or it cannot be continued.
+        RequestError: the request asks to continue its last message, and that is not possible.
     """
     if not request.continue_final_message:
         return request.messages, ""
@@ -30,36 +31,39 @@ def split_prefill(request: ChatRequest) -> tuple[list[dict[str, Any]], str]:
         raise invalid("continue_final_message", True, "an assistant's text as the last message")
     text: str = last["content"]
     if text != text.strip():
+        # The text of a whole turn is stripped, so this prefill could not be told from the rest.
         raise RequestError(
-            "messages: the text to continue begins or ends with white space; cut it off",
+            "messages: the text to continue begins or ends with white space; remove it",
             param="messages",
             code="invalid_value",
         )
     return request.messages[:-1], text
 
 
-def begin_turn(chat_format: ChatFormat, prompt: Prompt, request: ChatRequest, prefill: str) -> None:
-    """Add to the prompt what the request begins of the assistant's turn.
+def with_prefill(
+    chat_format: ChatFormat, prompt: Prompt, request: ChatRequest, prefill: str
+) -> Prompt:
+    """The prompt with the beginning of the assistant's turn that the request gives, if any.
 
     Raises:
-        RequestError: the chat format cannot begin a turn like that.
+        RequestError: no turn of the chat format can begin like that.
     """
     names = request.demanded_tools
     if not names and not prefill:
-        return
+        return prompt
     if names and prefill:
         raise unsupported("tool_choice", request.tool_choice, "the answer begins with text")
     if names:
         ids = list(call_opening(chat_format, names) or ())
-        begun = chat_format.parse(ids, prompt.ids, prompt.tools)
-        if not ids or begun.reasoning:
+        parsed = chat_format.parse(ids, prompt.ids, prompt.tools)
+        # Parsed as reasoning: the turn begins with thinking, and the call would be part of it.
+        if not ids or parsed.reasoning:
             why = "in the model's chat format no turn begins with a call"
             raise unsupported("tool_choice", request.tool_choice, why)
     else:
         ids = chat_format.tokenizer.encode(prefill)
-        begun = chat_format.parse(ids, prompt.ids, prompt.tools)
-        if begun.content != prefill or begun.reasoning:
+        parsed = chat_format.parse(ids, prompt.ids, prompt.tools)
+        if parsed.content != prefill or parsed.reasoning:
             why = "in the model's chat format no turn begins with this text"
             raise unsupported("messages", prefill, why)
-    prompt.ids = prompt.ids + ids
-    prompt.num_prefilled = len(ids)
+    return replace(prompt, ids=prompt.ids + ids, num_prefilled=len(ids))

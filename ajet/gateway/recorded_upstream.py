@@ -1,8 +1,8 @@
-"""A policy that answers elsewhere, behind a URL: nothing is known of its tokens.
+"""A policy behind a URL, whose tokens nobody knows: its conversations are recorded as text.
 
-For trying an agent against any OpenAI-compatible server. Chat completions are recorded as text, so
-that the conversation, its timelines and rewards per call are what they would be in training;
-requests of other APIs go on to the server unrecorded.
+For trying an agent against any OpenAI-compatible server. Conversations, timelines and rewards per
+call are the same as in training. Only chat completions are recorded; requests of other APIs are
+forwarded without a record.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from ajet.context_tracker.chat_format import ChatFormat, Messages, Tools
-from ajet.context_tracker.tracker import ContextTracker
+from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.reply import Reply, parse_json
 from ajet.gateway.upstream import Upstream, UpstreamModel
 from ajet.schema.generation import Generation, SamplingParams
@@ -20,56 +20,57 @@ CHAT_COMPLETIONS = "/v1/chat/completions"
 
 
 class TextOnly(ChatFormat):
-    """Stands in for the chat format where no text becomes token ids."""
+    """Replaces the chat format where no text becomes token ids."""
 
     def __init__(self) -> None:
         self.tokenizer = None  # type: ignore[assignment]
         self.stop_token_ids = ()
 
     def render(self, messages: Messages, tools: Tools) -> list[int]:
-        """No ids."""
+        """Always no ids."""
         return []
 
     def extend(self, *history: Any) -> list[int]:
-        """None that are added."""
+        """Always no ids, so that every request that continues a call extends its timeline."""
         return []
 
 
 class RecordedUpstream(Upstream):
-    """Sends one agent's requests on and records what was said."""
+    """Forwards one agent's requests and records its chat completions as text."""
 
     def __init__(
-        self, model: UpstreamModel, tracker: ContextTracker, agent_name: str, target_tag: str
+        self, model: UpstreamModel, record: EpisodeRecord, agent_name: str, target_tag: str
     ) -> None:
-        super().__init__(model, tracker)
+        super().__init__(model, record)
         self._agent_name = agent_name
         self._target_tag = target_tag
 
     async def forward(self, path: str, body: dict[str, Any]) -> Reply:
-        """Answer a request.
+        """Answer a request and record it.
 
         Raises:
-            RequestError: messages that could not be trained on either.
-            EngineError: there is no answer.
+            RequestError: a message that could not be used in training either.
+            EngineError: the model could not be reached.
         """
         if path != CHAT_COMPLETIONS:
             return await super().forward(path, body)
         started_s = time.time()
-        prompt = self._tracker.prompt(
-            self._agent_name, body.get("messages") or [], body.get("tools")
-        )
+        tracker = self._record.tracker
+        prompt = tracker.prompt(self._agent_name, body.get("messages") or [], body.get("tools"))
         reply = await super().forward(path, body)
         if reply.status != 200:
             return reply
-        completion = _streamed(reply.body) if body.get("stream") else parse_json(reply.body)
+        completion = (
+            _streamed_completion(reply.body) if body.get("stream") else parse_json(reply.body)
+        )
         choice, usage = completion["choices"][0], completion.get("usage") or {}
-        # As many ids as the server counted: which ones, it does not say.
+        # The server says how many tokens there were, but not which: zeros keep the counts right.
         ids = [0] * max(1, usage.get("completion_tokens", 0))
-        call = self._tracker.record(
+        call = tracker.record(
             prompt,
             Generation(token_ids=ids, logprobs=[0.0] * len(ids), policy_versions=[0] * len(ids)),
             params=SamplingParams(max_tokens=len(ids)),
-            response=choice["message"] | {"role": "assistant"},  # a stream may not say it
+            response=choice["message"] | {"role": "assistant"},  # a stream may leave the role out
             target_tag=self._target_tag,
             trained=False,
             started_s=started_s,
@@ -80,8 +81,8 @@ class RecordedUpstream(Upstream):
         return reply
 
 
-def _streamed(body: bytes) -> dict[str, Any]:
-    """The completion that a stream of chunks is the parts of."""
+def _streamed_completion(body: bytes) -> dict[str, Any]:
+    """The completion that a stream of chunks adds up to."""
     from openai.lib.streaming.chat import ChatCompletionStreamState
     from openai.types.chat import ChatCompletionChunk
 

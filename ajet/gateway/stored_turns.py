@@ -14,10 +14,10 @@ class StoredTurn:
 
     previous: StoredTurn | None
     messages: list[dict[str, Any]]
-    """The request's own messages less its instructions, and the answer."""
+    """The messages that the request added, without its instructions, and the answer."""
 
     def history(self) -> list[dict[str, Any]]:
-        """All messages up to the answer."""
+        """All messages from the first turn up to this turn's answer."""
         turns: list[StoredTurn] = []
         turn: StoredTurn | None = self
         while turn is not None:
@@ -27,16 +27,16 @@ class StoredTurn:
 
 
 class StoredTurns:
-    """One agent's; gone with its episode."""
+    """The stored turns of one agent in one episode."""
 
     def __init__(self) -> None:
         self._turns: dict[str, StoredTurn] = {}
 
     def find(self, response_id: str | None) -> StoredTurn | None:
-        """The turn of that id; None for None.
+        """The turn with that id; None if the id is None.
 
         Raises:
-            RequestError: there is none.
+            RequestError: there is no such turn.
         """
         if response_id is None:
             return None
@@ -52,5 +52,5 @@ class StoredTurns:
     def add(
         self, response_id: str, previous: StoredTurn | None, messages: list[dict[str, Any]]
     ) -> None:
-        """Keep a turn."""
+        """Store a turn."""
         self._turns[response_id] = StoredTurn(previous=previous, messages=messages)

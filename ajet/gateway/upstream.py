@@ -1,4 +1,4 @@
-"""The model of an agent that is not trained and does not answer with the policy."""
+"""Models that answer an agent instead of the policy, behind an OpenAI-compatible URL."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ajet.context_tracker.tracker import ContextTracker
 from ajet.errors import EngineError
 from ajet.gateway.background_loop import start
+from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.reply import Reply
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ class UpstreamModel(BaseModel):
 
     model: str
     base_url: str | None = None
-    """None: what the environment's `OPENAI_BASE_URL` says, else OpenAI's own."""
+    """None: the environment variable `OPENAI_BASE_URL`, or else OpenAI's own URL."""
     api_key: str | None = Field(default=None, repr=False)
-    """None: with a `base_url` no key, else the environment's `OPENAI_API_KEY`."""
+    """None: no key if `base_url` is set, else the environment variable `OPENAI_API_KEY`."""
 
 
 def debug_endpoint(debug_model: Any) -> UpstreamModel | None:
-    """What a model's name, a dict or a `DebugModel` says; None: it is a client of some library."""
+    """The model that a `debug_model` names; None if it is a client object of some library."""
     if isinstance(debug_model, str):
         return UpstreamModel(model=debug_model)
     if isinstance(debug_model, dict | UpstreamModel):
@@ -41,25 +41,26 @@ def debug_endpoint(debug_model: Any) -> UpstreamModel | None:
 
 
 class Upstream:
-    """Sends one agent's requests on to its debug model. Nothing of them is recorded as tokens."""
+    """Forwards one agent's requests to another model; none of its tokens is recorded."""
 
-    def __init__(self, model: UpstreamModel, tracker: ContextTracker) -> None:
+    def __init__(self, model: UpstreamModel, record: EpisodeRecord) -> None:
         self.num_calls = 0
         self._model = model
-        self._tracker = tracker
+        self._record = record
 
     async def forward(self, path: str, body: dict[str, Any]) -> Reply:
-        """Answer a request; a stream comes in one piece.
+        """Answer a request; a streamed answer arrives in one piece.
 
         Raises:
-            EngineError: there is no answer; the episode may be tried again.
+            EngineError: the model could not be reached; the episode may be retried.
         """
         self.num_calls += 1
         body = {**body, "model": self._model.model}
         try:
+            # On the background loop, because the shared client's connections belong to it.
             response = await asyncio.wrap_future(start(_post(self._model, path, body)))
         except EngineError as error:
-            self._tracker.engine_error = self._tracker.engine_error or error
+            self._record.add_engine_error(error)
             raise
         return Reply(
             status=response.status_code,
@@ -87,7 +88,7 @@ async def _post(model: UpstreamModel, path: str, body: dict[str, Any]) -> httpx2
 
 @cache
 def _client(base_url: str, api_key: str) -> AsyncOpenAI:
-    """One for all episodes: its connections belong to the background loop."""
+    """One client for all episodes, used on the background loop only."""
     from openai import AsyncOpenAI
 
     return AsyncOpenAI(base_url=base_url, api_key=api_key)

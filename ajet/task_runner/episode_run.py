@@ -27,6 +27,7 @@ from ajet.context_tracker.tracker import ContextTracker
 from ajet.environment.episode_environment import EnvironmentSource, EpisodeEnvironment
 from ajet.environment.messages import text_of
 from ajet.errors import EngineError, EnvironmentFault, EpisodeError
+from ajet.gateway.episode_record import EpisodeRecord
 from ajet.schema.episode import Episode, Failure, FailureKind
 from ajet.schema.task import WorkflowOutput, WorkflowTask
 from ajet.task_runner.attempt import Attempt
@@ -50,6 +51,7 @@ class EpisodeRun:
             episode_id=attempt.episode_id,
             task_id=attempt.task.task_id,
         )
+        self._record = EpisodeRecord(self._tracker)
         self._workflow_task: WorkflowTask | None = None
         self._environment: EpisodeEnvironment | None = None
         self._tuner: AjetTuner | None = None
@@ -111,7 +113,7 @@ class EpisodeRun:
             final_task=self._workflow_task.task if self._workflow_task else None,
             output=self._output,
             metadata=self._output.metadata,
-            context_overflows=self._tracker.context_overflows,
+            context_overflows=self._record.context_overflows,
             started_s=self._started_s,
             ended_s=time.time(),
         )
@@ -149,7 +151,7 @@ class EpisodeRun:
                 raise self._environment.fault
             return returned
         except (Exception, SystemExit, asyncio.CancelledError) as error:
-            fault = error if isinstance(error, EngineError) else self._tracker.engine_error
+            fault = error if isinstance(error, EngineError) else self._record.engine_error
             if fault and kind != "judge_error":
                 self._failure = replace(
                     failure_of(error, "engine_error"), message=f"EngineError: {fault}"
@@ -181,7 +183,8 @@ class EpisodeRun:
         self._tuner = AjetTuner(
             config=self._runner.config,
             gateway=self._runner.gateway,
-            tracker=self._tracker,
+            record=self._record,
+            http_endpoint=self._runner.http_endpoint,
             trainable_targets=workflow.trainable_targets,
         )
         return await workflow.execute(self._workflow_task, self._tuner)

@@ -7,6 +7,7 @@ from typing import Any
 
 from ajet.context_tracker.samples import SampleLimits
 from ajet.environment.episode_environment import EnvironmentSource
+from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.gateway import Gateway
 from ajet.schema.episode import Episode
 from ajet.task_judge.base_judge import BaseJudge
@@ -21,6 +22,7 @@ class EpisodeRunner:
 
     workflow_class: type[Workflow]
     gateway: Gateway
+    http_endpoint: HttpEndpoint = field(default_factory=HttpEndpoint)
     config: Any = None
     """The whole resolved configuration, for `tuner.config`."""
     judge: BaseJudge | None = None

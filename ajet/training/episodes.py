@@ -58,11 +58,11 @@ def make_runner(
             top_k=settings.top_k,
         ),
         call_timeout_s=settings.call_timeout_s,
-        http_endpoint=http_endpoint,
     )
     return EpisodeRunner(
         workflow_class=code.workflow_class,
         gateway=gateway,
+        http_endpoint=http_endpoint,
         config=config,
         judge=code.judge,
         environments=make_source(ajet, run_folder),

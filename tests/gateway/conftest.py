@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.stranger import Server, serving
+from tests.gateway.openai_server import Server, serving
 
 HERE = Path(__file__).parent
 

@@ -1,4 +1,4 @@
-"""An agent's port over the scripted engine, and the genuine clients that lead to it."""
+"""An agent's session over the scripted engine, and the genuine clients that lead to it."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from ajet.engine.base import Engine
 from ajet.engine.scripted import ScriptedEngine
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.apis.routes import Reply, respond
-from ajet.gateway.clients.in_process_transport import InProcessTransport
 from ajet.gateway.clients.openai_client import openai_client
+from ajet.gateway.clients.transports import InProcessTransport
+from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
 from tests.property.toy_tokenizer import ToyTokenizer
 
@@ -40,17 +41,23 @@ Result = TypeVar("Result")
 class Agent:
     """One agent of one episode, from both ends."""
 
-    port: AgentSession
-    tracker: ContextTracker
+    session: AgentSession
+    record: EpisodeRecord
     engine: Any
 
     @property
+    def tracker(self) -> ContextTracker:
+        return self.record.tracker
+
+    @property
     def openai(self) -> AsyncOpenAI:
-        return openai_client(self.port)
+        return openai_client(self.session)
 
     @property
     def anthropic(self) -> AsyncAnthropic:
-        http_client = httpx2.AsyncClient(transport=InProcessTransport(self.port), trust_env=False)
+        http_client = httpx2.AsyncClient(
+            transport=InProcessTransport(self.session), trust_env=False
+        )
         return AsyncAnthropic(
             base_url="http://ajet.invalid", api_key="k", http_client=http_client, max_retries=0
         )
@@ -67,7 +74,7 @@ class Agent:
 
     async def post(self, path: str, body: Any) -> Reply:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return await respond(self.port, "POST", path, content)
+        return await respond(self.session, "POST", path, content)
 
     async def chat(self, **body: Any) -> dict[str, Any]:
         """What `POST /v1/chat/completions` answers, error or not."""
@@ -100,8 +107,9 @@ def agent_of(
         defaults=SamplingDefaults(max_tokens=500),
         **gateway,
     )
-    port = AgentSession(shared, tracker, agent_name="a", target_tag="t", trained=True)
-    return Agent(port, tracker, engine)
+    record = EpisodeRecord(tracker)
+    session = AgentSession(shared, record, agent_name="a", target_tag="t", trained=True)
+    return Agent(session, record, engine)
 
 
 def format_of(form: str, options: dict[str, Any] | None = None) -> ChatFormat:
@@ -121,7 +129,7 @@ async def collect(stream: Any) -> list[Any]:
     return [item async for item in stream]
 
 
-async def stream(agent: Agent, **body: Any) -> list[Any]:
+async def stream_chunks(agent: Agent, **body: Any) -> list[Any]:
     return await collect(
         await agent.openai.chat.completions.create(
             model="policy", messages=HELLO, stream=True, **body

@@ -20,6 +20,7 @@ from ajet.context_tracker.tracker import ContextTracker
 from ajet.engine.base import OnToken
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey, HttpEndpoint
+from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import Gateway
 from ajet.schema.generation import Generation, SamplingParams
 from ajet.tuner import AjetTuner
@@ -99,34 +100,38 @@ class Served:
 
     def __init__(self, engine: Any, **settings: Any) -> None:
         self.engine = engine
-        self.door = HttpEndpoint(InterchangeServerConfig(**settings))
+        self.http_endpoint = HttpEndpoint(InterchangeServerConfig(**settings))
         self.gateway = Gateway(
             chat_format=CHAT_FORMAT,
             engine=engine,
             defaults=SamplingDefaults(),
-            http_endpoint=self.door,
         )
 
     @property
     def listener(self) -> socket.socket:
-        assert self.door._server is not None
-        return self.door._server._socket
+        assert self.http_endpoint._server is not None
+        return self.http_endpoint._server._socket
 
     @property
     def connections(self) -> set[Any]:
         """Those that the server has open."""
-        assert self.door._server is not None
-        return self.door._server._uvicorn.server_state.connections
+        assert self.http_endpoint._server is not None
+        return self.http_endpoint._server._uvicorn.server_state.connections
 
     @property
     def num_present(self) -> int:
         """Requests at work or waiting."""
-        assert self.door._server is not None
-        return self.door._server.admission.num_present
+        assert self.http_endpoint._server is not None
+        return self.http_endpoint._server.admission.num_present
 
     def episode(self, name: str = "episode") -> tuple[AjetTuner, BaseUrlAndApiKey]:
         tracker = ContextTracker(CHAT_FORMAT, episode_id=name, task_id="task")
-        tuner = AjetTuner(config=None, gateway=self.gateway, tracker=tracker)
+        tuner = AjetTuner(
+            config=None,
+            gateway=self.gateway,
+            record=EpisodeRecord(tracker),
+            http_endpoint=self.http_endpoint,
+        )
         return tuner, tuner.as_oai_baseurl_apikey()
 
 
@@ -136,7 +141,7 @@ def serving(engine: Any = None, **settings: Any) -> Iterator[Served]:
     try:
         yield served
     finally:
-        served.door.close()
+        served.http_endpoint.close()
 
 
 def client_of(endpoint: BaseUrlAndApiKey, **options: Any) -> httpx2.Client:

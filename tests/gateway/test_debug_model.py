@@ -14,21 +14,23 @@ from typing import Any
 import pytest
 
 from ajet import Workflow, WorkflowOutput
+from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.monitor.episode_log import FILE_NAME, EpisodeLog
 from ajet.monitor.json_lines import read_json_lines
 from ajet.tuner import AjetTuner
 from tests.gateway.gateway_fakes import HELLO, Agent, agent_of, run
-from tests.gateway.stranger import KEY, Server
+from tests.gateway.openai_server import KEY, Server
 from tests.unit.episode_fakes import ask as ask_policy
 from tests.unit.episode_fakes import rewarded, run_episode
 
 
-def tuner_of(agent: Agent) -> AjetTuner:
+def tuner_of(agent: Agent, http_endpoint: HttpEndpoint | None = None) -> AjetTuner:
     """Of a workflow that trains the tag `main` only."""
     return AjetTuner(
         config=None,
-        gateway=agent.port._gateway,
-        tracker=agent.tracker,
+        gateway=agent.session._gateway,
+        record=agent.record,
+        http_endpoint=http_endpoint,
         trainable_targets=["main"],
     )
 
@@ -152,12 +154,14 @@ def test_after_the_episode_the_debug_model_is_not_asked(server: Server) -> None:
 # 3. Keys
 
 
-def test_the_base_url_door_keeps_the_users_key_to_itself(server: Server) -> None:
+def test_the_base_url_keeps_the_users_key_to_itself(server: Server) -> None:
     pytest.importorskip("httptools")
     import httpx2
 
     agent = agent_of([])
-    endpoint = tuner_of(agent).as_oai_baseurl_apikey("critic", "other", server.model())
+    http_endpoint = HttpEndpoint()
+    tuner = tuner_of(agent, http_endpoint)
+    endpoint = tuner.as_oai_baseurl_apikey("critic", "other", server.model())
     try:
         response = httpx2.post(
             f"{endpoint.base_url}/chat/completions",
@@ -166,7 +170,7 @@ def test_the_base_url_door_keeps_the_users_key_to_itself(server: Server) -> None
             trust_env=False,
         )
     finally:
-        agent.port._gateway.http_endpoint.close()
+        http_endpoint.close()
     assert response.json()["choices"][0]["message"]["content"] == "strange"
     assert endpoint.api_key != KEY
     assert server.asked[0][1] == f"Bearer {KEY}"
@@ -197,7 +201,7 @@ def test_an_error_of_the_debug_model_is_the_agents(server: Server) -> None:
     with pytest.raises(AuthenticationError, match="no") as caught:
         ask(client)
     assert caught.value.code == "no_key"
-    assert agent.tracker.engine_error is None
+    assert agent.record.engine_error is None
 
 
 def test_where_nobody_answers_the_episode_may_be_tried_again(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ajet.engine.scripted import ScriptedEngine
-from ajet.gateway import bell
+from ajet.gateway import stream
 from tests.gateway.gateway_fakes import (
     CALL,
     HELLO,
@@ -25,7 +25,7 @@ from tests.gateway.gateway_fakes import (
     collect,
     format_of,
     run,
-    stream,
+    stream_chunks,
     told,
 )
 
@@ -42,7 +42,7 @@ ANSWERS = {
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bell, "MIN_PAUSE_S", 0.0)
+    monkeypatch.setattr(stream, "MIN_PAUSE_S", 0.0)
 
 
 @pytest.mark.parametrize("thinking", [False, True])
@@ -52,7 +52,7 @@ def test_a_stream_says_and_records_what_is_answered_without_one(name: str, think
     options = {"enable_thinking": thinking}
     plain, streamed = (agent_of([text], options=options, delay_s=0.01) for _ in range(2))
     answer = run(lambda: plain.chat(tools=[TOOL]))["choices"][0]
-    message = told(run(lambda: stream(streamed, tools=[TOOL])))
+    message = told(run(lambda: stream_chunks(streamed, tools=[TOOL])))
     assert message["content"] == (answer["message"]["content"] or "")
     assert message["reasoning_content"] == answer["message"].get("reasoning_content", "")
     assert message["finish_reason"] == answer["finish_reason"]
@@ -91,16 +91,16 @@ def test_with_pauses_there_are_few_chunks_and_the_end_does_not_wait() -> None:
     async def scenario() -> tuple[int, float]:
         loop = asyncio.get_running_loop()
         start = loop.time()
-        return len(await stream(agent)), loop.time() - start
+        return len(await stream_chunks(agent)), loop.time() - start
 
     num_chunks, seconds = run(scenario)
     assert num_chunks <= 5
-    assert seconds < bell.MIN_PAUSE_S
+    assert seconds < stream.MIN_PAUSE_S
 
 
 def test_no_text_of_a_stop_string_is_told(no_pause: None) -> None:
     agent = agent_of(["Answer: 8 STO. STOP and more"], delay_s=0.1)
-    chunks = run(lambda: stream(agent, stop=["STOP"]))
+    chunks = run(lambda: stream_chunks(agent, stop=["STOP"]))
     assert told(chunks)["content"] == "Answer: 8 STO."
     assert told(chunks)["finish_reason"] == "stop"
 
@@ -108,7 +108,7 @@ def test_no_text_of_a_stop_string_is_told(no_pause: None) -> None:
 def test_the_order_is_role_reasoning_content_calls_finish(no_pause: None) -> None:
     text = f"<think>\nhm\n</think>\n\nI look.\n{CALL}"
     agent = agent_of([text], options={"enable_thinking": True}, delay_s=0.1)
-    chunks = run(lambda: stream(agent, tools=[TOOL]))
+    chunks = run(lambda: stream_chunks(agent, tools=[TOOL]))
     assert chunks[0].choices[0].delta.role == "assistant"
     kinds: list[str] = []
     for chunk in chunks[1:]:
@@ -121,13 +121,13 @@ def test_the_order_is_role_reasoning_content_calls_finish(no_pause: None) -> Non
 
 def test_usage_comes_last_and_only_if_asked_for() -> None:
     agent = agent_of(["one", "two"])
-    chunks = run(lambda: stream(agent, stream_options={"include_usage": True}))
+    chunks = run(lambda: stream_chunks(agent, stream_options={"include_usage": True}))
     assert all(chunk.usage is None for chunk in chunks[:-1])
     assert chunks[-1].choices == []
     (request,) = agent.engine.requests
     assert chunks[-1].usage.prompt_tokens == len(request.prompt_ids)
     assert chunks[-1].usage.completion_tokens == len(b"one") + 1
-    assert all(chunk.usage is None for chunk in run(lambda: stream(agent)))
+    assert all(chunk.usage is None for chunk in run(lambda: stream_chunks(agent)))
 
 
 def test_a_stream_ends_in_done() -> None:
@@ -146,7 +146,7 @@ def test_a_stream_ends_in_done() -> None:
 
 def test_several_choices_are_streamed_at_once_and_recorded_each() -> None:
     agent = agent_of(["first", "second", "third"], delay_s=0.02)
-    chunks = run(lambda: stream(agent, n=3))
+    chunks = run(lambda: stream_chunks(agent, n=3))
     assert {told(chunks, index)["content"] for index in range(3)} == {"first", "second", "third"}
     assert len(agent.tracker.calls) == 3
 
@@ -154,7 +154,7 @@ def test_several_choices_are_streamed_at_once_and_recorded_each() -> None:
 def test_logprobs_of_a_stream_are_those_without_one() -> None:
     plain, streamed = (agent_of(["Six."], delay_s=0.01) for _ in range(2))
     answer = run(lambda: plain.chat(logprobs=True))["choices"][0]
-    chunks = run(lambda: stream(streamed, logprobs=True))
+    chunks = run(lambda: stream_chunks(streamed, logprobs=True))
     tokens = [
         token.model_dump()
         for chunk in chunks
@@ -185,7 +185,7 @@ def test_tokens_come_from_a_thread_of_the_engines(no_pause: None) -> None:
     text = "an answer π from a thread"
     stop_id = format_of("qwen3").stop_token_ids[0]
     agent = agent_of([], engine=ThreadedEngine.from_texts(TOKENIZER, [text], stop_id))
-    chunks = run(lambda: stream(agent))
+    chunks = run(lambda: stream_chunks(agent))
     assert told(chunks)["content"] == text
     assert len(chunks) > 5
 

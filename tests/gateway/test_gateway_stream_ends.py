@@ -15,7 +15,7 @@ from openai import APIError
 
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import EngineError
-from ajet.gateway import bell
+from ajet.gateway import stream
 from tests.gateway.gateway_fakes import (
     HELLO,
     TOKENIZER,
@@ -24,13 +24,13 @@ from tests.gateway.gateway_fakes import (
     collect,
     format_of,
     run,
-    stream,
+    stream_chunks,
 )
 
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bell, "MIN_PAUSE_S", 0.0)
+    monkeypatch.setattr(stream, "MIN_PAUSE_S", 0.0)
 
 
 def test_closing_a_stream_cancels_the_request_and_leaves_no_trace(no_pause: None) -> None:
@@ -70,7 +70,7 @@ def test_a_cancelled_reader_cancels_the_request(no_pause: None) -> None:
     agent = agent_of(["a long answer " * 20], delay_s=5.0)
 
     async def scenario() -> int:
-        reading = asyncio.create_task(stream(agent))
+        reading = asyncio.create_task(stream_chunks(agent))
         await asyncio.sleep(0.05)
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -95,16 +95,16 @@ class FaultyEngine(ScriptedEngine):
 def test_a_fault_in_mid_stream_is_an_error_event_and_leaves_no_trace(no_pause: None) -> None:
     agent = agent_of([], engine=FaultyEngine([]))
     with pytest.raises(APIError, match="caught fire") as caught:
-        run(lambda: stream(agent))
+        run(lambda: stream_chunks(agent))
     assert caught.value.body["code"] == "engine_error"  # type: ignore[index]
     assert agent.tracker.calls == []
-    assert isinstance(agent.tracker.engine_error, EngineError)
+    assert isinstance(agent.record.engine_error, EngineError)
 
 
 def test_a_stream_has_its_deadline() -> None:
     agent = agent_of(["too late"], delay_s=5.0, call_timeout_s=0.05)
     with pytest.raises(APIError, match=r"no answer within 0.05 s .rollout.call_timeout_s."):
-        run(lambda: stream(agent))
+        run(lambda: stream_chunks(agent))
     assert agent.tracker.calls == []
 
 
@@ -140,7 +140,7 @@ def test_an_episode_that_ends_in_mid_stream_records_nothing(no_pause: None) -> N
         )
         async for chunk in agent_stream:
             if chunk.choices[0].delta.content:
-                agent.port.closed = True
+                agent.session.closed = True
 
     with pytest.raises(APIError, match="this episode is over"):
         run(scenario)
@@ -148,7 +148,7 @@ def test_an_episode_that_ends_in_mid_stream_records_nothing(no_pause: None) -> N
 
 
 def test_tokens_may_come_from_a_thread_after_the_readers_loop_was_closed() -> None:
-    async def make() -> bell.StreamNotifier:
-        return bell.StreamNotifier()
+    async def make() -> stream.StreamNotifier:
+        return stream.StreamNotifier()
 
-    asyncio.run(make()).ring()
+    asyncio.run(make()).notify()

@@ -39,7 +39,7 @@ def test_a_client_that_dies_cancels_its_request_and_leaves_no_trace(stream):
         assert eventually(lambda: served.num_present == 0)
         served.engine.release.set()
         assert ask(endpoint).status_code == 200
-    assert len(tuner.tracker.calls) == 1
+    assert len(tuner.get_context_tracker().calls) == 1
 
 
 def test_a_client_that_gives_up_waiting_cancels_its_request():
@@ -48,7 +48,7 @@ def test_a_client_that_gives_up_waiting_cancels_its_request():
         with client_of(endpoint) as client, pytest.raises(httpx2.ReadTimeout):
             client.post("/chat/completions", json=chat(), timeout=0.1)
         assert eventually(lambda: served.engine.num_cancelled == 1)
-    assert tuner.tracker.calls == []
+    assert tuner.get_context_tracker().calls == []
 
 
 def test_a_workflow_that_closes_its_loop_cancels_its_requests():
@@ -72,7 +72,7 @@ def test_a_workflow_that_closes_its_loop_cancels_its_requests():
         assert eventually(lambda: served.engine.num_cancelled == 3)
         served.engine.release.set()
         assert ask(endpoint).status_code == 200
-    assert len(tuner.tracker.calls) == 1
+    assert len(tuner.get_context_tracker().calls) == 1
 
 
 def test_an_engine_that_fails_is_a_503_in_the_apis_shape():
@@ -84,7 +84,10 @@ def test_an_engine_that_fails_is_a_503_in_the_apis_shape():
         tuner, endpoint = served.episode()
         answer = ask(endpoint)
     assert (answer.status_code, answer.json()["error"]["type"]) == (503, "server_error")
-    assert (tuner.tracker.calls, str(tuner.tracker.engine_error)) == ([], "the engine caught fire")
+    assert (tuner.get_context_tracker().calls, str(tuner.get_context_tracker().engine_error)) == (
+        [],
+        "the engine caught fire",
+    )
 
 
 def test_a_fault_of_our_own_is_a_500_and_takes_nobody_along():
@@ -99,7 +102,7 @@ def test_a_fault_of_our_own_is_a_500_and_takes_nobody_along():
         with client_of(endpoint) as client:
             assert client.get("/models").status_code == 200
         assert eventually(lambda: served.num_present == 0)
-    assert tuner.tracker.calls == []
+    assert tuner.get_context_tracker().calls == []
 
 
 def test_a_server_that_stops_lets_requests_end_and_takes_no_more():
@@ -117,7 +120,7 @@ def test_a_server_that_stops_lets_requests_end_and_takes_no_more():
             stopped.result()
             with pytest.raises(httpx2.TransportError):
                 idle.get("/models")
-    assert len(tuner.tracker.calls) == 1
+    assert len(tuner.get_context_tracker().calls) == 1
 
 
 @pytest.mark.parametrize(("stream", "status"), [(False, 503), (True, 200)])
@@ -134,7 +137,7 @@ def test_a_server_that_stops_does_not_wait_for_ever(stream, status, caplog):
             assert (status_of(answer), b"[DONE]" in answer) == (status, False)
         assert "Traceback" not in caplog.text
         assert served.engine.num_cancelled == 1
-    assert tuner.tracker.calls == []
+    assert tuner.get_context_tracker().calls == []
 
 
 def _refuses_connections(endpoint: object) -> bool:

@@ -43,7 +43,7 @@ def test_a_plain_request_is_answered(episode):
     with connect(endpoint) as connection:
         connection.sendall(head_of(endpoint, LENGTH, "Connection: close") + BODY)
         assert status_of(receive_all(connection)) == 200
-    assert len(tuner.tracker.calls) == 1
+    assert len(tuner.get_context_tracker().calls) == 1
 
 
 def test_a_body_in_chunks_is_answered(episode):
@@ -52,7 +52,7 @@ def test_a_body_in_chunks_is_answered(episode):
         head = head_of(endpoint, "Transfer-Encoding: chunked", "Connection: close")
         connection.sendall(head + CHUNKED)
         assert status_of(receive_all(connection)) == 200
-    assert len(tuner.tracker.calls) == 1
+    assert len(tuner.get_context_tracker().calls) == 1
 
 
 FRAMING = {
@@ -95,7 +95,7 @@ def test_a_body_of_unclear_length_is_refused(episode, name):
         answer = receive_all(connection)
     assert status_of(answer) in (0, 400, 413, 501), answer
     assert answer.count(b"HTTP/1.1") <= 1
-    assert tuner.tracker.calls == []
+    assert tuner.get_context_tracker().calls == []
 
 
 LINES = {
@@ -122,7 +122,7 @@ def test_a_first_line_that_is_not_for_us_is_refused(episode, name):
     with connect(endpoint) as connection:
         connection.sendall(head_of(endpoint, LENGTH, line=LINES[name]) + BODY)
         assert status_of(receive_all(connection)) == 400
-    assert tuner.tracker.calls == []
+    assert tuner.get_context_tracker().calls == []
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_what_is_not_there_is_not_found(episode, line, status):
         answer = receive_all(connection)
     assert status_of(answer) == status
     assert b'"error": {"message": ' in answer
-    assert tuner.tracker.calls == []
+    assert tuner.get_context_tracker().calls == []
 
 
 HOSTS = {
@@ -166,7 +166,7 @@ def test_a_bad_host_is_refused(episode, name):
     with connect(endpoint) as connection:
         connection.sendall(head_of(endpoint, LENGTH, *more, host=host) + BODY)
         assert status_of(receive_all(connection)) == status
-    assert tuner.tracker.calls == []
+    assert tuner.get_context_tracker().calls == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "localhost", "LOCALHOST:80", "[::1]:8000"])
@@ -182,7 +182,7 @@ def test_a_request_before_the_answer_to_the_last_is_not_taken(episode):
     with connect(endpoint) as connection:
         connection.sendall(request_of(endpoint) * 2)
         assert receive_all(connection) == b"", "it might pass for the answer to either"
-    assert len(tuner.tracker.calls) <= 1
+    assert len(tuner.get_context_tracker().calls) <= 1
 
 
 OFFER = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAA"]
@@ -199,7 +199,7 @@ def test_an_offer_of_another_protocol_is_ignored(episode, first_part):
         assert status_of(receive_answer(connection)) == 200
         connection.sendall(head_of(endpoint, "Connection: close", LENGTH) + BODY)
         assert status_of(receive_all(connection)) == 200
-    assert len(tuner.tracker.calls) == 2
+    assert len(tuner.get_context_tracker().calls) == 2
 
 
 def test_an_offer_of_another_protocol_hides_no_request(episode):
@@ -211,7 +211,7 @@ def test_an_offer_of_another_protocol_hides_no_request(episode):
         inner = request_of(endpoint)
         connection.sendall(head_of(endpoint, *OFFER, length=len(inner)) + inner)
         assert status_of(receive_answer(connection)) == 400
-    assert tuner.tracker.calls == []
+    assert tuner.get_context_tracker().calls == []
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_each_key_leads_to_its_own_agent():
         critic = tuner.as_oai_baseurl_apikey("critic", target_tag="critic")
         ask(writer)
         ask(critic)
-    assert [call.agent_name for call in tuner.tracker.calls] == ["agent", "critic"]
+    assert [call.agent_name for call in tuner.get_context_tracker().calls] == ["agent", "critic"]
 
 
 @pytest.mark.parametrize("header", ["Authorization: Bearer {}", "x-api-key: {}"])
@@ -92,7 +92,7 @@ def test_without_a_valid_key_nothing_is_done():
             [("Authorization", f"Bearer {key}"), ("Authorization", "Bearer another")],
         ):
             assert_refused(with_headers(endpoint, *headers))
-        assert (tuner.tracker.calls, served.engine.sessions) == ([], [])
+        assert (tuner.get_context_tracker().calls, served.engine.sessions) == ([], [])
         assert with_headers(endpoint, ("Authorization", f"Bearer {key}")).status_code == 200
 
 
@@ -133,4 +133,4 @@ def test_the_end_of_an_episode_cancels_its_requests():
             answer = receive_all(connection)
         assert answer.startswith(b"HTTP/1.1 401 ")
         assert eventually(lambda: served.engine.num_cancelled == 1)
-    assert tuner.tracker.calls == []
+    assert tuner.get_context_tracker().calls == []

@@ -31,7 +31,7 @@ from tests.gateway.server_fakes import (
 def assert_too_large(answer, tuner):
     assert answer.status_code == 413
     assert answer.json()["error"]["code"] == "request_too_large"
-    assert tuner.tracker.calls == []
+    assert tuner.get_context_tracker().calls == []
 
 
 def test_a_body_over_the_limit_is_refused_and_one_below_is_not():
@@ -97,7 +97,7 @@ def test_a_head_over_the_limit_is_refused(shape):
             answer = receive_all(connection)
         assert status_of(answer) == 431
         assert b'"error": {"message": ' in answer
-    assert tuner.tracker.calls == []
+    assert tuner.get_context_tracker().calls == []
 
 
 def test_framing_without_end_is_not_read_on_and_on():
@@ -137,7 +137,7 @@ def test_a_body_that_does_not_come_is_not_waited_for():
         with connect(endpoint) as connection:
             connection.sendall(head_of(endpoint, "Connection: close", length=100) + b"{")
             assert status_of(receive_all(connection)) == 408
-    assert tuner.tracker.calls == []
+    assert tuner.get_context_tracker().calls == []
 
 
 def test_a_kept_connection_answers_without_delay():

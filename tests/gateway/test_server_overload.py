@@ -38,7 +38,7 @@ def test_so_many_work_so_many_wait_and_the_rest_are_told_when_to_come_back(pool)
     assert [answer.status_code for answer in refused] == [429] * 13
     assert {answer.headers["retry-after"] for answer in refused} == {"1"}
     assert {answer.json()["error"]["code"] for answer in refused} == {"rate_limit_exceeded"}
-    assert len(tuner.tracker.calls) == 8
+    assert len(tuner.get_context_tracker().calls) == 8
 
 
 def test_nobody_waits_for_ever(pool):
@@ -51,7 +51,7 @@ def test_nobody_waits_for_ever(pool):
         assert (waited.status_code, waited.headers["retry-after"]) == (429, "1")
         served.engine.release.set()
         assert first.result().status_code == 200
-    assert len(tuner.tracker.calls) == 1
+    assert len(tuner.get_context_tracker().calls) == 1
 
 
 def test_who_came_first_is_served_first(pool):

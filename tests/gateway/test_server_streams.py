@@ -41,12 +41,12 @@ def test_what_the_engine_has_made_arrives_before_the_rest_is_there():
             while not content_of(received):
                 received.append(next(lines))
             assert served.engine.num_running == 1
-            assert tuner.tracker.calls == []
+            assert tuner.get_context_tracker().calls == []
             served.engine.release.set()
             received += lines
         assert content_of(received) == ANSWER
         assert [line for line in received if line][-1] == "data: [DONE]"
-    assert len(tuner.tracker.calls) == 1
+    assert len(tuner.get_context_tracker().calls) == 1
 
 
 @pytest.mark.parametrize("path", ["/responses", "/messages"])
@@ -57,7 +57,7 @@ def test_the_other_apis_stream_too(path):
         with client_of(endpoint) as client:
             answer = client.post(path, json={**body, "stream": True})
     assert (answer.status_code, ANSWER in answer.text) == (200, True)
-    assert len(tuner.tracker.calls) == 1
+    assert len(tuner.get_context_tracker().calls) == 1
 
 
 def test_the_end_of_the_episode_cuts_the_stream():
@@ -72,7 +72,7 @@ def test_the_end_of_the_episode_cuts_the_stream():
                 if content_of([line]):
                     tuner.close()
         assert eventually(lambda: served.engine.num_cancelled == 1)
-    assert tuner.tracker.calls == []
+    assert tuner.get_context_tracker().calls == []
 
 
 LONG = [*ANSWER_IDS[:-1] * 2000, ANSWER_IDS[-1]]
@@ -101,7 +101,7 @@ def test_a_reader_that_stops_is_cut_off_and_its_place_is_free():
             assert eventually(lambda: not served.connections)
             assert receive_all(connection).startswith(b"HTTP/1.1 200 ")
         assert eventually(lambda: served.num_present == 0)
-    assert tuner.tracker.calls == []
+    assert tuner.get_context_tracker().calls == []
 
 
 def test_a_slow_reader_gets_everything_and_little_is_kept_for_it():

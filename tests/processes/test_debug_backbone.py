@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from ajet.monitor.rollout_store import read_rollouts
-from tests.gateway.stranger import KEY, serving
+from tests.gateway.openai_server import KEY, serving
 from tests.processes.debug_runs import (
     ANSWER,
     Terminal,

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.engine.base import OnToken
-from ajet.gateway.apis.chat_completions.body import completion_body
+from ajet.gateway.apis.chat_completions.api import completion_body
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults, parse_chat_request
+from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
 from ajet.schema.generation import Generation, SamplingParams
 from tests.property.toy_tokenizer import ToyTokenizer
@@ -125,9 +126,9 @@ Ask = Callable[[AgentSession, dict[str, Any]], Awaitable[list[dict[str, Any]]]]
 """Sends a body, gives the messages of its choices."""
 
 
-async def ask_at_once(port: AgentSession, body: dict[str, Any]) -> list[dict[str, Any]]:
+async def ask_at_once(session: AgentSession, body: dict[str, Any]) -> list[dict[str, Any]]:
     """Without a stream."""
-    answer = completion_body(await port.answer(port.ask(parse_chat_request(body))))
+    answer = completion_body(await session.complete(session.prepare(parse_chat_request(body))))
     return [choice["message"] for choice in answer["choices"]]
 
 
@@ -151,18 +152,21 @@ def run_program(
     form = chat_format(format_index)
     engine = RandomEngine(seed=seed, stop_ids=form.stop_token_ids)
     tracker = ContextTracker(form, episode_id="episode", task_id="task")
+    record = EpisodeRecord(tracker)
     gateway = Gateway(chat_format=form, engine=engine, defaults=SamplingDefaults(max_tokens=9))
-    ports = [
+    sessions = [
         AgentSession(
-            gateway, tracker, agent_name=f"agent{i}", target_tag="t", trained=i != untrained
+            gateway, record, agent_name=f"agent{i}", target_tag="t", trained=i != untrained
         )
         for i in range(3)
     ]
-    asyncio.run(_play(program, ports, ask))
+    asyncio.run(_play(program, sessions, ask))
     return tracker, engine
 
 
-async def _play(program: list[tuple[int, str, int]], ports: list[AgentSession], ask: Ask) -> None:
+async def _play(
+    program: list[tuple[int, str, int]], sessions: list[AgentSession], ask: Ask
+) -> None:
     conversations: dict[int, Conversation] = {}
     for agent, operation, number in program:
         rng = random.Random(number)
@@ -174,7 +178,7 @@ async def _play(program: list[tuple[int, str, int]], ports: list[AgentSession], 
         body: dict[str, Any] = {"messages": state.messages, "n": 2 if operation == "many" else 1}
         if state.tools:
             body["tools"] = state.tools
-        state.answer = rng.choice(await ask(ports[agent], body))
+        state.answer = rng.choice(await ask(sessions[agent], body))
 
 
 def _start(rng: random.Random) -> Conversation:

@@ -53,14 +53,14 @@ def test_kept_requests_change_nothing_that_is_found(requests):
     for number, (which, kept, with_answer, added, is_answered) in enumerate(requests):
         base = asked[which % len(asked)]
         raw = [*base[: max(kept, len(base) - 2)], *([ANSWER] if with_answer else []), *added]
-        found, wanted = quick.ask(raw), slow.ask(raw)
-        assert found.messages == wanted.messages == normalize_messages(raw)
+        found, pending = quick.ask(raw), slow.ask(raw)
+        assert found.messages == pending.messages == normalize_messages(raw)
         assert found.raw == raw
         for name in ("call_id", "num_messages", "num_known"):
-            assert getattr(found, name) == getattr(wanted, name), name
+            assert getattr(found, name) == getattr(pending, name), name
         if is_answered:
             asked.append(raw)
-            for agent, match in ((quick, found), (slow, wanted)):
+            for agent, match in ((quick, found), (slow, pending)):
                 agent.history.add(match, normalize_messages([ANSWER])[0], f"c{number}")
         assert len(quick.history._heads) <= MAX_HEADS
 

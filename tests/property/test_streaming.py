@@ -25,9 +25,8 @@ from hypothesis import strategies as st
 from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
 from ajet.context_tracker.tracker import Prompt
 from ajet.engine.stopping import finish_reason
-from ajet.gateway import bell
-from ajet.gateway import stable_text as settled_text
-from ajet.gateway.apis.chat_completions.body import completion_body
+from ajet.gateway import stable_text, stream
+from ajet.gateway.apis.chat_completions.api import completion_body
 from ajet.gateway.apis.chat_completions.request import parse_chat_request
 from ajet.gateway.completion import Choice, Completion, make_choice
 from ajet.gateway.gateway import AgentSession
@@ -121,7 +120,7 @@ def cut(ids: list[int], params: SamplingParams) -> Generation:
     return Generation(token_ids=ids[:length], logprobs=[-1.0] * length, finish_reason=reason)
 
 
-def wanted_of(form: ChatFormat, tools: Any, stop: tuple[str, ...] = ()) -> PendingCompletion:
+def pending_of(form: ChatFormat, tools: Any, stop: tuple[str, ...] = ()) -> PendingCompletion:
     prompt = Prompt(
         arrival=0,
         agent_name="a",
@@ -155,11 +154,11 @@ class Reader:
 def test_1_what_was_told_is_the_head_of_the_message(name, seed):
     rng = random.Random(seed)
     form, tools, stop = chat_format(name), rng.choice([None, [TOOL]]), rng.choice(STOPS)
-    wanted = wanted_of(form, tools, stop)
-    generation = cut(completion_of(name, rng, tools), wanted.params)
-    choice = make_choice(form, wanted, generation)
+    pending = pending_of(form, tools, stop)
+    generation = cut(completion_of(name, rng, tools), pending.params)
+    choice = make_choice(form, pending, generation)
     message = copy.deepcopy(choice.message)
-    text, reader = StableText(form, wanted), Reader()
+    text, reader = StableText(form, pending), Reader()
     for length in range(1, len(generation.token_ids) + 1):
         reader.hear(text.advance(generation.token_ids[:length]))
         assert message.get("reasoning_content", "").startswith(reader.reasoning)
@@ -176,19 +175,19 @@ def test_1_text_is_told_before_the_end():
     form = chat_format(sorted(FORMS)[0])
     for name in FORMS:
         form = chat_format(name)
-        wanted, ids = wanted_of(form, None), TOKENIZER.encode("a plain answer of some words")
+        pending, ids = pending_of(form, None), TOKENIZER.encode("a plain answer of some words")
         if FORMS[name][0] == "inkling":
             continue
-        text = StableText(form, wanted)
+        text = StableText(form, pending)
         assert any(text.advance(ids[:length]) != ("", "") for length in range(1, len(ids))), name
 
 
 def test_1_the_check_can_fail(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(settled_text, "_LONGEST_MARK", 0)
+    monkeypatch.setattr(stable_text, "_LONGEST_MARK", 0)
     form = chat_format("deepseek-v4")
-    wanted, ids = wanted_of(form, None), TOKENIZER.encode("a <｜DSML｜tool_calls>")
-    text = StableText(form, wanted)
-    message = make_choice(form, wanted, cut(ids, wanted.params)).message
+    pending, ids = pending_of(form, None), TOKENIZER.encode("a <｜DSML｜tool_calls>")
+    text = StableText(form, pending)
+    message = make_choice(form, pending, cut(ids, pending.params)).message
     for length in range(1, len(ids) + 1):
         text.advance(ids[:length])
     before = dict(message)
@@ -196,10 +195,10 @@ def test_1_the_check_can_fail(monkeypatch: pytest.MonkeyPatch):
     assert message != before
 
 
-async def ask_in_a_stream(port: AgentSession, body: dict[str, Any]) -> list[dict[str, Any]]:
+async def ask_in_a_stream(session: AgentSession, body: dict[str, Any]) -> list[dict[str, Any]]:
     told: dict[int, Reader] = {}
     answer: Completion | None = None
-    async for item in port.stream(port.ask(parse_chat_request(body))):
+    async for item in session.stream(session.prepare(parse_chat_request(body))):
         if isinstance(item, Completion):
             answer = item
         else:
@@ -219,7 +218,7 @@ streamable = [index for index, (name, _) in enumerate(FORMATS) if name != "llama
 @settings(max_examples=60, deadline=None)
 def test_3_an_episode_that_streams_is_recorded_like_one_that_does_not(program, form, seed):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bell, "MIN_PAUSE_S", 0.0)
+        patch.setattr(stream, "MIN_PAUSE_S", 0.0)
         streamed, _ = run_program(program, form, seed, ask=ask_in_a_stream)
     plain, _ = run_program(program, form, seed)
 
@@ -241,14 +240,14 @@ def test_4_the_lengths_parsed_add_up_to_a_few_times_the_completions_own():
     lengths: list[int] = []
 
     class Counting:
-        tokenizer, text_settles = form.tokenizer, True
+        tokenizer, has_stable_text = form.tokenizer, True
 
         def parse(self, ids: list[int], *rest: Any) -> Any:
             lengths.append(len(ids))
             return form.parse(ids, *rest)
 
     ids = TOKENIZER.encode("some words " * 400)
-    text = StableText(Counting(), wanted_of(form, None))  # type: ignore[arg-type]
+    text = StableText(Counting(), pending_of(form, None))  # type: ignore[arg-type]
     for length in range(1, len(ids) + 1):
         text.advance(ids[:length])
     assert sum(lengths) <= 10 * len(ids)

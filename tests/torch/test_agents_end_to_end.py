@@ -59,7 +59,7 @@ def run() -> Iterator[Run]:
         try:
             return rollout.run(tasks, num_repeat=REPEATS, tag=tag)
         finally:
-            gateway.http_endpoint.close()
+            runner.http_endpoint.close()
 
     yield run
 

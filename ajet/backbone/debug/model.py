@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ajet.context_tracker.chat_format import ChatFormat
-from ajet.context_tracker.tracker import ContextTracker
 from ajet.engine.base import Engine
+from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.upstream import Upstream
 
 
@@ -19,5 +19,5 @@ class DebugPolicyModel:
     chat_format: ChatFormat
     title: str
     """What it is, for people."""
-    make_upstream: Callable[[ContextTracker, str, str], Upstream] | None = None
+    make_upstream: Callable[[EpisodeRecord, str, str], Upstream] | None = None
     """`Gateway.make_upstream`; None: the engine answers, and its tokens are known."""

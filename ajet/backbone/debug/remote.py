@@ -90,8 +90,8 @@ def _as_text(ajet: AjetConfig, endpoint: UpstreamModel) -> DebugPolicyModel:
         chat_format=TextOnly(),
         title=f"{endpoint.model} at {endpoint.base_url}, as text: it says nothing of tokens, so "
         "there are no samples",
-        make_upstream=lambda tracker, agent_name, target_tag: RecordedUpstream(
-            endpoint, tracker, agent_name, target_tag
+        make_upstream=lambda record, agent_name, target_tag: RecordedUpstream(
+            endpoint, record, agent_name, target_tag
         ),
     )
 

@@ -1,1 +1,1 @@
-"""The wire APIs that an agent can speak, each a folder behind one contract."""
+"""The wire APIs that agents can speak: one folder per API, all behind the contract in `base.py`."""

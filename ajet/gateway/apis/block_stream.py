@@ -1,101 +1,96 @@
-"""A streamed answer as a row of blocks: reasoning, text, tool calls, one at a time."""
+"""A streamed answer as a sequence of blocks, one at a time: reasoning, text, tool calls.
+
+The Messages and the Responses API both stream like this; they differ only in their events.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 from ajet.errors import AjetError
 from ajet.gateway.completion import Completion, Delta
-from ajet.gateway.gateway import AgentSession
-from ajet.gateway.pending import PendingRequest
 
-Kind = Literal["reasoning", "text"]
+BlockKind = Literal["reasoning", "text"]
 
 
 class BlockEvents(Protocol):
-    """One API's events for what happens in a stream."""
+    """One API's server-sent events for each thing that happens in a stream."""
 
     def begin(self) -> Iterator[bytes]:
-        """The answer begins."""
+        """Events at the start of the answer."""
         ...
 
-    def open(self, kind: Kind) -> Iterator[bytes]:
-        """A block begins."""
+    def open_block(self, kind: BlockKind) -> Iterator[bytes]:
+        """Events at the start of a block."""
         ...
 
-    def more(self, text: str) -> Iterator[bytes]:
-        """The open block grows."""
+    def append(self, text: str) -> Iterator[bytes]:
+        """Events for new text in the open block."""
         ...
 
-    def close(self) -> Iterator[bytes]:
-        """The open block is whole."""
+    def close_block(self) -> Iterator[bytes]:
+        """Events at the end of the open block."""
         ...
 
-    def call(self, call: dict[str, Any]) -> Iterator[bytes]:
-        """A whole tool call, in the shape of the chat-completions API."""
+    def tool_call(self, call: dict[str, Any]) -> Iterator[bytes]:
+        """Events for a complete tool call, given in the shape of the chat-completions API."""
         ...
 
-    def end(self, answer: Completion) -> Iterator[bytes]:
-        """The answer is whole."""
+    def end(self, completion: Completion) -> Iterator[bytes]:
+        """Events at the end of the answer."""
         ...
 
     def fail(self, error: AjetError) -> Iterator[bytes]:
-        """There will be no answer."""
+        """Events for an answer that ends with an error."""
         ...
 
 
-async def block_events(
-    port: AgentSession, asked: PendingRequest, to: BlockEvents
-) -> AsyncGenerator[bytes, None]:
-    """Answer a request that wants one completion, in the events of an API."""
-    try:
-        for event in to.begin():
-            yield event
-        async with aclosing(port.stream(asked)) as items:
-            row = BlockSequencer(to)
-            async for item in items:
-                for event in row.add(item):
-                    yield event
-    except AjetError as error:
-        for event in to.fail(error):
-            yield event
-
-
 class BlockSequencer:
-    def __init__(self, to: BlockEvents) -> None:
-        self._to = to
-        self._open: Kind | None = None
+    """A `StreamEncoder` that puts deltas into blocks."""
+
+    def __init__(self, events: BlockEvents) -> None:
+        self._events = events
+        self._open: BlockKind | None = None
         self._has_text = False
 
+    def begin(self) -> Iterator[bytes]:
+        """Events at the start of the answer."""
+        return self._events.begin()
+
     def add(self, item: Delta | Completion) -> Iterator[bytes]:
+        """Events for new text, or for the whole completion."""
         if isinstance(item, Delta):
-            yield from self._grow("reasoning", item.reasoning)
-            yield from self._grow("text", item.content)
+            yield from self._append("reasoning", item.reasoning)
+            yield from self._append("text", item.content)
         else:
             yield from self._end(item)
 
-    def _grow(self, kind: Kind, text: str) -> Iterator[bytes]:
+    def fail(self, error: AjetError) -> Iterator[bytes]:
+        """Events for an answer that ends with an error."""
+        return self._events.fail(error)
+
+    def _append(self, kind: BlockKind, text: str) -> Iterator[bytes]:
         if text:
             yield from self._switch_to(kind)
-            yield from self._to.more(text)
+            yield from self._events.append(text)
 
-    def _end(self, answer: Completion) -> Iterator[bytes]:
-        calls = answer.choices[0].tool_calls
+    def _end(self, completion: Completion) -> Iterator[bytes]:
+        calls = completion.choices[0].tool_calls
         if not calls and not self._has_text:
+            # As in the whole answer: without a tool call there is always a text block.
             yield from self._switch_to("text")
         yield from self._switch_to(None)
         for call in calls:
-            yield from self._to.call(call)
-        yield from self._to.end(answer)
+            yield from self._events.tool_call(call)
+        yield from self._events.end(completion)
 
-    def _switch_to(self, kind: Kind | None) -> Iterator[bytes]:
+    def _switch_to(self, kind: BlockKind | None) -> Iterator[bytes]:
         if kind == self._open:
             return
         if self._open is not None:
-            yield from self._to.close()
+            yield from self._events.close_block()
         if kind is not None:
-            yield from self._to.open(kind)
+            yield from self._events.open_block(kind)
         self._open = kind
         self._has_text |= kind == "text"

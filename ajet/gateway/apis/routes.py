@@ -1,71 +1,104 @@
-"""The gateway's HTTP interface without HTTP: what every transport hands requests to.
+"""The gateway's HTTP interface without HTTP: routes, and the registry of wire APIs.
 
-A transport (in process, or a socket) knows whose `AgentPort` a request is for; this module knows
-the routes, the APIs' shapes and their errors.
+A transport (in process, or a socket) knows which agent's session a request belongs to and calls
+`respond`. To add a wire API, write a `WireApi` in a folder of its own and add a line to `APIS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import cache
 from typing import Any
 
+from ajet.class_path import load_class
 from ajet.errors import AjetError, RequestError
-from ajet.gateway.apis.chat_completions.body import chat_completions, error_body
-from ajet.gateway.apis.messages.body import error_body as messages_error_body
-from ajet.gateway.apis.messages.handler import messages
-from ajet.gateway.apis.responses.handler import responses
+from ajet.gateway.apis.base import StreamEncoder, WireApi
 from ajet.gateway.gateway import MODEL_NAME, AgentSession
-from ajet.gateway.reply import Reply, json_reply, parse_json
+from ajet.gateway.pending import PendingRequest
+from ajet.gateway.reply import Reply, event_reply, json_reply, parse_json
 
-__all__ = ["ROUTES", "Reply", "error_body", "error_reply", "json_reply", "respond"]
+APIS = {
+    "/v1/chat/completions": "ajet.gateway.apis.chat_completions.api->ChatCompletionsApi",
+    "/v1/responses": "ajet.gateway.apis.responses.api->ResponsesApi",
+    "/v1/messages": "ajet.gateway.apis.messages.api->MessagesApi",
+}
+"""Path of the POST route -> class path of its `WireApi`, which is imported with its first request.
+A user's file may add its own API here before the run's HTTP server starts."""
+
+_MODEL = {"id": MODEL_NAME, "object": "model", "created": 0, "owned_by": "agentjet"}
+_MODEL_PAGES: dict[str, dict[str, Any]] = {
+    "/v1/models": {"object": "list", "data": [_MODEL]},
+    f"/v1/models/{MODEL_NAME}": _MODEL,
+}
 
 
-async def respond(port: AgentSession, method: str, path: str, body: bytes) -> Reply:
+def routes() -> list[tuple[str, str]]:
+    """Method and path of everything that is served."""
+    return [("POST", path) for path in APIS] + [("GET", path) for path in _MODEL_PAGES]
+
+
+def load_api(path: str) -> type[WireApi]:
+    """The wire API that a path belongs to; chat completions where no API is registered."""
+    owner = next((known for known in APIS if path.startswith(known)), "/v1/chat/completions")
+    return _load_api(APIS[owner])
+
+
+async def respond(session: AgentSession, method: str, path: str, body: bytes) -> Reply:
     """Answer one request; every `AjetError` becomes the error object of the path's API."""
     try:
-        route = ROUTES.get((method, path))
-        if route is None:
+        if (method, path) not in routes():
             raise _no_route(method, path)
         content = parse_json(body) if method == "POST" else None
-        if port.upstream and isinstance(content, dict):
-            port.check_open()
-            return await port.upstream.forward(path, content)
-        return await route(port, content)
+        if session.upstream and isinstance(content, dict):
+            session.check_open()
+            return await session.upstream.forward(path, content)
+        if method == "GET":
+            return json_reply(_MODEL_PAGES[path])
+        return await _answer(session, load_api(path), content)
     except AjetError as error:
         return error_reply(path, error)
 
 
 def error_reply(path: str, error: AjetError) -> Reply:
     """An error in the shape of the path's API."""
-    shape = messages_error_body if path.startswith(MESSAGES) else error_body
-    status, content = shape(error)
+    status, content = load_api(path).error(error)
     return json_reply(content, status=status)
 
 
-async def _models(port: AgentSession, body: Any) -> Reply:
-    return json_reply({"object": "list", "data": [_MODEL]})
+async def _answer(session: AgentSession, api: type[WireApi], content: Any) -> Reply:
+    request = api(content, session.stored_turns)
+    # Outside the stream: a request that cannot be honoured gets a status, not an error event.
+    pending = session.prepare(request.chat_request)
+    if request.chat_request.stream:
+        return event_reply(_events(session, pending, request.encoder(pending)))
+    return json_reply(request.answer(pending, await session.complete(pending)))
 
 
-async def _model(port: AgentSession, body: Any) -> Reply:
-    return json_reply(_MODEL)
+async def _events(
+    session: AgentSession, pending: PendingRequest, encoder: StreamEncoder
+) -> AsyncGenerator[bytes, None]:
+    try:
+        for event in encoder.begin():
+            yield event
+        # `aclosing`: when the transport closes this generator, the request is cancelled at once
+        # and not when the garbage collector finds the inner one.
+        async with aclosing(session.stream(pending)) as items:
+            async for item in items:
+                for event in encoder.add(item):
+                    yield event
+    except AjetError as error:
+        for event in encoder.fail(error):
+            yield event
+
+
+@cache
+def _load_api(class_path: str) -> type[WireApi]:
+    return load_class(class_path, WireApi, "ajet.gateway.apis.routes.APIS")
 
 
 def _no_route(method: str, path: str) -> RequestError:
-    there = ", ".join(" ".join(route) for route in ROUTES)
+    served = ", ".join(" ".join(route) for route in routes())
     return RequestError(
-        f"{method} {path}: not served here; there are {there}", code="not_found", status=404
+        f"{method} {path}: not served here; there are {served}", code="not_found", status=404
     )
-
-
-_MODEL = {"id": MODEL_NAME, "object": "model", "created": 0, "owned_by": "agentjet"}
-
-MESSAGES = "/v1/messages"
-
-ROUTES: dict[tuple[str, str], Callable[[AgentSession, Any], Awaitable[Reply]]] = {
-    ("POST", "/v1/chat/completions"): chat_completions,
-    ("POST", "/v1/responses"): responses,
-    ("POST", MESSAGES): messages,
-    ("GET", "/v1/models"): _models,
-    ("GET", f"/v1/models/{MODEL_NAME}"): _model,
-}
-"""Method and path -> handler of the parsed body. What is added here is there for every door."""

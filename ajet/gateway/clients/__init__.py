@@ -1,1 +1,1 @@
-"""The genuine client objects of libraries that a workflow gets from its tuner."""
+"""The client objects that a workflow gets from its tuner, one file per library."""

@@ -1,63 +1,69 @@
-"""The door for any HTTP client, in any process and language."""
+"""The gateway's HTTP endpoint: base URLs and keys for any HTTP client, in any process."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.errors import MissingExtraError
+from ajet.gateway.gateway import MODEL_NAME, AgentSession
 
 if TYPE_CHECKING:
-    from ajet.gateway.gateway import AgentSession
     from ajet.gateway.server.http_server import HttpServer
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class BaseUrlAndApiKey:
-    """Where one agent of one episode finds its model."""
+    """How an HTTP client reaches the model of one agent of one episode."""
 
     base_url: str
-    """Ends in `/v1`, as OpenAI clients have it; Anthropic's clients want it without."""
+    """Ends in `/v1`, as OpenAI clients expect it; Anthropic's clients want it without."""
     api_key: str = field(repr=False)
-    """As `Authorization: Bearer` or `x-api-key`. Dies with the episode."""
+    """For `Authorization: Bearer` or `x-api-key`; valid until the episode ends."""
     model: str
 
 
 class HttpEndpoint:
-    """A run's HTTP server, which starts when the first agent needs it. Any thread."""
+    """A run's HTTP server, which starts when the first agent needs it; safe from any thread."""
 
     def __init__(self, settings: InterchangeServerConfig | None = None) -> None:
         self._settings = settings or InterchangeServerConfig()
         self._server: HttpServer | None = None
         self._lock = threading.Lock()
 
-    def open(self, port: AgentSession, model: str) -> BaseUrlAndApiKey:
-        """A new key for the port.
+    def open(self, session: AgentSession) -> BaseUrlAndApiKey:
+        """A new key, which is revoked when the session is closed.
 
         Raises:
-            ConfigError: nothing can listen on the configured address.
+            ConfigError: the server cannot listen on the configured address.
             MissingExtraError: the server's libraries are not installed.
         """
-        with self._lock:
+        with self._lock:  # episodes start in many threads, and there must be one server only
             server = self._server = self._server or _start(self._settings)
-        return BaseUrlAndApiKey(
-            base_url=server.base_url, api_key=server.keys.issue(port), model=model
-        )
+        api_key = server.keys.issue(session)
+        session.on_close(partial(self.revoke, api_key))
+        return BaseUrlAndApiKey(base_url=server.base_url, api_key=api_key, model=MODEL_NAME)
 
     def revoke(self, api_key: str) -> None:
-        """The key's episode is over: refuse it from now on, cancel its requests."""
+        """Refuse the key from now on and cancel its running requests."""
         server = self._server
         if server is not None:
             server.keys.revoke(api_key)
 
     def close(self) -> None:
-        """Let requests under way end, then stop the server, if there is one."""
+        """Let running requests end, then stop the server, if there is one."""
         with self._lock:
             server, self._server = self._server, None
         if server is not None:
             server.stop()
+
+
+def base_url_and_api_key(session: AgentSession, http_endpoint: HttpEndpoint) -> BaseUrlAndApiKey:
+    """Base URL, key and model name for one session."""
+    return http_endpoint.open(session)
 
 
 def _start(settings: InterchangeServerConfig) -> HttpServer:

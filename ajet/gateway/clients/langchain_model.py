@@ -1,4 +1,4 @@
-"""The door of LangChain."""
+"""The chat model of LangChain."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 from pydantic import SecretStr
 
 from ajet.errors import MissingExtraError
-from ajet.gateway.clients.in_process_transport import BASE_URL
-from ajet.gateway.clients.openai_client import blocking_http_client, http_client, tell_platform
+from ajet.gateway.clients.http_endpoint import HttpEndpoint
+from ajet.gateway.clients.openai_client import blocking_http_client, http_client, set_platform
+from ajet.gateway.clients.transports import BASE_URL
 from ajet.gateway.gateway import MODEL_NAME, AgentSession
 
 if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
 
 
-def langchain_model(port: AgentSession) -> ChatOpenAI:
-    """A genuine `langchain_openai.ChatOpenAI`, both for `invoke` and for `ainvoke`."""
+def langchain_model(session: AgentSession, http_endpoint: HttpEndpoint | None = None) -> ChatOpenAI:
+    """A genuine `langchain_openai.ChatOpenAI`, for both `invoke` and `ainvoke`."""
     try:
         from langchain_openai import ChatOpenAI
     except ModuleNotFoundError as error:
@@ -28,8 +29,8 @@ def langchain_model(port: AgentSession) -> ChatOpenAI:
         base_url=BASE_URL,
         api_key=SecretStr("in-process"),
         max_retries=0,
-        http_client=blocking_http_client(port),
-        http_async_client=http_client(port),
+        http_client=blocking_http_client(session),
+        http_async_client=http_client(session),
     )
-    tell_platform(model.root_async_client)
+    set_platform(model.root_async_client)
     return model

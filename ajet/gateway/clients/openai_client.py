@@ -1,4 +1,4 @@
-"""The door of the OpenAI SDK."""
+"""The client of the OpenAI SDK."""
 
 from __future__ import annotations
 
@@ -8,32 +8,36 @@ import httpx2
 from openai import AsyncOpenAI
 from openai._base_client import Platform, get_platform
 
-from ajet.gateway.clients.blocking_transport import BlockingTransport
-from ajet.gateway.clients.in_process_transport import BASE_URL, InProcessTransport
+from ajet.gateway.clients.http_endpoint import HttpEndpoint
+from ajet.gateway.clients.transports import BASE_URL, BlockingTransport, InProcessTransport
 from ajet.gateway.gateway import AgentSession
 
 
-def openai_client(port: AgentSession) -> AsyncOpenAI:
-    """A genuine client of the OpenAI SDK. It does not retry: the rollout decides on that."""
+def openai_client(session: AgentSession, http_endpoint: HttpEndpoint | None = None) -> AsyncOpenAI:
+    """A genuine client of the OpenAI SDK, in process.
+
+    It does not retry: whether a failed episode is retried is the rollout's decision.
+    """
     client = AsyncOpenAI(
-        base_url=BASE_URL, api_key="in-process", http_client=http_client(port), max_retries=0
+        base_url=BASE_URL, api_key="in-process", http_client=http_client(session), max_retries=0
     )
-    tell_platform(client)
+    set_platform(client)
     return client
 
 
-def http_client(port: AgentSession) -> httpx2.AsyncClient:
-    """An HTTP client whose every request goes to `port`."""
-    return httpx2.AsyncClient(transport=InProcessTransport(port), trust_env=False, timeout=None)
+def http_client(session: AgentSession) -> httpx2.AsyncClient:
+    """An HTTP client whose requests all go to the session."""
+    # No timeout: the gateway has its own limit per call (rollout.call_timeout_s).
+    return httpx2.AsyncClient(transport=InProcessTransport(session), trust_env=False, timeout=None)
 
 
-def blocking_http_client(port: AgentSession) -> httpx2.Client:
-    """The same for code that blocks."""
-    return httpx2.Client(transport=BlockingTransport(port), trust_env=False, timeout=None)
+def blocking_http_client(session: AgentSession) -> httpx2.Client:
+    """A blocking HTTP client whose requests all go to the session."""
+    return httpx2.Client(transport=BlockingTransport(session), trust_env=False, timeout=None)
 
 
-def tell_platform(client: AsyncOpenAI) -> None:
-    """Spare the client its question, in a thread started for it, which platform this is."""
+def set_platform(client: AsyncOpenAI) -> None:
+    """Set the platform header's value, for which each client would start a thread to find out."""
     client._platform = _platform()
 
 

@@ -1,1 +1,1 @@
-"""The gateway over HTTP: server, keys, limits."""
+"""The gateway over HTTP: server, API keys and limits."""

@@ -1,4 +1,4 @@
-"""How many requests may be in the server: so many at work, so many waiting, and no more."""
+"""Limits the requests in the server: how many run, how many wait, and none beyond that."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from contextlib import asynccontextmanager, contextmanager
 from ajet.errors import RequestError
 
 RETRY_AFTER_S = 1
-"""What a client that is turned away is told to wait."""
+"""The `Retry-After` that a client gets with a 429."""
 
 
 class Admission:
-    """A door and a queue. Belongs to one event loop."""
+    """Admits requests and queues them; belongs to one event loop."""
 
     def __init__(self, *, max_concurrent: int, max_queued: int, queue_timeout_s: float) -> None:
         self._places = asyncio.Semaphore(max_concurrent)
         self._max_present = max_concurrent + max_queued
         self._queue_timeout_s = queue_timeout_s
         self.num_present = 0
-        """Requests at work or waiting."""
+        """Requests that run or wait."""
 
     @contextmanager
     def enter(self) -> Iterator[None]:
-        """Come in, before the body is read: what is turned away here costs no memory.
+        """Enter before the body is read, so that a refused request costs no memory.
 
         Raises:
-            RequestError: 429, the queue is full.
+            RequestError: 429, because the queue is full.
         """
         if self.num_present >= self._max_present:
-            raise _too_many(f"{self.num_present} requests are being worked on or wait")
+            raise _too_many(f"{self.num_present} requests are running or waiting")
         self.num_present += 1
         try:
             yield
@@ -39,10 +39,10 @@ class Admission:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a place at work, first come, first served.
+        """Wait for a free place, first come, first served, and hold it.
 
         Raises:
-            RequestError: 429, there was none in time.
+            RequestError: 429, because none became free in time.
         """
         try:
             async with asyncio.timeout(self._queue_timeout_s):

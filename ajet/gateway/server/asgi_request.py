@@ -1,4 +1,4 @@
-"""The client of one request, through ASGI: its body, its answer, whether it is still there."""
+"""One request through ASGI: its body, its answer, and whether its client is still connected."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.errors import RequestError
-from ajet.gateway.apis.routes import Reply
+from ajet.gateway.reply import Reply
 
 LINGER_S = 2.0
-"""How long the body of a refused request is read and thrown away. A connection that is closed
-on data that nobody read is reset, and the client may lose the answer that says why."""
+"""How long the rest of a refused request is read and discarded. Closing a connection that holds
+unread data resets it, and the client may lose the answer that says why."""
 
 
-class ClientLeft(Exception):
-    """The client has disconnected, or was, because it does not read."""
+class ClientDisconnected(Exception):
+    """The client has disconnected, or is disconnected because it does not read."""
 
 
-class AsgiClient:
-    """For one task at a time: first the body, then the answer with `gone` beside it."""
+class AsgiRequest:
+    """Reads the body, then sends the answer.
+
+    ASGI has one channel for the body and for the client's disconnecting, so only one task at a time
+    may read: `read_body` first, then `wait_for_disconnect` while another task sends.
+    """
 
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, settings: InterchangeServerConfig
@@ -37,11 +41,11 @@ class AsgiClient:
         self.answer_started = False
 
     async def read_body(self) -> bytes:
-        """The whole body.
+        """Read the whole body.
 
         Raises:
-            ClientLeft: before it was there.
-            RequestError: 413, it is too large; 408, it does not come.
+            ClientDisconnected: before the body was complete.
+            RequestError: 413, it is too large; 408, it did not arrive in time.
         """
         limit = self._settings.max_request_bytes
         body, more = bytearray(), self._length != 0
@@ -60,17 +64,17 @@ class AsgiClient:
         self._length = len(body)
         return bytes(body)
 
-    async def gone(self) -> None:
+    async def wait_for_disconnect(self) -> None:
         """Return when the client has disconnected."""
-        with contextlib.suppress(ClientLeft):
+        with contextlib.suppress(ClientDisconnected):
             while True:
                 await self._next()
 
-    async def answer(self, reply: Reply) -> None:
-        """Send it all.
+    async def send_reply(self, reply: Reply) -> None:
+        """Send the whole answer.
 
         Raises:
-            ClientLeft: it did not read for too long.
+            ClientDisconnected: the client did not read for too long.
         """
         await self._start(reply)
         if reply.events is None:
@@ -82,23 +86,26 @@ class AsgiClient:
         await self._put(b"", more=False)
 
     async def refuse(self, reply: Reply) -> None:
-        """Answer a request whose body may still be on its way."""
+        """Answer a request whose body may still be arriving."""
         if self._length is not None and self._length <= self._settings.max_request_bytes:
-            await self.answer(reply)  # the connection itself throws away what still comes
+            await self.send_reply(reply)  # the connection discards the rest of the body itself
             return
         reply.headers["connection"] = "close"
         await self._start(reply)
         await self._put(reply.body, more=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGER_S):
-                await self.gone()
+                await self.wait_for_disconnect()
         await self._put(b"", more=False)
 
-    async def drop(self) -> None:
-        """Cut the connection, and see it gone: to uvicorn this is then no unanswered request."""
+    async def abort(self) -> None:
+        """Cut the connection, and wait until ASGI reports it.
+
+        Otherwise uvicorn would log a request that the application left unanswered.
+        """
         self._abort()
-        with contextlib.suppress(asyncio.CancelledError):  # the server stops: as well
-            await self.gone()
+        with contextlib.suppress(asyncio.CancelledError):  # the server stops; nothing is left to do
+            await self.wait_for_disconnect()
 
     async def _start(self, reply: Reply) -> None:
         headers = [(name.encode(), value.encode()) for name, value in reply.headers.items()]
@@ -114,16 +121,16 @@ class AsgiClient:
             async with asyncio.timeout(self._settings.send_timeout_s):
                 await self._send({"type": "http.response.body", "body": body, "more_body": more})
         except TimeoutError:
-            raise ClientLeft from None
+            raise ClientDisconnected from None
 
     async def _next(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.disconnect":
-            raise ClientLeft
+            raise ClientDisconnected
         return message
 
 
 def _content_length(scope: Scope) -> int | None:
-    """Of the body; None where it comes in chunks. The parser has checked the headers."""
+    """The body's length; None if it is sent in chunks. The parser has checked the headers."""
     headers = dict(scope["headers"])
     return None if b"transfer-encoding" in headers else int(headers.get(b"content-length", 0))

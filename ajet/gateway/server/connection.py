@@ -1,15 +1,16 @@
-"""One connection: uvicorn's protocol over httptools, and strict about what it takes.
+"""One connection: uvicorn's protocol over httptools, made strict about what it accepts.
 
 httptools (llhttp) refuses malformed heads, repeated or contradicting `Content-Length`, and
-`Content-Length` beside `Transfer-Encoding`. What is refused here beyond that:
+`Content-Length` together with `Transfer-Encoding`. This class also refuses:
 
 - a request that is too long or too slow;
-- a target that is not a path: nothing here is a proxy;
-- a `Host` that is missing, doubled, or not ours;
-- a transfer coding other than `chunked`, headers after the body;
+- a target that is not a path, because this is no proxy;
+- a `Host` header that is missing, repeated, or names another server;
+- a transfer coding other than `chunked`, and headers after the body;
 - a request before the previous one is answered (pipelining).
 
-After a refusal the connection is closed: what follows on it could be anything.
+After a refusal the connection is closed, because the bytes that follow cannot be trusted to be a
+request.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ajet.gateway.server.hosts import HostCheck
 
 
 class Connection(HttpToolsProtocol):
-    """A client's connection, from first byte to last."""
+    """The connection of one client."""
 
     def __init__(
         self, settings: InterchangeServerConfig, host_check: HostCheck, **rest: Any
@@ -39,12 +40,12 @@ class Connection(HttpToolsProtocol):
         self._host_check = host_check
         self._in_head = False
         self._num_bytes = 0
-        """Of the request that is coming in, without its body."""
+        """Bytes of the arriving request, without its body."""
         self._unparsed = 0
-        """Bytes of a body that are still to come and that the parser must not see."""
-        self._refusal = (HTTPStatus.BAD_REQUEST, "not a valid HTTP request")
+        """Bytes of a body that are still to arrive and that the parser must not see."""
+        self._error = (HTTPStatus.BAD_REQUEST, "not a valid HTTP request")
         self._due: asyncio.TimerHandle | None = None
-        """Set while a whole request head is waited for."""
+        """Set while the connection waits for a complete request head."""
         self._idle_since_s = time.monotonic()
 
     @property
@@ -52,21 +53,22 @@ class Connection(HttpToolsProtocol):
         return self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected."""
+        """Prepare a new connection."""
         super().connection_made(transport)
-        # Head and body of an answer are two writes: the second must not wait for the first.
+        # Head and body of an answer are two writes. With Nagle's algorithm, the second would wait
+        # until the client acknowledges the first.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(self.connections) > self._settings.max_connections:
             self._make_room()
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """Clean up after the connection was lost."""
         self._stop_expecting()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, then see whether it became too much."""
+        """Parse the data, then check whether the request has become too long."""
         self._unset_keepalive_if_required()
         try:
             self._parse(data)
@@ -79,29 +81,30 @@ class Connection(HttpToolsProtocol):
             self._expect_head()
         settings = self._settings
         if self._in_head and self._num_bytes > settings.max_header_bytes:
-            self._refusal = self._head_too_large()
+            self._error = self._head_too_large()
             self.send_400_response("")
         elif self._num_bytes > settings.max_header_bytes + settings.max_request_bytes:
-            self.transport.abort()  # chunks of next to nothing, or an endless trailer
+            self.transport.abort()  # many tiny chunks, or an endless trailer
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Start counting a new request; refuse it if the previous one is not answered."""
         super().on_message_begin()
         self.scope["extensions"] = {"ajet.abort": self.transport.abort}  # type: ignore[dict-item]
         self._in_head = True
         self._num_bytes = 0
         if not self._is_idle:
-            self.transport.abort()  # an error now would pass for the answer that is under way
+            # An error that is sent now would be taken for the previous request's answer.
+            self.transport.abort()
             self._refuse(HTTPStatus.BAD_REQUEST, "wait for the answer before the next request")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, complete."""
+        """Take a complete header."""
         if not self._in_head:
-            self._refuse(HTTPStatus.BAD_REQUEST, "headers after the body are not taken")
+            self._refuse(HTTPStatus.BAD_REQUEST, "headers after the body are not accepted")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The head is there: check it and start the application."""
+        """Check the complete head and start the application."""
         self._in_head = False
         self._stop_expecting()
         self._check_head()
@@ -110,32 +113,32 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
+        """Take a part of the body."""
         self._num_bytes -= len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is there, unless the parser only thinks so."""
+        """End the request, unless its body is still arriving (see `_parse`)."""
         if not self._unparsed:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """An answer was handed to the transport, maybe not yet to the client."""
+        """Watch the rest of an answer, which the transport may not have sent yet."""
         super().on_response_complete()
         self._idle_since_s = time.monotonic()
         self._watch_unread()
 
     def timeout_keep_alive_handler(self) -> None:
-        """The connection was idle for too long; what is still unsent will not be read."""
+        """Cut a connection that was idle for too long, with whatever is still unsent."""
         self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
-        """Say why, unless an answer is under way, and close."""
+        """Send the refusal, unless an answer has already started, and close."""
         if not self._is_idle and self.cycle.response_started:
             self.transport.abort()
         if self.transport.is_closing():
             return
-        status, message = self._refusal
+        status, message = self._error
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": None}
         body = json.dumps({"error": error}).encode()
         head = (
@@ -146,10 +149,10 @@ class Connection(HttpToolsProtocol):
         self.transport.close()
 
     def _parse(self, data: bytes) -> None:
-        """Like uvicorn, but keep the body of a request that offers another protocol.
+        """Parse as uvicorn does, but keep the body of a request that offers another protocol.
 
-        Such an offer is ignored, as HTTP allows; Java's client makes one by default. The parser,
-        however, stops after its head.
+        HTTP allows to ignore such an offer, which Java's client makes by default. The parser,
+        however, stops after the head of such a request, so its body is taken here.
         """
         if self._unparsed:
             data = self._take_unparsed(data)
@@ -159,7 +162,7 @@ class Connection(HttpToolsProtocol):
             self._take_unparsed(data[stop.args[0] :])
 
     def _take_unparsed(self, data: bytes) -> bytes:
-        """Take the body's part of the data; returns the rest."""
+        """Take the body's part of the data and return the rest."""
         part, rest = data[: self._unparsed], data[self._unparsed :]
         self._unparsed -= len(part)
         self.on_body(part)
@@ -186,7 +189,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(HTTPStatus.NOT_IMPLEMENTED, "Transfer-Encoding: expected chunked or none")
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        self._refusal = status, message
+        self._error = status, message
         raise ValueError(message)  # the parser stops, and `send_400_response` is called
 
     def _head_too_large(self) -> tuple[HTTPStatus, str]:
@@ -194,7 +197,7 @@ class Connection(HttpToolsProtocol):
         return status, f"the head has more than {self._settings.max_header_bytes} bytes"
 
     def _watch_unread(self, before: int | None = None) -> None:
-        """Cut off a client that reads nothing of the rest of its answer for too long."""
+        """Cut the connection if the client reads nothing of its answer for too long."""
         unread = self.transport.get_write_buffer_size()
         if unread == before != 0:
             self.transport.abort()

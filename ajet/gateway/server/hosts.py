@@ -1,4 +1,4 @@
-"""Addresses: what the server listens on, what base URLs name, what a `Host` header may say."""
+"""Host names: which one the server listens on, which base URLs use, which `Host` is allowed."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it."""
+    """Whether only this machine can reach the host."""
     address = _address(host)
     return host == "localhost" if address is None else address.is_loopback
 
 
 def public_host(host: str) -> str:
-    """What a client on this machine may dial to reach a server that listens on `host`."""
+    """The host by which a client on this machine reaches a server that listens on `host`."""
     address = _address(host)
     if address is None or not address.is_unspecified:
         return host
@@ -24,16 +24,16 @@ def public_host(host: str) -> str:
 
 
 def in_url(host: str) -> str:
-    """As it stands in a URL."""
+    """The host as it is written in a URL."""
     return f"[{host}]" if ":" in host else host
 
 
 class HostCheck:
-    """Which `Host` headers are answered.
+    """Decides which `Host` headers are answered.
 
-    A web page may make a browser of this machine send requests to a loopback address under a
-    name of its own (DNS rebinding): only names that lead here are answered. A server that listens
-    on all addresses has names that it cannot know, and takes every well-formed one.
+    A web page can make a browser on this machine send requests to a loopback address under the
+    page's own name (DNS rebinding), so only the server's own names are answered. A server that
+    listens on all addresses cannot know its names and accepts every well-formed one.
     """
 
     def __init__(self, host: str, public: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Runs the server: a thread with an event loop of its own."""
+"""Runs the HTTP server in a thread with an event loop of its own."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from ajet.gateway.server.keys import KeyRing
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
-"""Connections that the system may hold until they are accepted."""
+"""Connections that the operating system queues until they are accepted."""
 
 STOP_S = 5.0
-"""For what is left to do when requests have ended or were cancelled."""
+"""Time to shut down after all requests have ended or were cancelled."""
 
 
 class HttpServer:
-    """Listens from the moment it is made until `stop`.
+    """A server that listens from its construction until `stop`.
 
     Raises:
-        ConfigError: nothing can listen on the configured address.
+        ConfigError: the server cannot listen on the configured address.
     """
 
     def __init__(self, settings: InterchangeServerConfig) -> None:
@@ -51,10 +51,10 @@ class HttpServer:
         self._uvicorn = uvicorn.Server(_uvicorn_config(settings, endpoint))
         self._thread = threading.Thread(target=self._run, name="ajet-http-server", daemon=True)
         self._thread.start()
-        _say_where(settings.host, port, self.base_url)
+        _log_address(settings.host, port, self.base_url)
 
     def stop(self) -> None:
-        """Take no more connections, let requests under way end, and wait for that."""
+        """Accept no more connections, and wait until the running requests have ended."""
         self._uvicorn.should_exit = True
         self._thread.join(self._drain_timeout_s + STOP_S)
 
@@ -93,13 +93,13 @@ def _uvicorn_config(settings: InterchangeServerConfig, endpoint: Endpoint) -> uv
     )
 
 
-def _say_where(host: str, port: int, base_url: str) -> None:
+def _log_address(host: str, port: int, base_url: str) -> None:
     if is_loopback(host):
         logger.info("gateway for other processes of this machine: %s", base_url)
         return
     logger.warning(
         "ajet.interchange_server.host = %s: other machines can reach the gateway, on port %d. "
-        "Requests need the key of a running episode; nothing is encrypted. Agents are told %s",
+        "Requests need the key of a running episode; nothing is encrypted. Agents get the URL %s",
         host,
         port,
         base_url,

@@ -1,4 +1,4 @@
-"""Which key opens which agent's port."""
+"""The API keys of the HTTP server, and which agent's session each one gives access to."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from ajet.gateway.gateway import AgentSession
 
 
 class Grant:
-    """What a key gives: one agent's port, for as long as its episode lasts."""
+    """Access to one agent's session, until its episode ends."""
 
-    def __init__(self, port: AgentSession) -> None:
-        self.port = port
+    def __init__(self, session: AgentSession) -> None:
+        self.session = session
         self.is_revoked = False
         self._calls: set[asyncio.Task[None]] = set()
 
     @contextmanager
     def held_by(self, call: asyncio.Task[None]) -> Iterator[None]:
-        """While this lasts, revoking the grant cancels the call."""
+        """Within this context, revoking the grant cancels the call."""
         self._calls.add(call)
+        # After adding it: a grant that was revoked before that did not see the call.
         if self.is_revoked:
             call.cancel()
         try:
@@ -33,31 +34,31 @@ class Grant:
             self._calls.discard(call)
 
     def revoke(self) -> None:
-        """Cancel the calls under way. Any thread."""
+        """Cancel the running calls; safe to call from any thread."""
         self.is_revoked = True
         for call in list(self._calls):
-            with contextlib.suppress(RuntimeError):  # a closed loop has no calls left
+            with contextlib.suppress(RuntimeError):  # the loop is closed, so its calls have ended
                 call.get_loop().call_soon_threadsafe(call.cancel)
 
 
 class KeyRing:
-    """The keys that are valid now. Any thread.
+    """The keys that are valid now; safe to use from any thread.
 
-    Only digests are kept, and a key is looked up by its digest: how long that takes tells nothing
-    about how near a guess was.
+    Only digests are kept, and a key is looked up by its digest, so the time that a look-up takes
+    reveals nothing about how close a guess was.
     """
 
     def __init__(self) -> None:
         self._grants: dict[bytes, Grant] = {}
 
-    def issue(self, port: AgentSession) -> str:
-        """A new key: 256 random bits."""
+    def issue(self, session: AgentSession) -> str:
+        """Issue a new key with 256 random bits."""
         key = f"ajet-{secrets.token_urlsafe(32)}"
-        self._grants[_digest(key.encode())] = Grant(port)
+        self._grants[_digest(key.encode())] = Grant(session)
         return key
 
     def revoke(self, key: str) -> None:
-        """The key opens nothing any more, and what it opened is cancelled."""
+        """Make the key invalid and cancel its running calls."""
         grant = self._grants.pop(_digest(key.encode()), None)
         if grant is not None:
             grant.revoke()
@@ -66,7 +67,7 @@ class KeyRing:
         """The grant of the key in `Authorization: Bearer` or `x-api-key`.
 
         Raises:
-            RequestError: 401, with nothing of the key in it.
+            RequestError: 401; the message contains no part of the key.
         """
         keys = {key for name, value in headers if (key := _key(name, value)) is not None}
         if not keys:
@@ -80,7 +81,7 @@ class KeyRing:
 
 
 def unknown_key() -> RequestError:
-    """What a key gets that opens nothing, or nothing any more."""
+    """The error for a key that is not valid, or no longer."""
     return _unauthorized("the API key is wrong, or its episode is over")
 
 

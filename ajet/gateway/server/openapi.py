@@ -1,7 +1,8 @@
-"""What the routes take and give, as OpenAPI.
+"""The OpenAPI document of the gateway's routes.
 
-FastAPI makes it, of routes that only say so. Those that serve hand the body to the gateway as it
-came: to check it here as well would cost twice, and FastAPI's errors are not the API's.
+FastAPI generates it from routes that exist for this purpose only. The routes that serve requests
+pass the body on unparsed: checking it here too would cost twice, and FastAPI's errors do not have
+the API's shape.
 """
 
 from __future__ import annotations
@@ -15,17 +16,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBearer
 from pydantic import BaseModel
 
-from ajet.gateway.apis.chat_completions.request import ChatRequest
-from ajet.gateway.apis.messages.request import MessagesRequest
-from ajet.gateway.apis.responses.request import ResponsesRequest
-from ajet.gateway.apis.routes import ROUTES
-
-REQUESTS: dict[str, type[BaseModel]] = {
-    "/v1/chat/completions": ChatRequest,
-    "/v1/responses": ResponsesRequest,
-    "/v1/messages": MessagesRequest,
-}
-"""Path -> the parameters that are honoured in the body of its requests."""
+from ajet.gateway.apis.routes import APIS, load_api, routes
 
 KEYS = [
     Security(HTTPBearer(auto_error=False)),
@@ -35,19 +26,20 @@ KEYS = [
 
 def openapi() -> dict[str, Any]:
     """The document of `/openapi.json`."""
-    routes = [
+    requests = {path: load_api(path).parameters for path in APIS}
+    api_routes = [
         APIRoute(
             path,
-            _endpoint(REQUESTS.get(path)),
+            _endpoint(requests.get(path)),
             methods=[method],
             name=path.removeprefix("/v1/").replace("/", "_"),
             dependencies=KEYS,
-            responses=_RESPONSES | (_STREAM if path in REQUESTS else {}),
+            responses=_RESPONSES | (_STREAM if path in requests else {}),
         )
-        for method, path in ROUTES
+        for method, path in routes()
     ]
-    document = get_openapi(title="AgentJet gateway", version="1", routes=routes)
-    for request in REQUESTS.values():
+    document = get_openapi(title="AgentJet gateway", version="1", routes=api_routes)
+    for request in requests.values():
         parameters = document["components"]["schemas"][request.__name__]["properties"]
         parameters["model"] = {"description": "Any name: the policy answers."}
         if "messages" in parameters:
@@ -67,11 +59,11 @@ _MESSAGE = {
         "content": {"anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT}]},
     },
     "required": ["role", "content"],
-    "description": "What both APIs have; beyond it each takes its own kinds of messages.",
+    "description": "Common to these APIs; each also accepts kinds of messages of its own.",
 }
 _ERROR = {"application/json": {"schema": {"type": "object", "required": ["error"]}}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
-    "4XX": {"description": "The request is at fault; nothing of it is kept.", "content": _ERROR},
+    "4XX": {"description": "The request is wrong; nothing of it is recorded.", "content": _ERROR},
     503: {"description": "The engine failed, or the server is stopping.", "content": _ERROR},
 }
 _STREAM: dict[int | str, dict[str, Any]] = {

@@ -1,11 +1,12 @@
-"""The body of `POST /v1/chat/completions`, which is the gateway's own request as well.
+"""The body of `POST /v1/chat/completions`, which is also the gateway's own request.
 
-The other APIs' requests are translated into it. What cannot be honoured exactly:
+The requests of the other APIs are translated to it. Not honoured exactly:
 
-- `tool_choice` that demands a call: the prompt begins the call (ids that nobody sampled), and what
-  the model makes of it is the model's; where the chat format cannot begin with a call, refused.
-- `parallel_tool_calls: false`: sampling stops where the first call ends.
-- a tool's `strict`: a wish, as the engine samples freely. `response_format` is refused for that.
+- `tool_choice` that demands a call: the call's beginning is a prefill, and the model decides how to
+  continue it. It is refused if no turn of the chat format can begin with a call.
+- `parallel_tool_calls: false`: sampling stops at the end of the first call.
+- `strict` of a tool: ignored, because the engine samples without constraints. `response_format` is
+  refused for the same reason.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 class SamplingDefaults(BaseModel):
-    """What a request that leaves something out gets: from the `rollout` section."""
+    """Values for sampling parameters that a request leaves out, from the `rollout` section."""
 
     max_tokens: int = 512
     temperature: float = 1.0
@@ -41,22 +42,22 @@ class SamplingDefaults(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """How a stream is to be."""
+    """Options of a streamed answer."""
 
     model_config = ConfigDict(extra="forbid")
 
     include_usage: bool = False
     include_obfuscation: bool = False
-    """Without effect: there is nobody to hide from."""
+    """Accepted and ignored: it hides token sizes from observers of a network."""
 
 
 class ChatRequest(BaseModel):
-    """The parameters that are honoured."""
+    """The parameters of the chat-completions API that are honoured."""
 
     model_config = ConfigDict(extra="forbid")
 
     messages: list[InstanceOf[dict[str, Any]]]
-    """Taken as they are: to copy every one of a long history would cost as much as to parse it."""
+    """Not copied (`InstanceOf`): copying a long history would cost as much as parsing it."""
     tools: list[dict[str, Any]] | None = None
     tool_choice: Literal["auto", "none", "required"] | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
@@ -72,21 +73,21 @@ class ChatRequest(BaseModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     continue_final_message: bool | None = None
-    """The last message is the beginning of the answer (an extension, as vLLM has it)."""
+    """The answer continues the last message (an extension, as in vLLM)."""
 
     @property
     def num_choices(self) -> int:
-        """How many completions are wanted."""
+        """Number of completions to sample."""
         return self.n or 1
 
     @property
     def visible_tools(self) -> list[dict[str, Any]] | None:
-        """The tools that the model is told of; None rather than an empty list."""
+        """The tools that stand in the prompt; None instead of an empty list."""
         return None if self.tool_choice == "none" else self.tools or None
 
     @property
     def demanded_tools(self) -> tuple[str, ...]:
-        """Names of the tools of which one must be called; empty where none must."""
+        """Names of the tools of which one must be called; empty if none must."""
         if isinstance(self.tool_choice, dict):
             return (self.tool_choice["function"]["name"],)
         if self.tool_choice == "required":
@@ -96,11 +97,11 @@ class ChatRequest(BaseModel):
     def sampling(
         self, defaults: SamplingDefaults, stop_token_ids: tuple[int, ...], seed: int
     ) -> SamplingParams:
-        """Sampling parameters, with `defaults` and `seed` where the request is silent."""
+        """Sampling parameters; `defaults` fill what the request leaves out."""
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
 
-        def either(mine: Any, default: Any) -> Any:
-            return default if mine is None else mine
+        def either(requested: Any, default: Any) -> Any:
+            return default if requested is None else requested
 
         return SamplingParams(
             max_tokens=either(
@@ -116,7 +117,7 @@ class ChatRequest(BaseModel):
 
 
 def parse_chat_request(body: Any) -> ChatRequest:
-    """Check a request's body.
+    """Parse and check a request's body.
 
     Raises:
         RequestError: names the parameter that is wrong or cannot be honoured.
@@ -126,7 +127,9 @@ def parse_chat_request(body: Any) -> ChatRequest:
         _check_tool(tool, f"tools[{position}]")
     _check_tool_choice(request)
     if request.stream_options is not None and not request.stream:
-        raise invalid("stream_options", body["stream_options"], "`stream: true` beside it")
+        raise invalid(
+            "stream_options", body["stream_options"], "`stream: true` in the same request"
+        )
     return request
 
 

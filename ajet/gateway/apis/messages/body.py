@@ -1,4 +1,4 @@
-"""The Messages API's message, its blocks and its errors."""
+"""The objects of the Messages API's answers: the message, its blocks, its errors."""
 
 from __future__ import annotations
 
@@ -33,32 +33,36 @@ def empty_message(name: str, prompt_tokens: int) -> dict[str, Any]:
     }
 
 
-def message_body(answer: Completion) -> dict[str, Any]:
+def message_body(completion: Completion) -> dict[str, Any]:
     """The whole message."""
-    choice = answer.choices[0]
+    choice = completion.choices[0]
     blocks = []
     if choice.reasoning:
         blocks.append(thinking_block(choice.reasoning))
     if choice.content or not choice.tool_calls:
         blocks.append(text_block(choice.content))
-    message = empty_message(answer.name, answer.prompt_tokens)
+    message = empty_message(completion.name, completion.prompt_tokens)
     message["content"] = blocks + [tool_use_block(call) for call in choice.tool_calls]
-    message["usage"]["output_tokens"] = answer.completion_tokens
-    return {**message, **stop_of(choice)}
+    message["usage"]["output_tokens"] = completion.completion_tokens
+    return {**message, **stop_fields(choice)}
 
 
 def thinking_block(text: str) -> dict[str, Any]:
-    """Reasoning; nobody signs it."""
+    """A block of reasoning; its signature is empty, because nothing signs it."""
     return {"type": "thinking", "thinking": text, "signature": ""}
 
 
 def text_block(text: str) -> dict[str, Any]:
-    """Text."""
+    """A block of text."""
     return {"type": "text", "text": text}
 
 
 def tool_use_block(call: dict[str, Any]) -> dict[str, Any]:
-    """A tool call; arguments that are no JSON object stand under `arguments` in one."""
+    """A block for a tool call.
+
+    The API demands an object as input: arguments of another kind are wrapped in one, under the key
+    `arguments`.
+    """
     arguments = call["function"]["arguments"]
     try:
         given = json.loads(arguments)
@@ -72,8 +76,8 @@ def tool_use_block(call: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def stop_of(choice: Choice) -> dict[str, Any]:
-    """Why the message ended."""
+def stop_fields(choice: Choice) -> dict[str, Any]:
+    """The fields that say why the message ended."""
     by_string = choice.stop is not None and not choice.tool_calls
     return {
         "stop_reason": "stop_sequence" if by_string else _STOP_REASONS[choice.finish_reason],

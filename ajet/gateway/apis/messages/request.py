@@ -1,4 +1,4 @@
-"""From the Messages API's request to the gateway's own."""
+"""Translates a request of the Messages API to the gateway's own request."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ajet.gateway.apis.chat_completions.request import ChatRequest, parse_chat_request
-from ajet.gateway.apis.messages.content import messages_of
 from ajet.gateway.parameters import invalid, read_parameters, unsupported
 
 _WITHOUT_EFFECT = {"model", "metadata", "service_tier", "cache_control", "user_profile_id"}
@@ -23,6 +22,9 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 
 
+_Message = dict[str, Any]
+
+
 class ToolChoice(BaseModel):
     """Which tool may or must be used."""
 
@@ -34,7 +36,7 @@ class ToolChoice(BaseModel):
 
 
 class MessagesRequest(BaseModel):
-    """The parameters that are honoured."""
+    """The parameters of the Messages API that are honoured."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,10 +53,10 @@ class MessagesRequest(BaseModel):
 
 
 def to_chat_request(body: Any) -> ChatRequest:
-    """The gateway's own request.
+    """Parse a request's body and translate it.
 
-    A last message of the assistant's is the beginning of the answer. A tool result's `is_error`
-    has no place in a chat format: its text has to say it.
+    If the last message is the assistant's, the answer continues it. The field `is_error` of a tool
+    result is ignored, because chat formats have no place for it: the result's text must say it.
 
     Raises:
         RequestError: names the parameter that is wrong or cannot be honoured.
@@ -62,7 +64,7 @@ def to_chat_request(body: Any) -> ChatRequest:
     request = read_parameters(
         body, MessagesRequest, without_effect=_WITHOUT_EFFECT, neutral=_NEUTRAL
     )
-    messages = messages_of(request.messages)
+    messages = _chat_messages(request.messages)
     if request.system:
         messages.insert(0, {"role": "system", "content": request.system})
     tools = [_tool(tool, f"tools[{i}]") for i, tool in enumerate(request.tools or [])]
@@ -86,7 +88,7 @@ def to_chat_request(body: Any) -> ChatRequest:
 
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     if tool.get("type") not in (None, "custom"):
-        raise unsupported(f"{where}.type", tool["type"], "only tools of the client's are")
+        raise unsupported(f"{where}.type", tool["type"], "only tools that the client runs are")
     schema = tool.get("input_schema")
     if not isinstance(schema, dict):
         raise invalid(f"{where}.input_schema", schema, "a JSON schema")
@@ -99,3 +101,67 @@ def _tool_choice(choice: ToolChoice) -> Any:
     if choice.type == "tool":
         return {"type": "function", "function": {"name": choice.name}}
     return "required" if choice.type == "any" else choice.type
+
+
+def _chat_messages(messages: list[_Message]) -> list[_Message]:
+    """Messages of content blocks as chat messages."""
+    found: list[_Message] = []
+    for position, message in enumerate(messages):
+        where = f"messages[{position}]"
+        role, content = message.get("role"), message.get("content")
+        if role not in ("user", "assistant", "system"):
+            raise invalid(f"{where}.role", role, "user, assistant or system")
+        if not isinstance(content, list):
+            found.append({"role": role, "content": content})
+        elif role == "assistant":
+            found.append(_assistant(content, f"{where}.content"))
+        else:
+            found += _user_or_system(role, content, f"{where}.content")
+    return found
+
+
+def _assistant(blocks: list[Any], where: str) -> _Message:
+    message: _Message = {"role": "assistant", "content": []}
+    reasoning, calls = [], []
+    for position, block in enumerate(blocks):
+        kind = _kind(block, f"{where}[{position}]")
+        if kind == "text":
+            message["content"].append(block)
+        elif kind == "thinking":
+            reasoning.append({"text": block.get("thinking")})
+        elif kind == "tool_use":
+            function = {"name": block.get("name"), "arguments": block.get("input")}
+            calls.append({"id": block.get("id"), "type": "function", "function": function})
+        elif kind != "redacted_thinking":
+            raise unsupported(f"{where}[{position}].type", kind, "leave such blocks out")
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+def _user_or_system(role: str, blocks: list[Any], where: str) -> list[_Message]:
+    """One chat message per tool result, and one for each run of text blocks."""
+    messages: list[_Message] = []
+    for position, block in enumerate(blocks):
+        kind = _kind(block, f"{where}[{position}]")
+        if kind == "tool_result" and role == "user":
+            call_id = block.get("tool_use_id")
+            if not isinstance(call_id, str):
+                raise invalid(f"{where}[{position}].tool_use_id", call_id, "a tool use's id")
+            result = {"role": "tool", "tool_call_id": call_id, "content": block.get("content")}
+            messages.append(result)
+        elif kind != "text":
+            raise unsupported(f"{where}[{position}].type", kind, "leave such blocks out")
+        elif messages and messages[-1]["role"] == role:
+            messages[-1]["content"].append(block)
+        else:
+            messages.append({"role": role, "content": [block]})
+    return messages or [{"role": role, "content": []}]
+
+
+def _kind(block: Any, where: str) -> Any:
+    if not isinstance(block, dict):
+        raise invalid(where, block, "a content block")
+    return block.get("type")

@@ -1,4 +1,4 @@
-"""The Responses API's response object and its items."""
+"""The objects of the Responses API's answers: the response and its items."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ajet.gateway.gateway import MODEL_NAME
 from ajet.gateway.pending import PendingRequest
 
 
-def response_id(asked: PendingRequest) -> str:
-    """The response's id."""
-    return f"resp_{asked.name}"
+def response_id(pending: PendingRequest) -> str:
+    """The id of the response to a request."""
+    return f"resp_{pending.name}"
 
 
 def unfinished_body(
-    request: ResponsesRequest, asked: PendingRequest, status: str = "in_progress"
+    request: ResponsesRequest, pending: PendingRequest, status: str = "in_progress"
 ) -> dict[str, Any]:
-    """The response object before there is an answer; what was asked for is in it."""
+    """The response object before the answer; it repeats the request's parameters."""
     return {
-        "id": response_id(asked),
+        "id": response_id(pending),
         "object": "response",
-        "created_at": asked.created,
+        "created_at": pending.created,
         "status": status,
         "error": None,
         "incomplete_details": None,
@@ -34,37 +34,37 @@ def unfinished_body(
         "parallel_tool_calls": request.parallel_tool_calls is not False,
         "previous_response_id": request.previous_response_id,
         "store": request.store is not False,
-        "temperature": asked.wanted[0].params.temperature,
+        "temperature": pending.completions[0].params.temperature,
         "text": {"format": {"type": "text"}},
         "tool_choice": request.tool_choice or "auto",
         "tools": request.tools or [],
-        "top_p": asked.wanted[0].params.top_p,
+        "top_p": pending.completions[0].params.top_p,
         "truncation": "disabled",
         "usage": None,
     }
 
 
 def finished_body(
-    request: ResponsesRequest, asked: PendingRequest, answer: Completion
+    request: ResponsesRequest, pending: PendingRequest, completion: Completion
 ) -> dict[str, Any]:
-    """The response object."""
-    is_cut = answer.choices[0].finish_reason == "length"
+    """The response object with the answer."""
+    is_cut = completion.choices[0].finish_reason == "length"
     return {
-        **unfinished_body(request, asked, "incomplete" if is_cut else "completed"),
+        **unfinished_body(request, pending, "incomplete" if is_cut else "completed"),
         "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
-        "output": _output(answer),
+        "output": _output(completion),
         "usage": {
-            "input_tokens": answer.prompt_tokens,
+            "input_tokens": completion.prompt_tokens,
             "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
-            "output_tokens": answer.completion_tokens,
+            "output_tokens": completion.completion_tokens,
             "output_tokens_details": {"reasoning_tokens": 0},
-            "total_tokens": answer.prompt_tokens + answer.completion_tokens,
+            "total_tokens": completion.prompt_tokens + completion.completion_tokens,
         },
     }
 
 
 def reasoning_item(name: str, text: str, status: str = "completed") -> dict[str, Any]:
-    """Reasoning as an item of the output."""
+    """An output item for reasoning."""
     content = [{"type": "reasoning_text", "text": text}] if text else []
     return {
         "id": f"rs_{name}",
@@ -78,7 +78,7 @@ def reasoning_item(name: str, text: str, status: str = "completed") -> dict[str,
 def message_item(
     name: str, parts: list[dict[str, Any]], status: str = "completed"
 ) -> dict[str, Any]:
-    """A message as an item of the output."""
+    """An output item for a message."""
     return {
         "id": f"msg_{name}",
         "type": "message",
@@ -89,12 +89,12 @@ def message_item(
 
 
 def text_part(text: str) -> dict[str, Any]:
-    """The text of a message."""
+    """The text part of a message."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def call_item(call: dict[str, Any], status: str = "completed") -> dict[str, Any]:
-    """A tool call as an item of the output."""
+    """An output item for a tool call."""
     return {
         "id": f"fc_{call['id']}",
         "type": "function_call",
@@ -105,11 +105,11 @@ def call_item(call: dict[str, Any], status: str = "completed") -> dict[str, Any]
     }
 
 
-def _output(answer: Completion) -> list[dict[str, Any]]:
-    choice = answer.choices[0]
+def _output(completion: Completion) -> list[dict[str, Any]]:
+    choice = completion.choices[0]
     items = []
     if choice.reasoning:
-        items.append(reasoning_item(answer.name, choice.reasoning))
+        items.append(reasoning_item(completion.name, choice.reasoning))
     if choice.content or not choice.tool_calls:
-        items.append(message_item(answer.name, [text_part(choice.content)]))
+        items.append(message_item(completion.name, [text_part(choice.content)]))
     return items + [call_item(call) for call in choice.tool_calls]

@@ -1,4 +1,9 @@
-"""From the Responses API's request to the gateway's own."""
+"""Translates a request of the Responses API to the gateway's own request.
+
+One turn of the assistant may be several items of `input` (reasoning, a message, function calls).
+They are joined to the one message that the gateway answered with, so that the turn is recognised
+in the record.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ajet.gateway.apis.chat_completions.request import ChatRequest, parse_chat_request
-from ajet.gateway.apis.responses.input_items import messages_of
-from ajet.gateway.parameters import read_parameters, unsupported
+from ajet.gateway.parameters import invalid, read_parameters, unsupported
 
 _WITHOUT_EFFECT = {"model", "user", "service_tier", "safety_identifier", "stream_options"}
 _WITHOUT_EFFECT |= {"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"}
@@ -27,7 +31,7 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 
 
 class ResponsesRequest(BaseModel):
-    """The parameters that are honoured."""
+    """The parameters of the Responses API that are honoured."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,13 +46,13 @@ class ResponsesRequest(BaseModel):
     stream: bool | None = None
     previous_response_id: str | None = None
     store: bool | None = None
-    """False: no later request will continue this one."""
+    """False: the answer is not stored, so no later request can continue it."""
     metadata: dict[str, str] | None = None
-    """Given back with the answer."""
+    """Returned with the answer."""
 
 
 def parse_responses_request(body: Any) -> ResponsesRequest:
-    """Check a request's body.
+    """Parse and check a request's body.
 
     Raises:
         RequestError: names the parameter that is wrong or cannot be honoured.
@@ -59,12 +63,12 @@ def parse_responses_request(body: Any) -> ResponsesRequest:
 def to_chat_request(
     request: ResponsesRequest, history: list[dict[str, Any]], new: list[dict[str, Any]]
 ) -> ChatRequest:
-    """The gateway's own request.
+    """Translate a request.
 
     Args:
-        request: what was asked.
-        history: messages of the stored turns that it continues.
-        new: its own messages.
+        request: the request.
+        history: the messages of the stored turns that it continues.
+        new: the messages that it adds.
     """
     instructions = [{"role": "system", "content": request.instructions}]
     tools = [_tool(tool, f"tools[{i}]") for i, tool in enumerate(request.tools or [])]
@@ -82,18 +86,18 @@ def to_chat_request(
     )
 
 
-def own_messages(request: ResponsesRequest) -> list[dict[str, Any]]:
-    """The messages of `input`."""
+def new_messages(request: ResponsesRequest) -> list[dict[str, Any]]:
+    """The messages that a request adds to its history: its `input` as chat messages."""
     if isinstance(request.input, str):
         return [{"role": "user", "content": request.input}]
-    return messages_of(request.input)
+    return _chat_messages(request.input)
 
 
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     if tool.get("type") != "function":
         raise unsupported(f"{where}.type", tool.get("type"), "only functions are")
     kept = ("name", "description", "parameters")
-    # In the client's order: it stands in the prompt.
+    # In the client's order of keys: the chat format writes the tool into the prompt as it is.
     function = {key: tool[key] for key in tool if key in kept and tool[key] is not None}
     return {"type": "function", "function": function}
 
@@ -104,3 +108,51 @@ def _tool_choice(choice: str | dict[str, Any] | None) -> Any:
     if choice.get("type") != "function":
         raise unsupported("tool_choice", choice, "name a function")
     return {"type": "function", "function": {"name": choice.get("name")}}
+
+
+def _chat_messages(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Items as chat messages."""
+    messages: list[dict[str, Any]] = []
+    for position, item in enumerate(items):
+        message = _message(item, f"input[{position}]")
+        if messages and _continues(messages[-1], message):
+            messages[-1] = _joined(messages[-1], message)
+        else:
+            messages.append(message)
+    return messages
+
+
+def _message(item: dict[str, Any], where: str) -> dict[str, Any]:
+    kind = item.get("type", "message")
+    if kind == "message":
+        return {"role": item.get("role"), "content": item.get("content")}
+    if kind == "function_call":
+        function = {"name": item.get("name"), "arguments": item.get("arguments")}
+        call = {"id": item.get("call_id"), "type": "function", "function": function}
+        return {"role": "assistant", "content": None, "tool_calls": [call]}
+    if kind == "function_call_output":
+        call_id = item.get("call_id")
+        if not isinstance(call_id, str):
+            raise invalid(f"{where}.call_id", call_id, "the id of a function call")
+        return {"role": "tool", "tool_call_id": call_id, "content": item.get("output")}
+    if kind == "reasoning":
+        parts = item.get("content") or item.get("summary")
+        return {"role": "assistant", "content": None, "reasoning_content": parts}
+    raise unsupported(f"{where}.type", kind, "leave such items out")
+
+
+def _continues(last: dict[str, Any], message: dict[str, Any]) -> bool:
+    """Whether both belong to one turn, whose order is reasoning, then text, then calls."""
+    if last["role"] != "assistant" or message["role"] != "assistant":
+        return False
+    if "reasoning_content" in message:
+        return False
+    return "tool_calls" in message or (last["content"] is None and "tool_calls" not in last)
+
+
+def _joined(last: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
+    joined = {**last, **message}
+    if "tool_calls" in message:
+        joined["content"] = last["content"]
+        joined["tool_calls"] = [*last.get("tool_calls", []), *message["tool_calls"]]
+    return joined

@@ -1,6 +1,6 @@
-"""What the doors give.
+"""The clients that a workflow gets.
 
-1. Each door gives the real client of its library, and what it asks is recorded.
+1. Each is the genuine client of its library, and its requests are recorded.
 2. LangChain's model blocks or does not, streams or does not; a blocked call ends with its episode.
 3. Errors are the library's own.
 4. A library that is not installed is named, with the command that installs it.
@@ -16,16 +16,17 @@ import httpx2
 import pytest
 
 from ajet.errors import MissingExtraError
-from ajet.gateway.clients.in_process_transport import BASE_URL
+from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.clients.openai_client import blocking_http_client
+from ajet.gateway.clients.transports import BASE_URL
 from ajet.tuner import AjetTuner
 from tests.gateway.gateway_fakes import CALL, TOKENIZER, TOOL, Agent, agent_of, run
 from tests.gateway.server_fakes import HeldEngine, eventually
 
 
 def tuner_of(agent: Agent, **options: Any) -> AjetTuner:
-    """Doors that lead to the agent's engine, and to its record."""
-    return AjetTuner(config=None, gateway=agent.port._gateway, tracker=agent.tracker, **options)
+    """A tuner whose clients lead to the agent's engine and to its record."""
+    return AjetTuner(config=None, gateway=agent.session._gateway, record=agent.record, **options)
 
 
 def langchain_of(agent: Agent) -> Any:
@@ -36,14 +37,14 @@ def langchain_of(agent: Agent) -> Any:
 def post(agent: Agent, **fields: Any) -> httpx2.Response:
     """A request that blocks."""
     body = {"messages": [{"role": "user", "content": "hello"}], **fields}
-    with blocking_http_client(agent.port) as client:
+    with blocking_http_client(agent.session) as client:
         return client.post(f"{BASE_URL}/chat/completions", json=body)
 
 
 # 1. Real clients
 
 
-def test_the_openai_door_gives_the_sdks_client() -> None:
+def test_the_openai_client_is_the_sdks_own() -> None:
     from openai import AsyncOpenAI
 
     agent = agent_of(["hi"])
@@ -60,7 +61,7 @@ def test_the_openai_door_gives_the_sdks_client() -> None:
     assert (call.agent_name, call.target_tag, call.trained) == ("solver", "main", True)
 
 
-def test_the_agentscope_door_gives_its_chat_model() -> None:
+def test_the_agentscope_model_is_the_librarys_own() -> None:
     """AgentScope 1.x or 2.x, whichever is installed."""
     agentscope = pytest.importorskip("agentscope")
     from agentscope.model import OpenAIChatModel
@@ -81,7 +82,7 @@ def test_the_agentscope_door_gives_its_chat_model() -> None:
     assert [call.agent_name for call in agent.tracker.calls] == ["solver"]
 
 
-def test_the_langchain_door_gives_its_chat_model() -> None:
+def test_the_langchain_model_is_the_librarys_own() -> None:
     agent = agent_of(["hi"])
     model = langchain_of(agent)
     from langchain_openai import ChatOpenAI
@@ -98,19 +99,20 @@ def test_a_blocking_openai_client_works_over_the_base_url() -> None:
     from openai import OpenAI
 
     agent = agent_of(["hi"])
-    endpoint = tuner_of(agent).as_oai_baseurl_apikey()
+    http_endpoint = HttpEndpoint()
+    endpoint = tuner_of(agent, http_endpoint=http_endpoint).as_oai_baseurl_apikey()
     try:
         with OpenAI(base_url=endpoint.base_url, api_key=endpoint.api_key) as client:
             completion = client.chat.completions.create(
                 model=endpoint.model, messages=[{"role": "user", "content": "hello"}]
             )
     finally:
-        agent.port._gateway.http_endpoint.close()
+        http_endpoint.close()
     assert completion.choices[0].message.content == "hi"
     assert len(agent.tracker.calls) == 1
 
 
-def test_after_the_episode_every_door_is_closed() -> None:
+def test_after_the_episode_every_client_is_refused() -> None:
     from openai import APIStatusError
 
     agent = agent_of(["hi"])
@@ -190,7 +192,7 @@ def test_a_blocked_call_ends_with_its_episode(stream: bool) -> None:
     thread = threading.Thread(target=ask)
     thread.start()
     assert eventually(lambda: engine.num_running)
-    agent.port.closed = True
+    agent.session.closed = True
     thread.join(10)
     assert [str(error) for error in raised] == ["this episode is over"]
     assert eventually(lambda: engine.num_cancelled)
@@ -202,7 +204,7 @@ def test_leaving_a_blocking_stream_cancels_its_request() -> None:
     agent = agent_of([], engine=engine)
     body = {"messages": [{"role": "user", "content": "hello"}], "stream": True}
     with (
-        blocking_http_client(agent.port) as client,
+        blocking_http_client(agent.session) as client,
         client.stream("POST", f"{BASE_URL}/chat/completions", json=body) as response,
     ):
         chunks = response.iter_bytes()
@@ -232,15 +234,15 @@ def test_a_context_overflow_is_langchains_own_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("door", "library", "extra"),
+    ("method", "library", "extra"),
     [
         ("as_langchain_model", "langchain_openai", "langchain"),
         ("as_agentscope_model", "agentscope", "agentscope"),
     ],
 )
 def test_a_missing_library_is_named_with_its_extra(
-    monkeypatch: pytest.MonkeyPatch, door: str, library: str, extra: str
+    monkeypatch: pytest.MonkeyPatch, method: str, library: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(MissingExtraError, match=rf"pip install \"agentjet\[{extra}\]\""):
-        getattr(tuner_of(agent_of([])), door)()
+        getattr(tuner_of(agent_of([])), method)()

@@ -1,4 +1,4 @@
-"""The fourth door: one server for a run, started when it is needed, on this machine only."""
+"""The HTTP endpoint: one server for a run, started when it is needed, on this machine only."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey, HttpEndpoint
 from tests.gateway.server_fakes import HeldEngine, Served, ask, connect, serving
 
 
-def test_the_server_starts_with_the_first_door_and_is_shared():
+def test_the_server_starts_with_the_first_client_and_is_shared():
     served = Served(HeldEngine(held=False))
-    assert served.door._server is None
+    assert served.http_endpoint._server is None
     try:
         _, first = served.episode("one")
         _, second = served.episode("two")
@@ -25,13 +25,13 @@ def test_the_server_starts_with_the_first_door_and_is_shared():
         assert first.base_url.endswith("/v1") and first.model == "policy"
         assert ask(first).status_code == 200
     finally:
-        served.door.close()
+        served.http_endpoint.close()
 
 
-def test_a_door_that_nobody_used_is_closed_without_a_server():
-    door = HttpEndpoint()
-    door.revoke("a key of another door")
-    door.close()
+def test_an_endpoint_that_nobody_used_is_closed_without_a_server():
+    endpoint = HttpEndpoint()
+    endpoint.revoke("a key of another endpoint")
+    endpoint.close()
 
 
 def test_it_listens_on_loopback_unless_told_otherwise():
@@ -76,7 +76,7 @@ def test_without_the_server_extra_the_message_has_the_command(monkeypatch):
         Served(HeldEngine()).episode()
 
 
-def test_the_other_doors_load_no_server():
+def test_the_other_clients_load_no_server():
     code = (
         "import sys, ajet.tuner, ajet.gateway.clients.openai_client\n"
         "import ajet.gateway.clients.http_endpoint\n"
@@ -101,7 +101,7 @@ def test_an_agent_that_is_not_trained_gets_its_debug_model():
         assert own is not debug
         ask(own)
         ask(tuner.as_oai_baseurl_apikey("critic", "critic"))
-    assert [(call.agent_name, call.trained) for call in tuner.tracker.calls] == [
+    assert [(call.agent_name, call.trained) for call in tuner.get_context_tracker().calls] == [
         ("writer", True),
         ("critic", False),
     ]
@@ -109,14 +109,13 @@ def test_an_agent_that_is_not_trained_gets_its_debug_model():
 
 def test_the_limits_are_those_of_the_configuration():
     settings = InterchangeServerConfig(max_request_bytes=100)
-    door = HttpEndpoint(settings)
     served = Served(HeldEngine(held=False))
-    served.gateway.http_endpoint = door
+    served.http_endpoint = HttpEndpoint(settings)
     try:
         _, endpoint = served.episode()
         assert ask(endpoint, "x" * 100).status_code == 413
     finally:
-        door.close()
+        served.http_endpoint.close()
 
 
 def test_a_server_on_ipv6():

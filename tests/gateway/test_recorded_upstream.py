@@ -1,4 +1,4 @@
-"""A policy that answers behind a URL.
+"""A policy behind a URL.
 
 1. Requests go on as they are, and what was said is recorded as text: who continues what, too.
 2. Rewards per call and per agent are what they would be in training; there are no samples.
@@ -22,7 +22,7 @@ from ajet.gateway.recorded_upstream import RecordedUpstream, TextOnly
 from ajet.schema.episode import Episode
 from ajet.task_runner.episode_runner import EpisodeRunner
 from tests.gateway.gateway_fakes import HELLO, run
-from tests.gateway.stranger import KEY, Server
+from tests.gateway.openai_server import KEY, Server
 from tests.unit.episode_fakes import assert_failed, attempt_of, rewarded
 
 Say = Callable[[Any], Any]
@@ -40,9 +40,7 @@ def episode_of(server: Server, say: Say, reward: Any = 1.0) -> Episode:
         chat_format=TextOnly(),
         engine=ScriptedEngine([]),
         defaults=SamplingDefaults(max_tokens=8),
-        make_upstream=lambda tracker, name, tag: RecordedUpstream(
-            server.model(), tracker, name, tag
-        ),
+        make_upstream=lambda record, name, tag: RecordedUpstream(server.model(), record, name, tag),
     )
     runner = EpisodeRunner(workflow_class=Saying, gateway=gateway)
     return run(lambda: runner.run(attempt_of()))
@@ -123,8 +121,8 @@ def test_messages_that_cannot_be_trained_are_refused_before_they_go_on(server: S
 
 def test_requests_of_other_apis_go_on_unrecorded(server: Server) -> None:
     async def say(tuner: Any) -> None:
-        port = tuner._port("agent", "default", None)
-        async with http_client(port) as client:
+        session = tuner._open_session("agent", "default", None)
+        async with http_client(session) as client:
             client.base_url = httpx2.URL("http://ajet.invalid")
             reply = await client.post("/v1/responses", json={"model": "m", "input": "hello"})
             assert reply.status_code == 200

@@ -1,0 +1,58 @@
+"""The contract of a wire API: what a folder in this package must bring.
+
+The gateway has one request of its own (`ChatRequest`) and one answer (`Completion`). A wire API
+translates its requests to the first and its answers from the second. `routes.py` does the rest and
+has the registry of APIs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel
+
+from ajet.errors import AjetError
+from ajet.gateway.apis.chat_completions.request import ChatRequest
+from ajet.gateway.completion import Completion, Delta
+from ajet.gateway.pending import PendingRequest
+from ajet.gateway.stored_turns import StoredTurns
+
+
+class StreamEncoder(Protocol):
+    """Turns one streamed answer into server-sent events, each complete with its blank line."""
+
+    def begin(self) -> Iterator[bytes]: ...
+
+    def add(self, item: Delta | Completion) -> Iterator[bytes]:
+        """Events for new text, or for the whole completion, which comes last."""
+        ...
+
+    def fail(self, error: AjetError) -> Iterator[bytes]: ...
+
+
+class WireApi(ABC):
+    """One request in one wire API. Making the object parses the request."""
+
+    parameters: ClassVar[type[BaseModel]]
+    """The body's parameters that are honoured, for the OpenAPI document."""
+    chat_request: ChatRequest
+    """The request in the gateway's own terms."""
+
+    @abstractmethod
+    def __init__(self, body: Any, stored_turns: StoredTurns) -> None:
+        """Parse a request's JSON, or raise `RequestError` that names the wrong parameter."""
+
+    @abstractmethod
+    def answer(self, pending: PendingRequest, completion: Completion) -> dict[str, Any]:
+        """The whole answer as a JSON object."""
+
+    @abstractmethod
+    def encoder(self, pending: PendingRequest) -> StreamEncoder:
+        """The same answer as a stream."""
+
+    @staticmethod
+    @abstractmethod
+    def error(error: AjetError) -> tuple[int, dict[str, Any]]:
+        """HTTP status and error object."""
