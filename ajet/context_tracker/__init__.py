@@ -1,1 +1,1 @@
-"""What an episode's agents said, as token ids: rendering, the token tree, samples."""
+"""The record of an episode as token ids: rendering, the token tree, samples."""

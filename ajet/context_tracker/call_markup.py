@@ -1,7 +1,7 @@
-"""What surrounds a tool call in a chat format, as ids, found by rendering calls.
+"""Finds the markup around a tool call in a chat format, as ids, by rendering calls.
 
-No format is known here by name: two calls that differ in what the model chooses are rendered, and
-what they have in common is the markup.
+No format is known here by name: calls that differ only in what the model would choose are
+rendered, and what they have in common is the markup.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _ARGUMENTS: tuple[dict[str, str], ...] = ({}, {"a": "b"})
 
 @lru_cache(maxsize=256)
 def call_opening(chat_format: ChatFormat, names: tuple[str, ...]) -> tuple[int, ...] | None:
-    """Ids with which an assistant's turn begins that calls one of `names` at once.
+    """The ids that begin an assistant's turn that starts with a call of one of `names`.
 
-    They go as far as the calls have in common: up to the arguments where there is one name. None
-    where the format cannot say them, for example because each turn begins with thinking.
+    They reach as far as the possible calls agree: up to the arguments if there is one name. None if
+    no turn of the format can begin with a call, for example because each begins with thinking.
     """
     calls = []
     for name in names:
@@ -37,7 +37,7 @@ def call_opening(chat_format: ChatFormat, names: tuple[str, ...]) -> tuple[int, 
 
 @lru_cache(maxsize=8)
 def call_closing(chat_format: ChatFormat) -> int | None:
-    """The id that ends a tool call and stands nowhere else in it; None where there is none."""
+    """The id that ends a tool call and occurs nowhere else in it; None if there is none."""
     closings = set()
     for arguments in _ARGUMENTS:
         ids = _rendered(chat_format, "f", arguments)
@@ -51,7 +51,7 @@ def call_closing(chat_format: ChatFormat) -> int | None:
 
 
 def _rendered(chat_format: ChatFormat, name: str, arguments: dict[str, str]) -> list[int] | None:
-    """A turn that makes one call and says nothing else; None where it cannot be read back."""
+    """The ids of a turn with one call and no text; None if parsing does not give the call back."""
     tools = _tools(name)
     function = {"name": name, "arguments": arguments}
     call = {"id": f"functions.{name}:0", "type": "function", "function": function}

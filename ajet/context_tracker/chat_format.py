@@ -1,7 +1,7 @@
-"""Messages to token ids and back, by the `renderers` library.
+"""Chat formats: messages to token ids and back, by the `renderers` library.
 
-The only place that knows it. A format renders a whole history once, extends a recorded one by
-new messages without touching its ids (the bridge), and parses a completion by special-token ids.
+Only this module uses that library. A chat format renders a whole history, extends a recorded one by
+new messages without changing its ids (the bridge), and parses a completion by special-token ids.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from renderers.configs import _config_class_for
 from ajet.context_tracker.tokenizer import ChatTokenizer
 from ajet.errors import MissingExtraError, ModelError, RequestError
 
-_REFUSALS = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, TemplateError)
+_RENDER_ERRORS = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, TemplateError)
 
 Messages = list[dict[str, Any]]
 Tools = list[dict[str, Any]] | None
@@ -27,33 +27,33 @@ Tools = list[dict[str, Any]] | None
 
 @dataclass(slots=True, kw_only=True)
 class ParsedMessage:
-    """A completion as the parts of an assistant message."""
+    """The parts of an assistant message that a completion holds."""
 
     content: str
     reasoning: str | None = None
     tool_calls: list[tuple[str, dict[str, Any] | str]] = field(default_factory=list)
     """Name and arguments of each well-formed call."""
     malformed_tool_calls: int = 0
-    """Calls that could not be parsed; their raw text stands in `content`, so nothing is lost."""
+    """Number of calls that could not be parsed; their raw text is in `content`."""
 
 
 class ChatFormat:
-    """One model family's chat format over one tokenizer."""
+    """The chat format of one model family, with one tokenizer."""
 
     def __init__(self, tokenizer: ChatTokenizer, renderer: Any) -> None:
         self.tokenizer = tokenizer
         self._renderer = renderer
         self.stop_token_ids: tuple[int, ...] = tuple(renderer.get_stop_token_ids())
         self.has_stable_text = type(renderer).__name__ != "InklingRenderer"
-        """False where plain text may turn out to have been the name of a tool."""
+        """False if text can turn into the name of a tool later, so that it cannot be streamed."""
 
     def render(self, messages: Messages, tools: Tools) -> list[int]:
-        """Ids of a whole history, up to where the assistant's next turn begins.
+        """Ids of a whole history, up to the beginning of the assistant's next turn.
 
         Raises:
-            RequestError: the format has no place for one of the messages or tools.
+            RequestError: the format cannot render one of the messages or tools.
         """
-        with _refusing():
+        with _render_errors_as_request_errors():
             ids = self._renderer.render_ids(messages, tools=tools, add_generation_prompt=True)
         return list(ids)
 
@@ -64,16 +64,15 @@ class ChatFormat:
         new_messages: Messages,
         tools: Tools,
     ) -> list[int] | None:
-        """Ids that follow `prompt_ids + completion_ids` when `new_messages` are added.
+        """The ids that follow `prompt_ids + completion_ids` when `new_messages` are added.
 
-        None where the format cannot keep the recorded ids as they are, for example because it
-        drops earlier thinking. A turn that was cut before its end token gets the end token here,
-        as an id that nobody sampled.
+        None if the format would change recorded ids, for example because it drops earlier
+        thinking. A turn that was cut before its end token gets that token here, unsampled.
 
         Raises:
-            RequestError: the format has no place for one of the messages or tools.
+            RequestError: the format cannot render one of the messages or tools.
         """
-        with _refusing():
+        with _render_errors_as_request_errors():
             rendered = self._renderer.bridge_to_next_turn(
                 prompt_ids, completion_ids, new_messages, tools=tools
             )
@@ -91,14 +90,14 @@ class ChatFormat:
     ) -> ParsedMessage:
         """Split a completion into content, reasoning and tool calls, by token ids.
 
-        One that the format's parser cannot read, such as a tool call of a thousand brackets, is
-        all text.
+        A completion that the format's parser fails on, such as a tool call with a thousand
+        brackets, becomes text as a whole.
         """
         try:
             parsed = self._renderer.parse_response(
                 completion_ids, tools=tools, prompt_ids=prompt_ids
             )
-        except _REFUSALS:
+        except _RENDER_ERRORS:
             text = self.tokenizer.decode(completion_ids)
             return ParsedMessage(content=text, malformed_tool_calls=1)
         good = [call for call in parsed.tool_calls if call.status == ToolCallParseStatus.OK]
@@ -115,14 +114,14 @@ class ChatFormat:
 
 
 @contextmanager
-def _refusing() -> Iterator[None]:
-    """What a renderer raises for messages that its template did not foresee is the request's."""
+def _render_errors_as_request_errors() -> Iterator[None]:
+    """Turn errors of a renderer into `RequestError`: its template does not fit the messages."""
     try:
         yield
-    except _REFUSALS as error:
+    except _RENDER_ERRORS as error:
+        cause = f"{type(error).__name__}: {error}"
         raise RequestError(
-            f"messages: the model's chat format cannot write them: {type(error).__name__}: {error}",
-            param="messages",
+            f"messages: the model's chat format cannot render them: {cause}", param="messages"
         ) from error
 
 
@@ -131,10 +130,10 @@ def load_chat_format(
     renderer: str = "auto",
     options: dict[str, Any] | None = None,
 ) -> ChatFormat:
-    """Choose the chat format of a model.
+    """Load the chat format of a model.
 
     Args:
-        tokenizer: of the model; its name decides where `renderer` is "auto".
+        tokenizer: of the model; its name decides if `renderer` is "auto".
         renderer: a name that `renderers` knows ("qwen3", "llama-3", ...), "default" for the
             model's own Jinja template (needs transformers), or "auto".
         options: settings of that renderer, for example `{"enable_thinking": False}`.

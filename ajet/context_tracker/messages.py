@@ -1,8 +1,8 @@
-"""Requests' messages in one shape, and the key by which a history is recognised.
+"""Normalizes the messages of requests, so that a history that a client sends back is recognised.
 
 Clients write the same message in many ways: content as a string or as text parts, None for "",
-arguments re-serialised. All of them become one shape here, so that a history that a client sends
-back is recognised. What is *trained* never depends on this: ids are taken from the record.
+arguments serialised again. Here all of them get one shape. What is *trained* never depends on it:
+ids are taken from the record.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _ROLES |= {"tool": "tool", "function": "tool"}
 
 
 def normalize_messages(messages: list[dict[str, Any]], start: int = 0) -> list[dict[str, Any]]:
-    """Messages of a request, from `start` on, in the one shape that formats and tracker read.
+    """Normalize a request's messages from position `start` on.
 
     Raises:
-        RequestError: a message that a text model cannot take; names the message.
+        RequestError: a message is malformed or not text; the error names it.
     """
     if not messages:
         raise RequestError("messages: empty; expected at least one message", param="messages")
@@ -29,9 +29,9 @@ def normalize_messages(messages: list[dict[str, Any]], start: int = 0) -> list[d
 
 
 def history_key(message: dict[str, Any]) -> Hashable:
-    """What two normalized messages have in common if they are the same turn.
+    """A key that two normalized messages share if they are the same turn.
 
-    Reasoning is left out: clients rarely send it back, and the recorded ids have it.
+    Reasoning is no part of it, because clients rarely send it back; the recorded ids contain it.
     """
     calls = message.get("tool_calls")
     key = (message["role"], message["content"], message.get("tool_call_id"), message.get("name"))
@@ -104,7 +104,7 @@ def _normalize_tool_call(call: Any, where: str) -> dict[str, Any]:
 
 
 def _arguments(arguments: Any) -> Any:
-    """Parsed where it is JSON: chat formats write objects, and clients re-serialise them."""
+    """Arguments, parsed if they are JSON: clients serialise the same object in different ways."""
     if not isinstance(arguments, str):
         return arguments if arguments is not None else {}
     try:

@@ -1,7 +1,8 @@
-"""From the token tree to training sequences.
+"""Builds training samples from the token tree.
 
-Each path of the tree is a timeline and becomes at most one sample. A sampled token has loss in
-the first timeline that contains it and nowhere else; what a rule drops is counted by its name.
+Each path of the tree is a timeline and becomes at most one sample. A sampled token has loss in the
+first timeline that contains it and nowhere else. Tokens that a rule drops are counted under the
+rule's name.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from ajet.schema.sample import Sample
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class SampleLimits:
-    """What a sample may be at most; None is no limit."""
+    """Limits of an episode's samples; None is no limit."""
 
     max_prompt_length: int | None = None
-    """Tokens before the first trained one; a sample with more is dropped whole."""
+    """Tokens before the first trained one; a sample with more is dropped."""
     max_response_length: int | None = None
-    """Tokens from the first trained one on; what is beyond is cut off."""
+    """Tokens from the first trained one on; the rest is cut off."""
     max_samples: int | None = None
-    """Samples of one episode; later ones are dropped."""
+    """Samples per episode; later ones are dropped."""
 
 
 def build_samples(
@@ -34,7 +35,7 @@ def build_samples(
     """Merge an episode's calls into training sequences.
 
     Returns:
-        The samples, and the sampled tokens of trained calls that each rule dropped.
+        The samples, and the number of trained tokens that each rule dropped.
     """
     limits = limits or SampleLimits()
     dropped: dict[str, int] = {}
@@ -51,17 +52,17 @@ def build_samples(
 def _sample_of_path(
     path: list[Node], claimed: set[Node], episode_id: str, task_id: str
 ) -> Sample | None:
-    """The timeline up to its last token with loss; None if it has none."""
-    mine = [node for node in path if _is_trained(node) and node not in claimed]
-    if not mine:
+    """The timeline up to its last token with loss; None if no token has loss here."""
+    own = [node for node in path if _is_trained(node) and node not in claimed]
+    if not own:
         return None
-    claimed.update(mine)
-    path = path[: path.index(mine[-1]) + 1]
+    claimed.update(own)
+    path = path[: path.index(own[-1]) + 1]
     length = sum(len(node.ids) for node in path)
     sample = Sample(
         episode_id=episode_id,
         task_id=task_id,
-        agent_names=tuple(dict.fromkeys(node.call.agent_name for node in mine if node.call)),
+        agent_names=tuple(dict.fromkeys(node.call.agent_name for node in own if node.call)),
         ids=np.concatenate([node.ids for node in path]).astype(np.int32),
         loss_mask=np.zeros(length, np.bool_),
         logprobs=np.zeros(length, np.float32),
@@ -69,7 +70,7 @@ def _sample_of_path(
         policy_versions=np.full(length, -1, np.int32),
         temperature=np.ones(length, np.float32),
     )
-    start, trained = 0, set(mine)
+    start, trained = 0, set(own)
     for node in path:
         if node in trained:
             _write(sample, start, node)
@@ -96,7 +97,7 @@ def _write(sample: Sample, start: int, node: Node) -> None:
 def _limit(
     sample: Sample, num_before: int, limits: SampleLimits, dropped: dict[str, int]
 ) -> list[Sample]:
-    """The sample as the limits leave it, in a list; empty if they drop it."""
+    """A list with the sample after the limits are applied; empty if they drop it."""
 
     def drop(rule: str, tokens: int) -> None:
         dropped[rule] = dropped.get(rule, 0) + tokens

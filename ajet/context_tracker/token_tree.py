@@ -1,8 +1,8 @@
 """The calls of an episode as one radix tree of token ids.
 
-A node is a run of tokens with one author: a call's completion, or text that nobody sampled.
-Prompts share what they have in common by ids alone. A completion always gets a node of its own,
-so calls that happened to sample the same ids stay two (they are trained twice, as sampled twice).
+A node is a run of tokens of one origin: a call's completion, or a prompt. Prompts with equal ids
+share nodes. A completion always gets nodes of its own, so two calls that happened to sample the
+same ids stay separate: they were sampled twice and are trained twice.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from ajet.schema.call import Call
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Node:
-    """A run of tokens; a path from the root is a context."""
+    """A run of tokens. A path from the root is a context."""
 
     ids: np.ndarray
     """[n] int32."""
     call: Call | None = None
     """The call that sampled these tokens; None for prompt tokens."""
     offset: int = 0
-    """Where in the call's completion the run starts."""
+    """Position in the call's completion at which the run starts."""
     children: list[Node] = field(default_factory=list)
 
     def split(self, length: int) -> None:
@@ -39,10 +39,10 @@ class Node:
 
 
 class TokenTree:
-    """Built from a set of calls: their order and repetition do not matter.
+    """A tree that depends only on the set of calls, not on their order or repetition.
 
-    Cost is linear in the tokens that calls add; a call that continues another starts where that
-    one ended, and no prompt is compared twice.
+    Building it is linear in the tokens that the calls add: a call that continues another is
+    inserted at that call's end, so no prompt is compared twice.
     """
 
     def __init__(self, calls: Iterable[Call]) -> None:
@@ -53,7 +53,7 @@ class TokenTree:
             self._insert(call)
 
     def paths(self) -> Iterator[list[Node]]:
-        """Every path from the root to a leaf, depth first, children in order of arrival."""
+        """All paths from the root to a leaf, depth first, children in the order of arrival."""
         stack = [[child] for child in reversed(self.root.children)]
         while stack:
             path = stack.pop()
@@ -71,7 +71,7 @@ class TokenTree:
         self._last_node[call.call_id] = sampled
 
     def _walk(self, node: Node, ids: np.ndarray) -> Node:
-        """Follow `ids` down from the end of `node`, adding what is missing."""
+        """Follow `ids` down from the end of `node`, and add nodes for the missing part."""
         while len(ids):
             child, shared = _best_child(node, ids)
             if child is None:
@@ -79,18 +79,18 @@ class TokenTree:
                 node.children.append(child)
             if shared < len(child.ids):
                 child.split(shared)
-                self._moved_down(child)
+                self._update_last_node(child)
             node, ids = child, ids[shared:]
         return node
 
-    def _moved_down(self, node: Node) -> None:
-        """The end of a completion is no longer in `node` but in its only child."""
+    def _update_last_node(self, node: Node) -> None:
+        """After a split, the end of a completion is in the only child of `node`."""
         if node.call is not None and self._last_node[node.call.call_id] is node:
             self._last_node[node.call.call_id] = node.children[0]
 
 
 def _best_child(node: Node, ids: np.ndarray) -> tuple[Node | None, int]:
-    """The child that shares most ids with `ids`, the first of equals; None if none shares any."""
+    """The child with the longest common prefix, the first among equals; None if none has one."""
     best, most = None, 0
     for child in node.children:
         if child.ids[0] == ids[0]:

@@ -1,7 +1,7 @@
-"""A tokenizer without transformers: `tokenizer.json` read by the `tokenizers` library alone.
+"""A tokenizer that needs only the `tokenizers` library and reads `tokenizer.json`.
 
-It satisfies the protocol that `renderers` asks for. It offers no character offsets on purpose:
-nothing here uses them, and without them rendering costs half.
+It satisfies the tokenizer protocol of `renderers`. It leaves out the optional character offsets on
+purpose: nothing here uses them, and without them rendering takes half the time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LONGEST_CACHED_TEXT = 4096
 
 
 class ChatTokenizer:
-    """Text to ids and back; remembers short texts, since chat formats repeat themselves."""
+    """Text to ids and back. Short texts are cached, because chat formats repeat themselves."""
 
     def __init__(self, folder: Path, name: str) -> None:
         from tokenizers import Tokenizer
@@ -36,7 +36,7 @@ class ChatTokenizer:
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        """Ids of a text; special tokens written out in it become their ids."""
+        """Ids of a text; special tokens that are written in it become their ids."""
         assert not add_special_tokens, "the chat format writes every special token itself"
         if len(text) > _LONGEST_CACHED_TEXT:
             return list(self._encode_text(text))
@@ -48,13 +48,13 @@ class ChatTokenizer:
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool = False,
     ) -> str:
-        """Text of ids, for people and for the agent; nothing is decided by it."""
+        """Text of ids, for people and agents; no decision of the tracker depends on it."""
         assert not clean_up_tokenization_spaces, "it would change the text"
         ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
         return str(self._backend.decode(ids, skip_special_tokens=skip_special_tokens))
 
     def convert_tokens_to_ids(self, tokens: str | list[str]) -> Any:
-        """Id of a token or ids of several; `unk_token_id` for an unknown one."""
+        """Id of a token, or ids of several; `unk_token_id` for an unknown token."""
         if isinstance(tokens, str):
             found = self._backend.token_to_id(tokens)
             return self.unk_token_id if found is None else found
@@ -69,11 +69,11 @@ class ChatTokenizer:
 
 
 def load_tokenizer(folder: str | Path, name: str | None = None) -> ChatTokenizer:
-    """Read the tokenizer of a model folder.
+    """Load the tokenizer of a model folder.
 
     Args:
         folder: holds `tokenizer.json` and, usually, `tokenizer_config.json`.
-        name: the model's public name, by which chat formats are found; the folder if None.
+        name: the model's public name, by which its chat format is found; None: the folder.
 
     Raises:
         ModelError: there is no `tokenizer.json`.
@@ -81,7 +81,7 @@ def load_tokenizer(folder: str | Path, name: str | None = None) -> ChatTokenizer
     folder = Path(folder)
     if not (folder / "tokenizer.json").is_file():
         raise ModelError(
-            f"{folder}: no tokenizer.json there; expected a model folder in Hugging Face format "
+            f"{folder}: found no tokenizer.json; expected a model folder in Hugging Face format "
             "with a fast tokenizer"
         )
     return ChatTokenizer(folder, name or str(folder))

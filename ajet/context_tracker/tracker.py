@@ -1,4 +1,4 @@
-"""The record of one episode: every call as token ids, and which call continues which."""
+"""Records one episode's calls as token ids, and which call continues which."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from ajet.schema.sample import Sample
 
 @dataclass(slots=True, kw_only=True)
 class Prompt:
-    """A request as token ids, before the engine has answered it."""
+    """A request as token ids, before the engine answers it."""
 
     arrival: int
-    """Order in which the episode's requests came, from 0."""
+    """Position among the episode's requests, from 0."""
     agent_name: str
     ids: list[int]
-    """The whole prompt: what the engine gets."""
+    """The whole prompt, as the engine gets it."""
     parent: Call | None
     new_timeline: NewTimelineReason | None
     messages: list[dict[str, Any]]
     """All of the request's messages, normalized."""
     num_covered: int
-    """Messages at the head that the parent's request and answer cover."""
+    """Leading messages that the parent's request and answer cover."""
     tools: Tools
     match: Match | None = None
-    """The request against the agent's history; of a prompt that can be recorded."""
+    """The request's place in the agent's history; a prompt can be recorded only with it."""
     num_prefilled: int = 0
-    """Ids at the end that begin the assistant's turn: the request's, so nobody sampled them."""
+    """Ids at the end of the prompt that begin the assistant's turn; they are unsampled."""
 
 
 class ContextTracker:
     """Records an episode's calls and merges them into samples.
 
-    `prompt` turns a request into ids, `record` stores what the engine made of it. Both are short
-    and safe to call from any thread; between them nothing is recorded, so a request that is
+    `prompt` turns a request into ids; `record` stores it with the engine's completion. Both are
+    short and safe to call from any thread. Nothing is recorded between them, so a request that is
     cancelled leaves no trace.
     """
 
@@ -60,7 +60,7 @@ class ContextTracker:
 
     @property
     def calls(self) -> list[Call]:
-        """The answered calls in the order in which they were asked, numbered from 0."""
+        """The answered calls in the order of their requests, with `index` set from 0."""
         with self._lock:
             calls = sorted(self._calls.values(), key=lambda call: call.call_id)
         for index, call in enumerate(calls):
@@ -68,15 +68,16 @@ class ContextTracker:
         return calls
 
     def samples(self, limits: SampleLimits | None = None) -> tuple[list[Sample], dict[str, int]]:
-        """The training sequences, and dropped tokens by rule. See `build_samples`."""
+        """The training samples, and the dropped tokens by rule; see `build_samples`."""
         return build_samples(self.calls, self.episode_id, self.task_id, limits)
 
     def prompt(self, agent_name: str, messages: list[dict[str, Any]], tools: Tools) -> Prompt:
-        """Token ids of a request: the recorded ids of the call it continues plus what is new.
+        """Turn a request into ids: the recorded ids of the call that it continues, then the new.
 
         Raises:
-            RequestError: a message that cannot be rendered.
+            RequestError: a message cannot be rendered.
         """
+        # Rendering, the expensive part, happens outside the lock.
         with self._lock:
             history = self._histories.setdefault(agent_name, History())
             match = history.find(messages)
@@ -126,7 +127,7 @@ class ContextTracker:
         ended_s: float,
         finish_reason: str,
     ) -> Call:
-        """Store an answered request, whose generation `check_generation` has passed."""
+        """Store an answered request. Its generation must have passed `check_generation`."""
         assert prompt.match is not None
         parent_length = 0 if prompt.parent is None else _context_length(prompt.parent)
         call = Call(
@@ -150,13 +151,13 @@ class ContextTracker:
             started_s=started_s,
             ended_s=ended_s,
         )
-        answer = normalize_messages([response])[0]
+        response_message = normalize_messages([response])[0]
         with self._lock:
             self._calls[call.call_id] = call
             self._contexts[call.call_id] = prompt.ids + generation.token_ids
             if prompt.parent is not None:
                 self._contexts.pop(prompt.parent.call_id, None)
-            self._histories[prompt.agent_name].add(prompt.match, answer, call.call_id)
+            self._histories[prompt.agent_name].add(prompt.match, response_message, call.call_id)
         return call
 
     def _continue(
@@ -170,7 +171,7 @@ class ContextTracker:
         return None if delta is None else context + delta
 
     def _context(self, call: Call) -> list[int]:
-        """Prompt plus completion: kept for the newest call of a timeline, else put together."""
+        """Prompt and completion: kept for the newest call of a timeline, else put together."""
         with self._lock:
             kept = self._contexts.get(call.call_id)
             if kept is not None:
@@ -199,7 +200,7 @@ def _why_unknown(match: Match, messages: list[dict[str, Any]]) -> NewTimelineRea
 
 
 def check_generation(generation: Generation) -> None:
-    """What every record relies on.
+    """Check the assumptions that the record relies on.
 
     Raises:
         EngineError: the generation has no token, or ids and logprobs differ in number.

@@ -1,1 +1,1 @@
-"""Records that the layers hand to each other. No behaviour beyond what the data implies."""
+"""Records that the layers pass to each other, without behaviour of their own."""

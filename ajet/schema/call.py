@@ -18,11 +18,11 @@ NewTimelineReason = Literal[
 ]
 """Why a call does not continue a recorded one.
 
-`first_call`: the first of its agent. `new_conversation`: nothing but system messages is known.
+`first_call`: the first call of its agent. `new_conversation`: only system messages are known.
 `repeated_request`: the same messages were sent before (best-of-n, a retry). `another_agent`: the
-messages continue a call of another agent. `history_edited`: they leave every recorded history
-somewhere. `tools_changed`: they continue a call, the tools differ. `template_rewrote_history`:
-they continue a call, but the chat format cannot extend its ids.
+messages continue a call of another agent. `history_edited`: the messages differ from every recorded
+history at some point. `tools_changed`: the messages continue a call, but with other tools.
+`template_rewrote_history`: the messages continue a call, but the chat format cannot extend its ids.
 """
 
 
@@ -30,36 +30,36 @@ they continue a call, but the chat format cannot extend its ids.
 class Call:
     """One LLM request and its completion.
 
-    The prompt is stored once: a call that continues another holds only what it adds.
+    A call that continues another stores only the ids that it adds to that call's prompt.
     """
 
     call_id: str
     """Unique within the episode."""
     index: int
-    """Position in the order in which requests arrived, from 0."""
+    """Position among the episode's calls in the order of requests, from 0."""
     agent_name: str
     target_tag: str
     trained: bool
-    """False: answered by the policy, recorded, and never trained."""
+    """False: the policy answered and the call is recorded, but it is never trained."""
     parent_id: str | None
-    """The call whose prompt plus completion is exactly the head of this prompt."""
+    """The call whose prompt and completion are exactly the beginning of this prompt."""
     new_timeline: NewTimelineReason | None
-    """None where `parent_id` is set."""
+    """Why the call has no parent; None if `parent_id` is set."""
     prompt_length: int
-    """Tokens of the whole prompt."""
+    """Number of tokens in the whole prompt."""
     delta_ids: np.ndarray
-    """[prompt_length - length of the parent's prompt and completion] int32: what the prompt adds
-    to the parent; the whole prompt where there is no parent."""
+    """[prompt_length - length of the parent's prompt and completion] int32: the ids that the prompt
+    adds to the parent; the whole prompt without a parent."""
     completion_ids: np.ndarray
     """[C] int32, as the engine returned them."""
     logprobs: np.ndarray
-    """[C] float32, natural log, under the sampling policy."""
+    """[C] float32, natural log under the sampling policy."""
     policy_versions: np.ndarray
-    """[C] int32."""
+    """[C] int32: version of the weights that sampled each token."""
     temperature: float
     finish_reason: str
     messages: list[dict[str, Any]] = field(default_factory=list)
-    """The request's messages beyond the parent's request and answer; all where no parent."""
+    """The messages that the request adds to the parent's request and answer; all without one."""
     tools: list[dict[str, Any]] | None = None
     response: dict[str, Any] = field(default_factory=dict)
     """The assistant message that the agent got."""

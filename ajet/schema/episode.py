@@ -1,4 +1,4 @@
-"""One workflow run, and the runs of one task that are compared with each other."""
+"""One workflow run (episode), and the runs of one task that are compared (group)."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Failure:
 
     kind: FailureKind
     message: str
-    """One line for people: exception type and text, or what limit was passed."""
+    """One line for people: exception type and text, or the limit that was exceeded."""
     traceback: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
 class Episode:
-    """One workflow run on one task, all of its agents. A failed one is data too."""
+    """One workflow run on one task, with all of its agents. A failed episode is data too."""
 
     episode_id: str
     task: Task
@@ -46,22 +46,22 @@ class Episode:
     calls: list[Call] = field(default_factory=list)
     """In order of arrival."""
     debug_calls: dict[str, int | None] = field(default_factory=dict)
-    """Requests that debug models answered, by agent; None: a client whose calls are not seen."""
+    """Requests that debug models answered, by agent; None: a client whose calls are unseen."""
     samples: list[Sample] = field(default_factory=list)
     reward: float | None = None
     """The episode's reward; where the workflow gave finer ones, their mean. None: failed."""
     call_rewards: np.ndarray | None = None
     """[len(calls)] float64: the reward that each call is credited with. None: failed."""
     reward_per: Literal["episode", "agent", "call"] = "episode"
-    """What the workflow or judge gave a reward for."""
+    """The unit that the workflow or judge gave rewards for."""
     is_success: bool | None = None
     failure: Failure | None = None
     retries: int = 0
-    """Attempts that an infrastructure fault ended before this one."""
+    """Earlier attempts that ended with an infrastructure fault."""
     final_task: Task | None = None
-    """The task as the workflow left it, which is what a judge reads. None: it never began."""
+    """The task as the workflow left it, which a judge reads. None: the workflow never started."""
     output: WorkflowOutput = field(default_factory=WorkflowOutput)
-    """What the workflow returned; empty where that was nothing usable."""
+    """The workflow's output; empty if it returned nothing usable."""
     metadata: dict[str, Any] = field(default_factory=dict)
     log_metrics: dict[str, float] = field(default_factory=dict)
     context_overflows: int = 0
@@ -75,12 +75,12 @@ class Episode:
 
 @dataclass(slots=True, kw_only=True)
 class Group:
-    """The episodes of one task in one step: the baseline for advantages."""
+    """The episodes of one task in one step, which are the baseline for advantages."""
 
     task: Task
     episodes: list[Episode] = field(default_factory=list)
 
     @property
     def valid(self) -> list[Episode]:
-        """Episodes with a reward."""
+        """The episodes that have a reward."""
         return [episode for episode in self.episodes if episode.failure is None]

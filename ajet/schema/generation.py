@@ -1,4 +1,4 @@
-"""What an engine is asked for, and what it gives back: token ids only, never text."""
+"""A request to an engine and its result: token ids only, never text."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class SamplingParams:
-    """How to sample one completion. Every field is honoured by every engine, or refused."""
+    """How to sample one completion. Every engine honours every field or refuses it."""
 
     max_tokens: int
-    """Upper bound on the completion's length; positive."""
+    """Largest length of the completion; positive."""
     temperature: float = 1.0
     """Divides the logits; 0 is greedy."""
     top_p: float = 1.0
     """Sample from the smallest set of tokens with at least this probability."""
     top_k: int = 0
-    """Sample from this many most probable tokens; 0 is all."""
+    """Sample from this many of the most probable tokens; 0 is no limit."""
     seed: int | None = None
-    """Same seed, prompt, weights and batch: same completion. None: a fresh one."""
+    """The same seed, prompt, weights and batch give the same completion. None: a random seed."""
     stop_token_ids: tuple[int, ...] = ()
-    """Ids that end the completion; the one sampled is its last token."""
+    """Ids that end the completion; the id that was sampled is its last token."""
     stop: tuple[str, ...] = ()
     """Strings that end the completion as soon as its decoded text contains one of them."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Generation:
-    """One completion."""
+    """One sampled completion."""
 
     token_ids: list[int] = field(default_factory=list)
-    """[C] as sampled, the stop token included if it was sampled."""
+    """[C] ids as sampled, including the stop token if it was sampled."""
     logprobs: list[float] = field(default_factory=list)
-    """[C] natural log of the softmax of logits / temperature (of the logits themselves where the
-    temperature is 0), before top-k and top-p cut the tail: what a trainer can compute again."""
+    """[C] natural log of the softmax of logits / temperature (of the logits themselves if the
+    temperature is 0), before top-k and top-p: a trainer can compute the same values again."""
     policy_versions: list[int] = field(default_factory=list)
     """[C] version of the weights that sampled each token."""
     finish_reason: FinishReason = "stop"

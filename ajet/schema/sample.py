@@ -1,4 +1,4 @@
-"""One training sequence."""
+"""The record of one training sequence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(slots=True, kw_only=True)
 class Sample:
-    """A flat training sequence of one episode; arrays are parallel, one entry a token."""
+    """A flat training sequence of one episode; arrays are parallel, with one entry per token."""
 
     episode_id: str
     task_id: str
@@ -18,7 +18,7 @@ class Sample:
     ids: np.ndarray
     """[L] int32."""
     loss_mask: np.ndarray
-    """[L] bool: this token was sampled by the policy and is trained here, and nowhere else."""
+    """[L] bool: the policy sampled this token, and it is trained here and nowhere else."""
     logprobs: np.ndarray
     """[L] float32, natural log, under the sampling policy; 0 where loss_mask is False."""
     call_index: np.ndarray
@@ -28,14 +28,14 @@ class Sample:
     temperature: np.ndarray
     """[L] float32: of the call that sampled the token; 1 where loss_mask is False."""
     advantages: np.ndarray | None = None
-    """[L] float32, set after the baseline; 0 where loss_mask is False."""
+    """[L] float32, set when advantages are computed; 0 where loss_mask is False."""
     rewards: np.ndarray | None = None
-    """[L] float32, for a critic instead of a baseline: what is given at this token; mostly 0."""
+    """[L] float32, only with a critic: the reward given at this token; mostly 0."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def num_trained(self) -> int:
-        """Tokens with loss."""
+        """Number of tokens with loss."""
         return int(self.loss_mask.sum())

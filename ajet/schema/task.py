@@ -1,4 +1,4 @@
-"""What users fill in and read: tasks, and what a workflow returns."""
+"""Records that users fill in and read: tasks and workflow outputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Task(BaseModel):
-    """One problem: a query, and whatever else judge or environment need to know of it."""
+    """One problem: a query, and what a judge or environment needs to know about it."""
 
     main_query: str = ""
     init_messages: list[dict[str, Any]] = Field(default_factory=list)
@@ -25,7 +25,7 @@ class Task(BaseModel):
 
 
 class WorkflowTask(BaseModel):
-    """What an episode gets: the task, and what belongs to this one attempt at it."""
+    """The input of one episode: the task, and what belongs to this attempt only."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
@@ -37,7 +37,7 @@ class WorkflowTask(BaseModel):
     gym_env: Any = None
     """The episode's environment, an `EpisodeEnvironment` with `step` and `evaluate`; or None."""
     tokenizer: Any = None
-    """The model's tokenizer, where the backbone has one."""
+    """The model's tokenizer, if the backbone has one."""
     observation_window: Any = None
     """Not filled here; workflows written against AgentJet may read it."""
     llm_inference_fn: Any = None
@@ -49,7 +49,7 @@ class WorkflowTask(BaseModel):
 
 
 class WorkflowOutput(BaseModel):
-    """What a workflow returns.
+    """The result of a workflow.
 
     `reward` is a float for the episode, a list with one float per tracked call in call order, or
     a dict from agent name to float. None sends the output to the judge.

@@ -17,7 +17,7 @@ class FakeVllm:
     """Answers every completion with the ids 1, 2, 3, ... and the logprob -0.5.
 
     Attributes:
-        asked: the bodies of all requests for completions, in order.
+        requests: the bodies of all requests for completions, in order.
         loaded: folders of weights, in order.
         breaks: answers 500 from now on, and stops in the middle of streams.
         failures: so many of the next completions are answered with 500.
@@ -25,7 +25,7 @@ class FakeVllm:
     """
 
     def __init__(self) -> None:
-        self.asked: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.loaded: list[str] = []
         self.breaks = False
         self.failures = 0
@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send({"results": [None]})
         if self.path == "/reset_prefix_cache":
             return self._send({"success": True})
-        self.owner.asked.append(body)
+        self.owner.requests.append(body)
         time.sleep(self.owner.delay_s)
         if body.get("stream"):
             return self._stream(body["max_tokens"])

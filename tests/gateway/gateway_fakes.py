@@ -137,7 +137,7 @@ async def stream_chunks(agent: Agent, **body: Any) -> list[Any]:
     )
 
 
-def told(chunks: list[Any], index: int = 0) -> dict[str, Any]:
+def joined(chunks: list[Any], index: int = 0) -> dict[str, Any]:
     """A choice's message put together from its chunks."""
     message: dict[str, Any] = {"content": "", "reasoning_content": "", "tool_calls": []}
     for chunk in chunks:

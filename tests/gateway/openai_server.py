@@ -1,4 +1,4 @@
-"""A stranger's model behind an OpenAI-compatible URL, which says nothing of tokens."""
+"""A fake model behind an OpenAI-compatible URL, which reports text and no tokens."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ KEY = "sk-of-the-user"
 
 
 class Server(ThreadingHTTPServer):
-    """A stranger's model, which notes what it is asked."""
+    """The fake model's server; it keeps the requests that it gets."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        self.requests: list[tuple[str, str, dict[str, Any]]] = []
         """Path, `Authorization` and body of each request."""
         self.status = 200
 
@@ -37,12 +37,12 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self.server.asked.append((self.path, self.headers["authorization"], {}))
+        self.server.requests.append((self.path, self.headers["authorization"], {}))
         self._reply(json.dumps({"data": [{"id": "gpt-x"}]}), "application/json")
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.server.asked.append((self.path, self.headers["authorization"], body))
+        self.server.requests.append((self.path, self.headers["authorization"], body))
         if self.server.status != 200:
             answer = json.dumps({"error": {"message": "no", "code": "no_key"}})
         elif body.get("stream"):

@@ -154,11 +154,11 @@ def test_langchains_tool_calls_continue_their_timeline() -> None:
     from langchain_core.messages import HumanMessage, ToolMessage
 
     question = HumanMessage("hello")
-    asked = model.invoke([question])
-    (call,) = asked.tool_calls
+    first = model.invoke([question])
+    (call,) = first.tool_calls
     assert (call["name"], call["args"]) == ("look", {"what": "door"})
     result = ToolMessage("wood", tool_call_id=call["id"])
-    assert model.invoke([question, asked, result]).text == "A door."
+    assert model.invoke([question, first, result]).text == "A door."
     assert agent.timelines == ["first_call", None]
 
 

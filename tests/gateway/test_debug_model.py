@@ -56,7 +56,7 @@ def test_an_agent_that_is_not_selected_answers_with_its_debug_model(
     agent = agent_of(["policy"])
     client = tuner_of(agent).as_raw_openai_sdk_client("critic", "other", forms[form])
     assert ask(client, temperature=0.5).choices[0].message.content == "strange"
-    ((path, authorization, body),) = server.asked
+    ((path, authorization, body),) = server.requests
     assert (path, authorization) == ("/v1/chat/completions", f"Bearer {KEY}")
     assert body == {"model": "gpt-x", "messages": HELLO, "temperature": 0.5}
 
@@ -66,7 +66,7 @@ def test_an_agent_that_is_selected_ignores_its_debug_model(server: Server) -> No
     client = tuner_of(agent).as_raw_openai_sdk_client("solver", "main", server.model())
     assert ask(client).choices[0].message.content == "policy"
     assert [call.trained for call in agent.tracker.calls] == [True]
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_without_a_debug_model_the_policy_answers_and_is_not_trained() -> None:
@@ -99,7 +99,7 @@ def test_a_blocking_client_reaches_the_debug_model_too(server: Server) -> None:
     tuner = tuner_of(agent_of([]))
     model = tuner.as_langchain_model("critic", "other", server.model())
     assert model.invoke("hello").text == "strange"
-    assert [body["model"] for _, _, body in server.asked] == ["gpt-x"]
+    assert [body["model"] for _, _, body in server.requests] == ["gpt-x"]
 
 
 def test_a_wrong_field_of_a_debug_model_is_an_error() -> None:
@@ -148,7 +148,7 @@ def test_after_the_episode_the_debug_model_is_not_asked(server: Server) -> None:
     tuner.close()
     with pytest.raises(APIStatusError, match="this episode is over"):
         ask(client)
-    assert server.asked == []
+    assert server.requests == []
 
 
 # 3. Keys
@@ -173,7 +173,7 @@ def test_the_base_url_keeps_the_users_key_to_itself(server: Server) -> None:
         http_endpoint.close()
     assert response.json()["choices"][0]["message"]["content"] == "strange"
     assert endpoint.api_key != KEY
-    assert server.asked[0][1] == f"Bearer {KEY}"
+    assert server.requests[0][1] == f"Bearer {KEY}"
 
 
 def test_the_environments_key_goes_to_no_server_that_is_named(
@@ -182,7 +182,7 @@ def test_the_environments_key_goes_to_no_server_that_is_named(
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     local = {"model": "gpt-x", "base_url": server.url}
     ask(tuner_of(agent_of([])).as_raw_openai_sdk_client("critic", "other", local))
-    assert server.asked[0][1] == "Bearer none"
+    assert server.requests[0][1] == "Bearer none"
 
 
 def test_a_key_is_not_shown(server: Server) -> None:

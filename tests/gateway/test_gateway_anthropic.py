@@ -170,8 +170,8 @@ def test_a_last_message_of_the_assistants_begins_the_answer() -> None:
 
 def test_a_begun_answer_is_recognised_when_it_comes_back_whole() -> None:
     agent = agent_of(["8)", "Sure."])
-    begun = {"role": "assistant", "content": "It is ("}
-    create(agent, messages=[*USER, begun])
+    prefill = {"role": "assistant", "content": "It is ("}
+    create(agent, messages=[*USER, prefill])
     whole = {"role": "assistant", "content": "It is (8)"}
     create(agent, messages=[*USER, whole, {"role": "user", "content": "Sure?"}])
     assert agent.timelines == ["first_call", None]
@@ -196,17 +196,17 @@ def test_what_no_turn_begins_with_is_refused(last: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "begun"),
+    ("choice", "prefill"),
     [
         ({"type": "any"}, '"arguments": {'),
         ({"type": "tool", "name": "look"}, '"arguments": {'),
         ({"type": "auto"}, "</think>\n\n"),
     ],
 )
-def test_tool_choice_is_this_apis(choice: Any, begun: str) -> None:
+def test_tool_choice_is_this_apis(choice: Any, prefill: str) -> None:
     agent = agent_of(["}}\n</tool_call>"])
     create(agent, tools=[LOOK_TOOL], tool_choice=choice)
-    assert agent.prompts[0].endswith(begun)
+    assert agent.prompts[0].endswith(prefill)
 
 
 def test_parallel_tool_use_can_be_disabled() -> None:
@@ -260,8 +260,8 @@ def test_the_clients_own_stream_helper_adds_up_to_the_message() -> None:
             return await stream.get_final_message()
 
     final, message = run(scenario), create(plain, tools=[LOOK_TOOL])
-    told = [block.model_dump(exclude={"parsed_output"}) for block in final.content]
-    assert told == [block.model_dump() for block in message.content]
+    emitted = [block.model_dump(exclude={"parsed_output"}) for block in final.content]
+    assert emitted == [block.model_dump() for block in message.content]
     assert final.usage == message.usage
     assert final.stop_reason == message.stop_reason
     assert plain.tracker.calls[0].response == streamed.tracker.calls[0].response

@@ -35,7 +35,7 @@ all_there = threading.Barrier(1)
 
 
 class FiveCalls(Workflow):
-    """Waits until as many episodes as the barrier wants have begun, then makes its calls."""
+    """Waits until as many episodes as the barrier wants have prefill, then makes its calls."""
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         messages = [{"role": "user", "content": workflow_task.task.main_query}]
@@ -149,7 +149,7 @@ def served() -> Iterator[Served]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, FILES_NEEDED), hard))
     served = Served(ScriptedEngine(answer_of))
     yield served
-    served.door.close()
+    served.http_endpoint.close()
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 

@@ -3,7 +3,7 @@
 1. What means the same is the same: it renders to the same prompt, and its history is recognised.
 2. What no text model takes is a 400 that names the message; what a chat format has no place for
    is a 400 that says so. Nothing is an exception.
-3. Reasoning is told in a field of its own, and the timeline continues if it does not come back.
+3. Reasoning is returned in a field of its own; the timeline continues if a client leaves it out.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def test_any_order_is_answered_or_refused_in_any_format(
     agent = agent_of(["fine"], form=form, options=options)
     answer = run(lambda: agent.chat(messages=messages, tools=[TOOL]))
     if "error" in answer:
-        assert "chat format cannot write them" in answer["error"]["message"]
+        assert "chat format cannot render them" in answer["error"]["message"]
     assert len(agent.tracker.calls) == ("error" not in answer)
 
 

@@ -2,7 +2,7 @@
 
 1. `tool_choice`: `none` hides the tools; `required` and a named function begin the call in the
    prompt, as ids that nobody sampled, where the chat format can.
-2. `parallel_tool_calls: false`: sampling stops with the first call, and one call is told of.
+2. `parallel_tool_calls: false`: sampling stops with the first call, and only one call is returned.
 3. `usage` and `finish_reason` are true. Seeds, stops and limits reach the engine.
 4. What cannot be honoured is a 400 that names it, and leaves no trace.
 """
@@ -47,7 +47,7 @@ def test_tool_choice_none_hides_the_tools() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "tools", "begun", "rest"),
+    ("choice", "tools", "prefill", "rest"),
     [
         (NAMED, [TOOL, SEE], '<tool_call>\n{"name": "look", "arguments": {', '"what": "door"}}\n'),
         ("required", [TOOL], '<tool_call>\n{"name": "look", "arguments": {', '"what": "door"}}\n'),
@@ -60,14 +60,14 @@ def test_tool_choice_none_hides_the_tools() -> None:
     ],
 )
 def test_a_demanded_call_is_begun_in_the_prompt_and_not_trained(
-    choice: Any, tools: list[Any], begun: str, rest: str
+    choice: Any, tools: list[Any], prefill: str, rest: str
 ) -> None:
     agent = agent_of([f"{rest}</tool_call>"])
     answer = chat(agent, tools=tools, tool_choice=choice)
     (call,) = message_of(answer)["tool_calls"]
     assert call["function"] == {"name": "look", "arguments": '{"what": "door"}'}
     assert answer["choices"][0]["finish_reason"] == "tool_calls"
-    assert agent.prompts[0].endswith(f"</think>\n\n{begun}")
+    assert agent.prompts[0].endswith(f"</think>\n\n{prefill}")
     (sample,), _ = build_samples(agent.tracker.calls, "episode", "task")
     trained = TOKENIZER.decode(sample.ids[sample.loss_mask].tolist())
     assert trained == f"{rest}</tool_call><|im_end|>"
@@ -75,13 +75,13 @@ def test_a_demanded_call_is_begun_in_the_prompt_and_not_trained(
 
 def test_a_conversation_goes_on_behind_a_demanded_call() -> None:
     agent = agent_of(['"what": "door"}}\n</tool_call>', "It is open."])
-    asked = chat(agent, tools=[TOOL], tool_choice="required")
+    first = chat(agent, tools=[TOOL], tool_choice="required")
     result = {
         "role": "tool",
-        "tool_call_id": message_of(asked)["tool_calls"][0]["id"],
+        "tool_call_id": message_of(first)["tool_calls"][0]["id"],
         "content": "open",
     }
-    messages = [*HELLO, message_of(asked), result]
+    messages = [*HELLO, message_of(first), result]
     answer = chat(agent, messages=messages, tools=[TOOL])
     assert message_of(answer)["content"] == "It is open."
     assert agent.timelines == ["first_call", None]
@@ -173,8 +173,8 @@ def test_a_cut_answer_says_so() -> None:
 
 def test_an_answer_may_be_begun_by_the_request() -> None:
     agent = agent_of(["8, I think."])
-    begun = {"role": "assistant", "content": "The answer is: "[:-1]}
-    answer = chat(agent, messages=[*HELLO, begun], continue_final_message=True)
+    prefill = {"role": "assistant", "content": "The answer is: "[:-1]}
+    answer = chat(agent, messages=[*HELLO, prefill], continue_final_message=True)
     assert message_of(answer)["content"] == "8, I think."
     assert agent.prompts[0].endswith("The answer is:")
     assert agent.tracker.calls[0].response["content"] == "The answer is:8, I think."

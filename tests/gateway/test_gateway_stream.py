@@ -24,9 +24,9 @@ from tests.gateway.gateway_fakes import (
     agent_of,
     collect,
     format_of,
+    joined,
     run,
     stream_chunks,
-    told,
 )
 
 ANSWERS = {
@@ -52,7 +52,7 @@ def test_a_stream_says_and_records_what_is_answered_without_one(name: str, think
     options = {"enable_thinking": thinking}
     plain, streamed = (agent_of([text], options=options, delay_s=0.01) for _ in range(2))
     answer = run(lambda: plain.chat(tools=[TOOL]))["choices"][0]
-    message = told(run(lambda: stream_chunks(streamed, tools=[TOOL])))
+    message = joined(run(lambda: stream_chunks(streamed, tools=[TOOL])))
     assert message["content"] == (answer["message"]["content"] or "")
     assert message["reasoning_content"] == answer["message"].get("reasoning_content", "")
     assert message["finish_reason"] == answer["finish_reason"]
@@ -101,8 +101,8 @@ def test_with_pauses_there_are_few_chunks_and_the_end_does_not_wait() -> None:
 def test_no_text_of_a_stop_string_is_told(no_pause: None) -> None:
     agent = agent_of(["Answer: 8 STO. STOP and more"], delay_s=0.1)
     chunks = run(lambda: stream_chunks(agent, stop=["STOP"]))
-    assert told(chunks)["content"] == "Answer: 8 STO."
-    assert told(chunks)["finish_reason"] == "stop"
+    assert joined(chunks)["content"] == "Answer: 8 STO."
+    assert joined(chunks)["finish_reason"] == "stop"
 
 
 def test_the_order_is_role_reasoning_content_calls_finish(no_pause: None) -> None:
@@ -147,7 +147,7 @@ def test_a_stream_ends_in_done() -> None:
 def test_several_choices_are_streamed_at_once_and_recorded_each() -> None:
     agent = agent_of(["first", "second", "third"], delay_s=0.02)
     chunks = run(lambda: stream_chunks(agent, n=3))
-    assert {told(chunks, index)["content"] for index in range(3)} == {"first", "second", "third"}
+    assert {joined(chunks, index)["content"] for index in range(3)} == {"first", "second", "third"}
     assert len(agent.tracker.calls) == 3
 
 
@@ -186,7 +186,7 @@ def test_tokens_come_from_a_thread_of_the_engines(no_pause: None) -> None:
     stop_id = format_of("qwen3").stop_token_ids[0]
     agent = agent_of([], engine=ThreadedEngine.from_texts(TOKENIZER, [text], stop_id))
     chunks = run(lambda: stream_chunks(agent))
-    assert told(chunks)["content"] == text
+    assert joined(chunks)["content"] == text
     assert len(chunks) > 5
 
 

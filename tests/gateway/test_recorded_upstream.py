@@ -58,7 +58,7 @@ def test_what_was_said_is_recorded_and_goes_on_as_it_is(server: Server) -> None:
         await chat(tuner, [*HELLO, answer, {"role": "user", "content": "more"}])
 
     episode = episode_of(server, say)
-    path, authorization, body = server.asked[0]
+    path, authorization, body = server.requests[0]
     assert (path, authorization) == ("/v1/chat/completions", f"Bearer {KEY}")
     assert body == {"model": "gpt-x", "messages": HELLO, "temperature": 0.25}
     first, second = episode.calls
@@ -116,7 +116,7 @@ def test_messages_that_cannot_be_trained_are_refused_before_they_go_on(server: S
         await chat(tuner, [{"role": "user", "content": [image]}])
 
     assert_failed(episode_of(server, say), "workflow_error", "only text is supported")
-    assert server.asked == []
+    assert server.requests == []
 
 
 def test_requests_of_other_apis_go_on_unrecorded(server: Server) -> None:
@@ -128,4 +128,4 @@ def test_requests_of_other_apis_go_on_unrecorded(server: Server) -> None:
             assert reply.status_code == 200
 
     assert episode_of(server, say).calls == []
-    assert server.asked[0][0] == "/v1/responses"
+    assert server.requests[0][0] == "/v1/responses"

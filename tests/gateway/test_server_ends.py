@@ -112,7 +112,7 @@ def test_a_server_that_stops_lets_requests_end_and_takes_no_more():
             assert idle.get("/models").status_code == 200
             answer = pool.submit(ask, endpoint)
             assert eventually(lambda: served.engine.num_running == 1)
-            stopped = pool.submit(served.door.close)
+            stopped = pool.submit(served.http_endpoint.close)
             assert eventually(lambda: _refuses_connections(endpoint))
             assert not stopped.done()
             served.engine.release.set()
@@ -131,7 +131,7 @@ def test_a_server_that_stops_does_not_wait_for_ever(stream, status, caplog):
             connection.sendall(request_of(endpoint, stream=stream))
             assert eventually(lambda: served.engine.num_running == 1)
             started = time.monotonic()
-            served.door.close()
+            served.http_endpoint.close()
             assert time.monotonic() - started < 4
             answer = receive_all(connection)
             assert (status_of(answer), b"[DONE]" in answer) == (status, False)

@@ -41,7 +41,10 @@ def test_each_key_leads_to_its_own_episode():
         assert ask(first_end).json()["choices"][0]["message"]["content"] == ANSWER
         ask(second_end)
         ask(second_end, "5 + 3?")
-    assert (len(first.tracker.calls), len(second.tracker.calls)) == (1, 2)
+    assert (len(first.get_context_tracker().calls), len(second.get_context_tracker().calls)) == (
+        1,
+        2,
+    )
     assert served.engine.sessions == ["one", "two", "two"]
 
 
@@ -72,7 +75,7 @@ def test_a_key_dies_with_its_episode_and_no_other():
             assert_refused(client.get("/models"))
         assert_refused(ask(first_end))
         assert ask(second_end).status_code == 200
-    assert first.tracker.calls == []
+    assert first.get_context_tracker().calls == []
 
 
 def test_without_a_valid_key_nothing_is_done():

@@ -1,4 +1,4 @@
-"""More requests than there are places: some wait, the rest are told when to come back."""
+"""More requests than there are places: some wait, the others get a 429 with `Retry-After`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client side of vLLM, against servers that fail when they are told to.
+"""The client side of vLLM, against servers that fail on command.
 
 1. Token ids and logprobs come through as they are; nothing but the request's own stops ends one.
 2. An episode stays with its server; episodes spread over the servers.
@@ -43,7 +43,7 @@ def test_ids_and_logprobs_come_through(two):
         policy_versions=[0] * 4,
         finish_reason="length",
     )
-    [body] = servers[0].asked + servers[1].asked
+    [body] = servers[0].requests + servers[1].requests
     sent = {"prompt": [5, 6, 7], "stop": ["x"], "stop_token_ids": [2], "temperature": 0.7}
     assert sent.items() <= body.items()
     assert body["seed"] == 9 and body["ignore_eos"] and not body["skip_special_tokens"]
@@ -51,14 +51,17 @@ def test_ids_and_logprobs_come_through(two):
 
 def test_a_stream_tells_of_each_token_in_order(two):
     engine, _ = two
-    told: list[tuple[int, float]] = []
+    emitted: list[tuple[int, float]] = []
     params = SamplingParams(max_tokens=3)
     answer = asyncio.run(
         engine.generate(
-            [5], params, session="e", on_token=lambda token, logprob: told.append((token, logprob))
+            [5],
+            params,
+            session="e",
+            on_token=lambda token, logprob: emitted.append((token, logprob)),
         )
     )
-    assert told == list(zip(answer.token_ids, answer.logprobs, strict=True))
+    assert emitted == list(zip(answer.token_ids, answer.logprobs, strict=True))
     assert answer.token_ids == [1, 2, 3] and answer.finish_reason == "length"
 
 
@@ -66,9 +69,9 @@ def test_a_prompt_without_room_is_refused_before_it_is_sent(two):
     engine, servers = two
     with pytest.raises(ContextLengthError):
         asyncio.run(engine.generate([1] * 64, SamplingParams(max_tokens=1), session="e"))
-    assert not servers[0].asked + servers[1].asked
+    assert not servers[0].requests + servers[1].requests
     asyncio.run(engine.generate([1] * 60, SamplingParams(max_tokens=100), session="e"))
-    assert (servers[0].asked + servers[1].asked)[0]["max_tokens"] == 4
+    assert (servers[0].requests + servers[1].requests)[0]["max_tokens"] == 4
 
 
 def test_an_episode_stays_with_its_server_and_episodes_spread(two):
@@ -80,17 +83,17 @@ def test_an_episode_stays_with_its_server_and_episodes_spread(two):
                 await ask(engine, session=name)
 
     asyncio.run(episodes())
-    assert [len(server.asked) for server in servers] == [6, 6]
+    assert [len(server.requests) for server in servers] == [6, 6]
     for name in "abcd":
         engine.close_session(name)
     asyncio.run(ask(engine, session="new"))  # a closed episode weighs nothing
-    assert sorted(len(server.asked) for server in servers) == [6, 7]
+    assert sorted(len(server.requests) for server in servers) == [6, 7]
 
 
 def home_of(engine: VllmEngine, servers: list[FakeVllm]) -> tuple[FakeVllm, FakeVllm]:
     """The server that the episode "e" is at, and the other."""
     asyncio.run(ask(engine))
-    return (servers[0], servers[1]) if servers[0].asked else (servers[1], servers[0])
+    return (servers[0], servers[1]) if servers[0].requests else (servers[1], servers[0])
 
 
 def test_the_episodes_of_a_lost_server_go_on_at_another(two, caplog):
@@ -98,7 +101,7 @@ def test_the_episodes_of_a_lost_server_go_on_at_another(two, caplog):
     home, other = home_of(engine, servers)
     home.breaks = True
     assert asyncio.run(ask(engine)).token_ids == [1, 2, 3, 4]
-    assert len(other.asked) == 1
+    assert len(other.requests) == 1
     deadline = time.monotonic() + 5
     while "engine core is dead" not in caplog.text:
         assert time.monotonic() < deadline, "its end is not in the log"
@@ -109,17 +112,17 @@ def test_a_stream_that_breaks_off_is_not_begun_again(two):
     engine, servers = two
     home, other = home_of(engine, servers)
     home.breaks = True
-    told: list[int] = []
+    emitted: list[int] = []
     with pytest.raises(EngineError, match="a completion ended with None"):
         asyncio.run(
             engine.generate(
                 [5],
                 SamplingParams(max_tokens=8),
                 session="e",
-                on_token=lambda token, _: told.append(token),
+                on_token=lambda token, _: emitted.append(token),
             )
         )
-    assert told == [1, 2] and not other.asked
+    assert emitted == [1, 2] and not other.requests
 
 
 def test_without_servers_a_call_says_why():
@@ -200,5 +203,5 @@ def test_a_server_that_lives_but_never_answers_is_asked_a_few_times_only():
         server.failures = 100
         with pytest.raises(EngineError, match="no vLLM server answers, 4 times"):
             asyncio.run(ask(engine))
-        assert len(server.asked) == 4
+        assert len(server.requests) == 4
         asyncio.run(engine.aclose())

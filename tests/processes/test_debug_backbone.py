@@ -178,11 +178,11 @@ def test_a_server_of_text_gives_a_conversation_and_no_samples(
     assert "assistant  strange" in ended.stdout
     assert "= no success, reward 0, 1 call" in ended.stdout
     assert "none failed, no problems" in ended.stdout
-    assert [path for path, _, _ in server.asked] == [
+    assert [path for path, _, _ in server.requests] == [
         "/v1/models",
         "/v1/chat/completions",
     ]
-    assert {key for _, key, _ in server.asked} == {f"Bearer {KEY}"}
+    assert {key for _, key, _ in server.requests} == {f"Bearer {KEY}"}
     assert KEY not in ended.stdout + ended.stderr
 
 

@@ -49,9 +49,9 @@ class Agent:
 @given(requests)
 def test_kept_requests_change_nothing_that_is_found(requests):
     quick, slow = Agent(with_heads=True), Agent(with_heads=False)
-    asked: list[list[dict[str, Any]]] = [[]]
+    requests: list[list[dict[str, Any]]] = [[]]
     for number, (which, kept, with_answer, added, is_answered) in enumerate(requests):
-        base = asked[which % len(asked)]
+        base = requests[which % len(requests)]
         raw = [*base[: max(kept, len(base) - 2)], *([ANSWER] if with_answer else []), *added]
         found, pending = quick.ask(raw), slow.ask(raw)
         assert found.messages == pending.messages == normalize_messages(raw)
@@ -59,7 +59,7 @@ def test_kept_requests_change_nothing_that_is_found(requests):
         for name in ("call_id", "num_messages", "num_known"):
             assert getattr(found, name) == getattr(pending, name), name
         if is_answered:
-            asked.append(raw)
+            requests.append(raw)
             for agent, match in ((quick, found), (slow, pending)):
                 agent.history.add(match, normalize_messages([ANSWER])[0], f"c{number}")
         assert len(quick.history._heads) <= MAX_HEADS

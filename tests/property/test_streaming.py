@@ -1,15 +1,16 @@
-"""A stream tells what the same completion is answered with at once, whatever was sampled.
+"""A streamed answer says the same as the whole answer, whatever was sampled.
 
-1. At whatever lengths a completion is looked at, what was told of it is the head of its message,
-   and with the rest it is the message: for well-formed turns of each chat format, for broken ones,
-   cut ones and noise.
-2. So no character is told in halves, and nothing of a stop string is told.
+1. At every length of a completion, the text emitted so far is the beginning of its message, and
+   with the rest it is the message: for well-formed turns of each chat format, and for turns that
+   are malformed, cut, or noise.
+2. Therefore no character is split, and no part of a stop string is emitted.
 3. An episode that streams is recorded like one that does not.
-4. The cost is linear: the lengths at which a completion is parsed add up to a few times its own.
+4. The cost is linear: the lengths at which a completion is parsed add up to a small multiple of its
+   own length.
 
-What only broken turns do, and then the agent's message says what it was told: llama-3 drops what
-stands before a role's header; gemma-4 reads a thought after other text in one way while it is open
-and in another when it is closed.
+Two things happen in malformed turns only, and then the final message is changed to match what was
+streamed: llama-3 drops what stands before a role's header; gemma-4 reads a thought after other text
+differently while it is open and when it is closed.
 """
 
 from __future__ import annotations
@@ -138,20 +139,20 @@ def pending_of(form: ChatFormat, tools: Any, stop: tuple[str, ...] = ()) -> Pend
 
 
 class Reader:
-    """Adds up what it is told."""
+    """Adds up what it is emitted."""
 
     def __init__(self) -> None:
         self.reasoning = ""
         self.content = ""
 
-    def hear(self, news: tuple[str, str]) -> None:
+    def read(self, news: tuple[str, str]) -> None:
         self.reasoning += news[0]
         self.content += news[1]
 
 
 @given(st.sampled_from(sorted(FORMS)), seeds)
 @settings(max_examples=600, deadline=None)
-def test_1_what_was_told_is_the_head_of_the_message(name, seed):
+def test_1_emitted_text_is_the_beginning_of_the_message(name, seed):
     rng = random.Random(seed)
     form, tools, stop = chat_format(name), rng.choice([None, [TOOL]]), rng.choice(STOPS)
     pending = pending_of(form, tools, stop)
@@ -160,18 +161,18 @@ def test_1_what_was_told_is_the_head_of_the_message(name, seed):
     message = copy.deepcopy(choice.message)
     text, reader = StableText(form, pending), Reader()
     for length in range(1, len(generation.token_ids) + 1):
-        reader.hear(text.advance(generation.token_ids[:length]))
+        reader.read(text.advance(generation.token_ids[:length]))
         assert message.get("reasoning_content", "").startswith(reader.reasoning)
         assert (message["content"] or "").startswith(reader.content)
         assert not any(string in reader.content or string in reader.reasoning for string in stop)
-    reader.hear(text.finish(choice.message))
+    reader.read(text.finish(choice.message))
     assert choice.message == message
     assert reader.content == (message["content"] or "")
     assert reader.reasoning == message.get("reasoning_content", "")
 
 
-def test_1_text_is_told_before_the_end():
-    """The check above would pass if nothing were."""
+def test_1_text_is_emitted_before_the_end():
+    """The check above would also pass if nothing were emitted."""
     form = chat_format(sorted(FORMS)[0])
     for name in FORMS:
         form = chat_format(name)
@@ -196,16 +197,16 @@ def test_1_the_check_can_fail(monkeypatch: pytest.MonkeyPatch):
 
 
 async def ask_in_a_stream(session: AgentSession, body: dict[str, Any]) -> list[dict[str, Any]]:
-    told: dict[int, Reader] = {}
+    emitted: dict[int, Reader] = {}
     answer: Completion | None = None
     async for item in session.stream(session.prepare(parse_chat_request(body))):
         if isinstance(item, Completion):
             answer = item
         else:
-            told.setdefault(item.index, Reader()).hear((item.reasoning, item.content))
+            emitted.setdefault(item.index, Reader()).read((item.reasoning, item.content))
     assert answer is not None, "the answer comes last"
     for index, choice in enumerate(answer.choices):
-        reader = told.get(index, Reader())
+        reader = emitted.get(index, Reader())
         assert (reader.content, reader.reasoning) == (choice.content, choice.reasoning)
     return [choice["message"] for choice in completion_body(answer)["choices"]]
 
@@ -255,7 +256,7 @@ def test_4_the_lengths_parsed_add_up_to_a_few_times_the_completions_own():
     assert len(lengths) > 40
 
 
-def test_a_choice_without_text_is_told_as_nothing():
+def test_a_choice_without_text_has_no_content():
     choice = Choice(
         message={"role": "assistant", "content": None},
         prefill="",
