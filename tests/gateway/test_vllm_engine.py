@@ -168,7 +168,7 @@ def test_an_update_waits_no_longer_than_its_limit():
         async def late() -> None:
             call = asyncio.create_task(ask(engine))
             await asyncio.sleep(0.1)
-            with pytest.raises(EngineError, match="1 calls were under way"):
+            with pytest.raises(EngineError, match="1 calls were still running"):
                 await engine.update_weights(Path("/weights/1"), 1)
             call.cancel()
 

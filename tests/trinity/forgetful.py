@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import trinity.common.models.vllm_model as of_trinity
+import trinity.common.models.vllm_model as trinity_model
 
 from ajet.backbone.trinity.cpu.model import CpuPolicyModel
 from ajet.backbone.trinity.explorer import PolicyExplorer
@@ -24,4 +24,4 @@ class ForgetfulExplorer(PolicyExplorer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        of_trinity.vLLMRolloutModel = ForgetfulModel
+        trinity_model.vLLMRolloutModel = ForgetfulModel

@@ -25,8 +25,8 @@ from verl.utils import tensordict_utils as tu
 from ajet.algorithm.credit import credit
 from ajet.algorithm.grpo import grpo
 from ajet.backbone.trinity.credit import GroupCredit
-from ajet.backbone.trinity.group_payload import GroupPayload, pack, unpack
-from ajet.backbone.trinity.plan import TrinityRunContext
+from ajet.backbone.trinity.group_payload import GroupPayload
+from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.backbone.trinity.sampler import FreshGroups
 from ajet.backbone.trinity.settings import compose_config
 from ajet.backbone.trinity.tasks import TaskStream
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.trinity
 DEMO = Path("tutorial/example_math_agent/math_agent_cpu.yaml")
 
 
-def make_plan(*, settings: Sequence[str] = (), **changes: object) -> TrinityRunContext:
+def make_run_context(*, settings: Sequence[str] = (), **changes: object) -> TrinityRunContext:
     config = load_config(DEMO, ["trainer_common.optim.num_updates_per_step=1", *settings])
     values = {
         "config": config,
@@ -60,7 +60,9 @@ def make_plan(*, settings: Sequence[str] = (), **changes: object) -> TrinityRunC
     return TrinityRunContext(**(values | changes))
 
 
-def parcel_of(rewards: list[float], *, policy_version: int = 0, num_taken: int = 1) -> GroupPayload:
+def payload_of(
+    rewards: list[float], *, policy_version: int = 0, num_taken: int = 1
+) -> GroupPayload:
     group = make_group(
         *(make_episode(f"{rewards}/{i}", reward) for i, reward in enumerate(rewards))
     )
@@ -71,8 +73,8 @@ def parcel_of(rewards: list[float], *, policy_version: int = 0, num_taken: int =
 
 
 def test_a_group_goes_through_the_buffer_whole():
-    sent = parcel_of([1.0, 0.0])
-    received = unpack(Experience.deserialize(pack(sent).serialize()))
+    sent = payload_of([1.0, 0.0])
+    received = GroupPayload.decode(Experience.deserialize(sent.encode().serialize()))
     assert [e.reward for e in received.group.episodes] == [1.0, 0.0]
     assert received.reader_state == sent.reader_state
     np.testing.assert_array_equal(received.samples[0].ids, sent.samples[0].ids)
@@ -80,12 +82,12 @@ def test_a_group_goes_through_the_buffer_whole():
 
 def test_the_advantages_are_those_of_every_backbone():
     entries = [
-        pack(parcel_of([1.0, 1.0], num_taken=2)),
-        pack(parcel_of([1.0, 0.0, 0.0], num_taken=1)),  # the order of the data comes back
+        payload_of([1.0, 1.0], num_taken=2).encode(),
+        payload_of([1.0, 0.0, 0.0], num_taken=1).encode(),  # the order of the data comes back
     ]
     processed, metrics = asyncio.run(GroupCredit("grpo").process(entries))
-    mixed, flat = (unpack(entry) for entry in processed)
-    expected = parcel_of([1.0, 0.0, 0.0])
+    mixed, flat = (GroupPayload.decode(entry) for entry in processed)
+    expected = payload_of([1.0, 0.0, 0.0])
     credit([expected.group], grpo)
     for ours, theirs in zip(mixed.samples, expected.samples, strict=True):
         np.testing.assert_array_equal(ours.advantages, theirs.advantages)
@@ -96,8 +98,8 @@ def test_the_advantages_are_those_of_every_backbone():
 class Buffer:
     """Gives what it has, as many as are asked for."""
 
-    def __init__(self, parcels: list[GroupPayload]) -> None:
-        self.entries = [pack(parcel) for parcel in parcels]
+    def __init__(self, payloads: list[GroupPayload]) -> None:
+        self.entries = [payload.encode() for payload in payloads]
 
     async def read(self, batch_size: int) -> list[Experience]:
         taken, self.entries = self.entries[:batch_size], self.entries[batch_size:]
@@ -105,35 +107,39 @@ class Buffer:
         return taken
 
 
-def sampler_of(parcels: list[GroupPayload], *, size: int, max_staleness: int | None) -> FreshGroups:
+def sampler_of(
+    payloads: list[GroupPayload], *, size: int, max_staleness: int | None
+) -> FreshGroups:
     sampler = FreshGroups.__new__(FreshGroups)
-    sampler._buffer, sampler._size = Buffer(parcels), size
+    sampler._buffer, sampler._size = Buffer(payloads), size
     sampler._max_staleness, sampler.stale = max_staleness, []
     return sampler
 
 
 def test_a_group_that_is_too_old_is_put_aside_and_another_one_taken():
-    parcels = [parcel_of([1.0, 0.0], policy_version=v, num_taken=v) for v in (1, 4, 3, 5)]
-    sampler = sampler_of(parcels, size=2, max_staleness=2)
+    payloads = [payload_of([1.0, 0.0], policy_version=v, num_taken=v) for v in (1, 4, 3, 5)]
+    sampler = sampler_of(payloads, size=2, max_staleness=2)
     entries, _, _ = asyncio.run(sampler.sample(7))  # its policy is version 6
-    assert [unpack(entry).reader_state["num_taken"] for entry in entries] == [4, 5]
-    assert [parcel.reader_state["num_taken"] for parcel in sampler.stale] == [1, 3]
+    assert [GroupPayload.decode(entry).reader_state["num_taken"] for entry in entries] == [4, 5]
+    assert [payload.reader_state["num_taken"] for payload in sampler.stale] == [1, 3]
 
 
 def test_without_a_bound_no_group_is_too_old():
-    parcels = [parcel_of([1.0, 0.0], policy_version=0)]
-    sampler = sampler_of(parcels, size=1, max_staleness=None)
+    payloads = [payload_of([1.0, 0.0], policy_version=0)]
+    sampler = sampler_of(payloads, size=1, max_staleness=None)
     entries, _, _ = asyncio.run(sampler.sample(100))
     assert len(entries) == 1 and sampler.stale == []
 
 
-def batches_of(plan: TrinityRunContext) -> TaskBatches:
-    return TrainingData.read(plan.ajet).batches
+def batches_of(context: TrinityRunContext) -> TaskBatches:
+    return TrainingData.read(context.ajet).batches
 
 
 def test_each_task_of_a_step_is_run_once_and_has_its_position():
-    plan = make_plan(num_runners=3)
-    stream = TaskStream(SimpleNamespace(workflow_args={"plan": plan, "batches": batches_of(plan)}))
+    context = make_run_context(num_runners=3)
+    stream = TaskStream(
+        SimpleNamespace(workflow_args={"context": context, "batches": batches_of(context)})
+    )
     first, second = asyncio.run(stream.read()), asyncio.run(stream.read())
     batches = [task.raw_task["batch"] for task in first]
     assert [len(batch.tasks) for batch in batches] == [6, 5, 5]
@@ -166,8 +172,8 @@ class Workers:
 
 def engine_of(workers: Workers, *, step: int) -> StepTrainer:
     engine = StepTrainer.__new__(StepTrainer)
-    engine._plan = make_plan()
-    engine._settings = engine._plan.ajet.trainer_common
+    engine._context = make_run_context()
+    engine._settings = engine._context.ajet.trainer_common
     engine._cap = 2.0
     engine.is_unfinished = False
     engine.global_steps = step
@@ -216,5 +222,5 @@ def test_what_needs_a_gpu_or_is_unknown_to_trinity_is_refused(tmp_path):
     ]:
         model = Path("ajet/tiny_model/calculator").resolve()
         with pytest.raises(ConfigError, match=message):
-            plan = make_plan(settings=[setting], run_folder=tmp_path, model_folder=model)
-            compose_config(plan, batches_of(plan))
+            context = make_run_context(settings=[setting], run_folder=tmp_path, model_folder=model)
+            compose_config(context, batches_of(context))

@@ -1,7 +1,7 @@
 """Whole runs with the real Trinity-RFT under Ray, through the real command.
 
 1. On policy, a run has the records of every backbone under the same names, and engine and trainer
-   compute the same: |ppo_kl| is at most 1e-6 at every step. It goes on after its last checkpoint,
+   compute the same: |ppo_kl| is at most 1e-6 at every step. It resumes from its last checkpoint,
    whether weights reach the engines through memory or through files.
 2. Fully asynchronous, no group is trained that is older than the bound, every sample is accounted
    for, and validation is as in any run. One step off, every step but the first is trained on what
@@ -146,7 +146,10 @@ def test_one_step_off_rollout_is_one_version_behind(tmp_path):
 @pytest.mark.parametrize(
     "victims",
     [
-        {"ray::PolicyExplorer": "PolicyExplorer", "ray::PolicyTrainer": "PolicyTrainer"},
+        {
+            "ray::PolicyExplorer": "PolicyExplorer",
+            "ray::TrinityPolicyTrainer": "TrinityPolicyTrainer",
+        },
         {"VLLM::EngineCore": "vLLM", "ray::CpuPolicyModel": "PolicyModel"},
         {"ray::WorkerDict": "WorkerDict", "ray::WorkflowRunner": "runner"},
     ],

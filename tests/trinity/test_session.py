@@ -1,4 +1,4 @@
-"""What the main process makes of a run's letters, with Ray and stand-ins for Trinity's actors.
+"""What the main process makes of a run's messages, with Ray and stand-ins for Trinity's actors.
 
 1. Steps, episodes, samples and evaluations are recorded under the names of every backbone.
 2. The explorer waits until its weights are compared and evaluated.
@@ -17,10 +17,18 @@ import pytest
 import ray
 from rich.console import Console
 
-from ajet.backbone.trinity.actors import Actors
-from ajet.backbone.trinity.mailbox import dumps, find_mailbox, open_desk
-from ajet.backbone.trinity.mailbox_messages import Arrived, Explored, Failed, Published, Trained
+from ajet.backbone.trinity.mailbox import (
+    Arrived,
+    Explored,
+    Failed,
+    Published,
+    Trained,
+    dumps,
+    find_mailbox,
+    open_mailbox,
+)
 from ajet.backbone.trinity.session import TrinitySession
+from ajet.backbone.trinity.starting import Actors
 from ajet.errors import EngineError, TrainingError
 from ajet.monitor.metrics_log import read_metrics
 from ajet.monitor.progress import Progress
@@ -39,14 +47,14 @@ def probe(version: int) -> list[float]:
 
 
 class Trainer:
-    """Sends the letters of a trainer on policy; at step 3 something may happen."""
+    """Sends the messages of a trainer on policy; at step 3 something may happen."""
 
     def __init__(self, at_3: str) -> None:
         self.at_3 = at_3
         self.stopped = False
 
-    def tell(self, letter: object) -> None:
-        ray.get(find_mailbox(NAMESPACE).report.remote(dumps(letter)))
+    def tell(self, message: object) -> None:
+        ray.get(find_mailbox(NAMESPACE).report.remote(dumps(message)))
 
     def sync_weight(self) -> None:
         self.tell(Published(version=0, probe=probe(0)))
@@ -56,7 +64,7 @@ class Trainer:
 
     def train(self) -> None:
         for step in range(1, STEPS + 1):
-            leave = find_mailbox(NAMESPACE).wait_for_leave.remote(step - 1)
+            leave = find_mailbox(NAMESPACE).wait_for_release.remote(step - 1)
             while not ray.wait([leave], timeout=0.1)[0]:
                 if self.stopped:
                     return
@@ -85,26 +93,26 @@ class Explorer:
         self.at_3 = at_3
 
     def arrive(self, version: int) -> None:
-        desk = find_mailbox(NAMESPACE)
+        mailbox = find_mailbox(NAMESPACE)
         served = probe(version - 1 if version == 3 and self.at_3 == "old weights" else version)
-        ray.get(desk.report.remote(dumps(Arrived(version=version, probes=[served]))))
-        ray.get(desk.wait_for_leave.remote(version))
+        ray.get(mailbox.report.remote(dumps(Arrived(version=version, probes=[served]))))
+        ray.get(mailbox.wait_for_release.remote(version))
 
     def sync_weight(self) -> None:
         self.arrive(0)
 
     def explore(self) -> None:
-        desk = find_mailbox(NAMESPACE)
+        mailbox = find_mailbox(NAMESPACE)
         for step in range(1, STEPS + 1):
             if step == 3 and self.at_3 == "fail":
-                ray.get(desk.report.remote(dumps(Failed(message="no episode works"))))
+                ray.get(mailbox.report.remote(dumps(Failed(reason="no episode works"))))
             count = 0.0 if step == 3 and self.at_3 in ("no groups", "no engine") else 1.0
             metrics = {
                 "experience_pipeline/experience_count": count,
                 "experience_pipeline/samples": 3.0,
                 "rollout/finished_task_count": 1.0,
             }
-            ray.get(desk.report.remote(dumps(Explored(step=step, metrics=metrics))))
+            ray.get(mailbox.report.remote(dumps(Explored(step=step, metrics=metrics))))
             self.arrive(step)
 
 
@@ -145,11 +153,11 @@ def session_of(folder: Path, at_3: str = "") -> TrinitySession:
     ray.get(engine.get_model_version.remote())
     if at_3 == "no engine":
         ray.kill(engine)
-    plan = SimpleNamespace(ajet=ajet, total_steps=STEPS, run_folder=folder, is_exact=True)
+    context = SimpleNamespace(ajet=ajet, total_steps=STEPS, run_folder=folder, is_exact=True)
     return TrinitySession(
-        plan=plan,
+        context=context,
         actors=Actors(
-            desk=open_desk(NAMESPACE),
+            mailbox=open_mailbox(NAMESPACE),
             explorer=ray.remote(Explorer).remote(at_3),
             trainer=ray.remote(Trainer).options(max_concurrency=2).remote(at_3),
             models=[engine],
@@ -166,7 +174,7 @@ def run(session: TrinitySession, folder: Path) -> None:
         with recorded(folder, ["test"]):
             session.run()
     finally:
-        ray.kill(session.actors.desk)
+        ray.kill(session.actors.mailbox)
 
 
 def test_steps_and_evaluations_are_recorded_and_what_became_of_the_samples(cluster, tmp_path):

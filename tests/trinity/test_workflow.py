@@ -2,7 +2,7 @@
 
 1. Every task of a batch is run as often as a group has episodes, by the demo's own agent; what the
    actor sampled comes back as it was, with the version of its weights.
-2. Where too many episodes fail, the main process is told why.
+2. If too many episodes fail, the main process gets the reason.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from types import SimpleNamespace
 import pytest
 import ray
 
-from ajet.backbone.trinity.group_payload import GroupPayload, unpack
-from ajet.backbone.trinity.mailbox import loads, open_desk
-from ajet.backbone.trinity.mailbox_messages import Failed
+from ajet.backbone.trinity.group_payload import GroupPayload
+from ajet.backbone.trinity.mailbox import Failed, loads, open_mailbox
 from ajet.backbone.trinity.tasks import TaskStream
 from ajet.backbone.trinity.workflow import BatchOfEpisodes
 from ajet.errors import TrainingError
 from ajet.schema.generation import Generation, SamplingParams
-from tests.trinity.test_pieces import make_plan
+from tests.trinity.test_pieces import batches_of, make_run_context
 
 pytestmark = [pytest.mark.trinity, pytest.mark.slow]
 
@@ -52,30 +51,32 @@ def cluster() -> Iterator[None]:
 def run_a_batch(namespace: str, *, works: bool) -> list[GroupPayload]:
     name = "explorer_rollout_model_0_0"
     model = ray.remote(Model).options(name=name, namespace=namespace).remote(works=works)
-    plan = make_plan(
+    context = make_run_context(
         namespace=namespace,
         max_model_len=2048,
         settings=["data.train_batch_size=3", "rollout.num_repeat=2", "rollout.max_retries=0"],
     )
-    stream = TaskStream(SimpleNamespace(workflow_args={"plan": plan}))
+    stream = TaskStream(
+        SimpleNamespace(workflow_args={"context": context, "batches": batches_of(context)})
+    )
     (task,) = asyncio.run(stream.read())
     entries = asyncio.run(BatchOfEpisodes(task=task, model=model).run_async())
-    return [unpack(entry) for entry in entries]
+    return [GroupPayload.decode(entry) for entry in entries]
 
 
 def test_a_batch_comes_back_as_groups_with_what_the_actor_sampled(cluster):
-    parcels = run_a_batch("works", works=True)
-    assert [parcel.reader_state["num_taken"] for parcel in parcels] == [1, 2, 3]
-    for parcel in parcels:
-        assert len(parcel.group.valid) == 2
-        assert parcel.policy_version == 7
-        for sample in parcel.samples:
+    payloads = run_a_batch("works", works=True)
+    assert [payload.reader_state["num_taken"] for payload in payloads] == [1, 2, 3]
+    for payload in payloads:
+        assert len(payload.group.valid) == 2
+        assert payload.policy_version == 7
+        for sample in payload.samples:
             assert sample.logprobs[sample.loss_mask].tolist() == [-0.5]
 
 
 def test_where_too_many_episodes_fail_the_main_process_is_told(cluster):
-    desk = open_desk("fails")
+    mailbox = open_mailbox("fails")
     with pytest.raises(TrainingError, match="max_failure_share"):
         run_a_batch("fails", works=False)
-    letter = loads(ray.get(desk.next.remote(5.0)))
-    assert isinstance(letter, Failed) and "no engine" in letter.message
+    message = loads(ray.get(mailbox.next.remote(5.0)))
+    assert isinstance(message, Failed) and "no engine" in message.reason

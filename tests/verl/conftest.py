@@ -1,4 +1,4 @@
-"""verl's processes are told by the environment that they are on a CPU."""
+"""Sets the variables that make verl's processes use the CPU."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Whole runs with the real verl in its other modes: a critic, LoRA, episodes in Ray actors.
 
-1. PPO's critic learns, is saved and goes on.
+1. PPO's critic learns, is saved and resumed.
 2. With LoRA the adapter is trained; vLLM and checkpoints have the merged weights.
 3. Episodes may run in Ray actors: the same ones; of an actor that is killed, elsewhere.
 """
@@ -53,7 +53,7 @@ def test_ppo_trains_a_critic_beside_the_policy(tmp_path):
     assert_done(resumed)
     assert "resumed after step 3 of 4" in resumed.stdout
     again = steps_of(folder)[4]["verl/critic/vf_loss"]
-    assert again < losses[0], "the critic goes on with what it has learnt"
+    assert again < losses[0], "the critic continues with what it has learnt"
 
 
 def test_an_adapter_is_trained_and_the_others_get_the_merged_weights(tmp_path):
@@ -121,7 +121,7 @@ def test_a_process_that_ran_episodes_is_replaced(tmp_path):
         env={"AJET_TEST_KILLED": str(tmp_path / "killed")},
     )
     assert_done(ended)
-    assert "another takes its place" in ended.stderr + ended.stdout
+    assert "starting another one" in ended.stderr + ended.stdout
     folder = tmp_path / NAME
     assert_agreed(steps_of(folder))
     trained = [e for e in lines_of(folder / "episodes.jsonl") if e["phase"] == "train"]

@@ -33,8 +33,8 @@ from ajet.backbone.verl.critic import gae, keep_advantages
 from ajet.backbone.verl.engine import VerlEngine
 from ajet.backbone.verl.policy import VerlPolicy
 from ajet.backbone.verl.settings import RankResources, compose_config
-from ajet.backbone.verl.waiting import call_with_timeout
-from ajet.backbone.verl_common.batch import arrange, table
+from ajet.backbone.verl.timeouts import call_with_timeout
+from ajet.backbone.verl_common.batch import arrange, make_batch
 from ajet.backbone.verl_common.logprob_agreement import agreement, check_agreement
 from ajet.backbone.verl_common.loss import sample_loss
 from ajet.backbone.verl_common.optimizer import AdamWOnMatrices
@@ -111,14 +111,16 @@ def test_the_loss_is_that_of_every_backbone_however_the_rows_are_cut(loss_agg, n
             ).loss
         )
     rows, _ = arrange([part], num_ranks)
-    assert losses(table(rows, 1.0), num_ranks, loss_settings) == pytest.approx(expected, rel=1e-5)
+    assert losses(make_batch(rows, 1.0), num_ranks, loss_settings) == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("variant", POLICY_LOSSES)
 def test_rows_in_one_micro_batch_are_sequences_of_their_own(variant):
     loss_settings = replace(CLIPPED, variant=variant)
     (part,) = planned(7)
-    data = table(arrange([part], 1)[0], 1.0)
+    data = make_batch(arrange([part], 1)[0], 1.0)
     logprobs = torch.nested.as_nested_tensor(
         [guess(ids) for ids in data["input_ids"].unbind()], layout=torch.jagged
     )
@@ -147,7 +149,7 @@ def test_each_rank_finds_its_part_of_each_update_in_order(count, ranks, updates)
 def test_another_temperature_than_that_of_the_run_is_refused():
     (part,) = planned(2)
     with pytest.raises(TrainingError, match="temperature 1, but verl trains at .* \\(0.5\\)"):
-        table(part, 0.5)
+        make_batch(part, 0.5)
 
 
 def test_equal_probabilities_agree():
@@ -208,7 +210,7 @@ def test_the_advantages_are_kept_where_the_sample_is_trained():
 def test_rewards_are_in_the_rows_in_place_of_advantages():
     sample = make_sample([1, 2, 3, 4, 5], [2, 4])
     sample.advantages, sample.rewards = None, np.array([0, 0, 0, 0, 1], np.float32)
-    rows = table([(sample, np.ones(5, np.float32)), None], 1.0)
+    rows = make_batch([(sample, np.ones(5, np.float32)), None], 1.0)
     assert set(rows.keys()) & {"advantages", "rewards"} == {"rewards"}
     assert [row.tolist() for row in rows["rewards"].unbind()] == [[0, 0, 1], [0]]
 
@@ -258,8 +260,8 @@ def test_weight_decay_is_on_matrices_only():
 
 def composed(device: str, *overrides: str) -> DictConfig:
     ajet = load_config(DEMO, ["ajet.backbone=verl", *overrides]).ajet
-    place = RankResources(model_folder=Path(ajet.model.path), max_model_len=512, device=device)
-    return compose_config(ajet, place).actor_rollout_ref
+    resources = RankResources(model_folder=Path(ajet.model.path), max_model_len=512, device=device)
+    return compose_config(ajet, resources).actor_rollout_ref
 
 
 def test_the_users_section_lies_on_top_of_ours():

@@ -1,9 +1,9 @@
 """Whole runs with the real verl under Ray, through the real command.
 
 1. A run has the records of every backbone, under the same names; engine and trainer agree.
-2. Episodes, whole groups and a whole batch that fail are counted, and the run goes on.
+2. Episodes, whole groups and a whole batch that fail are counted, and the run continues.
 3. Where weights do not arrive in vLLM (negative control), the run stops and says so.
-4. Killed and resumed, it goes on after its last checkpoint.
+4. Killed and resumed, it continues after its last checkpoint.
 5. Ctrl-C saves what was trained.
 6. A worker that dies ends the run with a message; no process is left.
 7. Two ranks with an engine each compute the same.

@@ -98,14 +98,14 @@ def test_a_completion_ends_where_the_request_says(running):
 
 
 def test_a_stream_gives_the_same_tokens(running):
-    told: list[int] = []
+    emitted: list[int] = []
     params = SamplingParams(max_tokens=24, seed=5)
     streamed = asyncio.run(
         running.engine.generate(
-            PROMPT, params, session="e", on_token=lambda token, _: told.append(token)
+            PROMPT, params, session="e", on_token=lambda token, _: emitted.append(token)
         )
     )
-    assert told == streamed.token_ids == ask(running).token_ids
+    assert emitted == streamed.token_ids == ask(running).token_ids
 
 
 def test_a_seed_gives_the_same_tokens_beside_calls_without_one(running):
@@ -229,7 +229,7 @@ def test_what_is_cancelled_ends_in_the_server(running):
     asyncio.run(cancel())
     deadline = time.monotonic() + 5
     while num_running(running):
-        assert time.monotonic() < deadline, "the request goes on in the server"
+        assert time.monotonic() < deadline, "the request continues in the server"
         time.sleep(0.05)
     assert ask(running).finish_reason == "length"
 
@@ -256,7 +256,7 @@ def test_a_killed_server_comes_back_once_with_the_weights_of_now(running, tmp_pa
     assert running.server._service.pid != first
     assert np.abs(logprobs_of(model, PROMPT, answer.token_ids) - answer.logprobs).max() < 1e-4
     assert set(answer.policy_versions) == {7}
-    assert "started again, once: vllm ended with" in caplog.text
+    assert "restarting it once: vllm ended with" in caplog.text
     with pytest.raises(EngineError, match="no vLLM server is left"):
         asyncio.run(killed())
 

@@ -1,8 +1,8 @@
 """Whole runs on the real vLLM, through the real command, while something is killed.
 
-1. vLLM killed in the middle of a step: it is started again, the run ends well, nothing is lost.
-2. vLLM killed again and again: the run ends with what vLLM wrote, and goes on with `--resume`.
-3. The command killed: nothing of it is left, and `--resume` goes on.
+1. vLLM killed in the middle of a step: it is restarted, the run ends well, nothing is lost.
+2. vLLM killed again and again: the run ends with what vLLM wrote, and `--resume` continues.
+3. The command killed: nothing of it is left, and `--resume` continues.
 4. A port that is taken ends the run before it begins, in one line.
 """
 
@@ -72,7 +72,7 @@ def test_vllm_killed_in_a_step_is_started_again_and_nothing_is_lost(tmp_path):
     ended = run(tmp_path, act=kill_vllm)
     folder = tmp_path / NAME
     assert ended.code == 0, ended.stderr
-    assert "a vLLM server is lost; it is started again, once: vllm-0 ended with" in ended.stderr
+    assert "a vLLM server is lost; restarting it once: vllm-0 ended with" in ended.stderr
     assert [line["step"] for line in metrics_of(folder)] == [0, 1, 2, 3, 4]
     trained = [line for line in lines_of(folder / "episodes.jsonl") if line["phase"] == "train"]
     assert len(trained) == 4 * 16

@@ -1,1 +1,1 @@
-"""What the backbones that run on Ray share."""
+"""Code that the verl and Trinity backbones share for running on Ray."""

@@ -1,32 +1,36 @@
-"""The Ray that a run is on, from inside: the one that `RAY_ADDRESS` names.
+"""The connection of a run's main process to its Ray cluster, and errors that Ray brings from it.
 
-It is started, or found, around the run: see `ajet/launcher/ray_cluster.py`.
+The launcher starts or joins the cluster and names it in `RAY_ADDRESS`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.exceptions import ActorDiedError, RayTaskError
 
 from ajet.backbone.ray_common.resources import RayNeeds
 from ajet.errors import ServiceError
 
+_CLASS_AND_PID = re.compile(r"class_name: (\S+)(?:.|\n)*?pid: (\d+)")
+
 
 @contextmanager
 def connected(runtime_env: Mapping[str, Any], needs: RayNeeds) -> Iterator[None]:
-    """Connected to it until the block is left.
+    """Connect to the cluster in `RAY_ADDRESS` for the duration of the block.
 
     Args:
-        runtime_env: what every worker gets.
-        needs: what it must have.
+        runtime_env: Ray's runtime environment for all worker processes.
+        needs: the resources that the cluster must have.
 
     Raises:
-        ServiceError: it does not answer, or is too small.
+        ServiceError: the cluster does not answer or is too small.
     """
     address = os.environ["RAY_ADDRESS"]
     try:
@@ -37,7 +41,7 @@ def connected(runtime_env: Mapping[str, Any], needs: RayNeeds) -> Iterator[None]
             logging_level=logging.ERROR,
         )
     except (ConnectionError, RuntimeError) as error:
-        raise ServiceError(f"the Ray at {address} cannot be used: {error}") from error
+        raise ServiceError(f"cannot connect to Ray at {address}: {error}") from error
     try:
         _check_size(needs)
         yield
@@ -45,11 +49,21 @@ def connected(runtime_env: Mapping[str, Any], needs: RayNeeds) -> Iterator[None]
         ray.shutdown()
 
 
+def cause_of(error: BaseException) -> str:
+    """The original error of a remote call in one line, without the stacks of other processes."""
+    while isinstance(error, RayTaskError):
+        error = error.cause
+    if isinstance(error, ActorDiedError) and (died := _CLASS_AND_PID.search(str(error))):
+        name, pid = died.groups()
+        return f"the process of {name} (pid {pid}) ended unexpectedly"
+    return str(error)
+
+
 def _check_size(needs: RayNeeds) -> None:
-    there = ray.cluster_resources()
+    available = ray.cluster_resources()
     for name, number in {"GPU": needs.gpus, "CPU": needs.cpus}.items():
-        if there.get(name, 0) < number:
+        if available.get(name, 0) < number:
             raise ServiceError(
-                f"Ray has {there.get(name, 0):g} {name}s, this run needs {number}; they may be "
-                f"logical: ray start --num-{name.lower()}s={number}"
+                f"the Ray cluster has {available.get(name, 0):g} {name}s, but this run needs "
+                f"{number}. They may be logical: ray start --num-{name.lower()}s={number}"
             )

@@ -1,4 +1,4 @@
-"""What verl and its libraries print goes to a file of the run."""
+"""Sends the output of verl, Trinity and their libraries to a log file of the run."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from pathlib import Path
 
 @contextmanager
 def redirect_output(path: Path) -> Iterator[None]:
-    """Standard output and errors of the block, from Python code, are appended to the file.
-
-    It stays open: loggers that are set up within the block go on writing to it.
-    """
+    """Append what Python code in the block writes to stdout and stderr to a file."""
+    # The file stays open: loggers that are set up in the block keep writing to it afterwards.
     file = path.open("a", encoding="utf-8", buffering=1)  # noqa: SIM115
     with (
         redirect_stdout(file),
         redirect_stderr(file),
         warnings.catch_warnings(),
-        _levels_kept(logging.getLogger()),
+        _levels_restored(logging.getLogger()),
     ):
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
@@ -29,8 +27,9 @@ def redirect_output(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _levels_kept(logger: logging.Logger) -> Iterator[None]:
-    """What vLLM imports silences the root logger and its handlers, and with them our warnings."""
+def _levels_restored(logger: logging.Logger) -> Iterator[None]:
+    """Restore the levels of a logger and its handlers after the block."""
+    # Importing vLLM 0.28 silences the root logger and its handlers, and so our own warnings.
     silenced: list[logging.Logger | logging.Handler] = [logger, *logger.handlers]
     levels = [(each, each.level) for each in silenced]
     try:

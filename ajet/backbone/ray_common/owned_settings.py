@@ -1,4 +1,4 @@
-"""Settings of another library that AgentJet decides itself: refused where a user gives them."""
+"""Refuses settings of another library that AgentJet sets itself."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ajet.errors import ConfigError
 
 
 def refuse_owned(name: str, section: Mapping[str, Any], owned: Mapping[str, str]) -> None:
-    """Refuse every setting of a free section that is ours.
+    """Refuse every setting in a library's section that AgentJet sets itself.
 
     Args:
-        name: of the section: `verl`.
-        section: what the user gave.
-        owned: a setting, or the head of several, to what to use instead.
+        name: of the section, for example `verl`.
+        section: the user's settings.
+        owned: maps a setting, or the prefix of several, to what to use instead.
 
     Raises:
-        ConfigError: it names the setting and what to use.
+        ConfigError: names the setting and its replacement.
     """
     for path in _leaves(section):
         for ours, instead in owned.items():

@@ -8,7 +8,7 @@ from ajet.config.sections.root import AjetConfig
 
 CPUS_PER_RANK = 3
 """Logical CPUs that verl reserves for each rank."""
-CPUS_BESIDE = 4
+EXTRA_CPUS = 4
 """Logical CPUs for verl's queue and for the actors that start the servers."""
 
 
@@ -17,12 +17,12 @@ class RayNeeds:
     """Logical resources of all nodes together."""
 
     gpus: int
-    """Where there is no hardware, places for what would have one."""
+    """Without GPUs: logical slots for the processes that would each have one."""
     cpus: int
 
 
 def verl_needs(ajet: AjetConfig, device: str) -> RayNeeds:
-    """What a run with the backbone verl needs.
+    """The resources that a run with the verl backbone needs.
 
     Args:
         ajet: the configuration of the run.
@@ -32,7 +32,7 @@ def verl_needs(ajet: AjetConfig, device: str) -> RayNeeds:
 
 
 def trinity_needs(ajet: AjetConfig, device: str) -> RayNeeds:
-    """What a run with the backbone trinity needs.
+    """The resources that a run with the Trinity backbone needs.
 
     Args:
         ajet: the configuration of the run.
@@ -48,4 +48,4 @@ def trinity_needs(ajet: AjetConfig, device: str) -> RayNeeds:
 
 def _needs(ajet: AjetConfig, gpus_per_node: int, num_actors: int) -> RayNeeds:
     gpus = gpus_per_node * ajet.trainer_common.nnodes
-    return RayNeeds(gpus=gpus, cpus=CPUS_BESIDE + CPUS_PER_RANK * gpus + num_actors)
+    return RayNeeds(gpus=gpus, cpus=EXTRA_CPUS + CPUS_PER_RANK * gpus + num_actors)

@@ -1,1 +1,1 @@
-"""Trinity-RFT: rollout and training side by side on Ray, on policy or fully asynchronous."""
+"""The Trinity-RFT backbone: rollout and training in parallel on Ray, also asynchronously."""

@@ -1,4 +1,4 @@
-"""Our advantages as Trinity's advantage function."""
+"""AgentJet's advantage estimators as Trinity's advantage function."""
 
 from __future__ import annotations
 
@@ -9,41 +9,40 @@ from trinity.buffer.operators.experience_operator import ExperienceOperatorV1
 from trinity.common.experience import Experience
 
 from ajet.algorithm.registry import credit_rule
-from ajet.backbone.trinity.group_payload import repack, unpack
+from ajet.backbone.trinity.group_payload import GroupPayload
 
 
 class GroupCredit(AdvantageFn, ExperienceOperatorV1):
-    """Gives the groups of an explored batch their advantages, before they enter the buffer.
+    """Computes the advantages of a batch of groups before they enter the buffer.
 
     Args:
-        estimator: name of the estimator.
+        estimator: registered name of an advantage estimator.
     """
 
     def __init__(self, estimator: str) -> None:
         self._credit = credit_rule(estimator)
 
     async def process(self, exps: list[Experience]) -> tuple[list[Experience], dict[str, float]]:
-        """The same entries with advantages, in the order of the data, in which they are trained.
-
-        So whatever a run trained is all of the data up to a position, from where it can go on.
-        """
-        parcels = sorted((unpack(entry) for entry in exps), key=lambda parcel: parcel.position)
-        report = self._credit([parcel.group for parcel in parcels])
-        for entry, parcel, is_flat in zip(exps, parcels, report.is_zero_variance, strict=True):
-            parcel.gives_gradient = not is_flat
-            repack(entry, parcel)
+        """Return the same entries with advantages, in the order of the data."""
+        # Trained in this order, the trained groups are always all data up to some position.
+        # That position is where a resumed run continues.
+        payloads = sorted(map(GroupPayload.decode, exps), key=lambda payload: payload.position)
+        report = self._credit([payload.group for payload in payloads])
+        for entry, payload, is_flat in zip(exps, payloads, report.is_zero_variance, strict=True):
+            payload.gives_gradient = not is_flat
+            payload.encode_into(entry)
         return exps, {"samples": len(report.samples)}
 
     async def __call__(self, exps: list[Experience], **_: Any) -> Any:
-        """The same as `process`."""
+        """Do the same as `process`."""
         return await self.process(exps)
 
     @classmethod
     def default_args(cls) -> dict[str, Any]:
-        """There are none: the estimator is configured."""
+        """No defaults: the estimator always comes from the run's configuration."""
         return {}
 
     @classmethod
     def compute_in_trainer(cls) -> bool:
-        """They are there before the buffer."""
+        """False: the explorer computes the advantages before the buffer."""
         return False

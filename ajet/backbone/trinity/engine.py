@@ -1,4 +1,4 @@
-"""Trinity's vLLM actors as an engine: token ids in, token ids and logprobs out."""
+"""Trinity's vLLM actors behind AgentJet's `Engine` protocol."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from ajet.backbone.ray_common.failures import cause_of
-from ajet.backbone.trinity.plan import TrinityRunContext
+from ajet.backbone.ray_common.cluster import cause_of
+from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.engine.base import OnToken
 from ajet.engine.completion_room import max_new_tokens
 from ajet.errors import EngineError
 from ajet.schema.generation import Generation, SamplingParams
 
 
-def rollout_models(plan: TrinityRunContext) -> list[ActorHandle]:
-    """The run's vLLM actors, by the names that Trinity's allocator gives them."""
+def rollout_models(context: TrinityRunContext) -> list[ActorHandle]:
+    """Find the run's vLLM actors by the names that Trinity's allocator gives them."""
     return [
-        ray.get_actor(f"explorer_rollout_model_{number}_0", namespace=plan.namespace)
-        for number in range(plan.ajet.rollout.vllm.num_engines)
+        ray.get_actor(f"explorer_rollout_model_{number}_0", namespace=context.namespace)
+        for number in range(context.ajet.rollout.vllm.num_engines)
     ]
 
 
 class TrinityEngine:
-    """Sends each call to the actor of its episode.
+    """Sends all calls of an episode to one actor, which caches the episode's key-values.
 
     Args:
-        models: actors of `PolicyModel`.
-        max_model_len: longest prompt plus completion.
+        models: actors of class `PolicyModel`.
+        max_model_len: longest prompt plus completion, in tokens.
     """
 
     def __init__(self, models: Sequence[ActorHandle], *, max_model_len: int) -> None:
         self._models = models
         self._max_model_len = max_model_len
         self.policy_version = 0
-        """Of the newest weights that answered."""
+        """Newest version of the weights that sampled a token."""
 
     @property
     def max_model_len(self) -> int:
@@ -53,7 +53,7 @@ class TrinityEngine:
         session: str,
         on_token: OnToken | None = None,
     ) -> Generation:
-        """Sample one completion; `on_token` hears of all tokens at the end.
+        """Sample one completion. Trinity does not stream: `on_token` is called at the end.
 
         Raises:
             ContextLengthError: the prompt leaves no room for a token.
@@ -76,10 +76,10 @@ class TrinityEngine:
         return generation
 
     def open_session(self, session: str) -> None:
-        """Nothing to do."""
+        """Do nothing: the actor of a session follows from its name."""
 
     def close_session(self, session: str) -> None:
-        """Nothing to do."""
+        """Do nothing: the actor keeps no state of a session."""
 
     async def aclose(self) -> None:
-        """The actors end with the run."""
+        """Do nothing: the actors end with the run."""

@@ -1,4 +1,4 @@
-"""The Trinity backbone: rollout and training side by side, with Trinity-RFT's own machinery."""
+"""Entry point of the Trinity backbone: rollout and training run in parallel processes."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ from ajet.training.phases import Phases
 
 
 def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -> None:
-    """Train to the end and show what came of it.
+    """Train to the last step, then draw the reward curve and print the summary.
 
     Raises:
-        AjetError: the run cannot start or cannot go on.
+        AjetError: the run cannot start or cannot continue.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
-    console = Console(file=sys.stdout)  # it stays there while Trinity prints elsewhere
+    # With the file bound here, progress stays visible while Trinity's output is redirected.
+    console = Console(file=sys.stdout)
     with Progress(console) as progress:
         try:
             _run(config, run_folder, resume, inputs, progress)
         except OSError as error:
-            raise TrainingError(f"{run_folder}: the run cannot go on: {error}") from error
+            raise TrainingError(f"{run_folder}: the run cannot continue: {error}") from error
         draw_reward_curve(run_folder)
         print_summary(progress.console, run_folder)
 
@@ -48,12 +49,14 @@ def _run(
     _set_environment(ajet, device)
     with redirect_output(run_folder / "logs" / "trinity.log"):
         from ajet.backbone.trinity.engine import TrinityEngine
-        from ajet.backbone.trinity.plan import make_plan
+        from ajet.backbone.trinity.run_context import make_run_context
         from ajet.backbone.trinity.session import TrinitySession
         from ajet.backbone.trinity.starting import started
 
-    plan = make_plan(config, run_folder, device=device, total_steps=data.total_steps, resume=resume)
-    step = plan.position.step if plan.position else 0
+    context = make_run_context(
+        config, run_folder, device=device, total_steps=data.total_steps, resume=resume
+    )
+    step = context.position.step if context.position else 0
     records = Records(
         run_folder,
         config,
@@ -62,10 +65,10 @@ def _run(
     with (
         closing(records),
         closing(open_http_endpoint(ajet)) as http_endpoint,
-        started(plan, data.batches, progress) as actors,
+        started(context, data.batches, progress) as actors,
     ):
-        engine = TrinityEngine(actors.models, max_model_len=plan.max_model_len)
-        chat_format = chat_format_of(ajet.model, plan.model_folder)
+        engine = TrinityEngine(actors.models, max_model_len=context.max_model_len)
+        chat_format = chat_format_of(ajet.model, context.model_folder)
         runner = make_runner(config, chat_format, engine, http_endpoint, inputs.code, run_folder)
         phases = Phases(
             rollout=make_rollout(ajet, runner),
@@ -76,7 +79,7 @@ def _run(
             eval_temperature=eval_temperature(ajet),
         )
         TrinitySession(
-            plan=plan,
+            context=context,
             actors=actors,
             evaluation=Evaluation(
                 phases=phases,
@@ -92,7 +95,7 @@ def _run(
 
 
 def _set_environment(ajet: AjetConfig, device: str) -> None:
-    """What the libraries read when they are imported, here and in the processes of Ray."""
+    """Set variables that libraries read at import, in this process and in Ray's workers."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     if device == "cpu":

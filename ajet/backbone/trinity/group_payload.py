@@ -1,7 +1,7 @@
-"""A group of episodes as one entry of Trinity's buffer: it is trained whole, or not at all.
+"""A group of episodes as one entry of Trinity's buffer.
 
-Trinity counts entries: with one a group, a step takes as many groups as it should, however many
-samples their episodes have, and nothing is cut off or filled up.
+Trinity counts entries. With one entry per group, a step takes the configured number of groups,
+however many samples their episodes have, and Trinity neither cuts nor pads the samples.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from trinity.common.experience import Experience
 from ajet.schema.episode import Group
 from ajet.schema.sample import Sample
 
-_KEY = "parcel"
+_KEY = "group_payload"
 
 
 @dataclass(slots=True, kw_only=True)
 class GroupPayload:
-    """A group, and what is known of where it comes from."""
+    """A group with its position in the data and its cost."""
 
     group: Group
     reader_state: dict[str, Any]
     """Position in the data after this group's task."""
     rollout_s: float
-    """Seconds that its runner took for it and for those beside it."""
+    """Seconds that the runner took for the group's batch."""
     gives_gradient: bool = True
-    """Set with the advantages."""
+    """False if all advantages are 0; set together with the advantages."""
 
     @property
     def position(self) -> int:
-        """Tasks up to this one, in the order of the data."""
+        """Number of tasks read up to this group's task, in the order of the data."""
         taken: int = self.reader_state["num_taken"]
         return taken
 
     @property
     def samples(self) -> list[Sample]:
-        """With trained tokens; none where the group gives no gradient."""
+        """Samples that have trained tokens; empty if the group gives no gradient."""
         if not self.gives_gradient:
             return []
         episodes = self.group.valid
@@ -46,22 +46,21 @@ class GroupPayload:
 
     @property
     def policy_version(self) -> int | None:
-        """The oldest that sampled a trained token; None where there is none."""
+        """The oldest version that sampled a trained token; None without trained tokens."""
         oldest = [sample.policy_versions[sample.loss_mask].min() for sample in self.samples]
         return int(min(oldest)) if oldest else None
 
+    def encode(self) -> Experience:
+        """Make a new buffer entry."""
+        # The two tokens are placeholders: Trinity requires some, but only the payload is read.
+        return Experience(tokens=[0, 0], info={_KEY: cloudpickle.dumps(self)})
 
-def pack(parcel: GroupPayload) -> Experience:
-    """An entry for the buffer. Its two tokens mean nothing."""
-    return Experience(tokens=[0, 0], info={_KEY: cloudpickle.dumps(parcel)})
+    def encode_into(self, entry: Experience) -> None:
+        """Replace the payload of an existing entry, which keeps Trinity's own fields."""
+        entry.info[_KEY] = cloudpickle.dumps(self)
 
-
-def repack(experience: Experience, parcel: GroupPayload) -> None:
-    """Replace the parcel of an entry."""
-    experience.info[_KEY] = cloudpickle.dumps(parcel)
-
-
-def unpack(experience: Experience) -> GroupPayload:
-    """The parcel of an entry."""
-    parcel: GroupPayload = cloudpickle.loads(experience.info[_KEY])
-    return parcel
+    @classmethod
+    def decode(cls, entry: Experience) -> GroupPayload:
+        """Read the payload of a buffer entry."""
+        payload: GroupPayload = cloudpickle.loads(entry.info[_KEY])
+        return payload

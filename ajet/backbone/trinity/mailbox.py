@@ -1,65 +1,124 @@
-"""The run's letter box, a Ray actor: letters to the main process, and a gate for new weights."""
+"""Messages from a run's processes to its main process, which alone writes the run's folder."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import ray
 from ray import cloudpickle
 from ray.actor import ActorHandle
 
-from ajet.backbone.trinity.mailbox_messages import Letter
+from ajet.schema.episode import Group
 
-NAME = "ajet-desk"
+NAME = "ajet-mailbox"
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Explored:
+    """From the explorer: a batch of episodes is finished and in the buffer."""
+
+    step: int
+    """Number of the batch, from 1."""
+    metrics: dict[str, float]
+    """Metrics of the batch, under Trinity's names."""
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Trained:
+    """From the trainer: a step is finished."""
+
+    step: int
+    groups: list[Group]
+    """Groups that the step was trained on."""
+    stale: list[Group]
+    """Groups that were dropped because they were too old."""
+    metrics: dict[str, float]
+    """Under their public names; Trinity's own under `trinity/`."""
+    num_samples: int
+    """Samples in `groups` that were trained."""
+    num_stale_samples: int
+    """Samples in `stale` that would have been trained."""
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Published:
+    """From the trainer: it is about to send these weights."""
+
+    version: int
+    probe: list[float]
+    """[L - 1] logprobs of the probe's ids but the first."""
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Arrived:
+    """From the explorer: the engines have these weights; it waits until they are released."""
+
+    version: int
+    probes: list[list[float]]
+    """[engines, L - 1] logprobs of the probe's ids but the first."""
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Failed:
+    """From any process: the run cannot continue."""
+
+    reason: str
+
+
+Message = Explored | Trained | Published | Arrived | Failed
 
 
 class Mailbox:
-    """Keeps letters in the order in which they came; it does not open them."""
+    """A Ray actor that queues messages, and holds new weights back until they are released.
+
+    It handles messages as bytes, so that its process does not import what is in them.
+    """
 
     def __init__(self) -> None:
-        self._letters: asyncio.Queue[bytes] = asyncio.Queue()
-        self._passed = asyncio.Condition()
-        self._version = -1
+        self._messages: asyncio.Queue[bytes] = asyncio.Queue()
+        self._released = asyncio.Condition()
+        self._released_version = -1
 
-    async def report(self, letter: bytes) -> None:
-        """Take a letter."""
-        await self._letters.put(letter)
+    async def report(self, message: bytes) -> None:
+        """Add a message, encoded by `dumps`."""
+        await self._messages.put(message)
 
     async def next(self, timeout_s: float) -> bytes | None:
-        """The oldest letter; None where none came in time."""
+        """Remove and return the oldest message; None if none arrives in time."""
         try:
-            return await asyncio.wait_for(self._letters.get(), timeout_s)
+            return await asyncio.wait_for(self._messages.get(), timeout_s)
         except TimeoutError:
             return None
 
-    async def wait_for_leave(self, version: int) -> None:
-        """Wait until these weights may be used."""
-        async with self._passed:
-            await self._passed.wait_for(lambda: self._version >= version)
+    async def wait_for_release(self, version: int) -> None:
+        """Wait until `release_weights` was called for this version or a newer one."""
+        async with self._released:
+            await self._released.wait_for(lambda: self._released_version >= version)
 
-    async def give_leave(self, version: int) -> None:
-        """These weights may be used."""
-        async with self._passed:
-            self._version = version
-            self._passed.notify_all()
+    async def release_weights(self, version: int) -> None:
+        """Let the explorer sample with the weights of this version."""
+        async with self._released:
+            self._released_version = version
+            self._released.notify_all()
 
 
-def open_desk(namespace: str) -> ActorHandle:
-    """The desk of a new run."""
+def open_mailbox(namespace: str) -> ActorHandle:
+    """Start the mailbox of a new run."""
     return ray.remote(Mailbox).options(name=NAME, namespace=namespace, num_cpus=0).remote()
 
 
 def find_mailbox(namespace: str) -> ActorHandle:
-    """The desk of the run that this process belongs to."""
+    """The mailbox of the run that this process belongs to."""
     return ray.get_actor(NAME, namespace=namespace)
 
 
-def dumps(letter: Letter) -> bytes:
-    """A letter for `Desk.report`."""
-    return cloudpickle.dumps(letter)
+def dumps(message: Message) -> bytes:
+    """Encode a message for `Mailbox.report`."""
+    return bytes(cloudpickle.dumps(message))
 
 
-def loads(letter: bytes) -> Letter:
-    """What was sealed."""
-    content: Letter = cloudpickle.loads(letter)
+def loads(message: bytes) -> Message:
+    """Decode a message from `Mailbox.next`."""
+    content: Message = cloudpickle.loads(message)
     return content

@@ -1,4 +1,4 @@
-"""Trinity's vLLM actor, asked for token ids."""
+"""Trinity's vLLM actor with a method that completes token ids."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from ajet.schema.generation import Generation, SamplingParams
 
 
 class PolicyModel(vLLMRolloutModel):
-    """One vLLM engine, with the policy's weights."""
+    """An actor with one vLLM engine that serves the policy."""
 
     async def complete(
         self, prompt_ids: list[int], params: SamplingParams, max_tokens: int
     ) -> Generation:
-        """Sample one completion of at most `max_tokens`.
+        """Sample one completion of at most `max_tokens` tokens.
 
-        New weights may come in its midst: its tokens then count as sampled by those that it began
-        with, the oldest.
+        If the weights change meanwhile, all its tokens get the version that it started with: the
+        oldest, so that their staleness is never underestimated.
         """
         version = self.model_version
         self.request_id += 1
@@ -42,7 +42,7 @@ class PolicyModel(vLLMRolloutModel):
 
 
 def _vllm_params(params: SamplingParams, max_tokens: int) -> VllmParams:
-    """Only our stop tokens end a completion, not vLLM's own idea of them."""
+    """VLLM's form of `params`; only the request's own stop tokens end a completion."""
     return VllmParams(
         max_tokens=max_tokens,
         temperature=params.temperature,

@@ -1,4 +1,4 @@
-"""What Trinity-RFT cannot honour, or what is not its to decide: refused by name at once."""
+"""Refuses settings that the Trinity backbone cannot honour, before anything starts."""
 
 from __future__ import annotations
 
@@ -37,41 +37,41 @@ OURS = {
     "explorer.eval_on_startup": "ajet.trainer_common.val_before_train",
     "explorer.max_retry_times": "ajet.rollout.max_retries",
     "explorer.max_timeout": "ajet.rollout.episode_timeout_s",
-    "explorer.name": "nothing",
-    "explorer.over_rollout": "nothing: a batch is waited for",
+    "explorer.name": "nothing: the run sets it",
+    "explorer.over_rollout": "nothing: a step waits for its whole batch",
     "explorer.rollout_model.dtype": "ajet.model.dtype",
     "explorer.rollout_model.engine_num": "ajet.rollout.vllm.num_engines",
     "explorer.rollout_model.engine_type": "nothing: it is vllm",
     "explorer.rollout_model.extra_engine_args": "ajet.rollout.vllm.options",
     "explorer.rollout_model.max_model_len": "ajet.rollout.max_model_len",
     "explorer.rollout_model.temperature": "ajet.rollout.temperature",
-    "mode": "nothing: it is both",
+    "mode": "nothing: a run both explores and trains",
     "model": "ajet.model",
     "monitor": "ajet.trainer_common.logger",
     "name": "ajet.experiment_name",
     "project": "ajet.project_name",
     "ray_namespace": "nothing: each run has its own",
-    "stages": "nothing: there is one",
+    "stages": "nothing: a run has one stage",
     "trainer.grad_clip": "ajet.trainer_common.optim.grad_clip",
     "trainer.max_checkpoints_to_keep": "ajet.trainer_common.max_checkpoints_to_keep",
     "trainer.max_token_len_per_gpu": "ajet.trainer_common.micro_batch_tokens",
-    "trainer.name": "nothing",
+    "trainer.name": "nothing: the run sets it",
     "trainer.save_hf_checkpoint": "nothing: every checkpoint is in Hugging Face format",
     "trainer.save_interval": "ajet.trainer_common.save_freq",
     "trainer.total_steps": "ajet.trainer_common.total_training_steps",
     "trainer.trainer_strategy": "nothing: it is fsdp2",
     "trainer.trainer_type": "nothing: it is verl",
 }
-"""Settings of Trinity that AgentJet decides, and where."""
+"""Trinity's settings that AgentJet decides, with what to use instead."""
 
 SYNC_STYLES = ("fixed", "fully_async")
 
 
 def refuse(ajet: AjetConfig) -> None:
-    """Refuse what cannot be honoured.
+    """Refuse settings that this backbone cannot honour.
 
     Raises:
-        ConfigError: it names the setting and the cure.
+        ConfigError: names the setting and what to use instead.
     """
     refuse_owned("trinity", ajet.trinity, OURS)
     style = ajet.trinity.get("synchronizer", {}).get("sync_style", "fixed")
@@ -83,17 +83,21 @@ def refuse(ajet: AjetConfig) -> None:
 
 
 def _unfit(ajet: AjetConfig) -> Iterator[tuple[str, object, str]]:
-    """Settings of ours that cannot be honoured: where, the value, and why."""
+    """Path, value and reason of each setting of ours that cannot be honoured."""
     rollout = ajet.rollout
-    cut = "cuts vLLM's logprobs, while the trainer computes those before it; use"
+    cut = "would give vLLM's logprobs after the cut, but the trainer computes those before it; use"
     if rollout.top_p != 1.0:
         yield "rollout.top_p", rollout.top_p, f"{cut} 1.0"
     if rollout.top_k != 0:
         yield "rollout.top_k", rollout.top_k, f"{cut} 0"
     if rollout.temperature == 0:
-        yield "rollout.temperature", 0, "samples one answer only: nothing to learn"
+        yield "rollout.temperature", 0, "samples only one answer, so there is nothing to learn"
     if rollout.vllm.base_url is not None:
-        yield "rollout.vllm.base_url", rollout.vllm.base_url, "is not used: Trinity starts engines"
+        yield (
+            "rollout.vllm.base_url",
+            rollout.vllm.base_url,
+            "is not used: Trinity starts its own engines",
+        )
     if rollout.dynamic_sampling:
         yield "rollout.dynamic_sampling", True, "is not possible with the backbone trinity"
     if ajet.trainer_common.use_kl_loss:

@@ -1,4 +1,4 @@
-"""What a step is trained on: whole groups, none of them too old."""
+"""Chooses the groups that a step is trained on."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from trinity.buffer import get_buffer_reader
 from trinity.common.config import BufferConfig
 from trinity.common.experience import Experience
 
-from ajet.backbone.trinity.group_payload import GroupPayload, unpack
+from ajet.backbone.trinity.group_payload import GroupPayload
 
 
 class FreshGroups(SampleStrategy):
-    """Takes as many groups as a step has tasks, and puts aside those that are too old.
+    """Takes one group per task of a step and drops groups that are too old.
 
     Args:
-        buffer_config: Trinity's.
-        max_staleness: versions that a group may be behind; None: any number.
-        importance_cap: not this one's, see `StepEngine`.
+        buffer_config: Trinity's configuration of the buffer.
+        max_staleness: how many versions a group may be behind; None: any number.
+        importance_cap: for `StepTrainer`, which reads it from the same settings; ignored here.
     """
 
     def __init__(
@@ -33,34 +33,37 @@ class FreshGroups(SampleStrategy):
         self._size = buffer_config.train_batch_size
         self._max_staleness = max_staleness
         self.stale: list[GroupPayload] = []
-        """Put aside since the last step."""
+        """Groups that were dropped for the newest step."""
 
-    async def sample(self, step: int, **_: Any) -> tuple[list[Experience], dict[str, float], list]:
-        """The entries for a step."""
+    async def sample(
+        self, step: int, **_: Any
+    ) -> tuple[list[Experience], dict[str, float], list[Any]]:
+        """Take the entries of the groups for a step."""
         self.stale = []
         taken: list[Experience] = []
         while len(taken) < self._size:
             for entry in await self._buffer.read(batch_size=self._size - len(taken)):
-                if self._is_fresh(parcel := unpack(entry), step - 1):
+                payload = GroupPayload.decode(entry)
+                if self._is_fresh(payload, step - 1):
                     taken.append(entry)
                 else:
-                    self.stale.append(parcel)
+                    self.stale.append(payload)
         return taken, {}, []
 
-    def _is_fresh(self, parcel: GroupPayload, policy_version: int) -> bool:
-        version = parcel.policy_version
+    def _is_fresh(self, payload: GroupPayload, policy_version: int) -> bool:
+        version = payload.policy_version
         if version is None or self._max_staleness is None:
             return True
         return policy_version - version <= self._max_staleness
 
     @classmethod
     def default_args(cls) -> dict[str, Any]:
-        """Those of a run on policy."""
+        """The values of an on-policy run."""
         return {"max_staleness": None, "importance_cap": 2.0}
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: what the buffer holds is lost with it, and made again."""
+        """Nothing to save: a resumed run samples what was in the buffer again."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing: there is no state."""

@@ -1,4 +1,4 @@
-"""Trinity's configuration, composed from ours and the user's `trinity:` section on top."""
+"""Composes Trinity's configuration from AgentJet's, with the user's `trinity:` section on top."""
 
 from __future__ import annotations
 
@@ -10,65 +10,65 @@ from trinity.common.config import Config, TasksetConfig
 from trinity.common.constants import SyncMethod
 
 from ajet.backbone.ray_common.resources import trinity_needs
-from ajet.backbone.trinity.plan import TrinityRunContext
+from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.config.sections.free_section import plain
 from ajet.errors import ConfigError
 from ajet.task_reader.task_batches import TaskBatches
 
 MAX_STALENESS = 3
-"""Of a fully asynchronous run, where none is given."""
+"""Default of `max_staleness` in a fully asynchronous run, in versions."""
 _HERE = "ajet.backbone.trinity"
 _SHORT_DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 
 
-def compose_config(plan: TrinityRunContext, batches: TaskBatches) -> Config:
-    """Trinity's whole configuration, checked by Trinity.
+def compose_config(context: TrinityRunContext, batches: TaskBatches) -> Config:
+    """Compose Trinity's whole configuration and let Trinity check it.
 
     Raises:
-        ConfigError: the user's part of it does not fit.
+        ConfigError: Trinity refuses the configuration, usually the user's part of it.
     """
-    layers = [_ours(plan)]
-    if plan.device == "cpu":
+    layers = [_ours(context)]
+    if context.device == "cpu":
         from ajet.backbone.trinity.cpu.settings import CPU
 
         layers.append(CPU)
-    if plan.is_async:
-        layers.append(_asynchronous(plan))
+    if context.is_async:
+        layers.append(_asynchronous(context))
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), *layers, plain(plan.ajet.trinity))
+        merged = OmegaConf.merge(OmegaConf.structured(Config), *layers, plain(context.ajet.trinity))
         config: Config = OmegaConf.to_object(merged)
-        if plan.device == "cpu" and config.synchronizer.sync_method == SyncMethod.NCCL:
+        if context.device == "cpu" and config.synchronizer.sync_method == SyncMethod.NCCL:
             raise ValueError("trinity.synchronizer.sync_method: nccl is for GPUs; use memory")
         config.buffer.explorer_input.taskset = TasksetConfig(
             name="tasks",
             path="in ajet.task_reader",
             storage_type=f"{_HERE}.tasks.TaskStream",
             default_workflow_type=f"{_HERE}.workflow.BatchOfEpisodes",
-            workflow_args={"plan": plan, "batches": batches},
+            workflow_args={"context": context, "batches": batches},
         )
         return config.check_and_update()
     except (OmegaConfBaseException, ValueError, TypeError, AssertionError) as error:
-        raise ConfigError(f"Trinity-RFT does not take its configuration: {error}") from error
+        raise ConfigError(f"Trinity-RFT refuses its configuration: {error}") from error
 
 
-def _ours(plan: TrinityRunContext) -> dict[str, Any]:
-    ajet, nodes = plan.ajet, plan.ajet.trainer_common.nnodes
+def _ours(context: TrinityRunContext) -> dict[str, Any]:
+    ajet, nodes = context.ajet, context.ajet.trainer_common.nnodes
     return {
         "mode": "both",
         "project": ajet.project_name,
-        "name": plan.namespace,
-        "ray_namespace": plan.namespace,
-        "checkpoint_root_dir": str(plan.run_folder / "trinity"),
+        "name": context.namespace,
+        "ray_namespace": context.namespace,
+        "checkpoint_root_dir": str(context.run_folder / "trinity"),
         "continue_from_checkpoint": False,
         "ignore_validator_suggestions": True,
-        "model": _model(plan),
-        "algorithm": _algorithm(plan),
+        "model": _model(context),
+        "algorithm": _algorithm(context),
         "cluster": {
             "node_num": nodes,
-            "gpu_per_node": trinity_needs(ajet, plan.device).gpus // nodes,
+            "gpu_per_node": trinity_needs(ajet, context.device).gpus // nodes,
         },
         "buffer": {
-            "batch_size": min(plan.num_runners, ajet.data.train_batch_size),
+            "batch_size": min(context.num_runners, ajet.data.train_batch_size),
             "train_batch_size": ajet.data.train_batch_size,
             "trainer_input": {
                 "experience_buffer": {
@@ -80,15 +80,15 @@ def _ours(plan: TrinityRunContext) -> dict[str, Any]:
             },
         },
         "data_processor": {"experience_pipeline": {"save_input": False}},
-        "explorer": _explorer(plan),
-        "trainer": _trainer(plan),
-        "monitor": {"monitor_type": f"{_HERE}.monitor.DeskMonitor"},
+        "explorer": _explorer(context),
+        "trainer": _trainer(context),
+        "monitor": {"monitor_type": f"{_HERE}.monitor.MailboxMonitor"},
         "synchronizer": {"sync_method": "nccl", "sync_style": "fixed", "sync_interval": 1},
     }
 
 
-def _asynchronous(plan: TrinityRunContext) -> dict[str, Any]:
-    """What differs in a fully asynchronous run: how far rollout may be ahead of training."""
+def _asynchronous(context: TrinityRunContext) -> dict[str, Any]:
+    """Settings of a fully asynchronous run: how far rollout may be ahead of training."""
     return {
         "algorithm": {"sample_strategy_args": {"max_staleness": MAX_STALENESS}},
         "buffer": {"trainer_input": {"experience_buffer": {"capacity": 1}}},
@@ -96,18 +96,18 @@ def _asynchronous(plan: TrinityRunContext) -> dict[str, Any]:
     }
 
 
-def _model(plan: TrinityRunContext) -> dict[str, Any]:
+def _model(context: TrinityRunContext) -> dict[str, Any]:
     return {
-        "model_path": str(plan.model_folder),
-        "max_model_len": plan.max_model_len,
-        "temperature": plan.ajet.rollout.temperature,
+        "model_path": str(context.model_folder),
+        "max_model_len": context.max_model_len,
+        "temperature": context.ajet.rollout.temperature,
         "enable_prompt_truncation": False,
     }
 
 
-def _algorithm(plan: TrinityRunContext) -> dict[str, Any]:
-    """Of Trinity's own losses none is used."""
-    common = plan.ajet.trainer_common
+def _algorithm(context: TrinityRunContext) -> dict[str, Any]:
+    """The algorithm section; AgentJet's loss replaces Trinity's losses."""
+    common = context.ajet.trainer_common
     return {
         "algorithm_type": "dapo",
         "repeat_times": 1,
@@ -126,19 +126,19 @@ def _algorithm(plan: TrinityRunContext) -> dict[str, Any]:
     }
 
 
-def _explorer(plan: TrinityRunContext) -> dict[str, Any]:
-    rollout = plan.ajet.rollout
+def _explorer(context: TrinityRunContext) -> dict[str, Any]:
+    rollout = context.ajet.rollout
     return {
-        "runner_per_model": plan.num_runners,
-        "max_timeout": 10**6,  # episodes have deadlines of their own
+        "runner_per_model": context.num_runners,
+        "max_timeout": 10**6,  # effectively off: AgentJet ends episodes at their own deadlines
         "max_retry_times": 0,
         "concurrent_mode": "sequential",
         "eval_on_startup": False,
         "rollout_model": {
             "engine_type": "vllm",
             "engine_num": rollout.vllm.num_engines,
-            "dtype": plan.dtype,
-            "seed": plan.ajet.trainer_common.seed,
+            "dtype": context.dtype,
+            "seed": context.ajet.trainer_common.seed,
             "extra_engine_args": {
                 "max_num_seqs": rollout.max_num_seqs,
                 **plain(rollout.vllm.options),
@@ -147,12 +147,12 @@ def _explorer(plan: TrinityRunContext) -> dict[str, Any]:
     }
 
 
-def _trainer(plan: TrinityRunContext) -> dict[str, Any]:
-    ajet = plan.ajet
+def _trainer(context: TrinityRunContext) -> dict[str, Any]:
+    ajet = context.ajet
     fsdp = {
-        "dtype": plan.dtype,
+        "dtype": context.dtype,
         "mixed_precision": {
-            "param_dtype": _SHORT_DTYPES[plan.dtype],
+            "param_dtype": _SHORT_DTYPES[context.dtype],
             "reduce_dtype": "fp32",
             "buffer_dtype": "fp32",
         },
@@ -161,8 +161,8 @@ def _trainer(plan: TrinityRunContext) -> dict[str, Any]:
         "trainer_type": "verl",
         "trainer_strategy": "fsdp2",
         "grad_clip": ajet.trainer_common.optim.grad_clip,
-        "total_steps": plan.total_steps,
-        "max_token_len_per_gpu": max(ajet.trainer_common.micro_batch_tokens, plan.max_model_len),
+        "total_steps": context.total_steps,
+        "max_token_len_per_gpu": max(ajet.trainer_common.micro_batch_tokens, context.max_model_len),
         "trainer_config": {
             "model": {"override_config": {"attn_implementation": ajet.model.attn_implementation}},
             "actor": {

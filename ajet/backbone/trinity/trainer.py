@@ -1,58 +1,56 @@
-"""Trinity's trainer: takes groups from the buffer, makes steps, sends the weights."""
+"""Trinity's trainer: takes groups from the buffer, trains steps and sends the weights."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from functools import partial
 from statistics import fmean
 
-import trinity.trainer.verl.trainer as of_trinity
+import trinity.trainer.verl.trainer as trinity_verl
 from trinity.common.config import Config
 from trinity.common.experience import Experience
 from trinity.trainer.trainer import Trainer
 
-from ajet.backbone.trinity.group_payload import GroupPayload, unpack
-from ajet.backbone.trinity.mailbox import dumps, find_mailbox
-from ajet.backbone.trinity.mailbox_messages import Letter, Published, Trained
-from ajet.backbone.trinity.plan import TrinityRunContext
+from ajet.backbone.trinity.group_payload import GroupPayload
+from ajet.backbone.trinity.mailbox import Message, Published, Trained, dumps, find_mailbox
+from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.backbone.trinity.verl_step import StepTrainer
 from ajet.monitor.stopwatch import Stopwatch
 from ajet.task_rollout.rollout_report import rollout_metrics
 from ajet.training.checkpoints import Position
-
-logger = logging.getLogger(__name__)
+from ajet.training.schedule import is_due, warn_of_nothing_to_train
 
 
 class TrinityPolicyTrainer(Trainer):
-    """Lets errors out, which Trinity's own loop only logs.
+    """Trains step by step and raises errors that Trinity's own loop only logs.
 
     Args:
-        config: Trinity's.
-        plan: the run's.
+        config: Trinity's configuration.
+        context: the run's context.
     """
 
-    def __init__(self, config: Config, plan: TrinityRunContext) -> None:
-        of_trinity.VERLTrainer = partial(StepTrainer, plan=plan)  # what `Trainer` makes of it
+    def __init__(self, config: Config, context: TrinityRunContext) -> None:
+        # Trinity 0.6 has no setting for the class of its verl trainer: it looks it up here.
+        trinity_verl.VERLTrainer = partial(StepTrainer, context=context)
         super().__init__(config)
-        self._plan = plan
-        self._desk = find_mailbox(plan.namespace)
+        self._context = context
+        self._mailbox = find_mailbox(context.namespace)
         self._stop = asyncio.Event()
-        self._position = plan.position
+        self._position = context.position
         self._saved_step = self._position.step if self._position else 0
 
     async def train(self) -> str:
-        """Train to the last step, or until `stop`; what was done is saved.
+        """Train to the last step or until `stop`, and save a checkpoint at the end.
 
         Raises:
-            AjetError: the run cannot go on.
+            AjetError: the run cannot continue.
         """
-        save_freq = self._plan.ajet.trainer_common.save_freq
+        save_freq = self._context.ajet.trainer_common.save_freq
         try:
-            while self.train_step_num < self._plan.total_steps and not self._stop.is_set():
+            while self.train_step_num < self._context.total_steps and not self._stop.is_set():
                 await self._step()
-                if save_freq and self.train_step_num % save_freq == 0:
+                if is_due(self.train_step_num, save_freq):
                     self._save()
             if self.last_sync_step != self.train_step_num:
                 await self.sync_weight()
@@ -62,25 +60,22 @@ class TrinityPolicyTrainer(Trainer):
         return name
 
     async def stop(self) -> None:
-        """End after the step that is under way."""
+        """Make `train` end after the current step."""
         self._stop.set()
 
     async def sync_weight(self) -> dict[str, float]:
-        """Send the weights, after what they compute for the probe."""
-        await self._tell(Published(version=self.train_step_num, probe=self.engine.probe()))
+        """Report the probe's logprobs under the current weights, then send the weights."""
+        await self._send(Published(version=self.train_step_num, probe=self.engine.probe()))
         await super().sync_weight()
         return {}
 
     async def train_step(self, exps: list[Experience]) -> dict[str, float]:
-        """Make a step of these groups."""
-        parcels = [unpack(entry) for entry in exps]
-        samples = [sample for parcel in parcels for sample in parcel.samples]
+        """Train one step on these groups."""
+        payloads = [GroupPayload.decode(entry) for entry in exps]
+        samples = [sample for payload in payloads for sample in payload.samples]
         metrics: dict[str, float] = self.engine.train(samples)
         if not samples:
-            logger.warning(
-                "step %d: every group's rewards are all equal: nothing to learn from",
-                self.train_step_num,
-            )
+            warn_of_nothing_to_train(self.train_step_num)
         return metrics
 
     async def _step(self) -> None:
@@ -89,30 +84,30 @@ class TrinityPolicyTrainer(Trainer):
             entries = await self._next_entries()
         if entries is None:
             return
-        parcels = [unpack(entry) for entry in entries]
+        payloads = [GroupPayload.decode(entry) for entry in entries]
         stale: list[GroupPayload] = self.sample_strategy.stale
         with watch.part("train"):
             metrics = await self.train_step(entries)
         if await self.need_sync():
             with watch.part("sync"):
                 await self.sync_weight()
-        metrics |= _group_metrics(parcels, stale) | _timings(parcels, watch)
+        metrics |= _group_metrics(payloads, stale) | _timings(payloads, watch)
         step = self.train_step_num
-        newest = max([*parcels, *stale], key=lambda parcel: parcel.position)
+        newest = max([*payloads, *stale], key=lambda payload: payload.position)
         self._position = Position(step=step, policy_version=step, reader_state=newest.reader_state)
-        await self._tell(
+        await self._send(
             Trained(
                 step=step,
-                groups=[parcel.group for parcel in parcels],
-                stale=[parcel.group for parcel in stale],
+                groups=[payload.group for payload in payloads],
+                stale=[payload.group for payload in stale],
                 metrics=metrics,
-                num_samples=sum(len(parcel.samples) for parcel in parcels),
-                num_stale_samples=sum(len(parcel.samples) for parcel in stale),
+                num_samples=sum(len(payload.samples) for payload in payloads),
+                num_stale_samples=sum(len(payload.samples) for payload in stale),
             )
         )
 
     async def _next_entries(self) -> list[Experience] | None:
-        """A step's; None where the run is stopped first."""
+        """Wait for the entries of a step; None if the run is stopped first."""
         sampling = asyncio.create_task(self.sample_strategy.sample(self.train_step_num + 1))
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -129,33 +124,33 @@ class TrinityPolicyTrainer(Trainer):
             self.engine.save(self._position)
             self._saved_step = self._position.step
 
-    async def _tell(self, letter: Letter) -> None:
-        await self._desk.report.remote(dumps(letter))
+    async def _send(self, message: Message) -> None:
+        await self._mailbox.report.remote(dumps(message))
 
 
 def _group_metrics(
-    parcels: Sequence[GroupPayload], stale: Sequence[GroupPayload]
+    payloads: Sequence[GroupPayload], stale: Sequence[GroupPayload]
 ) -> dict[str, float]:
-    """Of the step's episodes; what was too old for it counts as dropped."""
-    metrics = rollout_metrics([parcel.group for parcel in parcels])
-    metrics["group/zero_variance"] = fmean(not parcel.gives_gradient for parcel in parcels)
+    """Metrics of the step's episodes. Tokens of stale groups count as dropped."""
+    metrics = rollout_metrics([payload.group for payload in payloads])
+    metrics["group/zero_variance"] = fmean(not payload.gives_gradient for payload in payloads)
     metrics["tokens/dropped"] += _sampled_tokens(stale)
     metrics["trinity/stale_groups"] = len(stale)
     return metrics
 
 
-def _sampled_tokens(parcels: Sequence[GroupPayload]) -> int:
-    episodes = [episode for parcel in parcels for episode in parcel.group.valid]
+def _sampled_tokens(payloads: Sequence[GroupPayload]) -> int:
+    episodes = [episode for payload in payloads for episode in payload.group.valid]
     return sum(sample.num_trained for episode in episodes for sample in episode.samples)
 
 
-def _timings(parcels: Sequence[GroupPayload], watch: Stopwatch) -> dict[str, float]:
-    """Of the step. Its rollout may have been beside earlier steps."""
-    rollout_s = max(parcel.rollout_s for parcel in parcels)
-    trained = sum(len(sample) for parcel in parcels for sample in parcel.samples)
+def _timings(payloads: Sequence[GroupPayload], watch: Stopwatch) -> dict[str, float]:
+    """Timings of the step. Its rollout may have run in parallel with earlier steps."""
+    rollout_s = max(payload.rollout_s for payload in payloads)
+    trained = sum(len(sample) for payload in payloads for sample in payload.samples)
     return watch.metrics() | {
         "time/rollout_s": rollout_s,
         "time/step_s": watch.total_wall_s,
-        "rollout/tokens_per_s": _sampled_tokens(parcels) / rollout_s,
+        "rollout/tokens_per_s": _sampled_tokens(payloads) / rollout_s,
         "train/tokens_per_s": trained / watch.wall_s["train"],
     }

@@ -1,4 +1,4 @@
-"""Trinity's verl trainer, on our samples, credit, loss and learning rate."""
+"""Trinity's verl trainer with AgentJet's samples, advantages, loss and learning rate."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-import trinity.trainer.verl.trainer as of_trinity
+import trinity.trainer.verl.trainer as trinity_verl
 from tensordict import TensorDict
 from trinity.common.config import Config
 from verl.utils import tensordict_utils as tu
 from verl.utils.metric import reduce_metrics
 from verl.workers.utils.padding import response_from_nested
 
-from ajet.backbone.trinity.plan import TrinityRunContext
-from ajet.backbone.verl_common.batch import arrange, table
+from ajet.backbone.trinity.run_context import TrinityRunContext
+from ajet.backbone.verl_common.batch import arrange, make_batch
 from ajet.backbone.verl_common.logprob_agreement import agreement, check_agreement
 from ajet.backbone.verl_common.loss import sample_loss
 from ajet.errors import TrainingError
@@ -28,47 +28,50 @@ from ajet.training.loss_settings import loss_settings
 from ajet.training.updates import WeightedSample, learning_rate, plan_updates, staleness
 
 
-class StepTrainer(of_trinity.VERLTrainer):
-    """One step at a time.
+class StepTrainer(trinity_verl.VERLTrainer):
+    """Trains one step at a time.
 
-    Tokens of older weights are trained with truncated importance sampling: the trainer's own
-    logprobs before the step stand for those of the sampling policy, and the advantage is times
-    their probability ratio, at most `importance_cap` (decoupled PPO, arXiv:2110.00641, as used
-    asynchronously in AReaL, arXiv:2505.24298; these do not cap the ratio).
+    Tokens that older weights sampled are trained with truncated importance sampling. The trainer's
+    logprobs before the step replace those of the sampling policy in the loss, and the advantage is
+    multiplied by the ratio of the two probabilities, at most `importance_cap`. This is decoupled
+    PPO (arXiv:2110.00641), which AReaL (arXiv:2505.24298) uses asynchronously; both leave the
+    ratio uncapped.
 
     Args:
-        config: Trinity's.
-        plan: the run's.
+        config: Trinity's configuration.
+        context: the run's context.
     """
 
-    def __init__(self, config: Config, *, plan: TrinityRunContext) -> None:
-        worker: type = of_trinity.TrinityActorRolloutRefWorker
-        if plan.device == "cpu":
+    def __init__(self, config: Config, *, context: TrinityRunContext) -> None:
+        if context.device == "cpu":
             from ajet.backbone.trinity.cpu.workers import CpuTrinityPolicyWorker as worker
         else:
             from ajet.backbone.trinity.worker import TrinityPolicyWorker as worker
-        of_trinity.TrinityActorRolloutRefWorker = worker
-        self._plan = plan
-        self._settings = plan.ajet.trainer_common
+        # Trinity 0.6 has no setting for the class of its ranks: it looks it up here.
+        trinity_verl.TrinityActorRolloutRefWorker = worker
+        self._context = context
+        self._settings = context.ajet.trainer_common
         self.is_unfinished = False
-        """The weights are between two steps."""
+        """Whether an update has begun and not ended: the weights belong to no version."""
         self._cap = config.algorithm.sample_strategy_args["importance_cap"]
         super().__init__(config)
 
     async def prepare(self) -> None:
-        """Load the checkpoint, if there is one; give the workers the loss."""
+        """Load the checkpoint, if there is one, and give the loss function to the workers."""
         await super().prepare()
         self.actor_rollout_wg.set_loss_fn(
             partial(sample_loss, settings=loss_settings(self._settings))
         )
 
     def _load_checkpoint(self) -> None:
-        self.global_steps = self._plan.first_version
-        if self._plan.checkpoint is not None:
-            self.actor_rollout_wg.load_checkpoint(str(self._plan.checkpoint / "actor"))
+        self.global_steps = self._context.first_version
+        if self._context.checkpoint is not None:
+            self.actor_rollout_wg.load_checkpoint(str(self._context.checkpoint / "actor"))
 
     def train(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """Make the next step, on no samples if need be; metrics under their public names.
+        """Train the next step and return its metrics under their public names.
+
+        Without samples, the step counts but changes no weights.
 
         Raises:
             TrainingError: engine and trainer disagree, or the gradient is not finite.
@@ -80,8 +83,8 @@ class StepTrainer(of_trinity.VERLTrainer):
         rows, rows_per_update = arrange(
             plan_updates(samples, self._settings, step=self.global_steps), self._get_dp_size()
         )
-        temperature = self._plan.ajet.rollout.temperature
-        data = table(rows, temperature)
+        temperature = self._context.ajet.rollout.temperature
+        data = make_batch(rows, temperature)
         logprobs, entropy = self._forward(data, temperature)
         is_trained = data["response_mask"].values().bool()
         is_current = torch.from_numpy(_versions(rows) == version)
@@ -94,8 +97,8 @@ class StepTrainer(of_trinity.VERLTrainer):
         return metrics | self._update(data, rows_per_update, temperature)
 
     def probe(self) -> list[float]:
-        """[L - 1] logprobs of the probe's ids but the first, with the weights as they are."""
-        ids = np.array(self._plan.probe, np.int32)
+        """[L - 1] logprobs of the probe's ids but the first, under the current weights."""
+        ids = np.array(self._context.probe, np.int32)
         one, nothing = np.ones(len(ids), np.float32), np.zeros(len(ids), np.float32)
         sample = Sample(
             episode_id="probe",
@@ -110,17 +113,17 @@ class StepTrainer(of_trinity.VERLTrainer):
             advantages=nothing,
         )
         rows, _ = arrange([[(sample, nothing)]], self._get_dp_size())
-        logprobs, _ = self._forward(table(rows, 1.0), 1.0)
+        logprobs, _ = self._forward(make_batch(rows, 1.0), 1.0)
         values: list[float] = logprobs[: len(ids) - 1].tolist()
         return values
 
     def save(self, position: Position) -> None:
-        """Write `checkpoints/step_...` in full or not at all.
+        """Write the checkpoint folder of a step, completely or not at all.
 
         Raises:
-            CheckpointError: it cannot be written.
+            CheckpointError: the folder cannot be written.
         """
-        folder = self._plan.run_folder / "checkpoints"
+        folder = self._context.run_folder / "checkpoints"
         keep = self._settings.max_checkpoints_to_keep
         with written_checkpoint(folder, position, max_to_keep=keep) as partial_folder:
             actor = partial_folder / "actor"
@@ -130,7 +133,7 @@ class StepTrainer(of_trinity.VERLTrainer):
             (actor / "huggingface").rmdir()
 
     def _forward(self, data: TensorDict, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logprobs and entropies of all response tokens, one row after the other."""
+        """[T] logprobs and entropies of the response tokens of all rows, concatenated."""
         tu.assign_non_tensor(
             data, calculate_entropy=True, compute_loss=False, temperature=temperature
         )
@@ -145,22 +148,22 @@ class StepTrainer(of_trinity.VERLTrainer):
     def _compare(
         self, logprobs: torch.Tensor, data: TensorDict, compared: torch.Tensor
     ) -> dict[str, float]:
-        """Engine against trainer, on tokens of the weights as they are."""
-        of_engine = data["rollout_log_probs"].values()[compared]
-        found = agreement(logprobs, of_engine)
+        """Compare engine and trainer on tokens that the current weights sampled."""
+        engine_logprobs = data["rollout_log_probs"].values()[compared]
+        found = agreement(logprobs, engine_logprobs)
         common = self._settings
-        bound = common.logprob_diff_bound if self._plan.is_exact else None
+        bound = common.logprob_diff_bound if self._context.is_exact else None
         check_agreement(found, step=self.global_steps, bound=bound)
         return {
             "policy/logprob_diff_max": found["logprob_diff_max"],
             "policy/logprob_diff_mean": found["logprob_diff_mean"],
-            "trinity/ppo_kl": float((of_engine - logprobs).mean()),
+            "trinity/ppo_kl": float((engine_logprobs - logprobs).mean()),
         }
 
     def _correct(
         self, data: TensorDict, logprobs: torch.Tensor, is_trained: torch.Tensor
     ) -> dict[str, float]:
-        """Truncated importance sampling."""
+        """Apply truncated importance sampling to `data`, in place."""
         offsets = data["response_mask"].offsets()
         ratio = (logprobs - data["rollout_log_probs"].values()).exp()
         weight = ratio.clamp(max=self._cap)
@@ -189,14 +192,15 @@ class StepTrainer(of_trinity.VERLTrainer):
             epochs=1,
             seed=self._settings.seed,
             dataloader_kwargs={"shuffle": False},
-            learning_rate=learning_rate(self.global_steps, optim, self._plan.total_steps),
+            learning_rate=learning_rate(self.global_steps, optim, self._context.total_steps),
         )
         self.is_unfinished = True
         output = self.actor_rollout_wg.update_actor(data)
         found: dict[str, Any] = reduce_metrics(tu.get(output, "metrics"))
         if not math.isfinite(found["grad_norm"]):
             raise TrainingError(
-                f"step {self.global_steps}: the gradient's norm is {found['grad_norm']}"
+                f"step {self.global_steps}: the norm of the gradient is {found['grad_norm']}, "
+                "expected a finite number. Lower ajet.trainer_common.optim.lr"
             )
         self.is_unfinished = False
         return {
@@ -207,7 +211,7 @@ class StepTrainer(of_trinity.VERLTrainer):
 
 
 def _versions(rows: Sequence[WeightedSample | None]) -> np.ndarray:
-    """Policy version of each response token, one row after the other; -1 for what none sampled."""
+    """[T] policy version of each response token of all rows; -1 for tokens not sampled."""
     parts = [
         np.full(1, -1) if row is None else row[0].policy_versions[int(row[0].loss_mask.argmax()) :]
         for row in rows

@@ -1,4 +1,4 @@
-"""The worker of a rank: Trinity's, with the learning rate that the run's schedule says."""
+"""The class of Trinity's training ranks."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from ajet.backbone.verl_common.worker import VerlPolicyWorker
 
 
 class TrinityPolicyWorker(VerlPolicyWorker, TrinityActorRolloutRefWorker):
-    """Both Trinity's and the verl backbone's."""
+    """Trinity's worker with AgentJet's learning rate schedule and checkpoints."""
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def save_policy(self, folder: str) -> None:
-        """Write model and optimizer, without Trinity's bookkeeping."""
+        """Write model and optimizer, without Trinity's own record of checkpoints."""
         self.actor.save_checkpoint(folder)

@@ -1,1 +1,1 @@
-"""verl: the same run on Ray, from one machine to a cluster, with vLLM beside FSDP."""
+"""The verl backbone: training with FSDP2 and sampling with vLLM on a Ray cluster."""

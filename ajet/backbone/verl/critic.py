@@ -1,4 +1,4 @@
-"""PPO's critic: verl's worker of a value model, and advantages from its values."""
+"""PPO's critic: the worker of the value model, and advantages from its values."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ def _value_model(
     model_config: PretrainedConfig,
     trust_remote_code: bool,
 ) -> PreTrainedModel:
-    """The model with a head of one number, and the attention that is configured."""
-    return AutoModelForTokenClassification.from_pretrained(
+    """Load the model with a head of one number and the attention that its config names."""
+    model: PreTrainedModel = AutoModelForTokenClassification.from_pretrained(
         local_path, dtype=torch_dtype, config=model_config, trust_remote_code=trust_remote_code
     )
+    return model
 
 
-# verl's own asks for flash-attn, whatever is configured.
+# verl 0.9's own function always asks for flash-attn.
 verl.utils.model.load_valuehead_model = _value_model
 
 
 class CriticWorker(TrainingWorker):
-    """verl's, in a process where the function above is in place."""
+    """verl's worker; loading it from this module puts the replacement above in its process."""
 
 
 def gae(
@@ -42,17 +43,17 @@ def gae(
     gamma: float,
     lam: float,
 ) -> TensorDict:
-    """Advantages and returns of every token, as verl computes them (arXiv:1506.02438).
+    """Advantages and returns of every response token, by verl's GAE (arXiv:1506.02438).
 
-    The advantages are whitened over the trained tokens of all rows. Tokens that are not trained are
-    passed over.
+    The advantages are whitened over the trained tokens of all rows. Tokens that are not trained
+    are skipped.
 
     Args:
-        rewards: nested [B, length of the response], at trained tokens.
-        values: nested, of the state before each token.
-        response_mask: nested, 1 where a token is trained.
-        gamma: discount.
-        lam: lambda.
+        rewards: nested [B, response length], nonzero only at trained tokens.
+        values: nested [B, response length], the value of the state before each token.
+        response_mask: nested [B, response length], 1 where a token is trained.
+        gamma: the discount.
+        lam: GAE's lambda.
     """
     padded = TensorDict(
         {"rewards": rewards, "values": values, "mask": response_mask}, batch_size=len(rewards)
@@ -72,7 +73,12 @@ def gae(
 
 
 def keep_advantages(sample: Sample, advantages: torch.Tensor) -> None:
-    """For the record: those of the response, which is the sample's end."""
+    """Store a sample's advantages for the run's records.
+
+    Args:
+        sample: gets the advantages, 0 where a token is not trained.
+        advantages: [response length]; the response is the end of the sample.
+    """
     whole = np.zeros(len(sample), np.float32)
     whole[len(sample) - len(advantages) :] = advantages.numpy()
     sample.advantages = np.where(sample.loss_mask, whole, np.float32(0))

@@ -1,4 +1,4 @@
-"""verl's vLLM replicas as an engine: token ids in, token ids and logprobs out."""
+"""verl's vLLM replicas behind AgentJet's `Engine` protocol."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ajet.schema.generation import FinishReason, Generation, SamplingParams
 
 
 class VerlEngine:
-    """One client of all replicas; an episode stays with one of them.
+    """Sends all calls of an episode to one replica, which caches the episode's key-values.
 
-    A request that is cancelled goes on in its replica, to its last token: verl's client has no way
-    to take it back.
+    A cancelled request continues in its replica to its last token: verl 0.9's client cannot
+    abort it.
 
     Args:
-        client: verl's.
-        max_model_len: longest prompt plus completion.
-        policy_version: of the weights as they are now.
+        client: verl's client of all replicas.
+        max_model_len: longest prompt plus completion, in tokens.
+        policy_version: version of the current weights.
     """
 
     def __init__(self, client: LLMServerClient, *, max_model_len: int, policy_version: int) -> None:
@@ -45,7 +45,7 @@ class VerlEngine:
         session: str,
         on_token: OnToken | None = None,
     ) -> Generation:
-        """Sample one completion. verl does not stream: `on_token` hears of all at the end.
+        """Sample one completion. verl does not stream: `on_token` is called at the end.
 
         Raises:
             ContextLengthError: the prompt leaves no room for a token.
@@ -58,7 +58,7 @@ class VerlEngine:
                 prompt_ids=list(prompt_ids),
                 sampling_params={**_sampling_params(params), "max_tokens": max_new},
             )
-        except RayTaskError as error:  # its own text is the traceback of the other process
+        except RayTaskError as error:  # its text is a traceback; the cause says what happened
             raise EngineError(f"verl's vLLM replica failed: {error.cause!r}") from error
         except RayError as error:
             raise EngineError(f"verl's vLLM replica failed: {error}") from error
@@ -76,17 +76,17 @@ class VerlEngine:
         )
 
     def open_session(self, session: str) -> None:
-        """Nothing to do."""
+        """Do nothing: verl's client assigns a session to a replica at its first call."""
 
     def close_session(self, session: str) -> None:
-        """Nothing to do."""
+        """Do nothing: verl's client has no way to end a session."""
 
     async def aclose(self) -> None:
-        """The replicas end with the run's Ray."""
+        """Do nothing: the replicas end with the run's Ray."""
 
 
 def _sampling_params(params: SamplingParams) -> dict[str, Any]:
-    """In vLLM's words. Only our stop tokens end a completion, not vLLM's own idea of them."""
+    """VLLM's form of `params`; only the request's own stop tokens end a completion."""
     named = {
         "temperature": params.temperature,
         "top_p": params.top_p,
@@ -103,7 +103,7 @@ def _sampling_params(params: SamplingParams) -> dict[str, Any]:
 
 
 def _finish_reason(ids: list[int], params: SamplingParams, max_tokens: int) -> FinishReason:
-    """Verl says `completed` for both."""
+    """Tell `stop` from `length`: verl reports both as `completed`."""
     if ids[-1] in params.stop_token_ids or len(ids) < max_tokens:
         return "stop"
     return "length"

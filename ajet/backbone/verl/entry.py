@@ -1,4 +1,4 @@
-"""The verl backbone: the training loop of every backbone, on verl's trainer and vLLM replicas."""
+"""Entry point of the verl backbone: the shared training loop on verl's trainer and replicas."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ajet.training.run import make_loop, run_to_the_end
 
 
 def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -> None:
-    """Train to the end and show what came of it.
+    """Train to the last step, then draw the reward curve and print the summary.
 
     Raises:
-        AjetError: the run cannot start or cannot go on.
+        AjetError: the run cannot start or cannot continue.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
     ajet = config.ajet
@@ -33,10 +33,11 @@ def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -
     with redirect_output(log):
         from ajet.backbone.verl.starting import VerlRunContext, started
 
-    console = Console(file=sys.stdout)  # it stays there while verl prints elsewhere
+    # With the file bound here, progress stays visible while verl's output is redirected.
+    console = Console(file=sys.stdout)
     with Progress(console) as progress, closing(open_http_endpoint(ajet)) as http_endpoint:
         newest = latest_checkpoint(run_folder / "checkpoints") if resume else None
-        start = VerlRunContext(
+        context = VerlRunContext(
             config=config,
             run_folder=run_folder,
             model_folder=model_folder(ajet.model.path),
@@ -45,14 +46,14 @@ def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -
             checkpoint=newest,
             position=read_position(newest) if newest else None,
         )
-        with started(start, progress) as policy:
+        with started(context, progress) as policy:
             loop = make_loop(
                 config,
                 run_folder,
                 inputs,
                 policy,
                 resume=resume,
-                position=start.position,
+                position=context.position,
                 progress=progress,
                 http_endpoint=http_endpoint,
             )
@@ -60,7 +61,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -
 
 
 def _set_environment(ajet: AjetConfig, device: str) -> None:
-    """What verl reads when it is imported, here and in the processes that Ray starts."""
+    """Set variables that verl reads at import, in this process and in Ray's workers."""
     os.environ["TRANSFER_QUEUE_ENABLE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")

@@ -1,4 +1,4 @@
-"""A process on any node that runs episodes; its calls go to verl's replicas like ours."""
+"""A Ray actor that runs episodes on any node and calls verl's replicas itself."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ajet.training.model_folder import chat_format_of
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class EpisodeRunContext:
-    """What such a process must know."""
+    """What an `EpisodeActor` needs to know about the run."""
 
     config: RootConfig
     run_folder: Path
@@ -32,23 +32,23 @@ class EpisodeRunContext:
 
 
 class EpisodeActor:
-    """Runs one episode a call, many calls at once.
+    """Runs one episode per call, and many calls at a time.
 
     Args:
-        plan: the run's.
+        context: what the actor needs to know about the run.
     """
 
-    def __init__(self, plan: EpisodeRunContext) -> None:
-        ajet = plan.config.ajet
-        engine = VerlEngine(plan.client, max_model_len=plan.max_model_len, policy_version=0)
-        chat_format = chat_format_of(ajet.model, plan.model_folder)
-        endpoint, code = open_http_endpoint(ajet), UserCode.load(plan.config)
+    def __init__(self, context: EpisodeRunContext) -> None:
+        ajet = context.config.ajet
+        engine = VerlEngine(context.client, max_model_len=context.max_model_len, policy_version=0)
+        chat_format = chat_format_of(ajet.model, context.model_folder)
+        endpoint, code = open_http_endpoint(ajet), UserCode.load(context.config)
         self._runner = make_runner(
-            plan.config, chat_format, engine, endpoint, code, plan.run_folder
+            context.config, chat_format, engine, endpoint, code, context.run_folder
         )
 
     def run(self, attempt: Attempt, defaults: SamplingDefaults, limits: EpisodeLimits) -> bytes:
-        """The episode, pickled, of the last try at it."""
+        """Run an attempt with its retries and return the final episode, pickled."""
         gateway = replace(self._runner.gateway, defaults=defaults)
         ended: list[Episode] = []
         ThreadExecutor().run(
@@ -57,15 +57,15 @@ class EpisodeActor:
             replace(limits, num_at_once=1),
             lambda _, episode: ended.append(episode),
         )
-        return packed(ended[0])
+        return pickled(ended[0])
 
 
-def packed(episode: Episode) -> bytes:
-    """What of it cannot be sent makes it a failed one."""
+def pickled(episode: Episode) -> bytes:
+    """Pickle an episode. One that cannot be pickled is replaced by a failed episode."""
     try:
         return bytes(cloudpickle.dumps(episode))
     except (TypeError, AttributeError, PicklingError) as error:
-        text = f"what the workflow returned cannot be sent to the run's process: {error}"
+        text = f"the workflow's output cannot be sent to the run's process: {error}"
         failed = Episode(
             episode_id=episode.episode_id,
             task=episode.task,

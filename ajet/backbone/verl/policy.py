@@ -1,4 +1,4 @@
-"""verl's trainer and replicas in the words of the training loop."""
+"""verl's trainer and replicas behind the protocols of the shared training loop."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ajet.backbone.verl.engine import VerlEngine
+from ajet.backbone.verl.timeouts import call_with_timeout
 from ajet.backbone.verl.trainer import VerlTrainer
-from ajet.backbone.verl.waiting import call_with_timeout
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import TrainingError
 from ajet.schema.sample import Sample
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TRAIN_TIMEOUT_S = 3600.0
-"""Of a step's training, and of a checkpoint: by far more than any that makes sense."""
+"""Limit for training a step and for writing a checkpoint; far above any reasonable duration."""
 
 PUBLIC = {
     "actor/loss": "policy/loss",
@@ -30,17 +30,17 @@ PUBLIC = {
     "logprob_diff_max": "policy/logprob_diff_max",
     "logprob_diff_mean": "policy/logprob_diff_mean",
 }
-"""verl's metrics that every backbone has, under the name that they have everywhere."""
+"""Maps verl's metrics that every backbone has to their public names."""
 
 
 class VerlPolicy:
-    """What is trained, served and saved.
+    """Trains, serves and saves the policy through verl.
 
     Args:
-        trainer: verl's, ready.
-        engine: its replicas.
+        trainer: verl's trainer, initialized.
+        engine: the engine over the trainer's replicas.
         settings: section `ajet.trainer_common`.
-        update_timeout_s: of the way of the weights into the replicas.
+        update_timeout_s: limit for sending the weights to the replicas.
     """
 
     lockstep_missed = 0
@@ -62,13 +62,13 @@ class VerlPolicy:
     def update(
         self, samples: Sequence[Sample], *, step: int, policy_version: int
     ) -> dict[str, float]:
-        """Train on a step's samples; metrics under their public names, verl's under `verl/`.
+        """Train on a step's samples and return public metrics; verl's own are under `verl/`.
 
         Raises:
-            TrainingError: engine and trainer disagree, or the run cannot go on.
+            TrainingError: engine and trainer disagree, or the run cannot continue.
         """
         parts = [part for part in plan_updates(samples, self._settings, step=step) if part]
-        metrics = self._within(
+        metrics = self._call(
             TRAIN_TIMEOUT_S,
             f"the training of step {step}",
             lambda: self._trainer.train(parts, step=step),
@@ -78,15 +78,15 @@ class VerlPolicy:
         )
 
     def begin_phase(self) -> None:
-        """The replicas forgot what they kept when the weights came."""
+        """Do nothing: the replicas drop their key-values whenever new weights arrive."""
 
     def publish(self, policy_version: int) -> dict[str, float]:
-        """Send the weights to the replicas, as this version.
+        """Send the weights to the replicas and number them `policy_version`.
 
         Raises:
-            TrainingError: they did not arrive in time.
+            TrainingError: the weights did not arrive in time.
         """
-        self._within(
+        self._call(
             self._update_timeout_s,
             "the update of vLLM's weights",
             lambda: self._trainer.publish(policy_version),
@@ -95,22 +95,24 @@ class VerlPolicy:
         return {}
 
     def save(self, checkpoints: Path, position: Position) -> None:
-        """Write `checkpoints/step_...` in full or not at all.
+        """Write the checkpoint folder of a step, completely or not at all.
 
         Raises:
-            CheckpointError: it cannot be written.
+            CheckpointError: the folder cannot be written.
         """
-        if self._is_broken:  # what broke it is being told already
+        # After a call that failed or timed out, the workers may never answer again. The error of
+        # that call ends the run; waiting for the same workers here would only delay it.
+        if self._is_broken:
             logger.warning("the steps since the last checkpoint are lost: verl does not answer")
             return
         keep = self._settings.max_checkpoints_to_keep
         with written_checkpoint(checkpoints, position, max_to_keep=keep) as partial:
-            self._within(TRAIN_TIMEOUT_S, "the checkpoint", lambda: self._trainer.save(partial))
+            self._call(TRAIN_TIMEOUT_S, "the checkpoint", lambda: self._trainer.save(partial))
 
     def close(self) -> None:
-        """Everything ends with the run's Ray."""
+        """Do nothing: all processes end with the run's Ray."""
 
-    def _within(self, seconds: float, what: str, call: Callable[[], T]) -> T:
+    def _call(self, seconds: float, what: str, call: Callable[[], T]) -> T:
         try:
             return call_with_timeout(seconds, what, call)
         except TrainingError:
@@ -119,10 +121,10 @@ class VerlPolicy:
 
 
 def _named(metrics: dict[str, float], *, with_kl: bool) -> dict[str, float]:
-    """The names of every backbone, and verl's own under `verl/`.
+    """Rename verl's metrics to public names; those without one go under `verl/`.
 
     Raises:
-        TrainingError: the gradient is not finite; verl left that update out.
+        TrainingError: the gradient is not finite; verl skipped that update.
     """
     tokens = metrics.pop("actor/tokens")
     named = {"policy/clip_fraction": metrics.pop("actor/clipped") / tokens}
@@ -130,8 +132,11 @@ def _named(metrics: dict[str, float], *, with_kl: bool) -> dict[str, float]:
     if with_kl:
         named["policy/kl"] = kl
     named |= {PUBLIC[name]: float(metrics.pop(name)) for name in PUBLIC}
-    # verl's NaN says that there was nothing to measure.
+    # verl reports NaN where there was nothing to measure.
     named |= {f"verl/{name}": float(v) for name, v in metrics.items() if math.isfinite(v)}
     if not math.isfinite(named["policy/grad_norm"]):
-        raise TrainingError(f"the gradient's norm is {named['policy/grad_norm']}")
+        raise TrainingError(
+            f"the norm of the gradient is {named['policy/grad_norm']}, expected a finite number. "
+            "Lower ajet.trainer_common.optim.lr"
+        )
     return named

@@ -1,4 +1,4 @@
-"""What verl cannot honour, or what is not its to decide: refused by name before anything starts."""
+"""Refuses settings that the verl backbone cannot honour, before anything starts."""
 
 from __future__ import annotations
 
@@ -85,48 +85,52 @@ OURS = {
     "trainer.use_v1": "nothing: it is verl's V1 trainer",
     "trainer.v1": "nothing: it is the synchronous trainer",
     "trainer.val_before_train": "ajet.trainer_common.val_before_train",
-    "trainer.val_only": "nothing",
+    "trainer.val_only": "nothing: a run always trains",
     "trainer.validation_data_dir": "nothing: see episodes.jsonl",
 }
-"""Settings of verl that AgentJet decides, and where."""
+"""verl's settings that AgentJet decides, with what to use instead."""
 
 
 def lora_rank(ajet: AjetConfig) -> int:
-    """Of the adapter that verl is to train; 0: there is none."""
+    """Rank of the LoRA adapter that verl trains; 0: no adapter."""
     model = ajet.verl.get("actor_rollout_ref", {}).get("model", {})
     return int(model.get("lora_rank", 0))
 
 
 def refuse(ajet: AjetConfig) -> None:
-    """Refuse what cannot be honoured.
+    """Refuse settings that this backbone cannot honour.
 
     Raises:
-        ConfigError: it names the setting and the cure.
+        ConfigError: names the setting and what to use instead.
     """
     refuse_owned("verl", ajet.verl, OURS)
     rollout = ajet.rollout
     for name, off in (("top_p", 1.0), ("top_k", 0)):
         if getattr(rollout, name) != off:
             raise ConfigError(
-                f"ajet.rollout.{name}: the backbone verl trains on vLLM's logprobs, which are "
-                f"those after the cut, while the trainer computes those before it; use {off}"
+                f"ajet.rollout.{name}: with the verl backbone, vLLM would give logprobs after the "
+                f"cut, but the trainer computes those before it; use {off}"
             )
     if rollout.ray_actors > rollout.max_env_worker:
         raise ConfigError(
             f"ajet.rollout.ray_actors: {rollout.ray_actors} processes for at most "
-            f"{rollout.max_env_worker} episodes at a time (ajet.rollout.max_env_worker)"
+            f"{rollout.max_env_worker} episodes at a time (ajet.rollout.max_env_worker); lower the "
+            "first or raise the second"
         )
     if rollout.ray_actors and ajet.interchange_server.port:
         raise ConfigError(
-            "ajet.interchange_server.port: each of the processes of ajet.rollout.ray_actors has a "
-            "server of its own; use 0, so that it takes a free port"
+            "ajet.interchange_server.port: each process of ajet.rollout.ray_actors has its own "
+            "server, and they cannot share a port; use 0, so that each takes a free one"
         )
     if rollout.temperature == 0:
-        raise ConfigError("ajet.rollout.temperature: 0 samples one answer only: nothing to learn")
+        raise ConfigError(
+            "ajet.rollout.temperature: 0 samples only one answer, so there is nothing to learn"
+        )
     if rollout.vllm.base_url is not None or rollout.vllm.num_engines != 1:
         raise ConfigError(
-            "ajet.rollout.vllm.base_url, .num_engines: verl starts its own engines, one for each "
-            "verl.actor_rollout_ref.rollout.tensor_model_parallel_size GPUs"
+            "ajet.rollout.vllm.base_url, .num_engines: verl starts its own engines; their number "
+            "is the number of GPUs divided by "
+            "verl.actor_rollout_ref.rollout.tensor_model_parallel_size"
         )
     if ajet.model.dtype == "float16":
         raise ConfigError("ajet.model.dtype: float16 is not tested with verl; use bfloat16")

@@ -1,4 +1,4 @@
-"""verl's configuration, composed from ours and the user's `verl:` section on top."""
+"""Composes verl's configuration from AgentJet's, with the user's `verl:` section on top."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SHORT_DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class RankResources:
-    """What a run is about, beyond its settings."""
+    """The model and device of a run, which its settings leave open."""
 
     model_folder: Path
     max_model_len: int
@@ -34,18 +34,18 @@ class RankResources:
     """`cpu` or `cuda`."""
 
 
-def compose_config(ajet: AjetConfig, place: RankResources) -> DictConfig:
-    """Verl's whole configuration, resolved.
+def compose_config(ajet: AjetConfig, resources: RankResources) -> DictConfig:
+    """Compose verl's whole configuration and resolve its references.
 
     Raises:
-        ConfigError: the user's part of it does not fit.
+        ConfigError: the user's `verl:` section does not fit.
     """
     with initialize_config_module(version_base=None, config_module="verl.trainer.config"):
         config = compose(config_name="ppo_trainer")
     _refuse_unknown(ajet.verl, config)
     OmegaConf.set_struct(config, False)
-    layers = [_ours(ajet, place)]
-    if place.device == "cpu":
+    layers = [_ours(ajet, resources)]
+    if resources.device == "cpu":
         from ajet.backbone.verl.cpu.settings import CPU
 
         layers.append(CPU)
@@ -60,7 +60,8 @@ def compose_config(ajet: AjetConfig, place: RankResources) -> DictConfig:
 
 
 def _refuse_unknown(section: Mapping[str, Any], known: DictConfig, prefix: str = "") -> None:
-    """Where verl itself would not notice: what becomes a class of its own, it checks by itself."""
+    """Refuse names that verl does not have, where verl itself would not notice them."""
+    # Sections with `_target_` become dataclasses, which refuse unknown fields by themselves.
     is_checked = not known or "_target_" in known
     for key, value in section.items():
         if key in known:
@@ -71,21 +72,21 @@ def _refuse_unknown(section: Mapping[str, Any], known: DictConfig, prefix: str =
             raise ConfigError(f"verl.{prefix}{key}: verl has no such setting{hint}")
 
 
-def _ours(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
+def _ours(ajet: AjetConfig, resources: RankResources) -> dict[str, Any]:
     common = ajet.trainer_common
     return {
         "actor_rollout_ref": {
-            "model": _model(ajet, place),
-            "actor": _actor(ajet, place),
-            "ref": {"fsdp_config": _fsdp(ajet, place)},
-            "rollout": _rollout(ajet, place),
+            "model": _model(ajet, resources),
+            "actor": _actor(ajet, resources),
+            "ref": {"fsdp_config": _fsdp(ajet, resources)},
+            "rollout": _rollout(ajet, resources),
         },
         "algorithm": _algorithm(common),
-        "critic": _critic(ajet, place),
+        "critic": _critic(ajet, resources),
         "data": {
             "train_batch_size": ajet.data.train_batch_size,
-            "max_prompt_length": place.max_model_len,
-            "max_response_length": place.max_model_len,
+            "max_prompt_length": resources.max_model_len,
+            "max_response_length": resources.max_model_len,
         },
         "reward": {"num_workers": 0},
         "transfer_queue": {
@@ -93,7 +94,7 @@ def _ours(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
             "backend": {"SimpleStorage": {"num_data_storage_units": common.nnodes}},
         },
         "trainer": {
-            "device": place.device,
+            "device": resources.device,
             "n_gpus_per_node": common.n_gpus_per_node,
             "nnodes": common.nnodes,
             "project_name": ajet.project_name,
@@ -103,34 +104,36 @@ def _ours(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
     }
 
 
-def _model(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
+def _model(ajet: AjetConfig, resources: RankResources) -> dict[str, Any]:
     attention = ajet.model.attn_implementation
-    if place.device == "cuda" and attention == "sdpa" and find_spec("flash_attn"):
+    if resources.device == "cuda" and attention == "sdpa" and find_spec("flash_attn"):
         attention = "flash_attention_2"
     return {
-        "path": str(place.model_folder),
+        "path": str(resources.model_folder),
         "lora": {"merge": True},
         "override_config": {"attn_implementation": attention},
     }
 
 
-def _actor(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
+def _actor(ajet: AjetConfig, resources: RankResources) -> dict[str, Any]:
     common = ajet.trainer_common
-    hugging_face = [] if lora_rank(ajet) else ["hf_model"]  # else it is for our worker to write
+    # With LoRA, `LoraPolicyWorker` writes the merged model instead.
+    hugging_face = [] if lora_rank(ajet) else ["hf_model"]
     return {
         "strategy": "fsdp2",
         "use_dynamic_bsz": True,
-        "ppo_max_token_len_per_gpu": _max_tokens(ajet, place),
+        "ppo_max_token_len_per_gpu": _max_tokens(ajet, resources),
         "ppo_mini_batch_size": ajet.data.train_batch_size,
         "use_kl_loss": common.use_kl_loss,
         "optim": _optim(common.optim),
         "checkpoint": {"save_contents": ["model", "optimizer", "extra", *hugging_face]},
-        "fsdp_config": _fsdp(ajet, place),
+        "fsdp_config": _fsdp(ajet, resources),
     }
 
 
 def _algorithm(common: TrainerCommonConfig) -> dict[str, Any]:
-    """Where there is no critic, verl is not asked for advantages: the name stands for none."""
+    """The algorithm section; AgentJet's loss and credit replace most of it."""
+    # Without a critic, verl is never asked for advantages; any estimator without one will do.
     has_critic = credit_rule(common.algorithm.adv_estimator).needs_critic
     return {
         "adv_estimator": "gae" if has_critic else "grpo",
@@ -140,19 +143,19 @@ def _algorithm(common: TrainerCommonConfig) -> dict[str, Any]:
     }
 
 
-def _critic(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
+def _critic(ajet: AjetConfig, resources: RankResources) -> dict[str, Any]:
     common = ajet.trainer_common
     return {
         "enable": credit_rule(common.algorithm.adv_estimator).needs_critic,
         "strategy": "fsdp2",
-        "model": _model(ajet, place),
+        "model": _model(ajet, resources),
         "use_dynamic_bsz": True,
-        "ppo_max_token_len_per_gpu": _max_tokens(ajet, place),
-        "ppo_infer_max_token_len_per_gpu": _max_tokens(ajet, place),
+        "ppo_max_token_len_per_gpu": _max_tokens(ajet, resources),
+        "ppo_infer_max_token_len_per_gpu": _max_tokens(ajet, resources),
         "cliprange_value": common.critic.value_clip,
         "loss_agg_mode": "token-mean",
         "optim": {**_optim(common.optim), "lr": common.critic.lr},
-        "fsdp": _fsdp(ajet, place),
+        "fsdp": _fsdp(ajet, resources),
     }
 
 
@@ -167,17 +170,17 @@ def _optim(settings: OptimConfig) -> dict[str, Any]:
     }
 
 
-def _max_tokens(ajet: AjetConfig, place: RankResources) -> int:
-    return max(ajet.trainer_common.micro_batch_tokens, place.max_model_len)
+def _max_tokens(ajet: AjetConfig, resources: RankResources) -> int:
+    return max(ajet.trainer_common.micro_batch_tokens, resources.max_model_len)
 
 
-def _fsdp(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
-    dtype = _dtype(ajet, place)
+def _fsdp(ajet: AjetConfig, resources: RankResources) -> dict[str, Any]:
+    dtype = _dtype(ajet, resources)
     mixed = {"param_dtype": _SHORT_DTYPES[dtype], "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
     return {"dtype": dtype, "mixed_precision": mixed}
 
 
-def _rollout(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
+def _rollout(ajet: AjetConfig, resources: RankResources) -> dict[str, Any]:
     settings = ajet.rollout
     return {
         "name": "vllm",
@@ -185,23 +188,23 @@ def _rollout(ajet: AjetConfig, place: RankResources) -> dict[str, Any]:
         "n": settings.num_repeat,
         "seed": ajet.trainer_common.seed,
         "temperature": settings.temperature,
-        "dtype": _dtype(ajet, place),
+        "dtype": _dtype(ajet, resources),
         "tensor_model_parallel_size": 1,
-        "max_model_len": place.max_model_len,
+        "max_model_len": resources.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
         "calculate_log_probs": True,
         "engine_kwargs": {"vllm": plain(settings.vllm.options)},
     }
 
 
-def _dtype(ajet: AjetConfig, place: RankResources) -> str:
+def _dtype(ajet: AjetConfig, resources: RankResources) -> str:
     if ajet.model.dtype == "auto":
-        return "float32" if place.device == "cpu" else "bfloat16"
+        return "float32" if resources.device == "cpu" else "bfloat16"
     return ajet.model.dtype
 
 
 def _check_dtypes(config: DictConfig) -> None:
-    """Verl only logs it when the queue's fields disagree, and trains on."""
+    """Refuse dtypes that disagree: verl's queue would only log it and train on."""
     part = config.actor_rollout_ref
     dtypes = {
         "actor.fsdp_config.dtype": part.actor.fsdp_config.dtype,

@@ -1,4 +1,4 @@
-"""verl's synchronous trainer, on samples and advantages that are already there."""
+"""verl's synchronous trainer, fed with AgentJet's samples and advantages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from verl.utils.metric import reduce_metrics
 from verl.utils.py_functional import rename_dict
 
 from ajet.backbone.verl.critic import gae, keep_advantages
-from ajet.backbone.verl_common.batch import arrange, table
+from ajet.backbone.verl_common.batch import arrange, make_batch
 from ajet.backbone.verl_common.logprob_agreement import agreement, check_agreement
 from ajet.backbone.verl_common.loss import sample_loss
 from ajet.config.sections.trainer_common import TrainerCommonConfig
@@ -31,35 +31,36 @@ _LONG_DTYPES = {"fp32": "float32", "bf16": "bfloat16"}
 
 
 class ReadyBuffer:
-    """Stands for verl's replay buffer: gives the rows of the step, which are all there."""
+    """Replaces verl's replay buffer: returns the rows of the step, which are already complete."""
 
     def __init__(self) -> None:
         self.batch = KVBatchMeta()
 
     def sample(self, **_: Any) -> tuple[KVBatchMeta, dict[str, float]]:
-        """The rows, and no metrics."""
+        """Return the step's rows and no metrics."""
         return self.batch, {}
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class RankWorkers:
-    """Classes of the workers of a rank."""
+    """Classes of the workers that run in a training rank."""
 
     policy: type
     critic: type
 
 
 class VerlTrainer(PPOTrainerSync):
-    """One step of verl at a time, with AgentJet's samples, credit, loss and learning rate.
+    """Trains one step at a time with AgentJet's samples, advantages, loss and learning rate.
 
     Args:
-        config: verl's.
+        config: verl's configuration.
         settings: section `ajet.trainer_common`.
-        total_steps: of the run, where the learning rate's schedule ends.
+        total_steps: steps of the run, at which the learning rate schedule ends.
         workers: classes of the workers of a rank.
-        checkpoint: to begin with; None: the base model.
-        policy_version: of the weights to begin with.
-        logprob_diff_bound: of engine against trainer; None: only their correlation counts.
+        checkpoint: the checkpoint to start from; None: the base model.
+        policy_version: version of the initial weights.
+        logprob_diff_bound: largest accepted difference of a token's logprob between engine and
+            trainer; None: only the correlation of their probabilities is checked.
     """
 
     def __init__(
@@ -88,14 +89,14 @@ class VerlTrainer(PPOTrainerSync):
         self._loss = loss_settings(settings)
 
     def train(self, parts: Sequence[Sequence[WeightedSample]], *, step: int) -> dict[str, float]:
-        """Run a step's updates; verl's metrics under verl's names."""
+        """Run a step's updates and return verl's metrics under verl's names."""
         self.global_steps = step
         self._rows, self._rows_per_update = rows, _ = arrange(parts, self._num_ranks())
         keys = [f"step{step}_{row}_0" for row in range(len(rows))]
         self.replay_buffer.batch = tq.kv_batch_put(
             keys=keys,
             partition_id=PARTITION,
-            fields=table(rows, self.config.actor_rollout_ref.rollout.temperature),
+            fields=make_batch(rows, self.config.actor_rollout_ref.rollout.temperature),
             tags=[{"is_padding": row is None} for row in rows],
         )
         metrics: dict[str, float] = {}
@@ -108,11 +109,11 @@ class VerlTrainer(PPOTrainerSync):
         return {**metrics, **timings}
 
     def publish(self, policy_version: int) -> None:
-        """Send the weights to the replicas, as this version."""
+        """Send the weights to the replicas and number them `policy_version`."""
         self.checkpoint_manager.update_weights(policy_version)
 
     def save(self, folder: Path) -> None:
-        """Put the model in Hugging Face format into the folder, verl's state into folders in it."""
+        """Write a Hugging Face model into the folder, and verl's own state below it."""
         if self.use_critic:
             self.critic_wg.save_checkpoint(str(folder / "critic"), None, self.global_steps)
         self.actor_rollout_wg.save_checkpoint(str(folder / "actor"), None, self.global_steps)
@@ -120,22 +121,22 @@ class VerlTrainer(PPOTrainerSync):
         for file in model.iterdir():
             file.rename(folder / file.name)
         model.rmdir()
-        # verl writes the weights as they are trained, and says that they are bfloat16.
+        # verl 0.9 writes the weights in the trained dtype, but config.json says bfloat16.
         config = json.loads((folder / "config.json").read_text())
         config["dtype"] = _LONG_DTYPES[self.config.actor_rollout_ref.actor.fsdp_config.model_dtype]
         (folder / "config.json").write_text(json.dumps(config, indent=2))
 
-    # What verl's trainer asks of a subclass, or does in its own way.
+    # Hooks of verl's trainer.
 
     def _build_replay_buffer(self) -> ReadyBuffer:
         return ReadyBuffer()
 
     def _init_dataloader(self) -> None:
-        """The data are read elsewhere."""
+        """Do nothing: the training loop reads the data."""
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
-        self.role_worker_mapping = {
+        self.role_worker_mapping: dict[Role, Any] = {
             role: ray.remote(self._workers.critic if role == Role.Critic else self._workers.policy)
             for role in self.role_worker_mapping
         }
@@ -147,16 +148,16 @@ class VerlTrainer(PPOTrainerSync):
                 self.critic_wg.load_checkpoint(str(self._checkpoint / "critic"))
 
     def on_init_end(self) -> None:
-        """The loss goes to the workers, and their weights to the replicas."""
+        """Give the loss function to the workers and their weights to the replicas."""
         self.actor_rollout_wg.set_loss_fn(partial(sample_loss, settings=self._loss))
         self.publish(self._policy_version)
 
     def prepare_step(self) -> dict[str, float]:
-        """The rollout is done."""
+        """Do nothing: the rollout is already done."""
         return {}
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict[str, float]) -> KVBatchMeta:
-        """The rows are laid out."""
+        """Do nothing: `arrange` has balanced the rows over the ranks."""
         return batch
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
@@ -173,7 +174,7 @@ class VerlTrainer(PPOTrainerSync):
         return batch
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, float]) -> KVBatchMeta:
-        """The rows have them, where there is no critic."""
+        """Compute advantages from the critic's values; without a critic the rows have them."""
         if self.use_critic:
             fields = ["rewards", "values", "response_mask"]
             data = tq.kv_batch_get(batch.keys, batch.partition_id, select_fields=fields)
@@ -189,11 +190,12 @@ class VerlTrainer(PPOTrainerSync):
             for row, advantages in zip(self._rows, found["advantages"].unbind(), strict=True):
                 if row is not None:
                     keep_advantages(row[0], advantages)
-        batch.fields = None  # all that the queue has by now, the reference's logprobs as well
+        # None selects every field in the queue, including the reference model's logprobs.
+        batch.fields = None
         return batch
 
     def _update_critic(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        batch.extra_info.update(self._how_to_update())
+        batch.extra_info.update(self._update_settings())
         output = self.critic_wg.train_mini_batch(batch).get()
         metrics |= reduce_metrics(rename_dict(output["metrics"], "critic/"))
         return batch
@@ -201,7 +203,7 @@ class VerlTrainer(PPOTrainerSync):
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         rate = learning_rate(self.global_steps, self._settings.optim, self._total_steps)
         batch.extra_info.update(
-            self._how_to_update(),
+            self._update_settings(),
             calculate_entropy=self._loss.entropy_coef != 0,
             distillation_use_topk=False,
             distillation_only=False,
@@ -209,11 +211,11 @@ class VerlTrainer(PPOTrainerSync):
         )
         output = self.actor_rollout_wg.update_actor(batch)
         metrics |= reduce_metrics(rename_dict(output["metrics"], "actor/"))
-        metrics["actor/lr"] = rate  # verl reports its own schedule, which is not used
+        metrics["actor/lr"] = rate  # verl reports the rate of its own schedule, which is unused
         return batch
 
-    def _how_to_update(self) -> dict[str, Any]:
-        """As the rows are laid out."""
+    def _update_settings(self) -> dict[str, Any]:
+        """Settings of the updates, which follow the order that `arrange` gave the rows."""
         return {
             "global_batch_size": self._rows_per_update,
             "mini_batch_size": self._rows_per_update,
@@ -224,8 +226,9 @@ class VerlTrainer(PPOTrainerSync):
         }
 
     def _num_ranks(self) -> int:
-        """Ranks between which verl divides the rows."""
+        """The number of ranks among which verl divides the rows."""
         info = self.actor_rollout_wg._dispatch_info
         if "actor" not in info:
             info["actor"] = self.actor_rollout_wg._query_dispatch_info("actor")
-        return max(info["actor"]) + 1
+        last_rank: int = max(info["actor"])
+        return last_rank + 1

@@ -1,7 +1,7 @@
-"""The worker of a rank: where a LoRA adapter is trained, the others get the merged weights.
+"""verl's policy worker, which merges a LoRA adapter into the weights that leave the trainer.
 
-verl's own ways are to send the adapter to vLLM, or merged weights that are rounded to bfloat16; and
-its checkpoints in Hugging Face format have the names of the parts, which nothing loads.
+verl 0.9 can send the adapter itself to vLLM, or merged weights rounded to bfloat16. Its Hugging
+Face checkpoints keep the names of the unmerged parts, which no other program loads.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from ajet.backbone.verl_common.worker import VerlPolicyWorker
 from ajet.errors import ConfigError
 
 _ADAPTED = ".base_layer.weight"
-"""How the name of a weight ends that has an adapter."""
+"""Suffix of the name of a weight that has an adapter."""
 
 
 class LoraPolicyWorker(VerlPolicyWorker):
-    """Without an adapter, it does what its base does."""
+    """Sends and saves merged weights. Without an adapter, it behaves like its base class."""
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self) -> None:
-        """Make the engines."""
+        """Build the training engines."""
         super().init_model()
         engine = self.actor.engine
         if engine._is_lora:
@@ -41,31 +41,32 @@ class LoraPolicyWorker(VerlPolicyWorker):
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def save_checkpoint(self, local_path: str, *args: Any, **kwargs: Any) -> None:
-        """Write what verl resumes from, and the whole model in Hugging Face format."""
+        """Write the state that verl resumes from, and the merged model in Hugging Face format."""
         super().save_checkpoint(local_path, *args, **kwargs)
         if self.actor.engine._is_lora:
             save_merged(self.actor.engine, Path(local_path) / "huggingface", rank=self.rank)
 
 
 def refuse_other_layers(module: torch.nn.Module) -> None:
-    """Adapters are merged here into linear layers only.
+    """Refuse adapters of other than linear layers, which cannot be merged here.
 
     Raises:
-        ConfigError: there is another.
+        ConfigError: names the first such layer.
     """
     for name, layer in module.named_modules():
         if isinstance(layer, LoraLayer) and not isinstance(layer, Linear):
             raise ConfigError(
                 f"verl.actor_rollout_ref.model.target_modules: {name} is no linear layer; only "
-                "those can be merged"
+                "linear layers can be merged, name others"
             )
 
 
 def merged_weights(engine: FSDPEngine) -> Iterator[tuple[str, torch.Tensor]]:
-    """Name and whole tensor of every weight, as trained. Every rank must take all of them.
+    """Name and gathered tensor of every merged weight, in the dtype that is trained.
 
-    verl's own way changes the weights in place and back, which fails on what FSDP2 has cut.
+    Gathering is a collective operation: every rank must consume all of the weights.
     """
+    # verl 0.9 merges in place and undoes it afterwards, which fails on FSDP2's sharded weights.
     scaling = {
         name: layer.scaling["default"]
         for name, layer in engine.module.named_modules()
@@ -87,18 +88,18 @@ def merged_weights(engine: FSDPEngine) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _plain_name(name: str) -> str:
-    """As it is without the adapter."""
+    """The weight's name in the model without an adapter."""
     return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
 
 
 def _whole(weight: torch.Tensor) -> torch.Tensor:
-    """A copy on every rank."""
+    """A gathered copy of a weight, on every rank."""
     whole = weight.full_tensor() if isinstance(weight, DTensor) else weight
     return whole.detach().clone()
 
 
 def save_merged(engine: FSDPEngine, folder: Path, *, rank: int) -> None:
-    """Write the whole model; its configuration lies there already."""
+    """Write the merged model into a folder that already has its `config.json`."""
     weights, _ = engine.get_per_tensor_param()
     state = {name: weight.cpu() for name, weight in weights if rank == 0}
     if rank == 0:

@@ -1,1 +1,1 @@
-"""What runs in training ranks that use verl, for the verl and Trinity backbones."""
+"""Code for verl's training ranks that the verl and Trinity backbones share."""

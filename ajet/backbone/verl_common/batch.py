@@ -1,4 +1,4 @@
-"""Samples as rows of verl's queue: a prompt and a response, in the order of ranks and updates."""
+"""Turns samples into a batch for verl: rows of prompt and response, ordered by rank and update."""
 
 from __future__ import annotations
 
@@ -19,29 +19,33 @@ Row = dict[str, torch.Tensor]
 def arrange(
     parts: Sequence[Sequence[WeightedSample]], num_ranks: int
 ) -> tuple[list[WeightedSample | None], int]:
-    """The order in which verl finds each update's samples on each rank, and how many it takes.
+    """Order the samples so that verl finds each update's samples on each rank.
 
-    verl cuts the rows into one piece a rank and each piece into updates of equal length. None is
-    a row of padding. The samples are dealt out by length, so that the ranks have like work.
+    verl cuts a batch into one contiguous part per rank and each part into updates of equal size.
+    Samples are dealt to the ranks by length, so that all ranks have similar work.
+
+    Args:
+        parts: the samples of each update.
+        num_ranks: the number of ranks among which verl divides the batch.
 
     Returns:
-        All rows, and the number of them in one update, all ranks together.
+        The rows, where None is padding, and the number of rows per update over all ranks.
     """
-    dealt = []
+    by_rank = []
     for part in parts:
         by_length = sorted(part, key=lambda weighted: -len(weighted[0]))
-        dealt.append([by_length[rank::num_ranks] for rank in range(num_ranks)])
-    size = max(len(rows) for part in dealt for rows in part)
+        by_rank.append([by_length[rank::num_ranks] for rank in range(num_ranks)])
+    size = max(len(rows) for part in by_rank for rows in part)
     order: list[WeightedSample | None] = []
     for rank in range(num_ranks):
-        for part_rows in dealt:
+        for part_rows in by_rank:
             rows = part_rows[rank]
             order += [*rows, *[None] * (size - len(rows))]
     return order, size * num_ranks
 
 
-def table(rows: Sequence[WeightedSample | None], temperature: float) -> TensorDict:
-    """The fields of the rows, each nested [number of rows, length].
+def make_batch(rows: Sequence[WeightedSample | None], temperature: float) -> TensorDict:
+    """Build verl's fields of a batch; each is a nested tensor [rows, length].
 
     Raises:
         TrainingError: a token was sampled at another temperature than `temperature`.
@@ -57,12 +61,12 @@ def table(rows: Sequence[WeightedSample | None], temperature: float) -> TensorDi
 def _row(sample: Sample, weights: np.ndarray, temperature: float) -> Row:
     _check_temperature(sample, temperature)
     prompt = int(sample.loss_mask.argmax())
-    assert prompt > 0, "nothing is sampled without a prompt"
+    assert prompt > 0, "a sampled token always follows a prompt"
     ids = torch.from_numpy(sample.ids.astype(np.int64))
     mask = torch.from_numpy(sample.loss_mask[prompt:].astype(np.int64))
     credit = {"advantages": sample.advantages, "rewards": sample.rewards}
     given = {name: array for name, array in credit.items() if array is not None}
-    assert given, "samples are trained after credit was given"
+    assert given, "a sample needs advantages or rewards before it is trained"
     return {
         **{name: torch.from_numpy(array[prompt:]) for name, array in given.items()},
         "prompts": ids[:prompt],
@@ -77,7 +81,7 @@ def _row(sample: Sample, weights: np.ndarray, temperature: float) -> Row:
 
 
 def _padding() -> Row:
-    """Two tokens, neither trained nor counted."""
+    """A row of two tokens that are neither trained nor counted."""
     nothing, zero = torch.zeros(1, dtype=torch.int64), torch.zeros(1)
     return {
         "prompts": nothing,
@@ -99,6 +103,6 @@ def _check_temperature(sample: Sample, temperature: float) -> None:
     if len(other):
         raise TrainingError(
             f"task {sample.task_id}: tokens were sampled at temperature {other[0]:g}, but verl "
-            f"trains at ajet.rollout.temperature ({temperature:g}) only; let the workflow's "
-            "requests name no other temperature"
+            f"trains at ajet.rollout.temperature ({temperature:g}) only; remove the temperature "
+            "from the workflow's requests"
         )

@@ -1,4 +1,4 @@
-"""Whether engine and trainer compute the same: else the weights did not arrive."""
+"""Checks that engine and trainer compute the same logprobs, that is, have the same weights."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ajet.errors import TrainingError
 
 LEAST_CORRELATION = 0.99
 CORRELATION = "training/rollout_actor_probs_pearson_corr"
-"""As verl names it."""
+"""verl's name of the metric."""
 
 
 def agreement(trainer: torch.Tensor, engine: torch.Tensor) -> dict[str, float]:
-    """How the logprobs [N] of the same tokens differ, and how their probabilities correlate.
+    """Compare the logprobs [N] of the same tokens by trainer and engine.
 
-    Without two different probabilities there is no correlation, and its name is left out.
+    The correlation is left out if all probabilities on one side are equal: it is undefined then.
     """
     difference = (trainer - engine).abs()
     metrics = {
@@ -28,15 +28,16 @@ def agreement(trainer: torch.Tensor, engine: torch.Tensor) -> dict[str, float]:
 
 
 def check_agreement(metrics: dict[str, float], *, step: int, bound: float | None) -> None:
-    """Stop where engine and trainer disagree.
+    """Raise an error if engine and trainer disagree.
 
     Args:
-        metrics: as `agreement` gives them.
-        step: for the message.
-        bound: of the difference of one logprob; None: the weights are too coarse for one.
+        metrics: the result of `agreement`.
+        step: number of the step, for the message.
+        bound: largest accepted difference of one logprob; None: not checked, because the dtype of
+            the weights is too coarse.
 
     Raises:
-        TrainingError: they do.
+        TrainingError: the correlation is too low or a difference is above the bound.
     """
     correlation = metrics.get(CORRELATION, 1.0)
     difference = metrics["logprob_diff_max"]
@@ -46,6 +47,6 @@ def check_agreement(metrics: dict[str, float], *, step: int, bound: float | None
         f"step {step}: vLLM and the trainer disagree about the tokens that vLLM sampled: their "
         f"probabilities correlate by {correlation:.4f} (must be above {LEAST_CORRELATION}), one "
         f"logprob differs by {difference:.2g} (bound: {bound}). The weights of the last update "
-        "did not arrive in vLLM, or it computes something else (dtype, attention, quantization). "
-        "Nothing was trained on these samples"
+        "did not arrive in vLLM, or vLLM computes something else: compare dtype, attention and "
+        "quantization. These samples were not trained"
     )

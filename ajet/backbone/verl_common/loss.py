@@ -1,4 +1,4 @@
-"""The loss that verl's workers compute: the same as in every backbone."""
+"""AgentJet's policy loss as a loss function of verl's workers."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ def sample_loss(
     *,
     settings: LossSettings,
 ) -> tuple[torch.Tensor, dict[str, Metric]]:
-    """This rank's part of the weighted sum over the trained tokens of a micro-batch.
-
-    Both the loss and the sums are times the number of ranks, since verl takes the mean over them.
+    """This rank's part of the weighted loss over the trained tokens of a micro-batch.
 
     Args:
-        model_output: logprobs and, where asked for, entropies; nested [B, length].
-        data: the rows, nested [B, length of the response]; see `rows.py`.
-        dp_group: not needed.
-        settings: clip and coefficients.
+        model_output: logprobs and, if asked for, entropies; nested [B, length].
+        data: the fields of `make_batch`, nested [B, response length].
+        dp_group: part of verl's signature; not used.
+        settings: clip range and coefficients.
     """
+    # verl takes the mean over ranks where a sum is meant, so everything is multiplied by their
+    # number.
     response_mask = data["response_mask"]
     is_trained = response_mask.values().bool()
 
     def trained(name: str) -> torch.Tensor:
-        return data[name].values()[is_trained]
+        values: torch.Tensor = data[name].values()[is_trained]
+        return values
 
     logprobs = response_from_nested(model_output["log_probs"], response_mask).values()[is_trained]
     entropy = torch.zeros_like(logprobs)
@@ -60,7 +61,7 @@ def sample_loss(
     return result.loss * ranks, metrics
 
 
-def _row_numbers(nested: torch.Tensor) -> torch.Tensor:
-    """[number of values] int64: which row of a nested tensor each of its values is in."""
-    lengths = nested.offsets().diff()
+def _row_numbers(nested: Any) -> torch.Tensor:
+    """[number of values] int64: the row of a nested tensor that each of its values is in."""
+    lengths: torch.Tensor = nested.offsets().diff()
     return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)

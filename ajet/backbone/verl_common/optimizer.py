@@ -1,4 +1,4 @@
-"""The optimizer that verl's workers build: AdamW as in every backbone."""
+"""The optimizer of verl's workers: AdamW as in every backbone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class AdamWOnMatrices(torch.optim.AdamW):
-    """AdamW whose weight decay leaves norms and biases alone."""
+    """AdamW that applies weight decay to matrices only, not to norms and biases."""
 
     def __init__(
         self,
@@ -24,4 +24,5 @@ class AdamWOnMatrices(torch.optim.AdamW):
             {"params": [w for w in weights if w.ndim >= 2], "weight_decay": weight_decay},
             {"params": [w for w in weights if w.ndim < 2], "weight_decay": 0.0},
         ]
-        super().__init__(groups, lr=lr, betas=tuple(betas))
+        # verl passes a list on, as its configuration has it; torch wants a tuple.
+        super().__init__(groups, lr=lr, betas=(betas[0], betas[1]))

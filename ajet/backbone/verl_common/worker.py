@@ -1,4 +1,4 @@
-"""The worker of a rank: verl's, with the learning rate that the run's schedule says."""
+"""verl's policy worker with AgentJet's learning rate schedule."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 
 
 class VerlPolicyWorker(ActorRolloutRefWorker):
-    """verl's schedules are fewer than ours, and count what they did instead of being told."""
+    """verl's worker that takes the learning rate of each step from the trainer.
+
+    verl's own schedulers lack some of AgentJet's schedules, and count steps by themselves.
+    """
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
     def update_actor(self, data: TensorDict) -> TensorDict:

@@ -1,1 +1,1 @@
-"""vLLM as an engine: the client, the server process, and what runs inside it."""
+"""vLLM as an engine: client, server process, and extensions that run inside the server."""

@@ -1,4 +1,4 @@
-"""One vLLM server, as token ids in and out of its OpenAI API."""
+"""A client for one vLLM server: token ids in and out, over its OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -15,54 +15,55 @@ from ajet.errors import EngineError
 from ajet.schema.generation import Generation, SamplingParams
 
 EXTENSION = "ajet.engine.vllm.worker.PolicyWorker"
-"""What a server needs as `--worker-extension-cls`, to take new weights."""
+"""Value of vLLM's `--worker-extension-cls` with which a server can take new weights."""
 
 _REASONS = {"stop": "stop", "length": "length"}
 
 
 class ServerLost(EngineError):
-    """The server does not answer, or not as one that is alive."""
+    """The server does not answer, or answers with a server error."""
 
 
 class VllmClient:
-    """Speaks to one server. It is made on an event loop, and all methods belong to that one.
+    """Talks to one server. Create it on the event loop that awaits its methods.
 
     Args:
-        base_url: with `/v1` or without.
-        api_key: None where the server wants none.
-        keepalive_s: a connection that nothing came over for so long is not used again; less than
-            the server's time, which must not close one that is about to be used.
+        base_url: with or without `/v1`.
+        api_key: None if the server needs none.
+        keepalive_s: how long an idle connection is reused. It must be shorter than the server's
+            keep-alive time, else the server may close a connection just when it is reused.
     """
 
     def __init__(self, base_url: str, api_key: str | None, keepalive_s: float = 2.0) -> None:
         self.base_url = base_url.rstrip("/").removesuffix("/v1")
         self.model = ""
         self.max_model_len = 0
-        # Not httpx, which takes ten times the CPU time a call with many connections open.
+        # Not httpx: with many open connections it takes ten times the CPU time per call.
         self._http = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
-            # The gateway has a deadline for calls; here only what never came up is given up.
+            # The gateway limits the duration of calls; here only connecting is limited.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0),
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=keepalive_s),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
     async def connect(self) -> None:
-        """Learn which model it serves.
+        """Ask the server for its model's name and context length.
 
         Raises:
-            EngineError: it does not list a model.
+            EngineError: the server does not list a model.
         """
         listed = (await self._request("GET", "/v1/models"))["data"]
         self.model = listed[0]["id"]
         self.max_model_len = listed[0]["max_model_len"]
 
     async def check_extension(self) -> None:
-        """Ask for what only our worker extension has; a call of what is not there would kill it.
+        """Check that the server runs our worker extension, and prepare its sampler.
 
         Raises:
-            EngineError: the server was started without it.
+            EngineError: the server was started without the extension.
         """
+        # Its configuration tells. Calling a method that is missing would crash vLLM's engine.
         try:
             info = await self._request("GET", "/server_info?config_format=json")
         except ServerLost:
@@ -82,8 +83,8 @@ class VllmClient:
         """Sample one completion.
 
         Raises:
-            ServerLost: it may be tried elsewhere.
-            EngineError: the server refused it.
+            ServerLost: the server is lost; another one may answer.
+            EngineError: the server refused the request.
         """
         answer = await self._request(
             "POST", "/v1/completions", self._body(prompt_ids, params, max_new)
@@ -101,13 +102,18 @@ class VllmClient:
         version: int,
         on_token: OnToken,
     ) -> Generation:
-        """The same, telling of each token as it comes."""
+        """Sample one completion and call `on_token` with each token as it comes.
+
+        Raises:
+            ServerLost: the server is lost; another one may answer.
+            EngineError: the server refused the request.
+        """
         body = self._body(prompt_ids, params, max_new) | {"stream": True}
         generation, finished = Generation(), None
         try:
             async with self._http.post(f"{self.base_url}/v1/completions", json=body) as response:
                 if response.status != HTTPStatus.OK:
-                    raise _refusal(self.base_url, response.status, await response.text())
+                    raise _status_error(self.base_url, response.status, await response.text())
                 async for line in response.content:
                     data = line.decode().removeprefix("data: ").strip()
                     if not data or data == "[DONE]":
@@ -116,10 +122,12 @@ class VllmClient:
                     if "error" in event:
                         raise ServerLost(f"{self.base_url}: {event['error']}")
                     for choice in event["choices"]:
-                        told = len(generation.token_ids)
+                        emitted = len(generation.token_ids)
                         _append(generation, choice, version)
                         for token, logprob in zip(
-                            generation.token_ids[told:], generation.logprobs[told:], strict=True
+                            generation.token_ids[emitted:],
+                            generation.logprobs[emitted:],
+                            strict=True,
                         ):
                             on_token(token, logprob)
                         finished = choice["finish_reason"] or finished
@@ -129,7 +137,7 @@ class VllmClient:
         return generation
 
     async def prompt_logprobs(self, prompt_ids: Sequence[int]) -> list[float]:
-        """[L - 1] natural log of each id but the first, given those before it."""
+        """[L - 1] logprob of each id but the first, given the ids before it."""
         params = SamplingParams(max_tokens=1, temperature=0.0)
         body = self._body(prompt_ids, params, 1) | {"prompt_logprobs": 0}
         answer = await self._request("POST", "/v1/completions", body)
@@ -138,18 +146,20 @@ class VllmClient:
         return [entry[str(token)]["logprob"] for token, entry in pairs]
 
     async def load_weights(self, folder: Path) -> None:
-        """Replace the weights by those in the folder's safetensors files; forget all key-values.
+        """Load the weights in a folder's safetensors files and drop all cached key-values.
 
         Raises:
-            EngineError: they were not loaded.
+            EngineError: the weights were not loaded.
         """
         await self._rpc("ajet_load_weights", weights=str(folder))
         reset = await self._request("POST", "/reset_prefix_cache")
         if not reset["success"]:
-            raise EngineError(f"{self.base_url} keeps key-values of the old weights")
+            raise EngineError(
+                f"{self.base_url} did not drop the key-values of the old weights from its cache"
+            )
 
     async def is_healthy(self) -> bool:
-        """Whether it answers `/health`."""
+        """Whether the server answers `/health`."""
         timeout = aiohttp.ClientTimeout(total=5.0)
         try:
             async with self._http.get(f"{self.base_url}/health", timeout=timeout) as response:
@@ -158,7 +168,7 @@ class VllmClient:
             return False
 
     async def aclose(self) -> None:
-        """Close its connections; what is under way is aborted."""
+        """Close the connections and abort running requests."""
         await self._http.close()
 
     def _body(
@@ -175,9 +185,9 @@ class VllmClient:
             "stop_token_ids": list(params.stop_token_ids),
             "stop": list(params.stop),
             "ignore_eos": True,  # only what the request names ends a completion
-            "skip_special_tokens": False,  # stop strings are looked for in all of the text
+            "skip_special_tokens": False,  # so that stop strings can match special tokens
             "spaces_between_special_tokens": False,
-            "logprobs": 0,  # of the sampled token alone
+            "logprobs": 0,  # only that of the sampled token
             "return_token_ids": True,
         }
 
@@ -191,17 +201,21 @@ class VllmClient:
         except aiohttp.ClientError as error:
             raise ServerLost(f"{self.base_url}: {_words(error)}") from error
         if response.status != HTTPStatus.OK:
-            raise _refusal(self.base_url, response.status, content.decode(errors="replace"))
+            text = content.decode(errors="replace")
+            raise _status_error(self.base_url, response.status, text)
         return json.loads(content) if content else None
 
 
 def _append(generation: Generation, choice: dict[str, Any], version: int) -> None:
     ids = choice.get("token_ids")
     if ids is None:
-        raise EngineError("the server returns no token ids: it is no vLLM of 0.11 or later")
+        raise EngineError("the server returns no token ids; vLLM 0.11 or later is needed")
     logprobs = choice["logprobs"]["token_logprobs"] if ids else []
     if len(logprobs) != len(ids):
-        raise EngineError(f"the server gave {len(ids)} token ids and {len(logprobs)} logprobs")
+        raise EngineError(
+            f"the server returned {len(logprobs)} logprobs for {len(ids)} token ids; expected one "
+            "for each"
+        )
     generation.token_ids += ids
     generation.logprobs += logprobs
     generation.policy_versions += [version] * len(ids)
@@ -209,15 +223,15 @@ def _append(generation: Generation, choice: dict[str, Any], version: int) -> Non
 
 def _finish_reason(given: str | None) -> Any:
     if given not in _REASONS:
-        raise ServerLost(f"a completion ended with {given}")
+        raise ServerLost(f"a completion ended with {given}, expected stop or length")
     return _REASONS[given]
 
 
-def _refusal(base_url: str, status: int, text: str) -> EngineError:
-    kind = ServerLost if status >= HTTPStatus.INTERNAL_SERVER_ERROR else EngineError
+def _status_error(base_url: str, status: int, text: str) -> EngineError:
     if status == HTTPStatus.UNAUTHORIZED:
         return EngineError(f"{base_url} refuses the key (see ajet.rollout.vllm.api_key_env)")
-    return kind(f"{base_url} answered {status}: {text[:500]}")
+    error_class = ServerLost if status >= HTTPStatus.INTERNAL_SERVER_ERROR else EngineError
+    return error_class(f"{base_url} answered {status}: {text[:500]}")
 
 
 def _words(error: Exception) -> str:

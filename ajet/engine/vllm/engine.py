@@ -1,4 +1,4 @@
-"""Many episodes on one or several vLLM servers."""
+"""An engine over one or several vLLM servers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import logging
 import threading
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ajet.engine.base import OnToken
 from ajet.engine.completion_room import max_new_tokens
 from ajet.engine.vllm.client import ServerLost, VllmClient
+from ajet.engine.vllm.replica import Replica
 from ajet.engine.vllm.server import KEEPALIVE_S, VllmServer
 from ajet.errors import EngineError, ServiceError
 from ajet.schema.generation import Generation, SamplingParams
@@ -23,39 +23,27 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TRIES = 4
-"""Of one call, on servers that are lost meanwhile."""
-
-
-@dataclass(slots=True, eq=False)
-class Replica:
-    """One server, as the engine sees it."""
-
-    client: VllmClient
-    process: VllmServer | None = None
-    """None: not ours to start again."""
-    is_up: bool = True
-    was_restarted: bool = False
-    num_sessions: int = 0
+"""How often a call is tried if its servers are lost meanwhile."""
 
 
 class VllmEngine:
-    """Sends each call to the server of its episode, which has the episode's key-values.
+    """Sends all calls of an episode to one server, which caches the episode's key-values.
 
-    A lost server that is ours is started again once, with the current weights; meanwhile and
-    afterwards its episodes go to the others. Calls that were under way there are made again, unless
-    a part of their answer was already given away. `generate` may be awaited on any loop; the
-    connections belong to a thread of the engine's own.
+    If a server that we started is lost, it is restarted once with the current weights. Its episodes
+    move to other servers, and its running calls are repeated there, unless a part of their answer
+    was already passed to `on_token`. `generate` may be awaited on any event loop: the connections
+    belong to the event loop of a thread of the engine.
 
     Args:
-        servers: processes of ours, started; the engine stops them at its end.
-        urls: servers that are there already.
-        api_key: for those.
-        max_model_len: None: what the servers take.
-        policy_version: of their weights.
-        update_timeout_s: for calls under way to end before an update, and for the update.
+        servers: started server processes; the engine stops them when it is closed.
+        urls: servers that were started by others.
+        api_key: the key of the servers in `urls`.
+        max_model_len: longest prompt plus completion, in tokens; None: the servers' own limit.
+        policy_version: version of the servers' weights.
+        update_timeout_s: time limit for an update, including the wait for running calls.
 
     Raises:
-        EngineError: a server does not answer, or serves something else than the others.
+        EngineError: a server does not answer.
         ServiceError: a server did not start.
     """
 
@@ -100,7 +88,7 @@ class VllmEngine:
 
     @property
     def policy_version(self) -> int:
-        """0 for the base model; one more after each weight update."""
+        """0 for the base model; one more after each update of the weights."""
         return self._policy_version
 
     async def generate(
@@ -111,45 +99,46 @@ class VllmEngine:
         session: str,
         on_token: OnToken | None = None,
     ) -> Generation:
-        """Sample one completion. Cancelling it cancels it in the server.
+        """Sample one completion. Cancelling the call also aborts it in the server.
 
         Raises:
             ContextLengthError: the prompt leaves no room for a token.
-            EngineError: no server answers, or they refuse the request.
+            EngineError: no server answers, or the server refuses the request.
         """
         max_new = max_new_tokens(len(prompt_ids), params, self._max_model_len)
         call = self._generate(prompt_ids, params, max_new, session, on_token)
         return await asyncio.wrap_future(self._start(call))
 
     def open_session(self, session: str) -> None:
-        """Announce an episode; its first call chooses the server."""
+        """Do nothing: the first call of an episode chooses its server."""
 
     def close_session(self, session: str) -> None:
-        """The episode is over: its server has one less. Any thread."""
-        self._loop.call_soon_threadsafe(self._leave_home, session)
+        """Forget an episode that is over. May be called from any thread."""
+        # Sessions are counted on the engine's loop only, so that they need no lock.
+        self._loop.call_soon_threadsafe(self._leave_replica, session)
 
     async def prompt_logprobs(self, prompt_ids: Sequence[int]) -> list[list[float]]:
-        """[servers, L - 1] natural log of each id but the first, at temperature 1.
+        """[servers, L - 1] logprob of each id but the first, at temperature 1.
 
         Raises:
-            EngineError: no server answers.
+            EngineError: a server does not answer.
         """
         return await asyncio.wrap_future(self._start(self._prompt_logprobs(prompt_ids)))
 
     async def update_weights(self, folder: Path, policy_version: int) -> None:
-        """Serve the weights in a folder's safetensors files, as this version.
+        """Serve the weights in a folder's safetensors files as version `policy_version`.
 
-        Calls under way end with the weights that they began with; new ones wait until the update
-        is done, so that every completion has one version. All key-values are forgotten. The folder
-        must stay as it is until the next update: a server that is brought back reads it again.
+        Running calls finish on the old weights first, and new calls wait for the update, so that
+        every completion has one version. All cached key-values are dropped. The folder must not
+        change until the next update: a restarted server reads it again.
 
         Raises:
-            EngineError: calls under way did not end in time, or a server did not take the weights.
+            EngineError: running calls did not end in time, or a server did not load the weights.
         """
         await asyncio.wrap_future(self._start(self._update_weights(folder, policy_version)))
 
     async def aclose(self) -> None:
-        """Stop the servers that are ours. Pending and later calls end in `EngineError`."""
+        """Stop our own servers. Running and later calls fail with `EngineError`."""
         await asyncio.wrap_future(self._start(self._close()))
         await asyncio.to_thread(self._stop_servers)
 
@@ -210,62 +199,68 @@ class VllmEngine:
     ) -> Generation:
         lost: ServerLost | None = None
         for _ in range(_TRIES):
-            replica = await self._home(session)
+            replica = await self._replica_for(session)
             arguments = prompt_ids, params, max_new, self._policy_version
-            told = 0
+            emitted = 0
 
-            def tell(token: int, logprob: float) -> None:
-                nonlocal told
+            def emit(token: int, logprob: float) -> None:
+                nonlocal emitted
                 assert on_token is not None
-                told += 1
+                emitted += 1
                 on_token(token, logprob)
 
             try:
                 if on_token is None:
                     return await replica.client.complete(*arguments)
-                return await replica.client.stream(*arguments, tell)
+                return await replica.client.stream(*arguments, emit)
             except ServerLost as error:
                 self._lose(replica, error)
-                if told:
+                if emitted:
                     raise
                 lost = error
         raise EngineError(f"no vLLM server answers, {_TRIES} times: {lost}")
 
-    async def _home(self, session: str) -> Replica:
-        """The episode's server, or another where that is lost; waits for one to be up."""
+    async def _replica_for(self, session: str) -> Replica:
+        """The episode's server, or another one if that is lost; waits until a server is up."""
         async with self._changed:
             await self._changed.wait_for(
                 lambda: self._end is not None or any(r.is_up for r in self._replicas)
             )
         if self._end is not None:
             raise EngineError(*self._end.args) from self._end
-        home = self._replica_of.get(session)
-        if home is None or not home.is_up:
-            self._leave_home(session)
-            home = min((r for r in self._replicas if r.is_up), key=lambda r: r.num_sessions)
-            home.num_sessions += 1
-            self._replica_of[session] = home
-        return home
+        replica = self._replica_of.get(session)
+        if replica is None or not replica.is_up:
+            self._leave_replica(session)
+            replica = min((r for r in self._replicas if r.is_up), key=lambda r: r.num_sessions)
+            replica.num_sessions += 1
+            self._replica_of[session] = replica
+        return replica
 
-    def _leave_home(self, session: str) -> None:
-        home = self._replica_of.pop(session, None)
-        if home is not None:
-            home.num_sessions -= 1
+    def _leave_replica(self, session: str) -> None:
+        replica = self._replica_of.pop(session, None)
+        if replica is not None:
+            replica.num_sessions -= 1
 
     def _lose(self, replica: Replica, error: ServerLost) -> None:
-        """The server does not answer: bring it back in the background. Many calls may say so."""
+        """Start to bring a server back in the background."""
+        # All calls on a lost server end up here; only the first one starts the revival.
         if replica.is_up and self._end is None:
             replica.is_up = False
+            # The set keeps a reference: asyncio itself holds tasks only weakly.
             task = self._loop.create_task(self._revive(replica, error))
             self._revivals.add(task)
             task.add_done_callback(self._revivals.discard)
 
     async def _revive(self, replica: Replica, error: ServerLost) -> None:
         try:
-            if await self._has_ended(replica):
-                await self._restart(replica, error)
+            if await replica.has_ended():
+                await replica.restart(error)
+                if self._weights is not None:
+                    await replica.client.load_weights(self._weights)
+                logger.info("%s answers again", replica.client.base_url)
             elif replica.process is None and self._weights is not None:
-                await self._give_weights(replica, self._weights)  # it may be another by now
+                # The server answers, but it may be a new process with the base model's weights.
+                await replica.load_weights(self._weights)
         except (EngineError, ServiceError) as failure:
             logger.error("%s is lost for good: %s", replica.client.base_url, failure)
             self._replicas.remove(replica)
@@ -276,30 +271,6 @@ class VllmEngine:
             replica.is_up = True
         async with self._changed:
             self._changed.notify_all()
-
-    async def _has_ended(self, replica: Replica) -> bool:
-        """A connection may break although the server lives; an engine's end shows in `/health`."""
-        for _ in range(3):
-            if not await replica.client.is_healthy():
-                return True
-            await asyncio.sleep(0.2)  # a process that ends takes a moment to be seen as ended
-        return replica.process is not None and replica.process.how_it_ended() is not None
-
-    async def _restart(self, replica: Replica, error: ServerLost) -> None:
-        if replica.process is None:
-            raise error
-        how = await _exit_reason(replica.process, error)
-        if replica.was_restarted:
-            raise EngineError(f"{how}\nIt was started again before, and is not any more")
-        replica.was_restarted = True
-        logger.error("a vLLM server is lost; it is started again, once: %s", how)
-        await asyncio.to_thread(replica.process.start)
-        await asyncio.to_thread(replica.process.wait_until_ready)
-        await replica.client.connect()
-        await replica.client.check_extension()
-        if self._weights is not None:
-            await replica.client.load_weights(self._weights)
-        logger.info("%s is back", replica.client.base_url)
 
     async def _prompt_logprobs(self, prompt_ids: Sequence[int]) -> list[list[float]]:
         return [
@@ -313,14 +284,15 @@ class VllmEngine:
             self._is_updating = True
         try:
             async with asyncio.timeout(self._update_timeout_s):
-                await self._quiet()
+                await self._wait_until_idle()
+                # Set before loading: a server that is lost meanwhile restarts with these weights.
                 self._weights = folder
                 await asyncio.gather(*(self._load(each, folder) for each in list(self._replicas)))
                 await asyncio.gather(*self._revivals)
         except TimeoutError:
             raise EngineError(
-                f"new weights could not be served within {self._update_timeout_s:g} s (see "
-                f"ajet.rollout.vllm.update_timeout_s): {self._in_flight} calls were under way"
+                f"the update of the weights took more than {self._update_timeout_s:g} s (see "
+                f"ajet.rollout.vllm.update_timeout_s); {self._in_flight} calls were still running"
             ) from None
         finally:
             async with self._changed:
@@ -330,19 +302,14 @@ class VllmEngine:
             raise EngineError(*self._end.args) from self._end
         self._policy_version = policy_version
 
-    async def _quiet(self) -> None:
+    async def _wait_until_idle(self) -> None:
         async with self._changed:
             await self._changed.wait_for(lambda: not self._in_flight)
         await asyncio.gather(*self._revivals)
 
-    async def _give_weights(self, replica: Replica, folder: Path) -> None:
-        if replica.process is None:  # ours was asked when it started
-            await replica.client.check_extension()
-        await replica.client.load_weights(folder)
-
     async def _load(self, replica: Replica, folder: Path) -> None:
         try:
-            await self._give_weights(replica, folder)
+            await replica.load_weights(folder)
         except ServerLost as error:
             self._lose(replica, error)
 
@@ -354,12 +321,3 @@ class VllmEngine:
             await replica.client.aclose()
         async with self._changed:
             self._changed.notify_all()
-
-
-async def _exit_reason(process: VllmServer, error: ServerLost) -> str:
-    """How the process ended, which takes a moment to be known; else what a call saw."""
-    for _ in range(20):
-        if ended := process.how_it_ended():
-            return ended
-        await asyncio.sleep(0.1)
-    return str(error)

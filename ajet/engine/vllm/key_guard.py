@@ -1,6 +1,7 @@
-"""Guards every path of a vLLM server with its key; vLLM's own `--api-key` guards `/v1` only.
+"""A middleware that asks for the server's key on every path.
 
-Given to vLLM as `--middleware ajet.engine.vllm.key_guard.KeyGuard`.
+vLLM's own `--api-key` protects only paths below `/v1`. Start vLLM with
+`--middleware ajet.engine.vllm.key_guard.KeyGuard`.
 """
 
 from __future__ import annotations
@@ -11,20 +12,20 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 KEY_VARIABLE = "VLLM_API_KEY"
-"""The environment variable with the key, also read by vLLM."""
+"""Environment variable with the server's key; vLLM reads the same one."""
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class KeyGuard:
-    """ASGI middleware: 401 without the key, except for `/health`."""
+    """ASGI middleware that answers requests without the key by 401, except for `/health`."""
 
     def __init__(self, app: App) -> None:
         self._app = app
         self._expected = f"Bearer {os.environ[KEY_VARIABLE]}".encode()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer one request, or hand it on."""
+        """Reject the request or pass it on."""
         if scope["type"] == "http" and scope["path"] != "/health":
             given = dict(scope["headers"]).get(b"authorization", b"")
             if not hmac.compare_digest(given, self._expected):

@@ -1,4 +1,4 @@
-"""A vLLM server as a process of ours."""
+"""Runs a vLLM server as a child process."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from ajet.service.service import Service, ServiceRecord
 
 HOST = "127.0.0.1"
 KEEPALIVE_S = 600
-"""A server of ours closes a connection that nothing came over for so long."""
+"""Seconds after which a server that we start closes an idle connection."""
 _PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 _CPU_KV_CACHE_GB = 1.0
 
 
 class VllmServer:
-    """Starts vLLM on loopback with a key of its own, and starts it again where it has ended.
+    """A vLLM server on loopback with a key of its own; it can be started again after it ended.
 
     Args:
-        name: for messages, logs and records.
-        command: of `vllm_command`.
-        env: on top of this process's environment.
-        port: where it listens; None: any that is free.
-        log: where its output goes.
-        start_timeout_s: until it must answer.
-        on_started: gets the record of each start.
+        name: used in messages, logs and records.
+        command: the first part of `vllm_command`'s result.
+        env: variables on top of this process's environment.
+        port: the port to listen on; None: any free one.
+        log: file for the server's output.
+        start_timeout_s: time limit for the server to answer after its start.
+        on_started: called with the process record of each start.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class VllmServer:
 
     @property
     def base_url(self) -> str:
-        """Without `/v1`."""
+        """URL of the server, without `/v1`."""
         return f"http://{HOST}:{self._port}"
 
     def start(self) -> None:
-        """Start the process; `wait_until_ready` waits for it.
+        """Start the process; `wait_until_ready` then waits for the server.
 
         Raises:
-            ServiceError: the port is taken, or the program cannot be started.
+            ServiceError: the port is in use, or the program cannot be started.
         """
         self.stop()
         with closing(socket.socket()) as probe:
@@ -77,8 +77,8 @@ class VllmServer:
                 probe.bind((HOST, self._port))
             except OSError as error:
                 raise ServiceError(
-                    f"{self.name}: port {self._port} cannot be used: {error}. Name another in "
-                    "ajet.rollout.vllm.options.port, or none: then a free one is taken"
+                    f"{self.name}: port {self._port} cannot be used: {error}. Name another one in "
+                    "ajet.rollout.vllm.options.port, or remove that setting to use any free port"
                 ) from None
         self._service = Service(
             self.name, self._command, log=self._log, env=self._env, on_started=self._on_started
@@ -86,22 +86,22 @@ class VllmServer:
         self._service.start()
 
     def wait_until_ready(self) -> None:
-        """Block until it answers.
+        """Block until the server answers.
 
         Raises:
-            ServiceError: it ended or time is over; with the end of its log.
+            ServiceError: it ended or exceeded the time limit; with the end of its log.
         """
         assert self._service is not None, f"{self.name} was not started"
         self._service.wait_until(self._is_healthy, self._start_timeout_s)
 
     def how_it_ended(self) -> str | None:
-        """Its exit status and the end of its log; None while it runs."""
+        """Exit status and end of the log; None while the server runs."""
         service = self._service
         has_ended = service is not None and service.returncode is not None
         return service.how_it_ended() if service and has_ended else None
 
     def stop(self) -> None:
-        """End it and everything that it started."""
+        """Stop the server and all processes that it started."""
         if self._service is not None:
             self._service.stop()
 
@@ -124,18 +124,18 @@ def vllm_command(
     kv_cache_gb: float | None,
     options: Mapping[str, Any],
 ) -> tuple[list[str], dict[str, str]]:
-    """The command line of a server and what its environment needs.
+    """The command line and environment variables of a server.
 
     Args:
-        model: a local folder.
-        python: of the environment with vLLM; None: the one that runs.
-        device: what vLLM is built for.
+        model: folder of the model.
+        python: Python of an environment with vLLM; None: the current one.
+        device: the device that this vLLM is built for.
         dtype: `float32`, `bfloat16` or `float16`.
-        max_model_len: prompt and completion.
-        max_num_seqs: requests that run at once.
-        num_threads: torch threads, on a CPU.
-        kv_cache_gb: memory for key-values; None: 1 on a CPU, on a GPU what vLLM takes by itself.
-        options: more of `vllm serve`, by name; they win over ours.
+        max_model_len: longest prompt plus completion, in tokens.
+        max_num_seqs: most requests that run at the same time.
+        num_threads: torch threads on a CPU.
+        kv_cache_gb: memory for key-values; None: 1 on a CPU, vLLM's own choice on a GPU.
+        options: further options of `vllm serve` by name; they override ours.
     """
     settings: dict[str, Any] = {
         "model": str(model),
@@ -143,16 +143,16 @@ def vllm_command(
         "dtype": dtype,
         "max_model_len": max_model_len,
         "max_num_seqs": max_num_seqs,
-        "generation_config": "vllm",  # no sampling defaults but those of the request
+        "generation_config": "vllm",  # ignore the model's own sampling defaults
         "worker_extension_cls": EXTENSION,
-        "middleware": [  # the last is the outermost
+        "middleware": [  # the last one runs first, so that the key is checked before anything
             "ajet.engine.vllm.token_fast_path.TokenFastPath",
             "ajet.engine.vllm.key_guard.KeyGuard",
         ],
         "disable_uvicorn_access_log": True,
     }
     env = {
-        "VLLM_SERVER_DEV_MODE": "1",  # the paths that update weights
+        "VLLM_SERVER_DEV_MODE": "1",  # opens the paths that update weights
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(KEEPALIVE_S),
@@ -166,16 +166,18 @@ def vllm_command(
         settings |= {
             "enforce_eager": True,
             "distributed_executor_backend": "uni" if is_one_rank else None,
-            # In chunks, requests with a seed end vLLM 0.28: CPU generators have no offset.
+            # Chunked prefill of a request with a seed crashes vLLM 0.28 on a CPU: it asks the
+            # torch generator for an offset, which CPU generators do not have.
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(4096, max_model_len),
         }
         env |= {
             "OMP_NUM_THREADS": str(num_threads),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            # One process computes and schedules. As two, they wait for each other in busy loops.
+            # One process schedules and computes. With two, each waits for the other in a busy
+            # loop, which costs the CPU time that the other one needs.
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-            "TORCHDYNAMO_DISABLE": "1",  # nothing is compiled: its first use takes seconds
+            "TORCHDYNAMO_DISABLE": "1",  # nothing is compiled, but loading dynamo takes seconds
         }
     if kv_cache_gb is not None:
         settings["kv_cache_memory_bytes"] = int(kv_cache_gb * 2**30)

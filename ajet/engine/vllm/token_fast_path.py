@@ -1,10 +1,10 @@
-"""A short way for completions of token ids, in front of vLLM's own.
+"""A middleware that answers completions of token ids without converting them to text.
 
-Given to vLLM as `--middleware ajet.engine.vllm.token_fast_path.TokenFastPath`. It answers as vLLM
-does, with
-what `ajet.engine.vllm.client` reads of an answer: ids, logprobs and why it ended. Left out is what
-costs more than all the rest of a call where the model is small: each sampled token as text, twice.
-Everything else goes to vLLM's own routes: streams, stop strings, logprobs of a prompt.
+Start vLLM with `--middleware ajet.engine.vllm.token_fast_path.TokenFastPath`. The response has
+vLLM's format, with the fields that `ajet.engine.vllm.client` reads: ids, logprobs and the finish
+reason. vLLM's own route also decodes each sampled token to text, twice, which for a small model
+costs more than the rest of the call. All other requests (streams, stop strings, logprobs of a
+prompt) go to vLLM's own routes.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _FIELDS = {
     *("model", "prompt", "stop", "logprobs", "return_token_ids"),
     *("skip_special_tokens", "spaces_between_special_tokens"),
 }
-"""A request with others is none of ours."""
+"""Fields that the fast path understands; a request with any other goes to vLLM's own route."""
 
 
 class TokenFastPath:
-    """ASGI middleware around vLLM's server."""
+    """ASGI middleware that answers completions of token ids from vLLM's engine directly."""
 
     def __init__(self, app: App) -> None:
         self._app = app
         self._numbers = count()
 
     async def __call__(self, scope: Any, receive: Receive, send: Any) -> None:
-        """Answer one request, or hand it on as it came."""
+        """Answer the request or pass it on unchanged."""
         if scope["type"] != "http" or scope["path"] != "/v1/completions":
             await self._app(scope, receive, send)
             return
@@ -48,11 +48,12 @@ class TokenFastPath:
             await self._app(scope, _replayed(messages, receive), send)
             return
         answer = asyncio.ensure_future(self._complete(scope["app"].state.engine_client, request))
-        gone = asyncio.ensure_future(receive())  # nothing but the client's end is left to come
-        await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
-        gone.cancel()
+        # The body was read to its end, so the next message can only say that the client is gone.
+        disconnect = asyncio.ensure_future(receive())
+        await asyncio.wait([answer, disconnect], return_when=asyncio.FIRST_COMPLETED)
+        disconnect.cancel()
         if not answer.done():
-            answer.cancel()  # vLLM drops the request
+            answer.cancel()  # makes vLLM abort the request
             return
         try:
             status, content = 200, answer.result()
@@ -82,7 +83,7 @@ class TokenFastPath:
 
 
 def _request(body: bytes) -> dict[str, Any] | None:
-    """None where it is for vLLM's own route, which also says what is wrong with it."""
+    """The request, or None if it is for vLLM's own route, which also reports its errors."""
     try:
         request = json.loads(body)
     except ValueError:

@@ -1,7 +1,7 @@
-"""What runs inside vLLM's workers: new weights, and logprobs that a trainer can compute again.
+"""An extension of vLLM's workers: new weights, and logprobs that a trainer can recompute.
 
-Given to vLLM as `--worker-extension-cls ajet.engine.vllm.worker.PolicyWorker`; called through its
-`/collective_rpc`.
+Start vLLM with `--worker-extension-cls ajet.engine.vllm.worker.PolicyWorker`. Its methods are
+called through vLLM's `/collective_rpc`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from vllm.v1.sample.sampler import Sampler
 
 
 class PolicyWorker:
-    """Methods that vLLM adds to its worker class; `model_runner` is the worker's."""
+    """Methods that vLLM adds to its worker class."""
 
     model_runner: Any
+    """An attribute of vLLM's worker."""
 
     def ajet_prepare(self) -> None:
-        """From now on, logprobs are those of `Generation.logprobs`. A second call does nothing."""
+        """Make the sampler return logprobs as `Generation.logprobs` defines them; idempotent."""
         sampler = self.model_runner.sampler
         if not isinstance(sampler, TemperedSampler):
             sampler.__class__ = TemperedSampler
@@ -35,26 +36,24 @@ class PolicyWorker:
             )
 
     def ajet_load_weights(self, weights: str) -> None:
-        """Replace the weights in place by those of a folder in Hugging Face's format."""
+        """Replace the weights in place by those in a folder in Hugging Face format."""
         self.model_runner.reload_weights(weights_iterator=_tensors(Path(weights)))
         repack_tied_head(self.model_runner.get_model())
 
 
 def repack_tied_head(model: torch.nn.Module) -> None:
-    """From the embeddings that it is tied to.
-
-    A tied output head is never loaded itself, so that on a CPU the prepacked copy that it computes
-    with keeps the old weights, with every status green.
-    """
+    """Pack tied output heads again from the embeddings that they share weights with."""
+    # On a CPU, vLLM 0.28 computes with a packed copy of the head. A reload packs only modules that
+    # are in the checkpoint. A tied head is not, so it would keep the old weights without an error.
     for module in model.modules():
         if isinstance(module, VocabParallelEmbedding) and hasattr(module, "cpu_linear"):
             module.quant_method.process_weights_after_loading(module)
 
 
 class TemperedSampler(Sampler):
-    """Gives log softmax(logits / temperature) before top-k and top-p cut the tail.
+    """A sampler whose logprobs are log softmax(logits / temperature), before top-k and top-p.
 
-    vLLM offers logprobs before the temperature, or after all that shapes the distribution.
+    vLLM itself offers logprobs before the temperature, or after top-k and top-p.
     """
 
     _temperature: torch.Tensor | None = None
@@ -62,7 +61,7 @@ class TemperedSampler(Sampler):
     def forward(
         self, logits: torch.Tensor, sampling_metadata: SamplingMetadata, *args: Any, **kwargs: Any
     ) -> SamplerOutput:
-        """Sample one token a row."""
+        """Sample one token per row."""
         self._temperature = sampling_metadata.temperature  # [B]; None: all rows are greedy
         try:
             return super().forward(logits, sampling_metadata, *args, **kwargs)
@@ -70,7 +69,7 @@ class TemperedSampler(Sampler):
             self._temperature = None
 
     def compute_logprobs(self, logits: torch.Tensor) -> torch.Tensor:
-        """[B, V], float32. A prompt's logprobs have temperature 1."""
+        """[B, V] logprobs in float32, at the rows' temperatures; those of a prompt at 1."""
         if self._temperature is not None:
             greedy = self._temperature < 1e-5
             logits = logits / self._temperature.masked_fill(greedy, 1.0).unsqueeze(1)
@@ -84,15 +83,15 @@ def draw_with_seeds(
     k: torch.Tensor | None,
     p: torch.Tensor | None,
 ) -> tuple[torch.Tensor, None]:
-    """Sample one token a row, by one uniform number: from the row's own generator where it has one.
+    """Sample one token per row from a single uniform number, by the row's generator if it has one.
 
-    vLLM draws as many numbers as there are tokens in the vocabulary, row by row; and on a CPU
-    forgets the seeds where only some rows have one.
+    vLLM 0.28 draws a number per token of the vocabulary for each row that has a seed. On a CPU it
+    ignores the seeds of a batch in which only some rows have one.
 
     Args:
-        draw_without: vLLM's own, where no row has a seed.
-        logits: [B, V], over the temperature.
-        generators: by row.
+        draw_without: vLLM's own function, used if no row has a seed.
+        logits: [B, V], already divided by the temperature.
+        generators: generators of the rows with a seed, by row.
         k: [B], top-k.
         p: [B], top-p.
     """

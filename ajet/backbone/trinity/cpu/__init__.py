@@ -1,1 +1,1 @@
-"""Trinity-RFT where there is no GPU; where there is one, none of this is loaded."""
+"""Trinity-RFT on machines without a GPU; nothing of it is loaded on a GPU."""

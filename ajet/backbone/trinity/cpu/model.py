@@ -1,4 +1,4 @@
-"""Trinity's vLLM actor on vLLM's CPU build, which is newer than the one that Trinity is for."""
+"""Trinity's vLLM actor on vLLM's CPU build (0.28), which is newer than Trinity 0.6 expects."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ajet.backbone.trinity.model import PolicyModel
 
 
 class CpuPolicyModel(PolicyModel):
-    """One vLLM engine in one process beside the actor."""
+    """An actor with a vLLM engine that runs on a CPU, in one process of its own."""
 
     worker = "ajet.backbone.trinity.cpu.vllm_worker.CpuVllmPolicyWorker"
 
     async def prepare(self) -> None:
-        """Start the engine, with a worker that can take weights on a CPU."""
-        of_trinity = vllm.AsyncEngineArgs
+        """Start the engine with a worker that can take weights on a CPU."""
+        original = vllm.AsyncEngineArgs
 
         def engine_args(**arguments: Any) -> Any:
             arguments |= {
@@ -31,16 +31,17 @@ class CpuPolicyModel(PolicyModel):
                 "distributed_executor_backend": "uni",
                 "async_scheduling": False,
             }
-            return of_trinity(**arguments)
+            return original(**arguments)
 
+        # Trinity passes no worker class on, so its call of AsyncEngineArgs is intercepted.
         vllm.AsyncEngineArgs = engine_args
         try:
             await super().prepare()
         finally:
-            vllm.AsyncEngineArgs = of_trinity
+            vllm.AsyncEngineArgs = original
 
     async def init_process_group(self, *_: Any, **__: Any) -> None:
-        """Tell the engine where weights will come from: its process is not one of Ray's."""
+        """Tell the engine where weights will come from: its process is not a Ray worker."""
         info = {
             "sync_method": self.config.sync_method.value,
             "namespace": self.ray_namespace,
@@ -51,7 +52,7 @@ class CpuPolicyModel(PolicyModel):
     async def sync_model_weights(
         self, model_version: int, method: SyncMethod, timeout: float = 1200
     ) -> int:
-        """Trinity's, without an argument that is gone."""
+        """Update the weights as Trinity does, with the request classes of vLLM 0.28."""
         info = {}
         if method == SyncMethod.CHECKPOINT:
             step = Path(self.config.checkpoint_job_dir) / f"global_step_{model_version}"

@@ -1,4 +1,4 @@
-"""vLLM's worker on a CPU, which takes weights from Trinity. Lives in vLLM's engine process."""
+"""A vLLM CPU worker that takes weights from Trinity; it runs in vLLM's engine process."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from vllm.v1.worker.cpu_worker import CPUWorker
 from ajet.engine.vllm.worker import repack_tied_head
 
 _BACKEND = "checkpoint"
-"""What Trinity calls every way but NCCL."""
+"""The name under which Trinity asks vLLM for every way of transfer but NCCL."""
 
 
 @dataclass
 class InitInfo(WeightTransferInitInfo):
-    """Where weights come from."""
+    """Where the weights come from; sent once."""
 
     sync_method: str
     namespace: str
@@ -39,35 +39,37 @@ class InitInfo(WeightTransferInitInfo):
 
 @dataclass
 class UpdateInfo(WeightTransferUpdateInfo):
-    """Which weights."""
+    """Which weights to load; sent with each update."""
 
     checkpoint_path: str | None = None
+    """Folder of the weights; None: take them from the synchronizer's memory."""
 
 
 class TrinityTransfer(WeightTransferEngine):
-    """Weights from Trinity's synchronizer or its checkpoints."""
+    """Loads weights from Trinity's synchronizer or from its checkpoints."""
 
     init_info_cls = InitInfo
     update_info_cls = UpdateInfo
 
     def init_transfer_engine(self, init_info: InitInfo) -> None:
-        """Join the run's Ray: without the address, a new one would be started."""
+        """Connect to the run's Ray if the weights come through memory."""
         self._init = init_info
+        # Without the address, Ray would start a new cluster in this process.
         if init_info.sync_method == "memory":
             ray.init(
                 address=init_info.ray_address, namespace=init_info.namespace, log_to_driver=False
             )
 
     def start_weight_update(self) -> None:
-        """Before the first tensor."""
+        """Prepare the model for new tensors."""
         initialize_layerwise_reload(self.model)
 
     def update_weights(self, update_info: dict[str, Any]) -> None:
-        """Without vLLM's wait for an accelerator."""
+        """Load the weights. vLLM's own method also synchronizes an accelerator."""
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: UpdateInfo) -> None:
-        """Load every tensor."""
+        """Load all tensors into the model."""
         if update_info.checkpoint_path is not None:
             tensors = load_state_dict_iterator(checkpoint_dir=update_info.checkpoint_path)
         else:
@@ -75,25 +77,25 @@ class TrinityTransfer(WeightTransferEngine):
         self.model.load_weights(tensors)
 
     def finish_weight_update(self) -> None:
-        """After the last tensor."""
+        """Let vLLM postprocess the new tensors."""
         finalize_layerwise_reload(self.model, self.model_config)
         repack_tied_head(self.model)
 
     def shutdown(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no connection of its own is open."""
 
 
 class CpuVllmPolicyWorker(CPUWorker):
-    """vLLM's, with Trinity's way of weights."""
+    """vLLM's CPU worker with Trinity's way to transfer weights."""
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
-        """Register that way first."""
+        """Register the transfer engine, then load the model."""
         if _BACKEND not in WeightTransferEngineFactory._registry:
             WeightTransferEngineFactory.register_engine(_BACKEND, TrinityTransfer)
         super().load_model(*args, **kwargs)
 
     def apply_patches(self) -> None:
-        """Trinity's are for GPUs."""
+        """Do nothing: Trinity's patches are for GPUs."""
 
 
 def _in_memory(namespace: str) -> Iterator[tuple[str, torch.Tensor]]:

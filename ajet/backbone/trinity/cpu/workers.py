@@ -1,4 +1,4 @@
-"""The worker of a rank on a CPU. Imported in its process, and where it is started."""
+"""Trinity's training ranks on a CPU; imported in their processes and where they are started."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from verl.workers.engine import EngineRegistry
 from ajet.backbone.trinity.worker import TrinityPolicyWorker
 
 
-def _nothing(*_: Any, **__: Any) -> int:
+def _zero(*_: Any, **__: Any) -> int:
     return 0
 
 
+# verl 0.8 calls these functions of torch.cuda on whatever device module it uses.
 for _name in (
     *("max_memory_allocated", "max_memory_reserved", "memory_allocated", "memory_reserved"),
     *("reset_peak_memory_stats", "empty_cache", "ipc_collect"),
 ):
-    setattr(torch.cpu, _name, _nothing)
-torch.cpu.mem_get_info = lambda *_: (0, 0)
-# Trinity asks for it when it looks for fused kernels.
+    setattr(torch.cpu, _name, _zero)
+vars(torch.cpu)["mem_get_info"] = lambda *_: (0, 0)
+# Trinity 0.6 calls it when it looks for fused kernels.
 torch.cuda.get_device_capability = lambda *_: (0, 0)
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp2"], device="cpu")
 class CpuEngine(fsdp.FSDPEngineWithLMHead):
-    """verl's, without a cast of what is sent to the engines: that would be to bfloat16."""
+    """verl's engine that sends the weights in their own dtype; verl would cast to bfloat16."""
 
     def get_per_tensor_param(self, *_: Any, **__: Any) -> tuple[Iterator[tuple[str, Tensor]], None]:
-        """Every tensor of the model, whole."""
+        """Name and gathered tensor of every weight."""
         tensors = self.module.state_dict().items()
         return (
             (name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor)
@@ -43,7 +44,7 @@ class CpuEngine(fsdp.FSDPEngineWithLMHead):
 
 
 class CpuTrinityPolicyWorker(TrinityPolicyWorker):
-    """verl would ask for the process group "cpu:gloo,cpu:nccl"."""
+    """Trinity's worker with a gloo process group; verl asks torch for "cpu:gloo,cpu:nccl"."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,1 +1,1 @@
-"""verl where there is no GPU; where there is one, none of this is loaded."""
+"""verl on machines without a GPU; nothing of it is loaded on a GPU."""

@@ -1,4 +1,4 @@
-"""verl's view of a machine without accelerators."""
+"""A verl platform for machines without accelerators."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from verl.plugin.platform.platform_manager import PlatformRegistry
 
 
 class _CpuModule(types.ModuleType):
-    """`torch.cpu`, with what verl calls of `torch.cuda` without asking."""
+    """`torch.cpu` with the functions of `torch.cuda` that verl calls on every device module."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch.cpu, name)
@@ -34,80 +34,69 @@ _MODULE = _CpuModule("ajet.backbone.verl.cpu.device")
 
 @PlatformRegistry.register(platform="cpu")
 class CpuPlatform(PlatformBase):
-    """Chosen by `VERL_PLATFORM=cpu`, never by itself."""
+    """The platform that `VERL_PLATFORM=cpu` selects; verl never detects it by itself."""
 
     device_name = "cpu"
     vendor_name = "cpu"
     device_module = _MODULE
 
     def is_available(self) -> bool:
-        """Always."""
         return True
 
     def is_platform_available(self, use_smi_check: bool = False) -> bool:
-        """Not to be found by looking for hardware."""
-        return False
+        return False  # verl asks this when it looks for hardware by itself
 
     def current_device(self) -> torch.device:
-        """Where `tensor.to` goes."""
         return torch.device("cpu")
 
     def device_count(self) -> int:
-        """One."""
         return 1
 
     def set_device(self, device_index: int) -> None:
-        """There is no choice."""
+        pass
 
     def synchronize(self, device_index: int | None = None) -> None:
-        """Nothing runs aside."""
+        pass
 
     def manual_seed(self, seed: int) -> None:
-        """Torch's."""
         torch.manual_seed(seed)
 
     manual_seed_all = manual_seed
 
     def set_allocator_settings(self, settings: str) -> None:
-        """There are none."""
+        pass
 
     def empty_cache(self) -> None:
-        """There is none."""
+        pass
 
     def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
-        """None."""
         return None, None
 
     def communication_backend_name(self) -> str:
-        """Of torch.distributed."""
         return "gloo"
 
     def visible_devices_envvar(self) -> str:
-        """A name that nothing reads."""
-        return "AJET_VISIBLE_CPUS"
+        return "AJET_VISIBLE_CPUS"  # nothing reads it
 
     @contextmanager
     def nvtx_range(self, msg: str) -> Iterator[None]:
-        """Nothing."""
         yield
 
     def profiler_start(self) -> None:
-        """Nothing."""
+        pass
 
     def profiler_stop(self) -> None:
-        """Nothing."""
+        pass
 
     def ray_resource_name(self) -> str:
-        """Logical slots: Ray does not look whether there is hardware."""
-        return "GPU"
+        return "GPU"  # logical slots: Ray does not check whether the hardware exists
 
     def ray_noset_envvars(self) -> list[str]:
-        """Ray must not hide devices that are not there."""
+        # Keeps Ray from setting CUDA_VISIBLE_DEVICES for devices that do not exist.
         return ["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"]
 
     def is_ipc_supported(self) -> bool:
-        """Weights go through shared memory."""
-        return False
+        return False  # verl then sends weights through shared memory
 
     def cudart(self) -> None:
-        """None."""
+        pass

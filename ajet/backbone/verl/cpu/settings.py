@@ -1,4 +1,4 @@
-"""The settings with which verl and vLLM run on a CPU. Imports nothing."""
+"""Settings and environment variables with which verl and vLLM run on a CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ CPU: dict[str, Any] = {
         "actor": {"use_torch_compile": False, "fsdp_config": {"use_torch_compile": False}},
         "ref": {"use_torch_compile": False, "fsdp_config": {"use_torch_compile": False}},
         "rollout": {
-            # In chunks, requests with a seed end vLLM 0.28: CPU generators have no offset.
+            # Chunked prefill of a request with a seed crashes vLLM 0.28 on a CPU: it asks the
+            # torch generator for an offset, which CPU generators do not have.
             "enable_chunked_prefill": False,
             "enforce_eager": True,
             "free_cache_engine": False,
@@ -32,26 +33,31 @@ CPU: dict[str, Any] = {
     },
 }
 
-_PROFILE = "ajet.backbone.verl.cpu.profile"
+_MODULES = ("ajet.backbone.verl.cpu.vllm_version", "ajet.backbone.verl.cpu.platform")
+"""Modules that verl 0.9 imports in each of its processes, in this order.
+
+The version comes first: importing the platform makes verl ask for it.
+"""
 
 
 def environment(
     *, kv_cache_gb: float | None, num_threads: int | None, given: str
 ) -> dict[str, str]:
-    """What every process of verl must find in its environment.
+    """Environment variables for every process of a run.
 
     Args:
-        kv_cache_gb: of each vLLM.
-        num_threads: of torch in each process.
-        given: VERL_USE_EXTERNAL_MODULES as it is.
+        kv_cache_gb: memory for the key-values of each vLLM engine; None: 1.
+        num_threads: torch threads of each process; None: 1.
+        given: the current value of VERL_USE_EXTERNAL_MODULES, whose modules are kept.
     """
-    others = [name for name in given.split(",") if name not in ("", _PROFILE)]
+    others = [name for name in given.split(",") if name not in ("", *_MODULES)]
     return {
         "VERL_PLATFORM": "cpu",
-        "VERL_USE_EXTERNAL_MODULES": ",".join([_PROFILE, *others]),
+        "VERL_USE_EXTERNAL_MODULES": ",".join([*_MODULES, *others]),
         "OMP_NUM_THREADS": str(num_threads or 1),
         "TORCHDYNAMO_DISABLE": "1",
         "VLLM_CPU_KVCACHE_SPACE": str(max(1, round(kv_cache_gb or 1))),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # else the "uni" executor above is not taken
+        # vLLM takes the "uni" executor above only without a process for the engine core.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     }

@@ -1,4 +1,4 @@
-"""The workers of a rank on a CPU. Imported in their processes, and where these are started."""
+"""verl's training ranks on a CPU; imported in their processes and where they are started."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from ajet.backbone.verl.critic import CriticWorker
 from ajet.backbone.verl.worker import LoraPolicyWorker
 
 _offload_policy = fsdp.CPUOffloadPolicy
-# verl offloads the reference to pinned memory, which only an accelerator has.
+# verl 0.9 offloads the reference model to pinned memory, which needs an accelerator.
 fsdp.CPUOffloadPolicy = lambda pin_memory=False: _offload_policy(pin_memory=False)
 
+# verl registers these engines for accelerators only.
 for _engine, _kind in (
     (fsdp.FSDPEngineWithLMHead, "language_model"),
     (fsdp.FSDPEngineWithValueHead, "value_model"),
@@ -25,7 +26,7 @@ for _engine, _kind in (
 
 
 class CpuTrainingWorker(TrainingWorker):
-    """verl would ask for the process group "cpu:gloo,cpu:gloo", which torch refuses."""
+    """verl's worker with a gloo process group; verl asks for "cpu:gloo,cpu:gloo", a torch error."""
 
     def __init__(self, config: Any) -> None:
         if not torch.distributed.is_initialized():
@@ -36,11 +37,9 @@ class CpuTrainingWorker(TrainingWorker):
 
 
 class CpuCriticWorker(CriticWorker, CpuTrainingWorker):
-    """The critic's, on a CPU."""
+    pass
 
 
 class CpuPolicyWorker(LoraPolicyWorker):
-    """The worker of a rank, with the training worker for a CPU."""
-
     actor_worker_cls = CpuTrainingWorker
     ref_worker_cls = CpuTrainingWorker

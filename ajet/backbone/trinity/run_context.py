@@ -1,4 +1,4 @@
-"""What every process of a run must know."""
+"""What every process of a Trinity run needs to know about the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ajet.training.weight_sync_check import probe_ids
 
 @dataclass(slots=True, kw_only=True, frozen=True, eq=False)
 class TrinityRunContext:
-    """Handed to Trinity's actors with their configuration; a run has one."""
+    """One per run; Trinity's actors get it together with their configuration."""
 
     config: RootConfig
     run_folder: Path
@@ -26,13 +26,13 @@ class TrinityRunContext:
     """`cpu` or `cuda`."""
     total_steps: int
     checkpoint: Path | None
-    """To resume from."""
+    """The checkpoint to resume from; None: start from the base model."""
     namespace: str
-    """Of the run's actors, in Ray."""
+    """Ray namespace of the run's actors."""
     is_async: bool
-    """Rollout and training do not wait for each other."""
+    """Whether rollout and training run without waiting for each other."""
     num_runners: int
-    """Processes that run episodes."""
+    """Number of processes that run episodes."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TrinityRunContext) and other.namespace == self.namespace
@@ -42,69 +42,70 @@ class TrinityRunContext:
 
     @property
     def ajet(self) -> AjetConfig:
-        """The section `ajet`."""
+        """The section `ajet` of the configuration."""
         return self.config.ajet
 
     @property
     def position(self) -> Position | None:
-        """Where the run stood at the checkpoint."""
+        """Where the run stood when the checkpoint was written; None without one."""
         return read_position(self.checkpoint) if self.checkpoint else None
 
     @property
     def first_version(self) -> int:
-        """Of the weights to begin with. A version is the number of its step."""
+        """Version of the initial weights. A version is the number of the step that made it."""
         return self.position.policy_version if self.position else 0
 
     @property
     def dtype(self) -> str:
-        """Of the weights."""
+        """Dtype of the weights: `float32` or `bfloat16`."""
         if self.ajet.model.dtype == "auto":
             return "float32" if self.device == "cpu" else "bfloat16"
         return self.ajet.model.dtype
 
     @property
     def is_exact(self) -> bool:
-        """Engine and trainer must compute the same but for float32's rounding.
+        """Whether engine and trainer must agree up to float32 rounding.
 
-        On GPUs they do not even then: Trinity sends the weights in bfloat16.
+        On GPUs they do not, whatever the dtype: Trinity sends the weights in bfloat16.
         """
         return self.dtype == "float32" and self.device == "cpu"
 
     @property
     def probe(self) -> list[int]:
-        """The ids by whose logprobs engine and trainer are compared."""
+        """Token ids on whose logprobs engine and trainer are compared."""
         return probe_ids(self.vocab_size, self.ajet.trainer_common.seed)
 
-    def episodes_at_a_time(self) -> int:
-        """Of one runner.
+    def episodes_per_runner(self) -> int:
+        """How many episodes one runner runs at a time.
 
         Raises:
-            ConfigError: there are more runners than episodes may run.
+            ConfigError: there are more runners than episodes that may run at a time.
         """
         share = self.ajet.rollout.max_env_worker // self.num_runners
         if not share:
             raise ConfigError(
                 f"ajet.rollout.max_env_worker: {self.ajet.rollout.max_env_worker} is less than "
-                f"the {self.num_runners} processes of trinity.explorer.runner_per_model"
+                f"the {self.num_runners} processes of trinity.explorer.runner_per_model; raise the "
+                "first or lower the second"
             )
         return share
 
 
-def make_plan(
+def make_run_context(
     config: RootConfig, run_folder: Path, *, device: str, total_steps: int, resume: bool
 ) -> TrinityRunContext:
-    """The plan of a new run, or of one that goes on from its newest checkpoint.
+    """The context of a new run, or of one that resumes from its newest checkpoint.
 
     Raises:
-        ModelError: there is no such model.
+        ModelError: the configured model does not exist.
     """
     from transformers import AutoConfig
 
     ajet = config.ajet
     folder = model_folder(ajet.model.path)
     model = AutoConfig.from_pretrained(folder).get_text_config()
-    of_trinity = ajet.trinity
-    is_async = of_trinity.get("synchronizer", {}).get("sync_style") == "fully_async"
+    explorer = ajet.trinity.get("explorer", {})
+    is_async = ajet.trinity.get("synchronizer", {}).get("sync_style") == "fully_async"
     return TrinityRunContext(
         config=config,
         run_folder=run_folder,
@@ -116,5 +117,5 @@ def make_plan(
         checkpoint=latest_checkpoint(run_folder / "checkpoints") if resume else None,
         namespace=f"{ajet.experiment_name}-{uuid.uuid4().hex[:8]}",
         is_async=is_async,
-        num_runners=of_trinity.get("explorer", {}).get("runner_per_model", 2 if is_async else 1),
+        num_runners=explorer.get("runner_per_model", 2 if is_async else 1),
     )

@@ -1,4 +1,4 @@
-"""Waits that end."""
+"""Calls of other processes with a time limit."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ T = TypeVar("T")
 
 
 def call_with_timeout(seconds: float, what: str, call: Callable[[], T]) -> T:
-    """What the call returns, unless it takes too long or a process that it needs is gone.
+    """Run `call` and return its result, or fail after a time limit.
 
-    The call runs in a thread of its own, which is left behind when time is over.
+    The call runs in a thread of its own. A thread cannot be stopped, so after a timeout it is
+    abandoned.
 
     Args:
-        seconds: the limit.
-        what: is done, for the message.
-        call: what waits for other processes.
+        seconds: the time limit.
+        what: what the call does, for the message.
+        call: waits for other processes.
 
     Raises:
-        TrainingError: time is over, or a worker died or failed.
+        TrainingError: the time is over, or a worker died or failed.
     """
     future: Future[T] = Future()
 
@@ -39,10 +40,10 @@ def call_with_timeout(seconds: float, what: str, call: Callable[[], T]) -> T:
     try:
         return future.result(timeout=seconds)
     except TimeoutError as error:
-        if future.done():
+        if future.done():  # the call itself raised this TimeoutError
             raise
         raise TrainingError(f"verl: {what} is not done after {seconds:g} s") from error
-    except RayTaskError as error:  # its own text is the traceback of the other process
+    except RayTaskError as error:  # its text is a traceback; the cause says what happened
         raise TrainingError(f"verl: {what} failed: {error.cause!r}") from error
     except RayError as error:
         raise TrainingError(f"verl: {what} failed: {error}") from error

@@ -1,4 +1,4 @@
-"""Episodes on several nodes: handed out to Ray actors one by one, as places become free."""
+"""Runs episodes in Ray actors on several nodes."""
 
 from __future__ import annotations
 
@@ -24,41 +24,42 @@ from ajet.task_runner.episode_runner import EpisodeRunner
 logger = logging.getLogger(__name__)
 
 SLACK_S = 60.0
-"""For an actor to start and to answer, beyond what its episode may take."""
+"""Seconds for an actor to start and to answer, beyond the time that its episode may take."""
 _POLL_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
 class _RunningActor:
-    """An actor, and after its end the one that takes its place."""
+    """A place for an actor: after the actor's death, its replacement takes the place."""
 
     actor: ActorHandle
-    under_way: int = 0
+    num_running: int = 0
     was_replaced: bool = False
 
 
 @dataclass(slots=True, frozen=True)
 class _Call:
     attempt: Attempt
-    seat: _RunningActor
+    running: _RunningActor
     actor: ActorHandle
+    """The actor that got the call; `running.actor` may be its replacement by now."""
     deadline_s: float
 
 
 class ActorExecutor:
     """Runs episodes in actors that have `run(attempt, defaults, limits)`.
 
-    The episodes of an actor that ends are tried again elsewhere, as after any infrastructure fault.
-    It is replaced once. One that does not answer in the time that an episode may take is ended.
+    If an actor dies, its episodes are retried in other actors, and it is replaced once. An actor
+    that does not answer within the time that an episode may take is killed.
 
     Args:
-        make_actor: starts one.
-        num_actors: of them.
+        make_actor: starts an actor.
+        num_actors: how many actors to start.
     """
 
     def __init__(self, make_actor: Callable[[], ActorHandle], num_actors: int) -> None:
         self._make_actor = make_actor
-        self._seats = [_RunningActor(make_actor()) for _ in range(num_actors)]
+        self._actors = [_RunningActor(make_actor()) for _ in range(num_actors)]
 
     def run(
         self,
@@ -67,27 +68,27 @@ class ActorExecutor:
         limits: EpisodeLimits,
         on_ended: OnEnded,
     ) -> None:
-        """Run all attempts; hand each final episode to `on_ended`, in this thread.
+        """Run all attempts and call `on_ended` with each final episode, in the caller's thread.
 
-        Of the runner, only what requests name that say nothing else is sent along.
+        The actors have runners of their own; only the sampling defaults of `runner` are sent.
 
         Raises:
-            TrainingError: no actor is left, or one failed by a fault of ours.
+            TrainingError: no actor is left, or an actor raised an error that is not the user's.
         """
         waiting, calls = deque(attempts), dict[ObjectRef, _Call]()
         defaults = runner.gateway.defaults
         patience_s = (limits.max_retries + 1) * (limits.timeout_s + GRACE_S) + SLACK_S
         while waiting or calls:
             while waiting and len(calls) < limits.num_at_once:
-                seat, attempt = self._freest_seat(), waiting.popleft()
-                reference = seat.actor.run.remote(attempt, defaults, limits)
-                seat.under_way += 1
+                running, attempt = self._least_busy(), waiting.popleft()
+                reference = running.actor.run.remote(attempt, defaults, limits)
+                running.num_running += 1
                 deadline_s = time.monotonic() + patience_s
-                calls[reference] = _Call(attempt, seat, seat.actor, deadline_s)
+                calls[reference] = _Call(attempt, running, running.actor, deadline_s)
             done, _ = ray.wait(list(calls), num_returns=1, timeout=_POLL_S)
             for reference in done:
                 call = calls.pop(reference)
-                call.seat.under_way -= 1
+                call.running.num_running -= 1
                 episode = self._result(reference, call)
                 if episode is None and call.attempt.retries < limits.max_retries:
                     again = replace(call.attempt, retries=call.attempt.retries + 1)
@@ -98,13 +99,16 @@ class ActorExecutor:
                 if time.monotonic() > call.deadline_s:
                     ray.kill(call.actor)
 
-    def _freest_seat(self) -> _RunningActor:
-        if not self._seats:
-            raise TrainingError("every process that ran episodes has ended, twice: see logs/ray")
-        return min(self._seats, key=lambda seat: seat.under_way)
+    def _least_busy(self) -> _RunningActor:
+        if not self._actors:
+            raise TrainingError(
+                "every process that ran episodes has ended, and so did its replacement; "
+                "see logs/ray in the run's folder"
+            )
+        return min(self._actors, key=lambda running: running.num_running)
 
     def _result(self, reference: ObjectRef, call: _Call) -> Episode | None:
-        """None: the actor is gone."""
+        """The episode of a finished call; None if its actor died."""
         try:
             episode: Episode = cloudpickle.loads(ray.get(reference))
             return episode
@@ -115,15 +119,16 @@ class ActorExecutor:
             raise TrainingError(f"an episode could not be run: {error.cause!r}") from error
 
     def _replace(self, call: _Call, error: RayActorError) -> None:
-        seat = call.seat
-        if seat.actor is not call.actor or seat not in self._seats:
-            return  # another of its episodes told it
-        if seat.was_replaced:
-            logger.error("a process that runs episodes ended again, and is given up: %s", error)
-            self._seats.remove(seat)
+        running = call.running
+        # All calls of a dead actor fail. The first one replaces it, the others find it replaced.
+        if running.actor is not call.actor or running not in self._actors:
             return
-        logger.warning("a process that runs episodes ended; another takes its place: %s", error)
-        seat.actor, seat.was_replaced = self._make_actor(), True
+        if running.was_replaced:
+            logger.error("a process that runs episodes ended again; not replacing it: %s", error)
+            self._actors.remove(running)
+            return
+        logger.warning("a process that runs episodes ended; starting another one: %s", error)
+        running.actor, running.was_replaced = self._make_actor(), True
 
 
 def _lost(attempt: Attempt) -> Episode:
@@ -132,7 +137,7 @@ def _lost(attempt: Attempt) -> Episode:
         task=attempt.task,
         repeat_index=attempt.repeat_index,
         retries=attempt.retries,
-        failure=Failure(kind="engine_error", message="the process that ran it ended"),
+        failure=Failure(kind="engine_error", message="the process that ran the episode ended"),
         started_s=time.time(),
         ended_s=time.time(),
     )

@@ -24,9 +24,9 @@ pytest.importorskip("verl")
 import ray
 from ray import cloudpickle
 
-from ajet.backbone.verl import actor_crew
-from ajet.backbone.verl.actor_crew import ActorExecutor
-from ajet.backbone.verl.episode_actor import packed
+from ajet.backbone.verl import actor_executor
+from ajet.backbone.verl.actor_executor import ActorExecutor
+from ajet.backbone.verl.episode_actor import pickled
 from ajet.errors import TrainingError
 from ajet.schema.episode import Episode
 from ajet.schema.task import Task, WorkflowOutput
@@ -79,7 +79,7 @@ class Actor:
 def run(
     behave: Callable[[Attempt], None], count: int = 8, *, retries: int = 2, timeout_s: float = 60
 ) -> tuple[ActorExecutor, list[Episode]]:
-    crew = ActorExecutor(lambda: Actor.remote(behave), 2)
+    executor = ActorExecutor(lambda: Actor.remote(behave), 2)
     limits = EpisodeLimits(num_at_once=4, timeout_s=timeout_s, max_retries=retries)
     ended: list[Episode] = []
     thread = threading.current_thread()
@@ -89,8 +89,8 @@ def run(
         assert attempt.episode_id == episode.episode_id
         ended.append(episode)
 
-    crew.run(RUNNER, attempts(count), limits, keep)
-    return crew, ended
+    executor.run(RUNNER, attempts(count), limits, keep)
+    return executor, ended
 
 
 def test_every_attempt_is_run_once_by_all_actors():
@@ -108,12 +108,12 @@ def test_episodes_of_an_actor_that_dies_are_tried_again(tmp_path: Path):
             died.touch()
             os._exit(1)
 
-    crew, ended = run(die_once)
+    executor, ended = run(die_once)
     assert sorted(episode.repeat_index for episode in ended) == list(range(8))
     assert all(episode.failure is None for episode in ended)
     again = next(episode for episode in ended if episode.repeat_index == 3)
     assert again.retries == 1
-    assert len(crew._seats) == 2, "it was replaced"
+    assert len(executor._actors) == 2, "it was replaced"
 
 
 def test_an_episode_that_ends_every_process_has_failed(tmp_path: Path):
@@ -121,7 +121,7 @@ def test_an_episode_that_ends_every_process_has_failed(tmp_path: Path):
         if attempt.repeat_index == 0:
             os._exit(1)
 
-    crew, ended = run(die, count=4, retries=1)
+    executor, ended = run(die, count=4, retries=1)
     failed = [episode for episode in ended if episode.failure is not None]
     assert len(ended) == 4
     assert 0 in {episode.repeat_index for episode in failed}
@@ -134,7 +134,7 @@ def test_without_actors_the_run_ends():
 
 
 def test_an_actor_that_does_not_answer_is_ended(monkeypatch):
-    monkeypatch.setattr(actor_crew, "SLACK_S", -actor_crew.GRACE_S)
+    monkeypatch.setattr(actor_executor, "SLACK_S", -actor_executor.GRACE_S)
 
     def hang(attempt: Attempt) -> None:
         if attempt.repeat_index == 0:
@@ -154,8 +154,8 @@ def test_a_fault_of_ours_ends_the_run():
 
 def test_what_cannot_be_sent_makes_an_episode_a_failed_one():
     episode = Episode(episode_id="e", task=Task(task_id="t"), repeat_index=0)
-    assert cloudpickle.loads(packed(episode)) == episode
+    assert cloudpickle.loads(pickled(episode)) == episode
     episode.output = WorkflowOutput(reward=1.0, metadata={"lock": threading.Lock()})
-    failed = cloudpickle.loads(packed(episode))
+    failed = cloudpickle.loads(pickled(episode))
     assert failed.failure.kind == "invalid_output"
     assert "cannot be sent" in failed.failure.message
