@@ -13,6 +13,7 @@ from ajet.commands.engine import engine
 from ajet.commands.kill import kill
 from ajet.commands.replay import replay
 from ajet.commands.train import train
+from ajet.commands.view import view
 from ajet.errors import AjetError, ConfigError
 from ajet.launcher.logs import log_to_console
 
@@ -56,6 +57,7 @@ app.command(context_settings=HELP)(kill)
 app.command(context_settings=HELP)(replay)
 app.command(context_settings=HELP)(doctor)
 app.command(context_settings=HELP)(check)
+app.command(context_settings=HELP)(view)
 
 
 @app.callback()

@@ -1,0 +1,48 @@
+"""`ajet view RUN`: a run, or all runs of a folder, in the browser."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ajet.config.sections.root import AjetConfig
+from ajet.errors import MissingExtraError
+
+TOKEN_VARIABLE = "AJET_VIEW_TOKEN"
+"""The link's token, where whoever starts the viewer must know it; unset: a new one."""
+
+
+def view(
+    place: Annotated[
+        Path,
+        typer.Argument(metavar="[RUN|DIR]", help="A run's folder, or one that holds runs."),
+    ] = Path(AjetConfig.model_fields["experiment_dir"].default),
+    host: Annotated[
+        str,
+        typer.Option(help="What to listen on; other machines reach only what is not loopback."),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free one.")] = 0,
+) -> None:
+    """Show runs in the browser, also while they train.
+
+    Prints a link; whoever has the link sees the runs. Reads the folder and changes nothing in it.
+
+    Example: ajet view saved_experiments/math_agent_cpu
+    """
+    for library in ("fastapi", "uvicorn"):
+        if importlib.util.find_spec(library) is None:
+            raise MissingExtraError(library, "view")
+    from ajet.viewer.server.serve import serve
+
+    token = os.environ.get(TOKEN_VARIABLE)
+    serve(place, host=host, port=port, token=token, on_ready=lambda link: _print(link, token))
+
+
+def _print(link: str, token: str | None) -> None:
+    # Whoever gave the token knows the link; it need not stand in a log as well.
+    shown = link if token is None else link.partition("?")[0]
+    typer.echo(f"{shown}\nCtrl-C ends the viewer")

@@ -1,0 +1,111 @@
+"""JSON lines of a file that may be growing, be replaced, or have been damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""A longer line counts as damaged: it is skipped without being held in memory."""
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Line:
+    """One whole line."""
+
+    offset: int
+    """Bytes before it in the file."""
+    length: int
+    """Bytes, line feed included."""
+    record: dict[str, Any]
+
+
+class LineFollower:
+    """Reads the lines that were added since the last call. One thread at a time.
+
+    A viewer shows what is there: a damaged line is counted and skipped, where the readers of a
+    run that goes on refuse the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.num_damaged = 0
+        self.is_restarted = False
+        """The last call began at the start of a file that is not the one read before."""
+        self._offset = 0
+        self._inode: int | None = None
+
+    @property
+    def offset(self) -> int:
+        """Bytes read so far."""
+        return self._offset
+
+    def size(self) -> int:
+        """Bytes of the file now; 0 where there is none."""
+        try:
+            return self.path.stat().st_size
+        except OSError:
+            return 0
+
+    def read(self, max_bytes: int = 1 << 62) -> list[Line]:
+        """The whole lines of about the next `max_bytes`; none where nothing was added.
+
+        The last line counts only once its line feed is there: a run may be writing it.
+        """
+        self.is_restarted = False
+        try:
+            file = self.path.open("rb")
+        except OSError:
+            self._restart(None)
+            return []
+        with file:
+            self._look_for_replacement(file.fileno())
+            file.seek(self._offset)
+            lines: list[Line] = []
+            stop = self._offset + max_bytes
+            while self._offset < stop:
+                raw = file.readline(MAX_LINE_BYTES)
+                if not raw.endswith(b"\n"):
+                    if len(raw) < MAX_LINE_BYTES:
+                        break
+                    if not _skip_line(file):
+                        break
+                    self.num_damaged += 1
+                    self._offset = file.tell()
+                    continue
+                record = _record(raw)
+                if record is None:
+                    self.num_damaged += 1
+                else:
+                    lines.append(Line(offset=self._offset, length=len(raw), record=record))
+                self._offset += len(raw)
+            return lines
+
+    def _look_for_replacement(self, descriptor: int) -> None:
+        """A resumed run replaces the file by one without the lines that it writes again."""
+        stat = os.fstat(descriptor)
+        if stat.st_ino != self._inode or stat.st_size < self._offset:
+            self._restart(stat.st_ino)
+
+    def _restart(self, inode: int | None) -> None:
+        self.is_restarted = self._offset > 0
+        self._inode, self._offset, self.num_damaged = inode, 0, 0
+
+
+def _skip_line(file: Any) -> bool:
+    """Whether the line ends somewhere."""
+    while chunk := file.readline(MAX_LINE_BYTES):
+        if chunk.endswith(b"\n"):
+            return True
+    return False
+
+
+def _record(raw: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None

@@ -1,0 +1,1 @@
+"""`ajet report`: one HTML file that needs nothing else."""
