@@ -53,7 +53,7 @@ export class Chart {
       "aria-label": "Values of " + panel.title + " as a table", onclick: () => this.#toggle() }, "table");
     this.figure = h("figure", { class: "chart" },
       h("figcaption", {}, h("span", { class: "chart-title" }, panel.title), this.button),
-      this.legend, this.place, this.values);
+      this.place, this.legend, this.values);
     this.observer = new ResizeObserver(() => this.#resize());
     this.observer.observe(this.place);
     this.stopTheme = onTheme(() => this.#draw());
@@ -93,7 +93,7 @@ export class Chart {
         sync: this.options.sync ? { key: this.options.sync } : undefined },
       scales: { x: { time: false, range: this.options.range ? () => this.options.range : stepRange },
         y: { distr: this.panel.scale === "log" ? 3 : 1, range: this.#yRange() } },
-      axes: [this.#axis({ label: "step", values: (u, ticks) => ticks.map((t) =>
+      axes: [this.#axis({ label: "step", size: 24, values: (u, ticks) => ticks.map((t) =>
         Number.isInteger(t) ? number(t) : "") }),
         this.#axis({ size: 58, values: (u, ticks) => ticks.map((t) => this.#tick(t)) })],
       series: [{}, ...this.#lines()],
@@ -141,7 +141,7 @@ export class Chart {
 
   #axis(more) {
     return { stroke: colour("muted"), font: "12px system-ui, sans-serif",
-      labelFont: "12px system-ui, sans-serif", labelSize: 18, labelGap: 0, gap: 6,
+      labelFont: "12px system-ui, sans-serif", labelSize: 15, labelGap: 0, gap: 5,
       grid: { stroke: colour("grid"), width: 1 }, ticks: { show: false }, ...more };
   }
 

@@ -18,7 +18,7 @@ export function turnView(call, where, { several, onTokens = null } = {}) {
       call.reward === null ? null : fact("reward", number(call.reward)),
       call.advantage === null ? null : fact("advantage", number(call.advantage)),
       call.versions ? fact("version", [...new Set(call.versions)].join(" to ")) : null,
-      call.finish_reason === "stop" ? null : h("span", { class: "warn" },
+      ["stop", "tool_calls", ""].includes(call.finish_reason) ? null : h("span", { class: "warn" },
         call.finish_reason === "length" ? "cut off: no tokens left" : call.finish_reason),
       call.trained ? null : h("span", { class: "warn" }, "not trained"),
       onTokens && call.trained ? h("button", { type: "button", class: "quiet small",

@@ -37,7 +37,7 @@ class ComparePage {
         ` · ${episodes.length} episodes`),
       episodes.length ? null : notice("", "No such episodes."),
       shared.length ? h("details", {},
-        h("summary", {}, `The first ${length} messages are the same in all`),
+        h("summary", {}, `The first ${length} messages are the same in all; below is what differs`),
         h("ol", { class: "turns" }, shared)) : null,
       h("div", { class: "side-by-side scroll", tabindex: "0", role: "region",
         "aria-label": "Episodes side by side" },
@@ -53,10 +53,14 @@ class ComparePage {
       h("p", {}, outcomeMark(row), ` reward ${number(row.reward)} · ${count(row.num_calls)} calls · `,
         `${count(row.sampled)} sampled`),
       row.cause ? notice("bad", row.cause) : null,
-      data.calls.length ? h("ol", { class: "turns" }, withoutFirst(data.calls, length)
-        .map((call) => turnView(call, where, { several })))
+      data.calls.length ? this.#differs(withoutFirst(data.calls, length), where, several)
         : data.missing.map((text) => notice("", text)),
       row.phase === "train" ? null : h("p", { class: "muted" }, phaseName(row.phase)));
+  }
+
+  #differs(calls, where, several) {
+    if (!calls.length) return h("p", { class: "muted" }, "Nothing beyond what is the same in all.");
+    return h("ol", { class: "turns" }, calls.map((call) => turnView(call, where, { several })));
   }
 }
 

@@ -173,6 +173,8 @@ class EpisodesPage {
         cell: (row) => h("a", { href: target(row),
           "aria-label": `step ${row.step}, attempt ${row.repeat_index}, task ${row.task_id}` },
         `${row.step} · ${row.repeat_index ?? ""}`) },
+      { ...this.#sorted("is_success", "Outcome"), cell: (row) => outcomeMark(row) },
+      { ...this.#sorted("reward", "Reward"), numeric: true, cell: (row) => number(row.reward) },
       this.state.phase ? null : { title: "Phase", cell: (row) => phaseName(row.phase) },
       withTask ? { ...this.#sorted("task_id", "Task"), class: "task", cell: (row) => [
         h("a", { href: link(["run", this.name, "compare"],
@@ -180,8 +182,6 @@ class EpisodesPage {
         title: "the episodes of this group side by side" }, row.task_id),
         row.query ? h("span", { class: "query" }, row.query) : null] }
         : withQuery ? { title: "Asks", class: "wrap", cell: (row) => row.query ?? "" } : null,
-      { ...this.#sorted("is_success", "Outcome"), cell: (row) => outcomeMark(row) },
-      { ...this.#sorted("reward", "Reward"), numeric: true, cell: (row) => number(row.reward) },
       { ...this.#sorted("num_calls", "Calls"), numeric: true, cell: (row) => count(row.num_calls) },
       { ...this.#sorted("sampled", "Sampled"), numeric: true, cell: (row) => count(row.sampled) },
       { ...this.#sorted("length", "Tokens"), numeric: true, cell: (row) => count(row.length) },

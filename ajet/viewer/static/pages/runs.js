@@ -8,6 +8,7 @@ import { statusMark } from "../status.js";
 import { smoothField } from "../smooth.js";
 
 const MOST_COMPARED = 8;
+const FIRST_CURVES = 12;
 
 export async function runsPage(parameters) {
   const first = await get("runs");
@@ -35,6 +36,10 @@ class RunsPage {
     this.charts = [];
     this.list = h("div");
     this.curves = h("div", { class: "charts" });
+    this.moreTitle = h("summary");
+    this.moreBox = h("div", { class: "charts" });
+    this.moreCurves = h("details", { class: "more", ontoggle: () => this.#showCurves() },
+      this.moreTitle, this.moreBox);
     this.settings = h("div");
     this.content = h("div", {},
       h("h1", {}, "Runs"),
@@ -42,7 +47,8 @@ class RunsPage {
       data.runs.length ? null : notice("", "There is no run here yet. Training makes one: ",
         h("code", {}, "ajet --conf x.yaml")),
       this.list,
-      section("Curves", smoothField(this.smooth, (value) => this.#setSmooth(value)), this.curves),
+      section("Curves", smoothField(this.smooth, (value) => this.#setSmooth(value)), this.curves,
+        this.moreCurves),
       section("Settings that differ", this.settings));
   }
 
@@ -160,15 +166,21 @@ class RunsPage {
   #showCurves() {
     this.close();
     const range = this.#range();
-    this.drawn = this.#panels();
+    const all = this.#panels();
+    this.drawn = this.moreCurves.open ? all : all.slice(0, FIRST_CURVES);
     this.charts = this.drawn.map(({ panel, name }) =>
       new Chart(panel, this.#series(name), { smooth: this.smooth, sync: "runs", range }));
-    put(this.curves, this.charts.length ? this.charts.map((chart) => chart.figure)
+    const figures = this.charts.map((chart) => chart.figure);
+    put(this.curves, figures.length ? figures.slice(0, FIRST_CURVES)
       : notice("", "Tick a run that has metrics."));
+    this.moreCurves.hidden = all.length <= FIRST_CURVES;
+    put(this.moreTitle, `More metrics (${all.length - FIRST_CURVES})`);
+    put(this.moreBox, figures.slice(FIRST_CURVES));
   }
 
   #updateCurves() {
-    const now = this.#panels().map(({ name }) => name).join("\n");
+    const all = this.#panels().map(({ name }) => name);
+    const now = (this.moreCurves.open ? all : all.slice(0, FIRST_CURVES)).join("\n");
     if (now !== this.drawn.map(({ name }) => name).join("\n")) {
       this.#showCurves();
       return;
