@@ -78,11 +78,11 @@ define install
 endef
 
 .venv/has-demo: pyproject.toml constraints.txt
-	$(call install,local$(comma)agentscope)
+	$(call install,local$(comma)agentscope$(comma)view)
 	@touch $@
 
 .venv/has-dev: pyproject.toml constraints.txt
-	$(call install,local$(comma)agentscope$(comma)langchain$(comma)server$(comma)environment$(comma)dev)
+	$(call install,local$(comma)agentscope$(comma)langchain$(comma)server$(comma)view$(comma)environment$(comma)dev)
 	@touch .venv/has-demo $@
 
 # AgentScope 2.x does not go beside 1.x: an environment of its own.

@@ -61,7 +61,9 @@ def train(
             metavar="HOST:PORT", help="Address of the Ray to join; by default RAY_ADDRESS."
         ),
     ] = None,
-    with_logview: Annotated[bool, typer.Option("--with-logview", hidden=True)] = False,
+    with_logview: Annotated[
+        bool, typer.Option("--with-logview", help="Show the run in the browser while it trains.")
+    ] = False,
 ) -> None:
     """Train the model behind an agent.
 
@@ -70,8 +72,6 @@ def train(
     flags = {"backbone": backbone, "trainer_common.seed": seed, "experiment_dir": exp_dir}
     given = [f"ajet.{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
     config = load_config(conf, [*(overrides or []), *given])
-    if with_logview:
-        raise ConfigError("--with-logview is not part of this version")
     if with_ray and with_ray_cluster:
         raise ConfigError(
             "--with-ray starts a Ray and --with-ray-cluster joins one; give only one of them"
@@ -87,7 +87,7 @@ def train(
 
     ray = RayChoice(own=with_ray, num_gpus=ray_num_gpus, join=with_ray_cluster, address=ray_address)
     try:
-        launch(config, command=sys.argv, resume=resume, ray=ray)
+        launch(config, command=sys.argv, resume=resume, ray=ray, with_logview=with_logview)
     except KeyboardInterrupt:
         trains = backbone_entry(config.ajet.backbone).trains
         hint = "; to continue, run the same command with --resume" if trains else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +9,7 @@ from typing import Annotated
 import typer
 
 from ajet.config.sections.root import AjetConfig
-from ajet.errors import MissingExtraError
-
-TOKEN_VARIABLE = "AJET_VIEW_TOKEN"
-"""The link's token, where whoever starts the viewer must know it; unset: a new one."""
+from ajet.launcher.viewer import TOKEN_VARIABLE, require_viewer
 
 
 def view(
@@ -33,9 +29,7 @@ def view(
 
     Example: ajet view saved_experiments/math_agent_cpu
     """
-    for library in ("fastapi", "uvicorn"):
-        if importlib.util.find_spec(library) is None:
-            raise MissingExtraError(library, "view")
+    require_viewer()
     from ajet.viewer.server.serve import serve
 
     token = os.environ.get(TOKEN_VARIABLE)

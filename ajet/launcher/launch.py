@@ -20,6 +20,7 @@ from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RayContext
 from ajet.launcher.run_folder import find_run_folder, new_run_folder, write_config
 from ajet.launcher.services import services_running
+from ajet.launcher.viewer import require_viewer, viewer_running
 from ajet.monitor.run_record import recorded
 from ajet.task_reader.read_tasks import make_task_reader
 from ajet.training.inputs import RunInputs, TrainingData, UserCode
@@ -33,6 +34,7 @@ def launch(
     command: Sequence[str],
     resume: bool = False,
     ray: RayChoice = RayChoice(),  # noqa: B008
+    with_logview: bool = False,
 ) -> Path:
     """Run a configuration to the end and return the run folder.
 
@@ -41,19 +43,26 @@ def launch(
         command: the command that started this run, for `run.json`.
         resume: continue the latest run of this name in its own folder.
         ray: the Ray cluster that the user asked for.
+        with_logview: show the run in the browser while it trains.
 
     Raises:
         AjetError: the run could not start or could not continue.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
     """
     refuse_settings(config.ajet)
+    if with_logview:
+        require_viewer()
     # Before the user's code is imported: Ray reads its environment variables at import.
     with ray_for_run(config.ajet, ray) as ray_context:
-        return _launch(config, command, resume, ray_context)
+        return _launch(config, command, resume, ray_context, with_logview)
 
 
 def _launch(
-    config: RootConfig, command: Sequence[str], resume: bool, ray: RayContext | None
+    config: RootConfig,
+    command: Sequence[str],
+    resume: bool,
+    ray: RayContext | None,
+    with_logview: bool,
 ) -> Path:
     ajet = config.ajet
     folder = _find_folder(config) if resume else None
@@ -72,6 +81,7 @@ def _launch(
         with (
             sigterm_as_ctrl_c(),
             recorded(folder, command),
+            viewer_running(folder) if with_logview else nullcontext(),
             ray(folder) if ray else nullcontext(),
             services_running(ajet.task_runner.services, folder),
         ):

@@ -161,6 +161,7 @@ class ViewerApi:
 
     def _traceback(self, given: Parameters) -> Any:
         view, step, episode_id = self._view(given), _integer(given, "step"), _episode_id(given)
+        view.episodes.refresh(INDEX_WAIT_S)
         rows = view.episodes.rows(
             "SELECT line_offset, line_length FROM episodes WHERE step = ? AND episode_id = ?",
             [step, episode_id],

@@ -53,6 +53,7 @@ def test_options_and_overrides_reach_the_run(ajet, conf):
         "--seed=7",
         "--exp-dir=runs: a",
         "--resume",
+        "--with-logview",
         "--debug=JUDGE",
         "rollout.num_repeat=4",
         "trainer_common.total_training_steps=3",
@@ -63,6 +64,7 @@ def test_options_and_overrides_reach_the_run(ajet, conf):
     assert config.rollout.num_repeat == 4
     assert config.trainer_common.total_training_steps == 3
     assert options["resume"] is True
+    assert options["with_logview"] is True
     assert os.environ["AJET_DEBUG"] == "JUDGE"
 
 
@@ -73,7 +75,6 @@ def test_options_and_overrides_reach_the_run(ajet, conf):
         (["--with-ray", "--with-ray-cluster"], "--with-ray-cluster joins one; give only one of"),
         (["--ray-num-gpus=2"], "error: --ray-num-gpus needs --with-ray\n"),
         (["--ray-address=localhost:1"], "error: --ray-address needs --with-ray-cluster\n"),
-        (["--with-logview"], "--with-logview is not part of this version"),
         (["rollout.num_repet=4"], 'unknown key; did you mean "num_repeat"?'),
         (["oops"], "oops: expected key.path=value"),
     ],
