@@ -1,1 +1,1 @@
-"""`ajet doctor` and `ajet check`: can this machine and configuration train?"""
+"""`ajet doctor` and `ajet check`: can this machine train, and can this configuration?"""

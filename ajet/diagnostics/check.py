@@ -1,4 +1,4 @@
-"""A dry run of a configuration: everything but the model's weights."""
+"""`ajet check`: tries everything in a configuration except the model's weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ajet.config.loading.hints import hints, ignored_settings
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.diagnostics.check_episode import findings_of, run_scripted
 from ajet.diagnostics.check_inputs import episodes_of_run, look_at_tasks
-from ajet.diagnostics.finding import Finding
+from ajet.diagnostics.finding import Finding, gigabytes
 from ajet.diagnostics.machine import this_machine
-from ajet.diagnostics.memory_estimate import GB, ModelSize, estimate, size_of
+from ajet.diagnostics.memory_estimate import ModelSize, estimate, size_of
 from ajet.diagnostics.torch_facts import ask_torch
 from ajet.errors import AjetError
 from ajet.launcher.backbones import refuse_settings
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def check(config: RootConfig) -> list[Finding]:
-    """Look at all that a run will need; nothing is trained and no weight is loaded."""
+    """Check everything that a run of this configuration needs; no weight is loaded."""
     return _Check(config).run()
 
 
@@ -47,7 +47,7 @@ class _Check:
         workflow = self._try("workflow", lambda: load_workflow(path))
         if workflow:
             self._add([Finding("ok", "workflow", path)])
-        # In a tuple, because None is a judge's absence and not its failure.
+        # In a tuple: None means that the configuration has no judge, not that the judge failed.
         its_judge = self._try("judge", lambda: (make_judge(judge, self._config),))
         data = self._try("data", lambda: TrainingData.read(ajet))
         if data:
@@ -56,8 +56,8 @@ class _Check:
             self._add([episodes_of_run(data.total_steps, len(data.validation), ajet)])
         folder = _folder_on_disk(ajet.model.path)
         if folder is None:
-            text = f"{ajet.model.path} is not on this machine: its chat format, an episode and the"
-            self._add([Finding("warn", "model", f"{text} memory are not checked")])
+            text = f"{ajet.model.path} is not on this machine, so its chat format, an episode and"
+            self._add([Finding("warn", "model", f"{text} the memory are not checked")])
             return self._findings
         size = self._try("model", lambda: size_of(folder))
         if size:
@@ -81,7 +81,7 @@ class _Check:
         self._findings += findings
 
     def _try(self, name: str, function: Callable[[], T]) -> T | None:
-        """What it returns; None where it failed, which is a finding."""
+        """The function's result, or None if it failed; the failure becomes a finding."""
         try:
             result = tried(function)
         except AjetError as error:
@@ -108,7 +108,7 @@ def _configuration(config: RootConfig) -> list[Finding]:
 
 
 def _folder_on_disk(path: str) -> Path | None:
-    """Of the model; None: a run would have to download it."""
+    """The folder of the model, or None if a run would have to download it."""
     if Path(path).exists():
         return model_folder(path)
     from huggingface_hub import snapshot_download
@@ -128,14 +128,12 @@ def _memory(size: ModelSize, ajet: AjetConfig) -> Finding:
     parts = estimate(size, ajet, on_gpu=bool(gpus))
     needed = sum(parts.values())
     free = gpus[0][1] if gpus else this_machine(Path(ajet.experiment_dir)).free_memory
-    where = f"of the {_gb(free)} of {gpus[0][0]}" if gpus else f"of {_gb(free)} free"
-    listed = ", ".join(f"{name} {_gb(value)}" for name, value in parts.items() if value)
-    text = f"at most {_gb(needed)} {where}: {listed}"
+    where = f"of the {gigabytes(free)} of {gpus[0][0]}" if gpus else f"of {gigabytes(free)} free"
+    listed = ", ".join(f"{name} {gigabytes(value)}" for name, value in parts.items() if value)
+    text = f"at most {gigabytes(needed)} {where}: {listed}"
     if needed <= free:
         return Finding("ok", "memory", text)
-    remedy = "less: trainer_common.micro_batch_tokens, rollout.max_num_seqs, rollout.max_model_len"
+    remedy = (
+        "reduce trainer_common.micro_batch_tokens, rollout.max_num_seqs or rollout.max_model_len"
+    )
     return Finding("warn", "memory", text, remedy)
-
-
-def _gb(size: float) -> str:
-    return f"{size / GB:.1f} GB" if size >= GB / 10 else f"{size / 2**20:.0f} MB"

@@ -1,4 +1,4 @@
-"""One episode with made-up answers: the real gateway, the model's tokenizer, no model."""
+"""Runs one episode with made-up answers: the real gateway and tokenizer, but no model."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ajet.training.episodes import make_runner, open_http_endpoint
 from ajet.training.inputs import UserCode
 
 ANSWER = "Answer: 0"
-"""What the scripted model says to everything."""
+"""The answer of the scripted model to every call."""
 
 TIMEOUT_S = 60.0
 TRACEBACK_LINES = 20
-"""The last ones are shown."""
+"""How many lines of a traceback are shown: the last ones."""
 
 
 def run_scripted(
     config: RootConfig, chat_format: ChatFormat, code: UserCode, task: Task, max_model_len: int
 ) -> Episode:
-    """Run the workflow on one task."""
+    """Run the workflow on one task, with `ANSWER` as the answer to every call."""
     tokenizer = chat_format.tokenizer
     answer = [*tokenizer.encode(ANSWER, add_special_tokens=False), *chat_format.stop_token_ids[:1]]
 
@@ -47,7 +47,7 @@ def run_scripted(
 
 
 def findings_of(episode: Episode, judge: str | None) -> Iterator[Finding]:
-    """What the scripted episode shows of workflow and judge."""
+    """The findings about the workflow and the judge after a scripted episode."""
     yield _workflow(episode)
     yield _judge(episode, judge)
 
@@ -60,17 +60,19 @@ def _workflow(episode: Episode) -> Finding:
     failure = episode.failure
     if failure is not None and failure.kind != "judge_error":
         text += f"; it ended in {failure.kind}: {failure.message}"
-        remedy = f'perhaps because every call was answered with "{ANSWER}"'
+        remedy = f'the cause may be that every call was answered with "{ANSWER}"'
         return Finding("warn", "episode", text, f"{remedy}\n{_end_of(failure.traceback)}".strip())
     if not calls:
-        return Finding("warn", "episode", "the workflow did not call the model: nothing to train")
+        text = "the workflow did not call the model, so there is nothing to train"
+        return Finding("warn", "episode", text)
     tokens = sum(len(sample) for sample in episode.samples)
     trained = sum(sample.num_trained for sample in episode.samples)
     if failure is None:
         samples = _many(len(episode.samples), "sample")
         text += f"; {samples} of {tokens:,} tokens, {trained} of them trained"
         if not trained:
-            return Finding("warn", "episode", text, "see Workflow.trainable_targets")
+            remedy = "name the agents to train in Workflow.trainable_targets"
+            return Finding("warn", "episode", text, remedy)
     return Finding("ok", "episode", text)
 
 
@@ -80,11 +82,11 @@ def _judge(episode: Episode, judge: str | None) -> Finding:
         if episode.failure.kind == "judge_error":
             trace = _end_of(episode.failure.traceback)
             return Finding("bad", "judge", f"{name}: {episode.failure.message}", trace)
-        return Finding("warn", "judge", "not asked: the episode did not come that far")
+        return Finding("warn", "judge", "not called, because the episode failed before")
     got = f"reward {episode.reward:g}, {'a success' if episode.is_success else 'no success'}"
     if episode.output.reward is not None:
-        unused = f"; {name} is not asked" if name else ""
-        return Finding("ok", "judge", f"the workflow gives the reward itself: {got}{unused}")
+        unused = f"; {name} is not called" if name else ""
+        return Finding("ok", "judge", f"the workflow returns the reward itself: {got}{unused}")
     return Finding("ok", "judge", f"{name}: {got}, for a made-up answer")
 
 
@@ -93,6 +95,6 @@ def _many(number: int, noun: str) -> str:
 
 
 def _end_of(traceback: str) -> str:
-    """Without the lines that underline something."""
+    """The last lines of a traceback, without the lines that only underline code."""
     lines = [line for line in traceback.splitlines() if line.strip(" ^~")]
     return "\n".join(lines[-TRACEBACK_LINES:])

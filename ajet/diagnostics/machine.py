@@ -1,4 +1,4 @@
-"""What this machine lets a process have: cores, memory, disk, file descriptors, ports."""
+"""Measures what this machine gives to a process: cores, memory, disk, open files, ports."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class Machine:
-    """Sizes are in bytes."""
+    """Resources of this machine; all sizes are in bytes."""
 
     cores: int
-    """That the machine has."""
+    """Cores of the machine."""
     usable_cores: float
-    """That this process may use: CPU affinity and cgroup quota."""
+    """Cores that this process may use, after CPU affinity and cgroup quota."""
     memory: int
-    """That this process may use: the machine's, or its cgroup's limit."""
+    """Memory that this process may use: the machine's, or the limit of its cgroup."""
     free_memory: int
+    """Memory that is free or can be freed, within that limit."""
     is_memory_limited: bool
-    """By a cgroup, as in a container."""
+    """Whether a cgroup limits the memory, as in a container."""
     run_folder: Path
-    """The nearest folder that exists of where runs go."""
+    """The folder in which run folders are made, or its nearest parent that exists."""
     free_disk: int
-    """There."""
+    """Free disk space in `run_folder`."""
     is_writable: bool
-    """The same folder."""
+    """Whether this process may write to `run_folder`."""
     shared_memory: int | None
-    """Size of /dev/shm; None: there is none."""
+    """Size of /dev/shm; None: the system has none."""
     max_files: int
-    """Open file descriptors, soft limit."""
+    """Soft limit of open file descriptors."""
     loopback_error: str | None
-    """Why no port of 127.0.0.1 can be bound; None: it can."""
+    """Why no port of 127.0.0.1 can be bound; None: one can."""
 
 
 def this_machine(run_folder: Path) -> Machine:
-    """Measured now.
+    """Measure the resources now.
 
     Args:
-        run_folder: where runs go; need not exist.
+        run_folder: folder in which run folders are made; it need not exist.
     """
     path = run_folder.absolute()
     folder = next(parent for parent in (path, *path.parents) if parent.exists())
@@ -69,9 +70,9 @@ def this_machine(run_folder: Path) -> Machine:
 
 
 def _memory() -> tuple[int, int]:
-    """Of the machine, and how much of it is free or can be freed."""
+    """The machine's memory, and how much of it is free or can be freed."""
     path = Path("/proc/meminfo")
-    if not path.is_file():  # no Linux
+    if not path.is_file():  # not Linux: nothing is known about free memory
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         return total, total
     fields = dict(line.split(":", 1) for line in path.read_text().splitlines())
@@ -80,16 +81,19 @@ def _memory() -> tuple[int, int]:
 
 
 def _cores_of_process() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    affinity = getattr(os, "sched_getaffinity", None)  # only Linux has it
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def cgroup_memory(membership: str | None = None, root: Path = CGROUPS) -> tuple[int | None, int]:
-    """The tightest limit on this process's memory, and what its group holds; None: no limit.
+    """The lowest memory limit of the cgroups of this process, and how much that group uses.
 
     Args:
-        membership: of `/proc/self/cgroup`, which is read if None.
-        root: where cgroups are mounted; versions 1 and 2 are known.
+        membership: the text of `/proc/self/cgroup`; None: the file is read.
+        root: where cgroups of version 1 or 2 are mounted.
+
+    Returns:
+        The limit, or None if there is none; and the memory in use, without droppable file caches.
     """
     tightest: tuple[int | None, int] = (None, 0)
     for folder in _cgroup_folders("memory", membership, root):
@@ -101,7 +105,7 @@ def cgroup_memory(membership: str | None = None, root: Path = CGROUPS) -> tuple[
 
 
 def _cached(path: Path) -> int:
-    """Files in memory that are given up when something else needs it."""
+    """Bytes of cached files, which the system drops when a process needs memory."""
     if not path.is_file():
         return 0
     counts = dict(line.split() for line in path.read_text().splitlines())
@@ -109,7 +113,7 @@ def _cached(path: Path) -> int:
 
 
 def _cgroup_cores() -> Iterator[float]:
-    """Quota over period, of every group above this process that has a quota."""
+    """The cores that each cgroup of this process allows: its quota divided by its period."""
     for folder in _cgroup_folders("cpu", None, CGROUPS):
         both = folder / "cpu.max"
         if both.is_file():
@@ -123,7 +127,7 @@ def _cgroup_cores() -> Iterator[float]:
 
 
 def _cgroup_folders(controller: str, membership: str | None, root: Path) -> Iterator[Path]:
-    """This process's group and all above it, as far as they can be seen from here."""
+    """The cgroup of this process and all groups above it that are visible from here."""
     own = Path("/proc/self/cgroup")
     if membership is None:
         membership = own.read_text() if own.is_file() else ""
@@ -142,7 +146,7 @@ def _cgroup_folders(controller: str, membership: str | None, root: Path) -> Iter
 
 
 def _number(*paths: Path) -> int | None:
-    """The whole number in the first of these files; None: no file, or `max`."""
+    """The number in the first of these files that exists; None: no file exists, or it has `max`."""
     for path in paths:
         if path.is_file():
             text = path.read_text().strip()

@@ -1,14 +1,14 @@
-"""How much memory a run will take at most, from the model's files alone: no weight is loaded.
+"""An upper bound of a run's memory, from the model's files alone: no weight is loaded.
 
 With P parameters of b bytes each:
 
-- weights P b; gradients P b; AdamW 8 P, and 8 P more (float32 copies and their gradients) where
-  b < 4; a reference for the KL P b;
+- weights P b; gradients P b; AdamW 8 P, and 8 P more (float32 copies and their gradients) if
+  b < 4; a reference model for the KL loss P b;
 - activations, for the T tokens of a micro-batch: in each layer 4 T (2 h + q + k + i) b, with
-  hidden size h, attention's query size q and key size k, and intermediate size i; and T V values
-  of 4 bytes, 5 times, for the logits of a vocabulary of V, as if every token were trained;
-- key-values for S sequences of L tokens: 2 S L k b in each layer;
-- Python with its libraries: half a GB.
+  hidden size h, attention's query size q and key size k, and intermediate size i; and 5 times T V
+  values of 4 bytes for the logits of a vocabulary of V, as if every token were trained;
+- keys and values for S sequences of L tokens: 2 S L k b in each layer;
+- Python and its libraries: half a GB.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class ModelSize:
-    """What memory depends on."""
+    """The numbers of a model that its memory depends on."""
 
     parameters: int
     layers: int
     hidden: int
     intermediate: int
     queries: int
-    """Attention heads times their size."""
+    """Number of attention heads times their size."""
     keys: int
-    """Key-value heads times their size."""
+    """Number of key-value heads times their size."""
     vocabulary: int
     max_length: int
-    """Tokens that the model takes."""
+    """The longest sequence of the model, in tokens."""
 
 
 def size_of(folder: Path) -> ModelSize:
-    """From `config.json` and the headers of the safetensors files.
+    """Read the size from `config.json` and the headers of the safetensors files.
 
     Raises:
         ModelError: a file or a field is missing.
     """
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = config.get("text_config", config)  # of a model that sees, too
+        config = config.get("text_config", config)  # models with vision nest it
         heads = config["num_attention_heads"]
         head_size = config.get("head_dim") or config["hidden_size"] // heads
         files = sorted(folder.glob("*.safetensors"))
         if not files:
-            raise ModelError(f"{folder}: there is no safetensors file")
+            raise ModelError(f"{folder}: there is no safetensors file in this folder")
         return ModelSize(
             parameters=sum(_parameters_in(file) for file in files),
             layers=config["num_hidden_layers"],
@@ -70,16 +70,16 @@ def size_of(folder: Path) -> ModelSize:
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder}: {error}") from error
     except KeyError as error:
-        raise ModelError(f"{folder / 'config.json'}: there is no {error}") from error
+        raise ModelError(f"{folder / 'config.json'}: the key {error} is missing") from error
 
 
 def estimate(size: ModelSize, ajet: AjetConfig, *, on_gpu: bool) -> dict[str, float]:
-    """Bytes at most, by what they are for.
+    """An upper bound of the memory in bytes, by purpose.
 
     Args:
-        size: of the model.
-        ajet: how it is trained and served.
-        on_gpu: where `auto` means bfloat16.
+        size: the size of the model.
+        ajet: how the model is trained and served.
+        on_gpu: whether the model runs on a GPU, where the dtype `auto` means bfloat16.
     """
     dtype = ajet.model.dtype
     width = BYTES[dtype if dtype != "auto" else "bfloat16" if on_gpu else "float32"]
@@ -107,7 +107,8 @@ def estimate(size: ModelSize, ajet: AjetConfig, *, on_gpu: bool) -> dict[str, fl
 
 
 def _parameters_in(file: Path) -> int:
-    """The header: its length in 8 bytes, little-endian, then JSON."""
+    """The number of parameters in a safetensors file."""
+    # The file starts with the length of its header in 8 bytes, little-endian; the header is JSON.
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header: dict[str, Any] = json.loads(stream.read(length))

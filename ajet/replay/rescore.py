@@ -1,4 +1,4 @@
-"""Recorded episodes, rewarded once more: by the same judge or by another."""
+"""Rewards recorded episodes again, by the same judge or by another one."""
 
 from __future__ import annotations
 
@@ -19,30 +19,32 @@ from ajet.task_runner.verdict import ask_judge
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class Rescorer:
-    """Gives rewards as a run would give them now."""
+    """Rewards recorded episodes in the same way as a run."""
 
     judge: BaseJudge | None
+    """None: every workflow returned its reward itself."""
     asks_always: bool = False
-    """Ask the judge also where the workflow gave a reward."""
+    """Call the judge even if the workflow returned a reward."""
     task_tag: str = ""
-    """For `workflow_task.task_tag`."""
+    """The value of `workflow_task.task_tag`."""
     tokenizer: Any = None
-    """For `workflow_task.tokenizer`."""
+    """The value of `workflow_task.tokenizer`."""
 
     def rewarded(self, episodes: Sequence[Episode], *, num_threads: int) -> list[Episode]:
-        """Copies with new rewards, in the same order.
+        """Copies of the episodes with new rewards, in the same order.
 
-        Episodes that failed before they could be rewarded are returned as they are.
+        Episodes that failed before they could be rewarded are returned unchanged.
 
         Args:
-            episodes: with calls, final task and output.
-            num_threads: judges at work at the same time, each with an event loop of its own.
+            episodes: recorded episodes with calls, final task and output.
+            num_threads: how many episodes are judged at the same time. A judge may block, so each
+                has a thread and an event loop of its own.
         """
         with ThreadPoolExecutor(num_threads) as pool:
             return list(pool.map(lambda episode: asyncio.run(self._one(episode)), episodes))
 
     async def _one(self, episode: Episode) -> Episode:
-        """The boundary around the judge, which is user code."""
+        """The episode with its new reward; a judge that fails makes it a failed episode."""
         if episode.failure is not None and episode.failure.kind != "judge_error":
             return episode
         reward, is_success = episode.output.reward, episode.output.is_success

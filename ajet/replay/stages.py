@@ -1,4 +1,4 @@
-"""What a replay finds, stage by stage: what the run has on record against what comes out now."""
+"""The stages of a replay: each compares the record of the run with what is computed now."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ COMPARED = ("ids", "loss_mask", "logprobs", "call_index", "policy_versions", "te
 
 @dataclass(slots=True, kw_only=True)
 class Stage:
-    """One part of a replay."""
+    """The result of one stage of a replay."""
 
     name: str
     summary: str
     differences: list[str] = field(default_factory=list)
-    """One line each; none: what is on record came out again."""
+    """One line for each difference; empty: the result equals the record."""
     is_asked_for: bool = False
-    """Another judge or other settings: differences are what the replay is for."""
+    """Differences are expected, because the user gave another judge or other settings."""
     is_skipped: bool = False
     data: dict[str, Any] = field(default_factory=dict)
-    """More of it, for the JSON file."""
+    """Further results for the JSON file."""
 
     @property
     def outcome(self) -> Outcome:
-        """`differs` is the only one that means a fault."""
+        """The word in front of the stage's line; only `differs` means that something is wrong."""
         if self.is_skipped:
             return "skipped"
         if not self.differences:
@@ -44,14 +44,14 @@ class Stage:
 
 
 def compare_samples(stored: Mapping[str, Sequence[Sample]], episodes: Sequence[Episode]) -> Stage:
-    """The samples on record, by episode id, against those that calls were merged into now."""
+    """Compare the recorded samples, by episode id, with those that the calls merge into now."""
     differences = [
         line
         for episode in episodes
         for line in _sample_differences(episode, stored.get(episode.episode_id, ()))
     ]
     unknown = stored.keys() - {episode.episode_id for episode in episodes}
-    differences += [f"episode {name}: samples on record, but no calls" for name in sorted(unknown)]
+    differences += [f"episode {name}: samples recorded, but no calls" for name in sorted(unknown)]
     samples = [sample for episode in episodes for sample in episode.samples]
     tokens = sum(len(sample) for sample in samples)
     return Stage(
@@ -63,7 +63,7 @@ def compare_samples(stored: Mapping[str, Sequence[Sample]], episodes: Sequence[E
 
 
 def compare_rewards(before: Sequence[Episode], now: Sequence[Episode], judge: str | None) -> Stage:
-    """Episodes on record against the same ones with the rewards that they get now."""
+    """Compare the recorded rewards of the episodes with those that they get now."""
     pairs = list(zip(before, now, strict=True))
     changed = [(old, new) for old, new in pairs if _verdict(old) != _verdict(new)]
     mean, successes = _mean_reward(before), f"{_successes(before)}"
@@ -81,7 +81,11 @@ def compare_rewards(before: Sequence[Episode], now: Sequence[Episode], judge: st
 def compare_advantages(
     stored: Mapping[str, Sequence[Sample]], step: StoredStep, estimator: str
 ) -> tuple[Stage, CreditReport]:
-    """Credit the episodes as they are now; the report has what would be trained."""
+    """Credit the episodes again and compare their advantages with the recorded ones.
+
+    Returns:
+        The stage, and the report with the samples that would be trained.
+    """
     credit = credit_rule(estimator)
     report = credit(step.groups)
     if credit.needs_critic:
@@ -110,40 +114,44 @@ def compare_advantages(
 def _advantages_of_a_critic(
     stored: Mapping[str, Sequence[Sample]], step: StoredStep, estimator: str
 ) -> Stage:
-    """Its values are not on record: what was made of them is taken from there."""
+    """Take the recorded advantages, because the critic's values that led to them are not stored."""
     for episode in (e for e in step.episodes if e.failure is None):
         for old, new in zip(stored.get(episode.episode_id, ()), episode.samples, strict=False):
             new.advantages = old.advantages
     why = (
-        f"{estimator}: the critic's values are not on record; the advantages on record are trained"
+        f"{estimator}: the critic's values are not recorded, so the recorded advantages are trained"
     )
     return Stage(name="advantages", summary=why, is_skipped=True)
 
 
 def _sample_differences(episode: Episode, stored: Sequence[Sample]) -> Iterator[str]:
     if len(stored) != len(episode.samples):
-        yield f"{_name(episode)}: {len(stored)} samples on record, now {len(episode.samples)}"
+        yield f"{_name(episode)}: {len(stored)} samples recorded, now {len(episode.samples)}"
         return
     for number, (old, new) in enumerate(zip(stored, episode.samples, strict=True)):
         for column in COMPARED:
             one, other = getattr(old, column), getattr(new, column)
+            # Bytes, because NaN is not equal to itself but must count as unchanged.
             if one.tobytes() != other.tobytes():
                 yield f"{_name(episode)}, sample {number}: {column} {_where(one, other)}"
 
 
 def _where(old: np.ndarray, new: np.ndarray) -> str:
     if len(old) != len(new):
-        return f"has {len(old)} tokens on record, now {len(new)}"
+        return f"has {len(old)} tokens recorded, now {len(new)}"
     places = np.flatnonzero(old != new)
     first = int(places[0]) if len(places) else 0
     return (
-        f"differ at {len(places)} of {len(old)} tokens; first at {first}: {old[first]} on record, "
+        f"differ at {len(places)} of {len(old)} tokens; first at {first}: {old[first]} recorded, "
         f"now {new[first]}"
     )
 
 
 def _largest_change(old: Sample, new: Sample) -> float:
-    """Of an advantage; none on record is 0. Of other tokens it is `compare_samples` that tells."""
+    """Largest change of any advantage; a missing one counts as 0.
+
+    If the tokens themselves differ, the result is 0: `compare_samples` reports that.
+    """
     if len(old) != len(new) or new.advantages is None:
         return 0.0
     before = np.float32(0) if old.advantages is None else old.advantages

@@ -1,10 +1,11 @@
-"""The training stage of a replay: one step from the checkpoint before it.
+"""The training stage of a replay: trains one step again, from the checkpoint before it.
 
-A step that verl trained, for its own backbone or for Trinity's, is trained by the local one, from
-the same weights and the same state of the optimizer. The loss is the same function, summed in
-another order, so that the metrics differ by float rounding only. A weight whose gradient is itself
-rounding may go the other way, as AdamW divides by the gradient's size: so the step's whole change
-of the weights is compared, not the largest difference.
+The local trainer also repeats steps that verl trained, for the backbone verl or for Trinity. It
+starts from the same weights and the same optimizer state. The loss is the same function, summed in
+another order, so the metrics differ by float rounding only. Single weights may differ more: AdamW
+divides by the size of the gradient, so a weight whose gradient is only rounding may move in the
+other direction. Therefore the change of all weights together is compared, and not the largest
+difference of one weight.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ajet.backbone.verl.refusals import lora_rank
+from ajet.config.backbones import backbone_entry
 from ajet.config.sections.root import AjetConfig
 from ajet.errors import MissingExtraError
 from ajet.monitor.metrics_log import read_metrics
@@ -27,36 +29,39 @@ if TYPE_CHECKING:
 
 
 VERL_ROUNDING = 1e-4
-"""Of a metric: of verl's trainer against the local one, in float32."""
+"""Largest difference of a metric between verl's trainer and the local one that counts as rounding,
+in float32."""
 VERL_UPDATE = 0.05
-"""Of all weights' differences, as a part of their change in the step."""
+"""Largest length of the weights' differences that counts as rounding, as a share of the length of
+their change in the step."""
 MEASURED_ELSEWHERE = ("policy/entropy", "policy/logprob_diff_max", "policy/logprob_diff_mean")
-"""With verl before a step's first update, with local during its updates."""
+"""Metrics that cannot be compared: verl measures them before the first update of a step, and the
+local trainer during the updates."""
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class TrainingSource:
-    """What is on record of a training step."""
+    """Finds the recorded results of one training step."""
 
     run_folder: Path
     step: int
     tolerance: float | None
-    """The largest difference of a metric or a weight that counts as none; None: what the backbone
-    explains, which with local is nothing."""
+    """Differences of metrics and weights up to this number count as equal; None: 0 if the local
+    trainer trained the step, or the rounding between two trainers if verl did."""
 
     def checkpoint(self, step: int) -> Path | None:
-        """Of the run after a step, where there is one."""
+        """The checkpoint after a step, or None if the run saved none there."""
         path = self.run_folder / "checkpoints" / f"step_{step:06d}"
         return path if path.is_dir() else None
 
     def metrics(self) -> dict[str, float]:
-        """Of the step."""
+        """The recorded metrics of the step."""
         lines = [line for line in read_metrics(self.run_folder) if line["step"] == self.step]
         return {name: value for line in lines for name, value in line.items()}
 
 
 def compare_training(source: TrainingSource, ajet: AjetConfig, samples: Sequence[Sample]) -> Stage:
-    """Train the step again and compare metrics and weights with what is on record.
+    """Train the step again and compare its metrics and weights with the recorded ones.
 
     Raises:
         AjetError: the model or the checkpoint cannot be loaded, or the training failed.
@@ -66,8 +71,8 @@ def compare_training(source: TrainingSource, ajet: AjetConfig, samples: Sequence
         return _skipped(reason)
     if before is None and source.step > 1:
         return _skipped(
-            f"there is no checkpoint of step {source.step - 1} to begin with "
-            "(trainer_common.save_freq)"
+            f"there is no checkpoint of step {source.step - 1} to start from "
+            "(trainer_common.save_freq sets how often one is saved)"
         )
     if not samples:
         return _skipped("no group gives a gradient, so there is nothing to train")
@@ -85,19 +90,23 @@ def compare_training(source: TrainingSource, ajet: AjetConfig, samples: Sequence
         after=after,
     )
     start = f"checkpoints/{before.name}" if before else "the base model"
-    return _stage(source, trained, start, after, is_verl=ajet.backbone != "local")
+    is_verl = backbone_entry(ajet.backbone).trainer == "verl"
+    return _stage(source, trained, start, after, is_verl=is_verl)
 
 
 def _why_not(ajet: AjetConfig, samples: Sequence[Sample], step: int) -> str | None:
-    """A step that the local trainer cannot train as it was trained."""
-    if ajet.backbone == "local":
+    """Why the local trainer cannot repeat this step; None: it can."""
+    trainer = backbone_entry(ajet.backbone).trainer
+    if trainer == "local":
         return None
-    if ajet.backbone == "verl" and lora_rank(ajet):
-        return "verl trained a LoRA adapter; the local trainer trains all weights"
+    if trainer is None:
+        return f"the local trainer cannot repeat what the backbone {ajet.backbone} trains"
+    if backbone_entry(ajet.backbone).section == "verl" and lora_rank(ajet):
+        return "verl trained a LoRA adapter, but the local trainer trains all weights"
     if ajet.model.dtype == "bfloat16":
-        return "verl trained in bfloat16, whose rounding differs by more than there is to compare"
+        return "verl trained in bfloat16; its rounding is larger than the differences to look for"
     if any((sample.policy_versions[sample.loss_mask] < step - 1).any() for sample in samples):
-        return "older weights sampled it, and the importance weights are not on record"
+        return "older weights sampled this step, and its importance weights are not recorded"
     return None
 
 
@@ -116,12 +125,12 @@ def _stage(
         for name in both
         if not abs(recorded[name] - trained.metrics[name]) <= tolerance  # NaN differs
     ]
-    weights = "no checkpoint after it to compare weights with"
+    weights = "no checkpoint after the step, so the weights are not compared"
     if after is not None and trained.weights is not None:
         found = trained.weights
-        weights = f"weights against checkpoints/{after.name}: {found.largest:.3g}"
+        weights = f"weights differ from checkpoints/{after.name} by {found.largest:.3g}"
         if is_verl:
-            weights += f", {found.of_update:.2%} of the step's change"
+            weights += f", {found.of_update:.2%} of the change in the step"
         if is_verl and source.tolerance is None:
             differs = not found.of_update <= VERL_UPDATE
         else:

@@ -4,7 +4,7 @@
 2. Negative controls: a changed token, logprob, reward, metric or weight is found and named:
    exit code 1.
 3. With another judge or another estimator, other rewards and advantages are the result.
-4. What cannot be replayed is said: no such step, no checkpoint to begin with.
+4. What cannot be replayed is reported: no such step, no checkpoint to start from.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def change_logprob(rows: list[dict[str, Any]]) -> None:
     ("change", "words"),
     [
         (flip_token, ("repeat 3, sample 0: ids differ at 1 of ", "first at ")),
-        (change_logprob, ("repeat 0, sample 0: logprobs differ at 1 of ", " on record, now ")),
+        (change_logprob, ("repeat 0, sample 0: logprobs differ at 1 of ", " recorded, now ")),
     ],
 )
 def test_control_a_changed_token_is_found(
@@ -174,8 +174,8 @@ def test_what_cannot_be_replayed_is_said(run: Path) -> None:
     assert replay(run, with_training=False).step == 1
     result = replay(run, step=2)
     assert outcomes(result)["training"] == "skipped"
-    assert result.stages[3].summary.startswith("there is no checkpoint of step 1 to begin with")
-    with pytest.raises(DataError, match="step 7 is not on record; there are 1 to 2"):
+    assert result.stages[3].summary.startswith("there is no checkpoint of step 1 to start from")
+    with pytest.raises(DataError, match="step 7 is not recorded; the steps 1 to 2 are"):
         replay(run, step=7)
-    with pytest.raises(ConfigError, match=r"not a run's folder, it has no config\.yaml"):
+    with pytest.raises(ConfigError, match=r"is not the folder of a run: it has no config\.yaml"):
         replay(run / "calls")

@@ -47,7 +47,8 @@ def test_a_workflow_that_gives_its_reward(tmp_path: Path) -> None:
     found = findings(tmp_path, "return WorkflowOutput(reward=0.5)")
     assert {finding.verdict for finding in found if finding.name != "data"} == {"ok"}
     assert one(found, "episode").text.startswith("1 call of ")
-    assert one(found, "judge").text == "the workflow gives the reward itself: reward 0.5, a success"
+    text = "the workflow returns the reward itself: reward 0.5, a success"
+    assert one(found, "judge").text == text
 
 
 def test_a_workflow_that_fails_is_a_warning_with_its_traceback(tmp_path: Path) -> None:

@@ -74,12 +74,12 @@ def test_nothing_is_wrong_with_a_good_machine() -> None:
             machine(free_memory=GB / 2, memory=GB, is_memory_limited=True),
             "bad",
             "memory",
-            "0.5 GB free of 1.0 GB (cgroup's limit)",
+            "0.5 GB free of 1.0 GB (limit of the cgroup)",
             "container",
         ),
         (machine(free_disk=5 * GB), "warn", "disk", "5.0 GB free in /runs", "--exp-dir DIR"),
         (machine(free_disk=GB / 4), "bad", "disk", "0.2 GB free in /runs", "--exp-dir DIR"),
-        (machine(is_writable=False), "bad", "disk", "/runs cannot be written to", "--exp-dir"),
+        (machine(is_writable=False), "bad", "disk", "/runs is not writable", "--exp-dir"),
         (machine(shared_memory=64 * 2**20), "warn", "shared memory", "64 MB", "--shm-size"),
         (machine(max_files=1024), "warn", "open files", "at most 1024", "ulimit -n"),
         (machine(loopback_error="no"), "bad", "ports", "cannot be bound: no", "loopback"),
@@ -151,7 +151,8 @@ def test_a_gpu_is_told_with_its_memory() -> None:
 
 
 def test_cores_that_a_container_withholds_are_told() -> None:
-    assert text_of(machine(usable_cores=1.5), "cores") == "1.5 of 16 (affinity or cgroup quota)"
+    text = "1.5 of 16 (limited by CPU affinity or a cgroup quota)"
+    assert text_of(machine(usable_cores=1.5), "cores") == text
 
 
 @pytest.mark.parametrize(
@@ -199,4 +200,4 @@ def test_lines_are_wrapped_at_a_terminals_width_only(monkeypatch: pytest.MonkeyP
     assert len(whole) == len(diagnose(given)) + 1  # one remedy
     assert max(map(len, wrapped)) <= 60 < max(map(len, whole))
     (warning,) = (line for line in whole if line.startswith("warn"))
-    assert warning.endswith("2.13.0+cpu, for CPUs, does not find the GPU that is there")
+    assert warning.endswith("2.13.0+cpu, for CPUs, does not find the GPU of this machine")

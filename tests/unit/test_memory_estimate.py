@@ -81,5 +81,5 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="there is no safetensors file"):
         size_of(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"\2" + bytes(7) + b"{}")
-    with pytest.raises(ModelError, match="there is no 'num_hidden_layers'"):
+    with pytest.raises(ModelError, match="the key 'num_hidden_layers' is missing"):
         size_of(tmp_path)

@@ -1,4 +1,4 @@
-"""What a replay compares: samples and advantages on record with those that come out now."""
+"""A replay compares the recorded samples and advantages with those that are computed now."""
 
 from __future__ import annotations
 
@@ -78,6 +78,6 @@ def test_samples_that_are_missing_or_too_many_differ() -> None:
     samples["b0"] = []
     samples["zzz"] = samples["a0"]
     assert merged(samples, step.episodes).differences == [
-        "task calculator-1, repeat 0: 0 samples on record, now 1",
-        "episode zzz: samples on record, but no calls",
+        "task calculator-1, repeat 0: 0 samples recorded, now 1",
+        "episode zzz: samples recorded, but no calls",
     ]
