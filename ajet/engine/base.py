@@ -1,4 +1,4 @@
-"""The one interface behind which every inference engine stands."""
+"""The interface of all inference engines."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Protocol
 from ajet.schema.generation import Generation, SamplingParams
 
 OnToken = Callable[[int, float], None]
-"""Told of a sampled token and its logprob."""
+"""Called with each sampled token and its logprob."""
 
 
 class Engine(Protocol):
     """Token ids in, token ids and logprobs out.
 
-    `generate` may be awaited from any thread and any event loop, many at a time. Cancelling it
-    cancels the request. Sessions let an engine keep an episode's key-values from call to call
-    (and, where it schedules in lockstep, tell whom it must wait for).
+    `generate` may be awaited from any thread and any event loop, many calls at the same time.
+    Cancelling the awaited call cancels the request. A session is an episode: an engine may keep its
+    keys and values from call to call, and an engine in lockstep waits for the open sessions.
     """
 
     @property
@@ -40,11 +40,11 @@ class Engine(Protocol):
         """Sample one completion.
 
         Args:
-            prompt_ids: the whole context.
+            prompt_ids: token ids of the whole context.
             params: how to sample.
-            session: the episode.
-            on_token: called with each token and its logprob as they are sampled, in order, from
-                a thread of the engine's: it must return at once.
+            session: the id of the episode.
+            on_token: called with each token and its logprob, in order, as soon as it is sampled.
+                The caller is a thread of the engine, so the function must return at once.
 
         Raises:
             ContextLengthError: the prompt leaves no room for a token.
@@ -53,13 +53,13 @@ class Engine(Protocol):
         ...
 
     def open_session(self, session: str) -> None:
-        """Announce an episode. Any thread; called before its first `generate`."""
+        """Announce an episode before its first `generate`; may be called from any thread."""
         ...
 
     def close_session(self, session: str) -> None:
-        """The episode is over: forget what was kept for it. Any thread; unknown ids are fine."""
+        """End an episode and drop what is kept for it; any thread, and unknown ids are ignored."""
         ...
 
     async def aclose(self) -> None:
-        """Stop and release everything. Pending requests end in `EngineError`."""
+        """Stop the engine and release everything. Pending requests end in `EngineError`."""
         ...

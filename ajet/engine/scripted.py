@@ -1,4 +1,4 @@
-"""An engine that answers from a script: no model, no torch. For tests, ours and users'."""
+"""An engine that answers from a script, for tests: it needs no model and no torch."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ajet.engine.base import OnToken
-from ajet.engine.completion_room import max_new_tokens
-from ajet.engine.stopping import finish_reason
+from ajet.engine.stopping import finish_reason, max_new_tokens
 from ajet.errors import EngineError
 from ajet.schema.generation import Generation, SamplingParams
 
 Script = Callable[[list[int], SamplingParams, str], Generation | list[int]]
-"""From prompt ids, parameters and session to the completion: its ids, or all of it."""
+"""From prompt ids, parameters and session to the completion: its token ids, or a `Generation`."""
 
 
 class Tokenizer(Protocol):
-    """What the engine needs of a tokenizer."""
+    """The methods of a tokenizer that the scripted engine calls."""
 
     def encode(self, text: str, add_special_tokens: bool = ...) -> list[int]:
-        """The text's ids."""
+        """Turn text into token ids."""
         ...
 
     def decode(self, token_ids: list[int], /) -> str:
-        """The ids' text."""
+        """Turn token ids into text."""
         ...
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class ScriptedRequest:
-    """One `generate` call and its answer."""
+    """One call of `ScriptedEngine.generate` and its answer."""
 
     prompt_ids: list[int]
     params: SamplingParams
@@ -42,19 +41,19 @@ class ScriptedRequest:
 
 
 class ScriptedEngine:
-    """Replays completions, and remembers every request.
+    """Answers with given completions, and keeps every request for assertions.
 
         engine = ScriptedEngine.from_texts(tokenizer, ["4 + 4 is", "Answer: 8"], stop_id=2)
 
     Args:
         script: a function from prompt, parameters and session to a completion; or a list of
-            completions as token ids, which each session gets one after the other. Where a
-            function gives ids only, logprobs are made up: negative, and a function of the token
-            and its position. It may raise `EngineError` to play a fault.
-        max_model_len: longest prompt plus completion.
-        delay_s: how long each answer takes; its tokens are spread over it.
-        policy_version: stands in every generation; tests may change it.
-        tokenizer: needed where requests have stop strings.
+            completions as token ids, which each session gets one after the other. If only ids are
+            given, the logprobs are made up: negative numbers that depend on the token and its
+            position. A function may raise `EngineError` to simulate a fault.
+        max_model_len: the longest prompt plus completion, in tokens.
+        delay_s: seconds that each answer takes; its tokens are spread over that time.
+        policy_version: the policy version of every answer; tests may change it.
+        tokenizer: needed if requests have stop strings.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class ScriptedEngine:
         self.max_model_len = max_model_len
         self.policy_version = policy_version
         self.requests: list[ScriptedRequest] = []
-        """What was answered, in order of the answers."""
+        """The answered requests, in the order of the answers."""
         self.open_sessions: set[str] = set()
         self._script = script if callable(script) else _replay(script)
         self._delay_s = delay_s
@@ -87,7 +86,7 @@ class ScriptedEngine:
         max_model_len: int = 4096,
         delay_s: float = 0.0,
     ) -> ScriptedEngine:
-        """Each session gets these texts one after the other, each ended by `stop_id`."""
+        """Make an engine that gives each session these texts in order, each ended by `stop_id`."""
         completions = [
             [*tokenizer.encode(text, add_special_tokens=False), stop_id] for text in texts
         ]
@@ -101,7 +100,7 @@ class ScriptedEngine:
         session: str,
         on_token: OnToken | None = None,
     ) -> Generation:
-        """Answer from the script, cut where the parameters or the context end it.
+        """Answer from the script; the parameters or the end of the context may cut the answer.
 
         Raises:
             ContextLengthError: the prompt leaves no room for a token.
@@ -113,7 +112,7 @@ class ScriptedEngine:
             await asyncio.sleep(self._delay_s)
         generation = self._answer(prompt, params, session, max_new)
         if on_token is not None:
-            await self._tell(generation, on_token)
+            await self._stream(generation, on_token)
         self.requests.append(
             ScriptedRequest(
                 prompt_ids=prompt, params=params, session=session, generation=generation
@@ -122,27 +121,27 @@ class ScriptedEngine:
         return generation
 
     def open_session(self, session: str) -> None:
-        """Note that the session is open."""
+        """Add the session to `open_sessions`."""
         self.open_sessions.add(session)
 
     def close_session(self, session: str) -> None:
-        """Note that the session is not open."""
+        """Remove the session from `open_sessions`."""
         self.open_sessions.discard(session)
 
     async def aclose(self) -> None:
-        """Later requests end in `EngineError`."""
+        """Close the engine: later requests end in `EngineError`."""
         self._is_closed = True
 
     def _answer(
         self, prompt: list[int], params: SamplingParams, session: str, max_new: int
     ) -> Generation:
-        with self._lock:  # scripts may have state, and callers live in many threads
+        with self._lock:  # a script may have state, and the callers are in many threads
             if self._is_closed:
                 raise EngineError("the engine was closed")
             answer = self._complete(self._script(prompt, params, session))
             return self._cut(answer, params, max_new)
 
-    async def _tell(self, generation: Generation, on_token: OnToken) -> None:
+    async def _stream(self, generation: Generation, on_token: OnToken) -> None:
         pause_s = self._delay_s / len(generation.token_ids)
         await asyncio.sleep(0)
         for token, logprob in zip(generation.token_ids, generation.logprobs, strict=True):
@@ -154,7 +153,9 @@ class ScriptedEngine:
         if isinstance(answer, Generation):
             return answer
         if not answer:
-            raise EngineError("the script gave an empty completion: it has one token at least")
+            raise EngineError(
+                "the script returned an empty completion; a completion has at least one token"
+            )
         return Generation(
             token_ids=answer,
             logprobs=[-(1 + (7 * token + i) % 31) / 32 for i, token in enumerate(answer)],
@@ -162,7 +163,7 @@ class ScriptedEngine:
         )
 
     def _cut(self, script: Generation, params: SamplingParams, max_new: int) -> Generation:
-        """What an engine that samples would have given of it before it had to end."""
+        """The part of the answer up to the token at which a real engine would have stopped."""
         for length in range(1, len(script.token_ids) + 1):
             reason = finish_reason(script.token_ids[:length], params, max_new, self._decode)
             if reason is not None:
@@ -176,7 +177,9 @@ class ScriptedEngine:
 
     def _decode(self, ids: list[int]) -> str:
         if self._tokenizer is None:
-            raise EngineError("a request has stop strings: the scripted engine needs a tokenizer")
+            raise EngineError(
+                "a request has stop strings, so the scripted engine needs a tokenizer; give it one"
+            )
         return self._tokenizer.decode(ids)
 
 
@@ -188,8 +191,8 @@ def _replay(completions: Sequence[Sequence[int]]) -> Script:
         index = num_given[session]
         if index == len(completions):
             raise EngineError(
-                f"the script has {len(completions)} completions, and session {session!r} asks "
-                "for one more"
+                f"the script has {len(completions)} completions, but session {session!r} requests "
+                "one more"
             )
         num_given[session] += 1
         return list(completions[index])

@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 from ajet.backbone.ray_common.cluster import cause_of
 from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.engine.base import OnToken
-from ajet.engine.completion_room import max_new_tokens
+from ajet.engine.stopping import max_new_tokens
 from ajet.errors import EngineError
 from ajet.schema.generation import Generation, SamplingParams
 

@@ -9,7 +9,7 @@ from ray.exceptions import RayError, RayTaskError
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from ajet.engine.base import OnToken
-from ajet.engine.completion_room import max_new_tokens
+from ajet.engine.stopping import max_new_tokens
 from ajet.errors import EngineError
 from ajet.schema.generation import FinishReason, Generation, SamplingParams
 

@@ -1,4 +1,4 @@
-"""The requests that run together, and what one step computes for them."""
+"""The requests that run together, and the forward passes of one step for them."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from ajet.errors import EngineError
 
 @dataclass(slots=True, kw_only=True)
 class EngineCounters:
-    """What an engine has done since it was made."""
+    """Counts the work of an engine since it was made."""
 
     passes: int = 0
     """Forward passes."""
     computed_tokens: int = 0
     """Tokens that went through the model."""
     sampled_tokens: int = 0
+    """Tokens that were sampled."""
 
 
 class EngineBatch:
-    """Admitted requests: first in line for their prompts to be computed, then running.
+    """The admitted requests: first they wait for their prompts to be computed, then they run.
 
     Args:
         model: the model.
-        decode: from token ids to text, for stop strings.
-        slots: rows for the requests.
-        prefill_chunk_tokens: most tokens of prompts in one forward pass.
+        decode: turns token ids into text, for stop strings.
+        slots: the cache rows of the requests.
+        prefill_chunk_tokens: the most prompt tokens in one forward pass.
     """
 
     def __init__(
@@ -54,23 +55,23 @@ class EngineBatch:
 
     @property
     def requests(self) -> list[Request]:
-        """All that were admitted and are not over."""
+        """All requests that were admitted and have not ended."""
         running = [request for request in self._slots.requests if request is not None]
         return running + [request for request in self._line if request.row < 0]
 
     def join(self, requests: list[Request]) -> None:
-        """Let requests in."""
+        """Add requests to the batch."""
         self._line += requests
 
     def leave(self, requests: Collection[Request]) -> None:
-        """Let requests out; what is computed for them stays in their rows."""
+        """Remove requests; their keys and values stay in the cache rows for later calls."""
         for request in requests:
             if request.row >= 0:
                 self._slots.release(request)
         self._leave_line(requests)
 
     def forget(self) -> None:
-        """Drop what is computed, memory included; running requests compute it again."""
+        """Drop all keys and values and their memory; running requests compute theirs again."""
         self._line = self.requests
         for request in self._line:
             request.row = -1
@@ -78,13 +79,13 @@ class EngineBatch:
         self._runner.cache.clear()
 
     def step(self, policy_version: int) -> list[Request]:
-        """Compute the prompts in line, or else one token of all that run.
+        """Compute the prompts that wait; if none does, sample one token for each running request.
 
         Returns:
-            The requests that this ended; they have left.
+            The requests that ended in this step; they are no longer in the batch.
 
         Raises:
-            EngineError: the model's output is not numbers.
+            EngineError: the model's output is NaN or infinite.
         """
         parts = self._prefill_parts() if self._line else [self._decode_rows()]
         ended = []
@@ -94,11 +95,12 @@ class EngineBatch:
         return ended
 
     def _prefill_parts(self) -> Iterator[list[Request]]:
-        """Forward passes of bounded size, over chunks of like length."""
+        """The requests of each forward pass, of bounded size and with chunks of similar length."""
         plan = self._slots.plan(self._line)
         self._fit_cache()
         if plan.copies:
             self._runner.cache.copy([*plan.copies.values()], [*plan.copies], plan.num_copied)
+        # Similar lengths go together, because every chunk of a pass is padded to the longest.
         requests = sorted(plan.requests, key=lambda request: -len(self._todo(request)))
         while requests:
             count = max(1, self._prefill_chunk_tokens // len(self._todo(requests[0])))
@@ -106,7 +108,7 @@ class EngineBatch:
             requests = requests[count:]
 
     def _decode_rows(self) -> list[Request]:
-        """All that run, moved to the first rows so that the model reads them in place."""
+        """All running requests, moved to the first rows so that the model reads them in place."""
         sources, targets = self._slots.pack()
         if sources:
             self._runner.cache.copy(sources, targets, int(self._slots.length[targets].max()))
@@ -120,12 +122,16 @@ class EngineBatch:
             self._runner.cache.resize(*self._slots.shape)
 
     def _todo(self, request: Request) -> list[int]:
-        """Tokens of the request that go through the model next."""
+        """The tokens of the request that go through the model next."""
         start = self._slots.length[request.row]
         return request.ids[start : start + self._prefill_chunk_tokens]
 
     def _advance(self, requests: list[Request], policy_version: int) -> list[Request]:
-        """Compute what is next for each; sample where nothing is left; return those that end."""
+        """Run one forward pass, and sample for the requests whose prompt is complete.
+
+        Returns:
+            The requests that end with the sampled token.
+        """
         rows = [request.row for request in requests]
         chunks = [self._todo(request) for request in requests]
         logits = self._runner.forward(rows, self._slots.length[rows], chunks)

@@ -1,4 +1,4 @@
-"""Continuous batching over a transformers model in this process."""
+"""An engine in this process: continuous batching over a transformers model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import torch
 from transformers import PreTrainedModel
 
 from ajet.engine.base import OnToken
-from ajet.engine.completion_room import max_new_tokens
 from ajet.engine.embedded.batch import EngineBatch, EngineCounters
 from ajet.engine.embedded.load import check_model
 from ajet.engine.embedded.request import Request
 from ajet.engine.embedded.schedule import ContinuousSchedule, LockstepSchedule
 from ajet.engine.embedded.slots import SlotTable
+from ajet.engine.stopping import max_new_tokens
 from ajet.errors import EngineError, ModelError
 from ajet.schema.generation import Generation, SamplingParams
 
@@ -27,36 +27,37 @@ logger = logging.getLogger(__name__)
 
 
 class Decoder(Protocol):
-    """What the engine needs of a tokenizer, for stop strings only."""
+    """The method of a tokenizer that the engine calls, for stop strings only."""
 
     def decode(self, token_ids: list[int], /) -> str:
-        """The ids' text."""
+        """Turn token ids into text."""
         ...
 
 
 class EmbeddedEngine:
-    """Serves a stock transformers causal LM to many episodes at once.
+    """Serves an unmodified transformers causal LM to many episodes at the same time.
 
-    One thread runs the model; `generate` may be awaited from any loop of any other. The model
-    object stays the caller's: its weights are used as they are at each moment, so that a trainer
-    which changes them says so with `weights_update`. A session is an episode: its key-values are
-    kept from call to call, and the lockstep waits for it if `open_session` announced it.
+    One thread of the engine runs the model; `generate` may be awaited from any event loop of any
+    other thread. The caller still owns the model object. The engine reads its weights in each step,
+    so a trainer must change them inside `weights_update`. A session is an episode: its keys and
+    values are kept from call to call, and the lockstep waits for it if `open_session` announced it.
 
     Args:
         model: any causal LM of transformers with attention over a key-value cache.
-        tokenizer: decodes, for stop strings.
-        max_model_len: longest prompt plus completion.
-        max_num_seqs: requests that run at once, and sequences whose key-values are kept.
+        tokenizer: decodes tokens, for stop strings.
+        max_model_len: the longest prompt plus completion, in tokens.
+        max_num_seqs: how many requests run at the same time, and how many sequences keep their
+            keys and values.
         schedule: `lockstep` batches the same requests together in every run (see
-            `LockstepSchedule`); `continuous` never waits for anybody.
+            `LockstepSchedule`); `continuous` never waits for a session.
         lockstep_patience_s: how long the lockstep waits for a session.
-        prefill_chunk_tokens: tokens of prompts in one forward pass. None: 1024 on a CPU, where
-            more does not fit its caches, 8192 elsewhere.
-        seed: of requests that bring none.
-        policy_version: of the weights as they are now.
+        prefill_chunk_tokens: the most prompt tokens in one forward pass. None: 1024 on a CPU,
+            because more does not fit its caches, and 8192 on other devices.
+        seed: the seed of requests that have none.
+        policy_version: the version of the weights as they are now.
 
     Raises:
-        ModelError: the model is none that the engine can serve.
+        ModelError: the engine cannot serve this model.
     """
 
     def __init__(
@@ -86,7 +87,10 @@ class EmbeddedEngine:
             prefill_chunk_tokens = 1024 if model.device.type == "cpu" else 8192
         slots = SlotTable(max_num_seqs, max_model_len, self._schedule.sessions)
         self._batch = EngineBatch(model, tokenizer.decode, slots, prefill_chunk_tokens)
-        self._changed = threading.Condition()  # guards the schedule and all that follows
+        # The lock guards the schedule and all fields below. The batch needs no lock: only the
+        # engine's thread uses it, or another thread while `_is_stepping` is False and the lock is
+        # held. The lock is never held during a forward pass, so callers never wait for the model.
+        self._changed = threading.Condition()
         self._is_stepping = False
         self._is_held = False
         self._has_cancelled = False
@@ -107,12 +111,12 @@ class EmbeddedEngine:
 
     @property
     def lockstep_missed(self) -> int:
-        """Times that the engine went on without a session because it stayed away too long."""
+        """How often the engine continued without a session that stayed away too long."""
         return self._schedule.num_missed
 
     @property
     def counters(self) -> EngineCounters:
-        """What it has done since it was made."""
+        """Counts of the engine's work since it was made."""
         return self._batch.counters
 
     async def generate(
@@ -154,12 +158,12 @@ class EmbeddedEngine:
         return await asyncio.wrap_future(request.future)
 
     def open_session(self, session: str) -> None:
-        """Announce an episode, for the lockstep to wait for. Any thread."""
+        """Announce an episode, so that the lockstep waits for it; any thread may call this."""
         with self._changed:
             self._schedule.open(session)
 
     def close_session(self, session: str) -> None:
-        """The episode is over: its rows are free to be reused. Any thread."""
+        """End an episode and free its rows for reuse; any thread may call this."""
         with self._changed:
             self._schedule.close(session)
             self._changed.notify_all()
@@ -168,11 +172,13 @@ class EmbeddedEngine:
     def weights_update(self) -> Iterator[None]:
         """Hold the engine between two steps while the caller changes the model's weights.
 
-        Everything kept is forgotten. A completion that is under way goes on under the new
-        weights, its whole context computed again by them: each token's logprob is what the
-        weights of its own policy version give it.
+        All keys and values are dropped. A running completion continues under the new weights,
+        which compute its whole context again. So the logprob of each token is the one under the
+        weights of the token's own policy version.
         """
         with self._changed:
+            # Held first and waited for afterwards: otherwise the engine could start another step
+            # before this thread gets the lock back.
             self._is_held = True
             self._changed.wait_for(lambda: not self._is_stepping)
         try:
@@ -185,16 +191,16 @@ class EmbeddedEngine:
                 self._changed.notify_all()
 
     def forget(self) -> None:
-        """Drop what is kept of earlier calls, and its memory: as in a new engine.
+        """Drop everything that is kept of earlier calls, as in a new engine.
 
-        What is computed next, to the last bit, does not depend on anything before.
+        Later results do not depend on earlier requests, not even in the last bit.
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._is_stepping)
             self._batch.forget()
 
     def weights_changed(self) -> None:
-        """The weights were changed while no request was inside: the next version begins."""
+        """Begin the next policy version, after the weights were changed while no request ran."""
         with self.weights_update():
             pass
 
@@ -203,6 +209,7 @@ class EmbeddedEngine:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
+        # Joined in another thread: a step may take long, and the event loop must not block.
         await asyncio.to_thread(self._thread.join)
 
     def _note_cancelled(self, future: Future[Generation]) -> None:
@@ -217,7 +224,9 @@ class EmbeddedEngine:
             with torch.inference_mode():
                 while self._admit():
                     self._deliver(self._batch.step(self._policy_version))
-        except BaseException as error:  # the thread's boundary: callers learn of whatever it was
+        except BaseException as error:
+            # Nobody waits for this thread, so an error must reach the callers through their
+            # futures; without that they would wait for ever.
             logger.exception("the embedded engine failed")
             end = EngineError(f"the embedded engine failed: {type(error).__name__}: {error}")
             end.__cause__ = error
@@ -232,7 +241,7 @@ class EmbeddedEngine:
                 request.future.set_exception(_copy_of(end))
 
     def _admit(self) -> bool:
-        """Wait until there is something to compute; False when the engine is to end."""
+        """Wait until there is something to compute; return False if the engine must end."""
         with self._changed:
             while not self._closing:
                 if self._has_cancelled:
@@ -262,13 +271,14 @@ class EmbeddedEngine:
             self._schedule.leave(ended)
             self._is_stepping = False
             self._changed.notify_all()
+        # Outside of the lock: a result may run callbacks of the caller, which take the lock.
         for request in ended:
             if request.future.set_running_or_notify_cancel():
                 request.future.set_result(request.generation)
 
 
 def _copy_of(error: EngineError) -> EngineError:
-    """An exception object of its own for each caller: raising one adds to its traceback."""
+    """A copy of the error for one caller: raising one object in many threads mixes tracebacks."""
     copy = EngineError(*error.args)
     copy.__cause__ = error.__cause__
     return copy

@@ -1,4 +1,4 @@
-"""Forward passes of a stock transformers model over rows of the slot cache."""
+"""Runs forward passes of an unmodified transformers model over rows of the slot cache."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 
 class ModelRunner:
-    """Runs ragged chunks of tokens, each at the end of what its row holds."""
+    """Computes chunks of different lengths in one pass, each at the end of its cache row."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.cache = SlotCache()
-        """Follows the slot table in shape."""
+        """The keys and values; the batch keeps its shape equal to that of the slot table."""
         self._model = model
         self._device, self._dtype = model.device, model.dtype
         config = model.config.get_text_config()
@@ -29,22 +29,22 @@ class ModelRunner:
     def forward(
         self, rows: Sequence[int], starts: np.ndarray, chunks: Sequence[Sequence[int]]
     ) -> torch.Tensor:
-        """Compute the chunks' key-values, and the logits after each chunk's last token.
+        """Compute the keys and values of the chunks, and the logits after each chunk's last token.
 
         Args:
-            rows: [N] rows of the cache; 0 to N - 1 are read in place, others are gathered.
+            rows: [N] cache row of each chunk; 0 to N - 1 are read in place, others are gathered.
             starts: [N] position of each chunk's first token.
-            chunks: [N] token ids, one or more each.
+            chunks: [N] token ids, at least one per chunk.
 
         Returns:
-            Logits [N, V], in the model's type.
+            Logits [N, V], in the model's dtype.
         """
         sizes = np.array([len(chunk) for chunk in chunks])
         num, width = len(chunks), int(sizes.max())
         num_keys = int((starts + sizes).max())
         logger.debug("forward: %d rows x %d tokens, %d keys", num, width, num_keys)
-        # Chunks stand at the right edge: the logits of the last column are then all that is
-        # needed, and the model itself can leave the others out.
+        # Padding is on the left, so that the last column has the last token of every chunk. Then
+        # only its logits are needed, and the model skips the output layer for all others.
         columns = np.arange(width) - (width - sizes)[:, None]
         is_token = columns >= 0
         positions = np.where(is_token, starts[:, None] + columns, 0)
@@ -72,9 +72,9 @@ class ModelRunner:
     def _masks(
         self, position_ids: torch.Tensor, num_keys: int
     ) -> torch.Tensor | dict[str, torch.Tensor]:
-        """[N, 1, S, K], added to the scores; one for each kind of layer where they differ.
+        """Attention masks [N, 1, S, K] that are added to the scores; one per kind of layer.
 
-        A query sees its own row up to its own position, or the last `sliding_window` of that.
+        A query sees its own row up to its own position, or the last `sliding_window` tokens of it.
         """
         keys = torch.arange(num_keys, device=self._device)
         queries = position_ids[:, None, :, None]

@@ -1,4 +1,4 @@
-"""One `generate` call on its way through the embedded engine."""
+"""The state of one `generate` call in the embedded engine."""
 
 from __future__ import annotations
 
@@ -14,35 +14,37 @@ from ajet.schema.generation import Generation, SamplingParams
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Request:
-    """A prompt that grows, token by token, into a completion."""
+    """A prompt that grows into a completion, token by token."""
 
     session: str
     params: SamplingParams
     ids: list[int]
-    """The prompt, then what has been sampled."""
+    """Token ids of the prompt, followed by the sampled ones."""
     max_new: int
-    """Tokens to sample at most: `params.max_tokens`, or less where the context ends."""
+    """The most tokens to sample: `params.max_tokens`, or less if the context ends before."""
     call_index: int = 0
-    """How many requests its session made before."""
+    """How many requests the session made before this one."""
     round: int = 0
-    """When a lockstep first saw it; 0 is not yet."""
+    """The admission round in which a lockstep first saw the request; 0: none yet."""
     uniforms: np.ndarray = field(default_factory=lambda: np.empty(0))
-    """[max_new] float64 in [0, 1): the randomness of each token."""
+    """[max_new] float64 in [0, 1): one random number per sampled token."""
     row: int = -1
-    """Its row of the cache; -1 is none."""
+    """The request's row in the cache; -1: none."""
     on_token: OnToken | None = None
-    """Told of each sampled token and its logprob."""
+    """Called with each sampled token and its logprob."""
     generation: Generation = field(default_factory=Generation)
     future: Future[Generation] = field(default_factory=Future)
 
     def draw(self, engine_seed: int) -> None:
-        """Fix its randomness, from its seed or else from its session and place in it."""
+        """Draw the random numbers, from the request's seed or from its place in its session."""
+        # Drawn in advance and per request, so that a completion does not depend on which other
+        # requests run at the same time.
         seed = self.params.seed
         name = f"{engine_seed}/{self.session}/{self.call_index}" if seed is None else f"{seed}"
         self.uniforms = uniforms(name, self.max_new)
 
     def append(self, token: int, logprob: float, policy_version: int) -> None:
-        """Add a sampled token."""
+        """Add a sampled token to the completion."""
         self.ids.append(token)
         self.generation.token_ids.append(token)
         self.generation.logprobs.append(logprob)
@@ -52,6 +54,6 @@ class Request:
 
 
 def uniforms(name: str, count: int) -> np.ndarray:
-    """[count] float64 in [0, 1), a function of `name` alone (Philox, a counter-based generator)."""
+    """Random numbers [count] float64 in [0, 1) that depend on `name` only (Philox generator)."""
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
     return np.random.Generator(np.random.Philox(key=key)).random(count)

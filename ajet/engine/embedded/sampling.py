@@ -1,4 +1,4 @@
-"""From logits to tokens and their logprobs, one row a sequence, each with its own parameters."""
+"""Samples tokens from logits, one row per sequence, each with its own parameters."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ajet.schema.generation import SamplingParams
 def sample(
     logits: torch.Tensor, params: Sequence[SamplingParams], uniforms: Sequence[float]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sample one token a row.
+    """Sample one token per row.
 
-    A row's token depends on its own logits, parameters and uniform number only: it is the first
-    in vocabulary order at which the cumulated probability (float64) passes the uniform number.
+    A row's token depends only on its own logits, parameters and random number: it is the first
+    token in vocabulary order at which the cumulative probability (float64) exceeds that number.
 
     Args:
         logits: [N, V], any float type.
-        params: [N].
-        uniforms: [N] in [0, 1).
+        params: [N] parameters of each row.
+        uniforms: [N] random numbers in [0, 1).
 
     Returns:
         Tokens [N] int64, and logprobs [N] float32 as `Generation.logprobs` defines them.
@@ -36,7 +36,8 @@ def sample(
     cumulated /= cumulated[:, -1:].clone()
     targets = cumulated.new_tensor(uniforms)[:, None]
     tokens = torch.searchsorted(cumulated, targets, right=True)
-    tokens = tokens.clamp_(max=logits.shape[-1] - 1)  # only NaN gets there: reported by the engine
+    # Only NaN exceeds the vocabulary. It must not fail here: the engine sees it in the logprobs.
+    tokens = tokens.clamp_(max=logits.shape[-1] - 1)
     greedy = [p.temperature == 0 for p in params]
     if any(greedy):
         is_greedy = torch.tensor(greedy, device=logits.device)[:, None]
@@ -45,7 +46,7 @@ def sample(
 
 
 def _cut_tails(probabilities: torch.Tensor, params: Sequence[SamplingParams]) -> None:
-    """Set to 0, in place, what a row's top-k and top-p leave out."""
+    """Set to 0, in place, the probabilities of tokens that top-k and top-p exclude."""
     vocabulary = probabilities.shape[-1]
     cut = [i for i, p in enumerate(params) if p.top_p < 1 or 0 < p.top_k < vocabulary]
     if not cut:
@@ -55,8 +56,8 @@ def _cut_tails(probabilities: torch.Tensor, params: Sequence[SamplingParams]) ->
     rows = torch.tensor(cut, device=probabilities.device)
     ordered, order = probabilities[rows].sort(dim=-1, descending=True, stable=True)
     ordered = ordered * (torch.arange(vocabulary, device=order.device) < top_k)
-    # top-p applies to what top-k left, renormalised; a token stays where those before it have
-    # less than top_p together, so that the first always does.
+    # top-p applies to the tokens that top-k left, renormalised. A token stays if the tokens before
+    # it have less than top_p together, so the first token always stays.
     ordered /= ordered.sum(-1, keepdim=True)
     ordered = ordered * (ordered.cumsum(-1) - ordered < top_p)
     probabilities[rows] = torch.zeros_like(ordered).scatter_(-1, order, ordered)

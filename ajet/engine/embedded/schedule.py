@@ -1,4 +1,7 @@
-"""When a waiting request may join the running ones. Torch-free; the caller holds a lock."""
+"""Decides when a waiting request joins the running ones.
+
+This module does not import torch. Its objects have no lock: the engine calls them under its own.
+"""
 
 from __future__ import annotations
 
@@ -12,46 +15,51 @@ from ajet.engine.embedded.request import Request
 logger = logging.getLogger(__name__)
 
 REFILL_SHARE = 0.5
-"""The lockstep lets others join when no more than this share of a batch still runs. Lower is
-longer tails with few rows, higher more standing still; on short completions all cost the same."""
+"""The lockstep admits requests when at most this share of the batch still runs. With a lower share
+few rows run for longer; with a higher share the engine waits for sessions more often. On short
+completions all values cost the same."""
 
 
 @dataclass(slots=True, kw_only=True)
 class ScheduledEpisode:
-    """What the schedule knows of an episode."""
+    """What the schedule knows about one episode."""
 
     announced: bool = False
-    """Opened by `open_session`, so that the lockstep waits for it."""
+    """`open_session` announced the episode, so the lockstep waits for it."""
     num_calls: int = 0
-    """Requests so far."""
+    """Number of requests so far."""
     away_since_s: float = 0.0
-    """When it was announced or got its last answer, on the monotonic clock."""
+    """When the episode was announced or got its last answer, on the monotonic clock."""
     missed: bool = False
-    """Stayed away too long: not waited for until it comes back."""
+    """The episode stayed away too long; the lockstep does not wait until its next request."""
 
 
 class ContinuousSchedule:
-    """A waiting request runs as soon as there is room."""
+    """Admits a waiting request as soon as there is room.
+
+    Args:
+        max_num_seqs: how many requests may run at the same time.
+    """
 
     def __init__(self, max_num_seqs: int) -> None:
         self.num_missed = 0
-        """Times that the lockstep went on without a session."""
+        """How often the lockstep continued without a session."""
         self.sessions: dict[str, ScheduledEpisode] = {}
         self.waiting: list[Request] = []
         self._max_num_seqs = max_num_seqs
 
     def open(self, name: str) -> None:
-        """An episode is announced."""
+        """Register an announced episode."""
         session = self.sessions.setdefault(name, ScheduledEpisode())
         session.announced = True
         session.away_since_s = time.monotonic()
 
     def close(self, name: str) -> None:
-        """The episode is over."""
+        """Forget an episode that has ended."""
         self.sessions.pop(name, None)
 
     def submit(self, request: Request) -> None:
-        """A request arrives; the first of an unknown session makes it known."""
+        """Add a request to the waiting ones; the first of an unknown session registers it."""
         session = self.sessions.setdefault(request.session, ScheduledEpisode())
         request.call_index = session.num_calls
         session.num_calls += 1
@@ -59,7 +67,7 @@ class ContinuousSchedule:
         self.waiting.append(request)
 
     def leave(self, requests: Collection[Request]) -> None:
-        """Requests are over: answered, or cancelled, maybe before they were admitted."""
+        """Remove requests that were answered or cancelled, even before they were admitted."""
         gone = set(requests)
         self.waiting = [request for request in self.waiting if request not in gone]
         for request in gone:
@@ -67,13 +75,21 @@ class ContinuousSchedule:
                 session.away_since_s = time.monotonic()
 
     def admit(self, running: Collection[Request]) -> list[Request] | None:
-        """Requests that join now, in order; empty to go on without; None to wait for callers."""
+        """The requests that join the running ones now.
+
+        Returns:
+            The requests in order; empty: continue with the running ones; None: nothing can be
+            computed until a caller does something.
+        """
         if not (running or self.waiting):
             return None
         return self._take(self._max_num_seqs - len(running))
 
     def wake_s(self) -> float | None:
-        """Seconds after which `admit` may answer otherwise though nobody called."""
+        """Seconds after which `admit` may return something else although no caller did anything.
+
+        None: never.
+        """
         return None
 
     def _take(self, room: int) -> list[Request]:
@@ -82,18 +98,18 @@ class ContinuousSchedule:
 
 
 class LockstepSchedule(ContinuousSchedule):
-    """What runs together is a function of the episodes' progress, never of their speed.
+    """Batches the same requests together in every run, however fast the episodes are.
 
-    The running requests go on by themselves until no more than `REFILL_SHARE` of them are left.
-    Then the engine stands still until every announced session has a request inside, so that
-    nobody can still change what is waiting, and lets the waiting ones join, ordered by session
-    id. Float rounding depends on what is batched together: with this, it is the same in every
-    run. The exception is a session with requests in parallel: whether its second one arrives in
-    time is up to the caller's speed.
+    The running requests continue alone until at most `REFILL_SHARE` of them are left. Then the
+    engine waits until every announced session has a request, so that no further request can
+    arrive, and admits the waiting ones in the order of their session ids. Float rounding depends on
+    which requests are batched together, so with this schedule it is the same in every run. One
+    exception remains: if a session has two requests at the same time, the speed of the caller
+    decides whether the second one arrives in time.
 
     Args:
-        max_num_seqs: requests that may run at once.
-        patience_s: a session that is away for longer is not waited for, and counted.
+        max_num_seqs: how many requests may run at the same time.
+        patience_s: how long to wait for a session; one that is away longer is counted as missed.
     """
 
     def __init__(self, max_num_seqs: int, patience_s: float) -> None:
@@ -104,7 +120,7 @@ class LockstepSchedule(ContinuousSchedule):
         self._awaited: list[ScheduledEpisode] = []
 
     def admit(self, running: Collection[Request]) -> list[Request] | None:
-        """As in the base class; None also while a session is awaited."""
+        """The requests that join now; None also while the lockstep waits for a session."""
         if len(running) > REFILL_SHARE * self._num_started:
             return []
         self._await(inside={request.session for request in [*running, *self.waiting]})
@@ -116,14 +132,14 @@ class LockstepSchedule(ContinuousSchedule):
         return taken
 
     def wake_s(self) -> float | None:
-        """Seconds until patience with the session that is away longest ends."""
+        """Seconds until the wait for the session that is away longest ends; None: no wait."""
         if not self._awaited:
             return None
         since = min(session.away_since_s for session in self._awaited)
         return max(0.0, since + self._patience_s - time.monotonic())
 
     def _await(self, inside: set[str]) -> None:
-        """Find whom to wait for, and lose patience with those that are away too long."""
+        """Find the sessions to wait for, and mark those that are away too long as missed."""
         self._awaited = []
         now = time.monotonic()
         for name, session in self.sessions.items():
@@ -135,14 +151,14 @@ class LockstepSchedule(ContinuousSchedule):
                 session.missed = True
                 self.num_missed += 1
                 logger.warning(
-                    "session %s has been away for %.0f s: the lockstep goes on without it, so "
-                    "that this run may differ from another in float rounding",
+                    "session %s has made no request for %.0f s; the lockstep continues without it, "
+                    "so this run may differ from others in float rounding",
                     name,
                     self._patience_s,
                 )
 
     def _sort_waiting(self) -> None:
-        """Those that an earlier round left first, then by session, then as they were made."""
+        """Order the waiting requests: those of earlier rounds first, then by session and call."""
         self._round += 1
         for request in self.waiting:
             request.round = request.round or self._round

@@ -1,4 +1,4 @@
-"""Key-values in rows that outlive a call: the `past_key_values` of a stock transformers model."""
+"""Keys and values in rows that outlive a call: the `past_key_values` of a transformers model."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from transformers import Cache
 
 
 class SlotCache(Cache):
-    """One sequence a row: row r holds positions [0, length of r), wherever the others stand.
+    """One sequence per row; each row has its own length.
 
-    New keys are written at their own positions, so that rows of different lengths go through the
-    model together. Storage is [rows, heads, columns, head_dim] a layer (a head's keys in one piece:
-    twice as fast on a CPU as heads side by side), allocated as it is first needed and zeroed: what
-    is masked has weight 0, and 0 times anything finite is 0.
+    New keys are written at their own positions, so rows of different lengths go through the model
+    together. The storage of each layer is [rows, heads, columns, head_dim]. The keys of a head are
+    contiguous, which is twice as fast on a CPU as interleaved heads. The storage is allocated when
+    it is first needed, and zeroed: masked positions have weight 0, and 0 times NaN would be NaN.
     """
 
     def __init__(self) -> None:
         super().__init__(layers=[])
         self.shape: tuple[int, int]
-        """Rows and columns."""
+        """Number of rows and of columns."""
         self._stores: list[tuple[torch.Tensor, torch.Tensor]]  # keys and values, by layer
         self.clear()
 
     def clear(self) -> None:
-        """Drop everything and its memory."""
+        """Drop all keys and values and free their memory."""
         self.shape = 0, 0
         self._stores = []
 
     def resize(self, rows: int, columns: int) -> None:
-        """Make room for [rows, columns] tokens, keeping what is there."""
+        """Grow to [rows, columns] tokens and keep the contents."""
         old_rows, old_columns = self.shape
         self.shape = rows, columns
         for layer, stores in enumerate(self._stores):
@@ -46,13 +46,13 @@ class SlotCache(Cache):
         tokens: torch.Tensor,
         num_keys: int,
     ) -> None:
-        """Say what the next forward pass reads and writes.
+        """Set what the next forward pass reads and writes.
 
         Args:
-            rows: [N] rows of the batch, or N for the first N rows: those are read in place.
+            rows: [N] rows of the batch, or the number N for the first N rows, read in place.
             write_at: [M] row and [M] position of each new token.
-            tokens: [M] where the new tokens stand in the flattened batch [N * S].
-            num_keys: columns that attention sees.
+            tokens: [M] index of each new token in the flattened batch [N * S].
+            num_keys: how many columns attention sees.
         """
         self._rows, self._write_at, self._tokens, self._num_keys = rows, write_at, tokens, num_keys
 
@@ -64,9 +64,12 @@ class SlotCache(Cache):
         *args: Any,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store a layer's new keys and values [N, heads, S, head_dim]; return all that is seen.
+        """Store the new keys and values [N, heads, S, head_dim] of a layer.
 
-        Called by the model's attention.
+        The attention layers of the model call this.
+
+        Returns:
+            All keys and values that the layer's attention sees.
         """
         if layer_idx == len(self._stores):
             self._stores.append((self._allocate(key_states), self._allocate(value_states)))
@@ -74,11 +77,11 @@ class SlotCache(Cache):
         return self._put_and_get(keys, key_states), self._put_and_get(values, value_states)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """0: positions are always given to the model."""
+        """Return 0: the model always gets explicit positions, so it needs no length."""
         return 0
 
     def copy(self, sources: list[int], targets: list[int], num_tokens: int) -> None:
-        """Copy the first tokens of rows onto others, all read before any is written."""
+        """Copy the first tokens of some rows to other rows; all are read before any is written."""
         stores = [store for stores in self._stores for store in stores]
         source = torch.tensor(sources, device=stores[0].device)
         target = torch.tensor(targets, device=stores[0].device)

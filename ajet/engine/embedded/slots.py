@@ -1,4 +1,7 @@
-"""Who owns which row of the cache, and the tokens whose key-values it holds. Torch-free."""
+"""Which request and session use which cache row, and whose tokens each row holds.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -13,31 +16,33 @@ from ajet.engine.embedded.request import Request
 T = TypeVar("T")
 
 MIN_SHARED = 16
-"""A common prefix shorter than this is cheaper to compute again than to wait for."""
+"""Shortest common prefix worth waiting for, in tokens; a shorter one is computed twice."""
 
 
 @dataclass(slots=True, kw_only=True)
 class PrefillPlan:
-    """What one pass over the requests that wait for their prompts' key-values computes."""
+    """Which waiting requests compute their prompts next, and which rows are copied before."""
 
     requests: list[Request] = field(default_factory=list)
-    """Each has a row, whose `SlotTable.length` is where its prefill starts."""
+    """The requests; each has a row, and its prefill starts at `SlotTable.length` of that row."""
     copies: dict[int, int] = field(default_factory=dict)
-    """From row to the row whose first `num_copied` tokens it takes over, all at once."""
+    """Target row -> source row of a copy; all copies happen at the same time."""
     num_copied: int = 0
+    """How many first tokens each copy takes over."""
 
 
 class SlotTable:
-    """Rows that requests run in, and that keep an episode's tokens from call to call.
+    """The rows in which requests run; they keep an episode's tokens from call to call.
 
-    A finished request leaves its tokens in its row. The next one starts from the row with the
-    longest common prefix: in that row, if it is idle and of the same session (or of a closed
-    one); otherwise in another row, into which the prefix is copied.
+    A finished request leaves its tokens in its row. The next request starts from the row with the
+    longest common prefix. It takes that row over if the row is idle and belongs to the same session
+    or to a closed one. Otherwise it gets another row, into which the prefix is copied.
 
     Args:
-        max_rows: rows there may be.
-        max_columns: tokens that a row may hold.
-        sessions: names of the sessions that may still make requests; looked at, not copied.
+        max_rows: the most rows.
+        max_columns: the most tokens in a row.
+        sessions: names of the sessions that may still make requests. The container is read at each
+            decision and not copied, because the schedule changes it.
     """
 
     def __init__(self, max_rows: int, max_columns: int, sessions: Container[str]) -> None:
@@ -45,31 +50,31 @@ class SlotTable:
         self._max_columns = max_columns
         self._sessions = sessions
         self.ids: np.ndarray
-        """[rows, columns] int32: tokens, as far as `length` says."""
+        """[rows, columns] int32: token ids; `length` says how many of a row are valid."""
         self.length: np.ndarray
-        """[rows] int64: tokens whose key-values are in the cache."""
+        """[rows] int64: number of tokens whose keys and values are in the cache."""
         self.requests: list[Request | None]
-        """Whom each row serves now."""
-        self._owners: list[str]  # sessions that last used the rows
+        """The request that runs in each row now."""
+        self._owners: list[str]  # the session that used each row last
         self._last_used: list[int]
         self.clear()
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns that there are by now; the cache follows."""
+        """Current number of rows and columns; the cache is resized to it."""
         return self.ids.shape[0], self.ids.shape[1]
 
     def reach(self, num_tokens: int) -> None:
-        """Make the rows long enough for a sequence of this length."""
+        """Grow the rows to hold a sequence of this length."""
         rows, columns = self.shape
         if num_tokens > columns:
             self._resize(rows, min(max(num_tokens, 2 * columns), self._max_columns))
 
     def plan(self, line: list[Request]) -> PrefillPlan:
-        """Give rows to the requests that can start, taking over what is computed already.
+        """Give rows to the requests that can start, and reuse prefixes that are in the cache.
 
-        Where several need the same tokens computed, the first does it and the others stay behind,
-        to copy them in the next pass: an agent's preamble and a group's common prompt are
+        If several requests need the same tokens, the first computes them and the others wait, to
+        copy them in the next pass. So the preamble of an agent and the common prompt of a group are
         computed once.
         """
         self.reach(max(len(request.ids) for request in line))
@@ -82,7 +87,8 @@ class SlotTable:
                 start = int(shared[source])
             else:
                 source, start = request.row, int(self.length[request.row])
-            # Two that share more than is there have the same `start`, hence the same key.
+            # Two requests that share more than the cache has also have the same `start`, and so
+            # the same key.
             key = tuple(request.ids[: start + MIN_SHARED])
             if key in computing and len(request.ids) > start + MIN_SHARED:
                 continue
@@ -93,20 +99,20 @@ class SlotTable:
         return plan
 
     def hold(self, row: int, tokens: list[int]) -> None:
-        """Note that the row's key-values now go on with these tokens."""
+        """Record that these tokens were appended to the row."""
         start = self.length[row]
         self.ids[row, start : start + len(tokens)] = tokens
         self.length[row] = start + len(tokens)
 
     def release(self, request: Request) -> None:
-        """The request is over; its row keeps what it holds until someone needs the row."""
+        """Free the row of a request that ended; its tokens stay until another request needs it."""
         self._clock += 1
         self._last_used[request.row] = self._clock
         self.requests[request.row] = None
         request.row = -1
 
     def clear(self) -> None:
-        """Start again with few and empty rows."""
+        """Drop all rows and start with a few empty ones."""
         self.ids = np.zeros((0, 0), np.int32)
         self.length = np.zeros(0, np.int64)
         self.requests = []
@@ -119,7 +125,7 @@ class SlotTable:
         """Move the rows in use to the front, so that the model can read them in place.
 
         Returns:
-            Rows, and the rows that their contents go to.
+            The rows that move, and the rows to which their contents go.
         """
         used = [row for row, request in enumerate(self.requests) if request is not None]
         strays = [row for row in used if row >= len(used)]
@@ -137,9 +143,12 @@ class SlotTable:
         return sources, targets
 
     def _shared_prefix(self, ids: list[int]) -> np.ndarray:
-        """[rows]: how many first tokens of `ids` a row has; the last is always left to compute."""
+        """[rows]: how many first tokens of `ids` each row holds; never the last token.
+
+        The last token is always computed, because its logits are needed.
+        """
         head = np.asarray(ids[:-1], np.int32)
-        differs = np.ones((len(self.ids), len(ids)), bool)  # the last column always does
+        differs = np.ones((len(self.ids), len(ids)), bool)  # the last column always differs
         np.not_equal(self.ids[:, : len(head)], head, out=differs[:, :-1])
         shared: np.ndarray = np.minimum(differs.argmax(1), self.length)
         return shared
@@ -156,16 +165,20 @@ class SlotTable:
         request.row = row
 
     def _may_take_over(self, row: int, start: int, request: Request) -> bool:
-        """Half of what it holds must be of use, or another agent of the session still needs it."""
+        """Whether the request may continue in this row instead of a copy of it.
+
+        At least half of the row's tokens must be part of the request. Otherwise the row probably
+        belongs to another agent of the session, which will need it again.
+        """
         is_free = not self._is_kept(row) or self._owners[row] == request.session
         return self.requests[row] is None and is_free and 0 < self.length[row] <= 2 * start
 
     def _is_kept(self, row: int) -> bool:
-        """Its session may come back for it."""
+        """Whether the session of the row may still make requests."""
         return self._owners[row] in self._sessions
 
     def _free_row(self) -> int:
-        """An idle row: of a closed session, else a new one, else the least recently used."""
+        """An idle row: one of a closed session, or a new one, or the least recently used one."""
 
         def price(row: int) -> tuple[bool, int]:
             return self._is_kept(row), self._last_used[row]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ajet.engine.base import OnToken
-from ajet.engine.completion_room import max_new_tokens
+from ajet.engine.stopping import max_new_tokens
 from ajet.engine.vllm.client import ServerLost, VllmClient
 from ajet.engine.vllm.replica import Replica
 from ajet.engine.vllm.server import KEEPALIVE_S, VllmServer
