@@ -1,4 +1,4 @@
-"""A server with as much of vLLM's API as the client uses, without a model."""
+"""A server without a model that has the part of vLLM's API that the client uses."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class Agent:
-    """One agent of one episode, from both ends."""
+    """One agent of one episode, seen from both ends."""
 
     session: AgentSession
     record: EpisodeRecord
@@ -64,12 +64,12 @@ class Agent:
 
     @property
     def prompts(self) -> list[str]:
-        """What the engine saw, as text."""
+        """The prompts that the engine got, as text."""
         return [TOKENIZER.decode(request.prompt_ids) for request in self.engine.requests]
 
     @property
     def timelines(self) -> list[str | None]:
-        """Why each recorded call did not continue another; None where it did."""
+        """The reason of each recorded call's new timeline; None if it continued one."""
         return [call.new_timeline for call in self.tracker.calls]
 
     async def post(self, path: str, body: Any) -> Reply:
@@ -77,7 +77,7 @@ class Agent:
         return await respond(self.session, "POST", path, content)
 
     async def chat(self, **body: Any) -> dict[str, Any]:
-        """What `POST /v1/chat/completions` answers, error or not."""
+        """The body that `POST /v1/chat/completions` answers with, error or not."""
         reply = await self.post("/v1/chat/completions", {"messages": HELLO, **body})
         return json.loads(reply.body)
 
@@ -113,19 +113,19 @@ def agent_of(
 
 
 def format_of(form: str, options: dict[str, Any] | None = None) -> ChatFormat:
-    """A chat format over the toy tokenizer; without thinking where nothing else is said."""
+    """A chat format over the toy tokenizer; without thinking by default."""
     if options is None:
         options = {"enable_thinking": False} if form == "qwen3" else {}
     return load_chat_format(TOKENIZER, form, options)  # type: ignore[arg-type]
 
 
 def run(scenario: Callable[[], Awaitable[Result]]) -> Result:
-    """Play a scenario in a loop of its own."""
+    """Run a scenario in a new event loop."""
     return asyncio.run(scenario())  # type: ignore[arg-type]
 
 
 async def collect(stream: Any) -> list[Any]:
-    """All of a stream."""
+    """All items of a stream."""
     return [item async for item in stream]
 
 

@@ -74,7 +74,7 @@ def completion(choice: dict[str, Any], kind: str = "chat.completion") -> dict[st
 
 @contextmanager
 def serving() -> Iterator[Server]:
-    """One that listens until the block is left."""
+    """A server that listens within the context."""
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

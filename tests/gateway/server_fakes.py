@@ -1,4 +1,4 @@
-"""A gateway on a socket, an engine that can be held, and requests written byte by byte."""
+"""A gateway on a socket, an engine that can be paused, and requests written as bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHAT_FORMAT = load_chat_format(TOKENIZER, "qwen3", {"enable_thinking": False})
 ANSWER = "Answer: 8"
 ANSWER_IDS = [*TOKENIZER.encode(ANSWER), CHAT_FORMAT.stop_token_ids[0]]
 WAIT_S = 10.0
-"""For what must happen; a test that waits this long has failed."""
+"""Longest wait for an event; a test that waits this long has failed."""
 
 
 class HeldEngine:
@@ -53,7 +53,7 @@ class HeldEngine:
             self.release.set()
         self.num_running = self.most_running = self.num_cancelled = 0
         self.sessions: list[str] = []
-        """Of the requests in order of arrival."""
+        """The session of each request, in the order of arrival."""
 
     async def generate(
         self,
@@ -96,7 +96,7 @@ class HeldEngine:
 
 
 class Served:
-    """Episodes whose agents come through a socket."""
+    """Episodes whose agents use HTTP."""
 
     def __init__(self, engine: Any, **settings: Any) -> None:
         self.engine = engine
@@ -114,13 +114,13 @@ class Served:
 
     @property
     def connections(self) -> set[Any]:
-        """Those that the server has open."""
+        """The server's open connections."""
         assert self.http_endpoint._server is not None
         return self.http_endpoint._server._uvicorn.server_state.connections
 
     @property
     def num_present(self) -> int:
-        """Requests at work or waiting."""
+        """Requests that run or wait."""
         assert self.http_endpoint._server is not None
         return self.http_endpoint._server.admission.num_present
 
@@ -169,7 +169,7 @@ def connect(endpoint: BaseUrlAndApiKey) -> socket.socket:
 
 
 def slow_reader(served: Served, endpoint: BaseUrlAndApiKey) -> socket.socket:
-    """A connection on which the system keeps next to nothing for a client that does not read."""
+    """A connection with tiny buffers, for a client that does not read."""
     served.listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     url = urlsplit(endpoint.base_url)
     connection = socket.socket()
@@ -200,7 +200,7 @@ def request_of(endpoint: BaseUrlAndApiKey, text: str = "4 + 4?", **fields: Any) 
 
 
 def receive_answer(connection: socket.socket) -> bytes:
-    """One answer with a `Content-Length`, head and body."""
+    """Receive one answer that has a `Content-Length`: head and body."""
     answer = b""
     while b"\r\n\r\n" not in answer:
         answer += connection.recv(65536)
@@ -212,7 +212,7 @@ def receive_answer(connection: socket.socket) -> bytes:
 
 
 def receive_all(connection: socket.socket) -> bytes:
-    """Until the server closes the connection; a reset counts as closing."""
+    """Receive until the server closes or resets the connection."""
     received = b""
     try:
         while data := connection.recv(65536):
@@ -223,12 +223,12 @@ def receive_all(connection: socket.socket) -> bytes:
 
 
 def status_of(answer: bytes) -> int:
-    """0 where there was no answer."""
+    """The status of an answer; 0 if there is none."""
     return int(answer.split(b" ", 2)[1]) if answer else 0
 
 
 def eventually(condition: Any) -> bool:
-    """Whether it becomes true within `WAIT_S`."""
+    """Whether the condition becomes true within `WAIT_S`."""
     waiting = threading.Event()
     for _ in range(int(WAIT_S / 0.01)):
         if condition():

@@ -1,9 +1,10 @@
 """The clients that a workflow gets.
 
 1. Each is the genuine client of its library, and its requests are recorded.
-2. LangChain's model blocks or does not, streams or does not; a blocked call ends with its episode.
+2. LangChain's model works blocking and asynchronous, streamed and not; a blocked call ends when its
+   episode ends.
 3. Errors are the library's own.
-4. A library that is not installed is named, with the command that installs it.
+4. The error for a missing library names the command that installs it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def langchain_of(agent: Agent) -> Any:
 
 
 def post(agent: Agent, **fields: Any) -> httpx2.Response:
-    """A request that blocks."""
+    """Send a blocking request."""
     body = {"messages": [{"role": "user", "content": "hello"}], **fields}
     with blocking_http_client(agent.session) as client:
         return client.post(f"{BASE_URL}/chat/completions", json=body)

@@ -1,10 +1,10 @@
-"""Agents that are not trained and have a model of their own.
+"""Untrained agents that answer with a debug model.
 
-1. An agent whose tag is not selected answers with its debug model, whichever form that has; one
-   that is selected, or that has none, answers with the policy.
+1. An agent whose tag is not selected answers with its debug model, in every form that it can be
+   given. An agent that is selected, or that has no debug model, answers with the policy.
 2. Its calls are counted and logged, and never recorded as tokens.
 3. The user's key goes to the debug model's server and nowhere else.
-4. The debug model's errors are the agent's; where there is no answer, the episode may be retried.
+4. The debug model's errors reach the agent; if it cannot be reached, the episode may be retried.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.unit.episode_fakes import rewarded, run_episode
 
 
 def tuner_of(agent: Agent, http_endpoint: HttpEndpoint | None = None) -> AjetTuner:
-    """Of a workflow that trains the tag `main` only."""
+    """The tuner of a workflow that trains only the tag `main`."""
     return AjetTuner(
         config=None,
         gateway=agent.session._gateway,

@@ -1,4 +1,4 @@
-"""docs/agents.md: its excerpts stand in the example files, and its own code runs."""
+"""docs/agents.md: its excerpts are parts of the example files, and its own code runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXCERPTS = re.findall(r"`(math_agent\w*\.py)`:?\n\n```python\n(.*?)```", PAGE, r
 
 
 def own_code() -> str:
-    """All blocks that are no excerpts, one after the other."""
+    """All code blocks that are not excerpts, joined."""
     excerpts = {code for _, code in EXCERPTS}
     return "\n".join(block for block in BLOCKS if block not in excerpts)
 
@@ -47,7 +47,7 @@ def test_the_pages_own_code_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert debate.reward_per == "agent"
 
     class Examined(names["Examined"]):  # type: ignore[misc]
-        trainable_targets: list[str] | None = None  # so that no debug model is asked
+        trainable_targets: list[str] | None = None  # so that no debug model is called
 
     episode = asyncio.run(runner_of(Examined).run(attempt_of()))
     assert (episode.failure, len(episode.calls), episode.reward) == (None, 2, 0.0)

@@ -1,9 +1,9 @@
 """Anthropic's Messages API, through its genuine client.
 
-1. Its requests are the gateway's own requests: same prompts, same records, same timelines.
+1. Its requests become the gateway's own: same prompts, same records, same timelines.
 2. Events come in the API's order and add up to the message.
-3. A last message of the assistant's is the beginning of the answer.
-4. Errors have the API's own shape and types; what cannot be honoured is refused by name.
+3. If the last message is the assistant's, the answer continues it.
+4. Errors have the API's shape and types; a parameter that cannot be honoured is refused by name.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ def test_thinking_is_a_block_and_comes_back_as_one() -> None:
     assert agent.timelines == ["first_call", None]
 
 
-def test_a_turn_told_in_blocks_is_rendered_as_the_turn_it_was() -> None:
-    """Also where nothing was recorded: another agent gets the same blocks."""
+def test_a_turn_sent_in_blocks_is_rendered_as_the_turn_it_was() -> None:
+    """Also without a record: another agent gets the same blocks."""
     agent, other = agent_of(THOUGHTFUL, options=THINKING), agent_of(["x"], options=THINKING)
     tool_loop(agent)
     blocks = [

@@ -1,5 +1,6 @@
-"""A thousand episodes at once: all complete, memory stays flat, and what is trained is the same as
-when one runs after the other. In process, and over HTTP.
+"""A thousand concurrent episodes, in process and over HTTP.
+
+All complete, memory stays flat, and the samples are the same as when they run one by one.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ all_there = threading.Barrier(1)
 
 
 class FiveCalls(Workflow):
-    """Waits until as many episodes as the barrier wants have prefill, then makes its calls."""
+    """Waits until all parties of the barrier have started, then makes its calls."""
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         messages = [{"role": "user", "content": workflow_task.task.main_query}]
@@ -59,7 +60,7 @@ class OverHttp(FiveCalls):
 
 
 class _HttpAgent:
-    """Blocks, as many agents do."""
+    """An agent that blocks, as many do."""
 
     def __init__(self, tuner: AjetTuner) -> None:
         endpoint = tuner.as_oai_baseurl_apikey()
@@ -102,7 +103,7 @@ class _InProcessAgent:
 
 
 def answer_of(prompt_ids: list[int], params: SamplingParams, session: str) -> list[int]:
-    """Depends on all that an engine may look at, and on nothing else."""
+    """An answer that depends only on what an engine may look at."""
     seen = hashlib.sha256(repr((prompt_ids, params.seed, session)).encode()).digest()
     digits = [ids[0] for ids in map(CHAT_FORMAT.tokenizer.encode, "0123456789")]
     return [*(digits[byte % 10] for byte in seen[: 1 + seen[31] % 9]), ANSWER_IDS[-1]]
@@ -123,7 +124,7 @@ def run(workflow_class: type[Workflow], served: Served, num_workers: int) -> lis
 
 
 def digests(groups: list[Group]) -> list[str]:
-    """One for each episode's samples and reward."""
+    """A digest of each episode's samples and reward."""
     found = []
     for group in groups:
         (episode,) = group.episodes

@@ -1,8 +1,8 @@
 """Messages in every shape that clients send.
 
-1. What means the same is the same: it renders to the same prompt, and its history is recognised.
-2. What no text model takes is a 400 that names the message; what a chat format has no place for
-   is a 400 that says so. Nothing is an exception.
+1. Messages with the same meaning render to the same prompt, and their history is recognised.
+2. A message that no text model takes, or that the chat format cannot render, is a 400 that names
+   it, never an exception.
 3. Reasoning is returned in a field of its own; the timeline continues if a client leaves it out.
 """
 
@@ -148,7 +148,7 @@ THOUGHTS = ["<think>\nA door?\n</think>\n\nWhich one?", "<think>\nOh.\n</think>\
 
 
 def play(agent: Agent, keys: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Two requests; of the first answer, only `keys` come back."""
+    """Send two requests; the second returns only `keys` of the first answer."""
 
     async def scenario() -> list[dict[str, Any]]:
         first = (await agent.chat())["choices"][0]["message"]

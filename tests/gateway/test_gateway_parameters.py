@@ -1,10 +1,10 @@
-"""What a chat request may ask for: honoured, or refused by name; and nothing else.
+"""Each parameter of a chat request is honoured or refused by name.
 
-1. `tool_choice`: `none` hides the tools; `required` and a named function begin the call in the
-   prompt, as ids that nobody sampled, where the chat format can.
+1. `tool_choice`: `none` hides the tools; `required` and a named function prefill the call, if the
+   chat format can begin with one.
 2. `parallel_tool_calls: false`: sampling stops with the first call, and only one call is returned.
-3. `usage` and `finish_reason` are true. Seeds, stops and limits reach the engine.
-4. What cannot be honoured is a 400 that names it, and leaves no trace.
+3. `usage` and `finish_reason` are correct. Seeds, stops and limits reach the engine.
+4. A parameter that cannot be honoured is a 400 that names it, and nothing is recorded.
 """
 
 from __future__ import annotations

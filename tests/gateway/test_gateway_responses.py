@@ -1,9 +1,10 @@
-"""The Responses API, through the genuine client of the OpenAI SDK and its Agents SDK's habits.
+"""The Responses API, through the OpenAI SDK's client, used as the Agents SDK uses it.
 
-1. Its requests are the gateway's own requests: same prompts, same records, same timelines.
+1. Its requests become the gateway's own: same prompts, same records, same timelines.
 2. Events come in the API's order, numbered from 0, and add up to the final response.
-3. `previous_response_id` continues an answer of the same agent; `store: false` forgets it.
-4. What cannot be honoured is a 400 that names it; a fault ends a stream in `response.failed`.
+3. `previous_response_id` continues an answer of the same agent; with `store: false` it cannot be.
+4. A parameter that cannot be honoured is a 400 that names it; an engine error ends a stream with
+   `response.failed`.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ def test_reasoning_is_an_item_and_comes_back_as_one() -> None:
     assert agent.timelines == ["first_call", None]
 
 
-def test_a_turn_told_in_items_is_rendered_as_the_turn_it_was() -> None:
-    """Also where nothing was recorded: another agent gets the same items."""
+def test_a_turn_sent_in_items_is_rendered_as_the_turn_it_was() -> None:
+    """Also without a record: another agent gets the same items."""
     agent = agent_of(THOUGHTFUL, options=THINKING)
     _, second = tool_loop(agent)
     other = agent_of(["x"], options=THINKING)
@@ -142,9 +143,9 @@ def test_an_unknown_or_forgotten_response_is_not_continued() -> None:
     agent, other = agent_of(["one", "two"]), agent_of(["one"])
     forgotten = create(agent, input="a", store=False)
     foreign = create(agent, input="b")
-    for port, response_id in ((agent, forgotten.id), (other, foreign.id), (agent, "resp_x")):
+    for other_agent, response_id in ((agent, forgotten.id), (other, foreign.id), (agent, "resp_x")):
         with pytest.raises(openai.BadRequestError) as caught:
-            create(port, input="c", previous_response_id=response_id)
+            create(other_agent, input="c", previous_response_id=response_id)
         assert caught.value.code == "previous_response_not_found"
 
 

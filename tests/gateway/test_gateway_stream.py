@@ -1,8 +1,8 @@
 """Streams of chat completions, through the genuine client.
 
-1. A stream says what the same request without one is answered with, and is recorded the same.
-2. Text comes while it is sampled, each character whole; what may be taken back is held back.
-3. A stream's end: finish reasons, usage where it is asked for, `[DONE]`.
+1. A streamed answer and its record are the same as without streaming.
+2. Text arrives while it is sampled, in whole characters; text that could still change is held back.
+3. The end of a stream: finish reasons, usage if requested, `[DONE]`.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def test_logprobs_of_a_stream_are_those_without_one() -> None:
 
 
 class ThreadedEngine(ScriptedEngine):
-    """Tells of its tokens from a thread of its own, as engines do."""
+    """Reports its tokens from its own thread, as engines do."""
 
     async def generate(self, *args: Any, on_token: Any, **options: Any) -> Any:
         generation = await super().generate(*args, **options)

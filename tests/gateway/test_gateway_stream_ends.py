@@ -1,7 +1,7 @@
-"""How a stream ends before its end.
+"""Streams that end early.
 
-1. A reader that goes away, in whatever way, cancels the request.
-2. A fault, a deadline and the end of the episode are an error event.
+1. A reader that leaves, in any way, cancels the request.
+2. An engine error, a deadline and the end of the episode become an error event.
 3. None of them leaves a trace in the record.
 """
 
@@ -83,7 +83,7 @@ def test_a_cancelled_reader_cancels_the_request(no_pause: None) -> None:
 
 
 class FaultyEngine(ScriptedEngine):
-    """Says a little, then fails."""
+    """Gives a few tokens, then fails."""
 
     async def generate(self, prompt_ids: Any, params: Any, *, session: str, on_token: Any) -> Any:
         for token in TOKENIZER.encode("Let me "):

@@ -1,4 +1,4 @@
-"""The HTTP endpoint: one server for a run, started when it is needed, on this machine only."""
+"""The HTTP endpoint: one server per run, started when it is needed, on loopback by default."""
 
 from __future__ import annotations
 

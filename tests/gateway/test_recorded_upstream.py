@@ -1,8 +1,8 @@
-"""A policy behind a URL.
+"""A policy behind a URL, recorded as text.
 
-1. Requests go on as they are, and what was said is recorded as text: who continues what, too.
-2. Rewards per call and per agent are what they would be in training; there are no samples.
-3. Errors are the agent's; what fails is not recorded, nor are requests of other APIs.
+1. Requests are forwarded unchanged and recorded as text, with their timelines.
+2. Rewards per call and per agent are the same as in training; there are no samples.
+3. Errors reach the agent; failed requests and requests of other APIs are not recorded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Say = Callable[[Any], Any]
 
 
 def episode_of(server: Server, say: Say, reward: Any = 1.0) -> Episode:
-    """Of a workflow that does what `say` does with its tuner."""
+    """The episode of a workflow that calls `say` with its tuner."""
 
     class Saying(Workflow):
         async def execute(self, workflow_task: Any, tuner: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How requests end before their answer: the client leaves, the server stops, the engine fails."""
+"""Requests that end without an answer: the client leaves, the server stops, the engine fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A key opens one agent of one episode, and dies with it. Nobody else learns it."""
+"""A key gives access to one agent of one episode, until the episode ends. It is never shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes, times and numbers that one client may take up; nothing of a refused request is kept."""
+"""Limits on size, time and number per client; nothing of a refused request is kept."""
 
 from __future__ import annotations
 

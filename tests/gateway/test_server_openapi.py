@@ -1,4 +1,4 @@
-"""What the server says of itself, and what becomes of every request that one may make of it."""
+"""The OpenAPI document, and generated requests for everything in it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """The client side of vLLM, against servers that fail on command.
 
-1. Token ids and logprobs come through as they are; nothing but the request's own stops ends one.
+1. Token ids and logprobs are returned unchanged; only the request's own stops end a completion.
 2. An episode stays with its server; episodes spread over the servers.
-3. A lost server's episodes go on at another, at once. (That it is started again: tests/vllm.)
-4. New weights: calls under way end before, new ones wait, every server takes them.
+3. The episodes of a lost server continue at another one at once. (Its restart: tests/vllm.)
+4. New weights: running calls end first, new calls wait, every server loads them.
 """
 
 from __future__ import annotations

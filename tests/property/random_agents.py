@@ -1,7 +1,7 @@
-"""Agents that do everything agents do to a history, driven by hypothesis, and what was sampled.
+"""Random agents that treat their history in every way that agents do, driven by hypothesis.
 
 An agent extends its conversation, repeats a request, edits history, changes tools, asks for
-several completions at once, starts anew, or is cut by length. The engine samples ids at random,
+several completions at once, starts again, or is cut by length. The engine samples ids at random,
 text that no tokenizer would produce included.
 """
 
@@ -60,7 +60,7 @@ def chat_format(index: int) -> ChatFormat:
 
 @dataclass
 class Request:
-    """What the engine saw and did."""
+    """One request to the engine and its result."""
 
     prompt_ids: list[int]
     params: SamplingParams
@@ -127,7 +127,7 @@ Ask = Callable[[AgentSession, dict[str, Any]], Awaitable[list[dict[str, Any]]]]
 
 
 async def ask_at_once(session: AgentSession, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Without a stream."""
+    """Request an answer without streaming."""
     answer = completion_body(await session.complete(session.prepare(parse_chat_request(body))))
     return [choice["message"] for choice in answer["choices"]]
 

@@ -1,5 +1,4 @@
-"""That the latest requests are kept as they came changes what reading a request costs, not what
-is found."""
+"""Keeping the latest requests in raw form changes the cost of a look-up, never its result."""
 
 from __future__ import annotations
 
@@ -49,18 +48,18 @@ class Agent:
 @given(requests)
 def test_kept_requests_change_nothing_that_is_found(requests):
     quick, slow = Agent(with_heads=True), Agent(with_heads=False)
-    requests: list[list[dict[str, Any]]] = [[]]
+    sent: list[list[dict[str, Any]]] = [[]]
     for number, (which, kept, with_answer, added, is_answered) in enumerate(requests):
-        base = requests[which % len(requests)]
+        base = sent[which % len(sent)]
         raw = [*base[: max(kept, len(base) - 2)], *([ANSWER] if with_answer else []), *added]
-        found, pending = quick.ask(raw), slow.ask(raw)
-        assert found.messages == pending.messages == normalize_messages(raw)
+        found, expected = quick.ask(raw), slow.ask(raw)
+        assert found.messages == expected.messages == normalize_messages(raw)
         assert found.raw == raw
         for name in ("call_id", "num_messages", "num_known"):
-            assert getattr(found, name) == getattr(pending, name), name
+            assert getattr(found, name) == getattr(expected, name), name
         if is_answered:
-            requests.append(raw)
-            for agent, match in ((quick, found), (slow, pending)):
+            sent.append(raw)
+            for agent, match in ((quick, found), (slow, expected)):
                 agent.history.add(match, normalize_messages([ANSWER])[0], f"c{number}")
         assert len(quick.history._heads) <= MAX_HEADS
 

@@ -139,7 +139,7 @@ def pending_of(form: ChatFormat, tools: Any, stop: tuple[str, ...] = ()) -> Pend
 
 
 class Reader:
-    """Adds up what it is emitted."""
+    """Adds up the emitted text."""
 
     def __init__(self) -> None:
         self.reasoning = ""
