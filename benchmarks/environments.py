@@ -27,7 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for those who run this file
 
 from ajet import AjetTuner, Task, Workflow, WorkflowOutput, WorkflowTask
-from ajet.context_tracker.chat_format import load_chat_format
+from ajet.config.sections.model import ModelConfig
 from ajet.engine.scripted import ScriptedEngine
 from ajet.environment import EnvironmentService
 from ajet.environment.client import EnvironmentClient
@@ -37,6 +37,7 @@ from ajet.gateway.gateway import Gateway
 from ajet.service.probes import answers, free_ports
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.training.model_folder import chat_format_of
 
 ANSWER_S = 0.05
 """Of the service."""
@@ -138,7 +139,8 @@ def _measure(options: argparse.Namespace, source: ServiceSource) -> dict[str, An
 
 def _rollout(options: argparse.Namespace) -> Rollout:
     folder = Path(__file__).resolve().parents[1] / "ajet" / "tiny_model" / "calculator"
-    chat_format = load_chat_format(folder, renderer="qwen3", enable_thinking=False)
+    model = ModelConfig(path=str(folder), renderer="qwen3", enable_thinking=False)
+    chat_format = chat_format_of(model, folder)
     tokens = chat_format.tokenizer.encode("7", add_special_tokens=False)
     engine = ScriptedEngine(
         lambda *_: [*tokens, *chat_format.stop_token_ids[:1]], delay_s=options.model_s
