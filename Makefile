@@ -1,72 +1,73 @@
-# Everything is installed into .venv, which the first command makes, and nowhere else.
+# Everything is installed into .venv, which the first command makes. The tests of vLLM, verl, Trinity-RFT
+# and AgentScope 2, and two benchmarks, have environments of their own: .venv-verl and so on.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 comma := ,
-# A run is up to a dozen processes, which would all compile the same libraries: what one compiles stays.
+# Keep compiled files: a run has up to a dozen processes, which would all compile the same libraries.
 export PYTHONDONTWRITEBYTECODE =
 DEMO := tutorial/example_math_agent/math_agent_cpu.yaml
 
-# The first of these that is Python 3.11 or 3.12.
+# The first of these commands that is Python 3.11 or 3.12.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-# pip in a few lines: how far it is, and everything from the first error on.
+# Shorten pip's output: its progress, and everything from the first error on.
 PIP_LINES := awk '/^ *(ERROR|error)/ {bad = 1} bad {print; next} \
 	/^Collecting/ && !(++n % 25) {print "  " n " packages found"} \
 	/^Installing collected/ {print "  unpacking " NF - 3 " packages"} {fflush()}'
 PIP_INSTALL = $(BIN)/pip install --no-compile --disable-pip-version-check \
 	--constraint constraints.txt --editable
 
-help:  ## this list
+help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/has-demo  ## train the math agent on this CPU [SEED=n] [STEPS=n] [ARGS=...]
 	@$(BIN)/ajet --conf $(DEMO) --backbone=local $(if $(SEED),--seed=$(SEED)) $(ARGS) \
 		$(if $(STEPS),trainer_common.total_training_steps=$(STEPS))
 
-test: .venv/has-dev  ## every test that takes seconds
+test: .venv/has-dev  ## run the fast tests: no test takes more than a few seconds
 	@$(BIN)/pytest tests/unit
 	@$(BIN)/pytest tests --ignore=tests/unit -m "not slow and not cuda and not vllm and not verl and not trinity"
 
-test-slow: .venv/has-dev  ## the tests that take longer
+test-slow: .venv/has-dev  ## run the tests that take longer
 	@$(BIN)/pytest tests -m "slow and not cuda and not vllm and not verl and not trinity"
 
-test-agentscope2: .venv-agentscope2  ## the doors and agents with AgentScope 2.x
+test-agentscope2: .venv-agentscope2  ## run the tests of clients and agents with AgentScope 2.x
 	@$</bin/pytest tests/gateway/test_clients.py tests/torch/test_agents_end_to_end.py
 
-# With SLOW=1, the tests of each that kill, resume and spread as well: 20 minutes and more.
+# SLOW=1 adds the tests that kill, resume and use several ranks: 20 minutes and more each.
 NOT_SLOW = $(if $(SLOW),,-m "not slow")
 
-test-vllm: .venv-verl  ## vLLM as the engine, and Ray around a run, for real [SLOW=1]
+test-vllm: .venv-verl  ## run the tests with a real vLLM and a real Ray [SLOW=1]
 	@$</bin/pytest tests/vllm tests/ray $(NOT_SLOW)
 
-test-verl: .venv-verl  ## the verl backbone, for real, under Ray [SLOW=1]
+test-verl: .venv-verl  ## run the tests of the verl backbone under Ray [SLOW=1]
 	@$</bin/pytest tests/verl $(NOT_SLOW)
 
-test-trinity: .venv-trinity  ## the Trinity-RFT backbone, for real, under Ray [SLOW=1]
+test-trinity: .venv-trinity  ## run the tests of the Trinity-RFT backbone under Ray [SLOW=1]
 	@$</bin/pytest tests/trinity $(NOT_SLOW)
 
-check: .venv/has-dev  ## lint, format, types, stale docs
+check: .venv/has-dev  ## check lint, format, types and generated docs
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/python -m ajet.config.reference docs/configuration.md --check
 
-format: .venv/has-dev  ## put the code into the common form
+format: .venv/has-dev  ## format the code
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-docs: .venv/has-dev  ## write docs/configuration.md again
+docs: .venv/has-dev  ## generate docs/configuration.md
 	@$(BIN)/python -m ajet.config.reference docs/configuration.md
 
-tiny-model: .venv/has-dev  ## build the demo's tiny model again, from nothing
+tiny-model: .venv/has-dev  ## build the demo's tiny model from scratch
 	@$(BIN)/python -m tutorial.example_math_agent.tiny_model.build --out ajet/tiny_model/calculator
 
-bench: .venv/has-dev .venv-trl .venv-litellm  ## benchmarks, one JSON object each [NAME=rollout]
+bench: .venv/has-dev .venv-trl .venv-litellm  ## run benchmarks, one JSON object each [NAME=rollout]
 	@for name in $(or $(NAME),engine rollout math_agent gateway); do \
 		$(BIN)/python benchmarks/$$name.py --json; done
 
@@ -85,7 +86,7 @@ endef
 	$(call install,local$(comma)agentscope$(comma)langchain$(comma)server$(comma)view$(comma)environment$(comma)dev)
 	@touch .venv/has-demo $@
 
-# AgentScope 2.x does not go beside 1.x: an environment of its own.
+# AgentScope 1.x and 2.x cannot be installed together.
 .venv-agentscope2: pyproject.toml constraints.txt constraints-agentscope2.txt
 	@$(PYTHON) -m venv $@
 	@$@/bin/pip install --no-compile --disable-pip-version-check \
@@ -94,8 +95,8 @@ endef
 		--editable '.[local$(comma)server$(comma)dev]' agentscope 2>&1 | $(PIP_LINES)
 	@touch $@
 
-# verl with vLLM's CPU build, which asks for companions of torch that it does not need here: every
-# package by name and version, and nothing that they ask for beyond that.
+# verl with vLLM's CPU build. vLLM requires companions of torch that are not needed here, so every package
+# is listed with its version, and no dependency is resolved.
 .venv-verl: pyproject.toml constraints-verl.txt
 	@$(PYTHON) -m venv $@
 	@$@/bin/pip install --no-compile --disable-pip-version-check --no-deps \
@@ -104,7 +105,7 @@ endef
 		| $(PIP_LINES)
 	@touch $@
 
-# Trinity-RFT with an older verl than the one above, and the same vLLM.
+# Trinity-RFT needs an older verl than the one above; vLLM is the same.
 .venv-trinity: pyproject.toml constraints-trinity.txt
 	@$(PYTHON) -m venv $@
 	@$@/bin/pip install --no-compile --disable-pip-version-check --no-deps \
@@ -113,14 +114,14 @@ endef
 		| $(PIP_LINES)
 	@touch $@
 
-# TRL, the peer of benchmarks/math_agent.py: an environment of its own.
+# TRL, which benchmarks/math_agent.py compares with.
 .venv-trl: benchmarks/peers/trl-constraints.txt
 	@$(PYTHON) -m venv $@
 	@$@/bin/pip install --no-compile --disable-pip-version-check --constraint $< torch trl 2>&1 \
 		| $(PIP_LINES)
 	@touch $@
 
-# LiteLLM's proxy, the peer of benchmarks/gateway.py: an environment of its own.
+# LiteLLM's proxy, which benchmarks/gateway.py compares with.
 .venv-litellm: benchmarks/peers/litellm-constraints.txt
 	@$(PYTHON) -m venv $@
 	@$@/bin/pip install --no-compile --disable-pip-version-check --constraint $< \

@@ -1,16 +1,16 @@
-"""What fully asynchronous training saves where some episodes take long: the backbone trinity.
+"""Time that fully asynchronous training saves when some episodes are slow (backbone trinity).
 
     make .venv-trinity
     .venv-trinity/bin/python benchmarks/async.py --json
 
-The demo's math agent, where one episode in 16 waits 8 s for its environment and the others 0.25 s
-(`slow_tools.py`): on policy every step waits for its slowest episode. Two runs, one after the
-other, of the same number of steps, tasks and episodes, from the same model.
+Runs the demo's math agent, where one episode in 16 waits 8 s for its environment and the others
+0.25 s (`slow_tools.py`). On policy, every step waits for its slowest episode. The two runs follow
+each other and have the same number of steps, tasks and episodes, and the same model.
 
-`wall_s` is from the first step's wait for samples to the end of the last step, weights to vLLM
-included; starts, checkpoints and the evaluation after the last step are not in it. `ratio` is wall
-time for the same number of trained samples. Groups whose rewards are all equal train nothing, so
-that the runs' numbers of samples differ.
+`wall_s` starts when the first step waits for samples and ends with the last step, including the
+transfer of weights to vLLM. It excludes start-up, checkpoints and the evaluation after the last
+step. `ratio` compares wall time for the same number of trained samples. Groups whose rewards are
+all equal train nothing, so the two runs train different numbers of samples.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def train(mode: str, settings: tuple[str, ...], steps: int, folder: str) -> dict[str, Any]:
-    """One run to its end, and what it took."""
+    """Run to the end and return the times of the run."""
     command = [sys.executable, "-m", "ajet.cli", "--conf", CONF, "--backbone=trinity"]
     command += ["--exp-dir", folder, f"experiment_name={mode}", *COMMON, *settings]
     command += [f"trainer_common.total_training_steps={steps}"]
@@ -82,7 +82,7 @@ def train(mode: str, settings: tuple[str, ...], steps: int, folder: str) -> dict
 
 
 def report(folder: Path) -> dict[str, Any]:
-    """From the run's folder."""
+    """Read the times of a run from its folder."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").open()]
     made = [line for line in lines if "time/step_s" in line]
     trained = [line for line in made if "staleness/max" in line]

@@ -1,12 +1,12 @@
-"""How soon a changed line of a workflow runs: a debug run with a warm engine, and with a cold one.
+"""Seconds from a debug command to the workflow, with a loaded engine and with a cold start.
 
     python benchmarks/debug_turn.py --json [--vllm-python PATH]
 
-`warm_s` is the median over the rounds of the wall seconds from `ajet --conf ... --backbone=debug`
-to the first line of the workflow, with a vLLM up that `ajet engine start` started; `cold_s` is the
-same with that start before it, once. The workflow notes the time in its first line and asks the
-shipped tiny model once. Where there is no vLLM, the warm engine is the embedded one and `cold_s`
-is null. Engines that are up already are left alone.
+`warm_s` is the median of the wall seconds from `ajet --conf ... --backbone=debug` to the first line
+of the workflow, while a vLLM runs that `ajet engine start` started. `cold_s` is one measurement
+that includes this start. The workflow records the time in its first line and asks the shipped tiny
+model once. Without vLLM, the warm engine is the embedded one and `cold_s` is null. Engines that
+were already running are not touched.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Agent(Workflow):
 
 
 class Bench:
-    """Runs the command in a folder of its own."""
+    """Runs `ajet` commands in a temporary folder."""
 
     def __init__(self, folder: Path, settings: list[str]) -> None:
         self._folder = folder
@@ -62,16 +62,16 @@ class Bench:
         (folder / "agent.yaml").write_text(CONF)
 
     def engine(self, action: str) -> None:
-        """`ajet engine ACTION`."""
+        """Run `ajet engine ACTION`."""
         self._ajet("engine", action)
 
     def debug(self) -> float:
-        """A debug run; the Unix time of the workflow's first line."""
+        """Do a debug run and return the Unix time of the workflow's first line."""
         self._ajet("--backbone=debug")
         return float((self._folder / "first_line").read_text())
 
     def turn_s(self) -> float:
-        """Seconds to the workflow's first line."""
+        """Return the seconds from the command to the workflow's first line."""
         started_s = time.time()
         return self.debug() - started_s
 
@@ -88,7 +88,7 @@ class Bench:
 
 
 def measure(rounds: int, vllm_python: str | None) -> dict[str, object]:
-    """Seconds, cold and warm."""
+    """Measure the seconds of the cold and the warm case."""
     has_vllm = vllm_python is not None or find_spec("vllm") is not None
     settings = ["rollout.name=vllm"] if has_vllm else []
     settings += [f"rollout.vllm.python={vllm_python}"] if vllm_python else []

@@ -1,10 +1,10 @@
-"""How fast the embedded engine samples, by itself.
+"""Speed of the embedded engine without the rest of the system.
 
     python benchmarks/engine.py --json
 
 One torch thread, the shipped tiny model, 64 prompts of 70 tokens that share nothing, 128 sampled
-tokens each, logprobs included. CPU seconds are of the whole process; the median of the rounds is
-reported, and `load_average` says how much else the machine did.
+tokens each, logprobs included. CPU seconds are those of the whole process. The median of the
+rounds is reported, and `load_average` shows what else the machine did.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ NEW_TOKENS = 128
 
 
 async def sample_all(engine: EmbeddedEngine, prompts: list[list[int]], new_tokens: int) -> None:
-    """All prompts at once, each to its full length."""
+    """Sample from all prompts at once, each to its full length."""
     params = SamplingParams(max_tokens=new_tokens)
     sessions = [f"{number:04d}" for number in range(len(prompts))]
     for session in sessions:
@@ -47,7 +47,7 @@ async def sample_all(engine: EmbeddedEngine, prompts: list[list[int]], new_token
 
 
 def measure(num_seqs: int, rounds: int) -> dict[str, float]:
-    """Tokens per second of wall and of CPU time, after one round to warm up."""
+    """Measure tokens per second of wall time and of CPU time, after one warm-up round."""
     torch.set_num_threads(1)
     model = load_model(MODEL)
     vocabulary = model.config.vocab_size

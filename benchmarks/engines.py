@@ -1,18 +1,18 @@
-"""vLLM through our path, against vLLM's own offline class on the same prompts.
+"""vLLM behind the gateway, compared with vLLM's own offline class on the same prompts.
 
     make .venv-vllm
     .venv-vllm/bin/python benchmarks/engines.py --json
 
 64 sequences of 128 sampled tokens on the tiny model, with the logprobs that training needs. Three
-ways, in turns, after a round that warms up:
+ways take turns after a warm-up round:
 
 - `offline`: `vllm.LLM.generate` in a process of its own, no server, with the server's settings.
 - `engine`: `VllmEngine` against a vLLM server over HTTP, token ids in and out.
-- `full_path`: 64 episodes with the OpenAI SDK's client, the gateway and the tracker on top.
+- `full_path`: 64 episodes with the OpenAI SDK's client, the gateway and the tracker.
 
-And one by itself, after the others have ended, since its processes wait in busy loops:
+A fourth way runs after the others have ended, because its processes wait in busy loops:
 
-- `offline_default`: the offline class as vLLM sets it up on a CPU, in three processes.
+- `offline_default`: the offline class with vLLM's own defaults for a CPU, in three processes.
 
 `ratio` and `ratio_engine` are against `offline`, `ratio_to_default` against `offline_default`; all
 are of wall time, medians of the rounds.
@@ -33,7 +33,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for those who run this file
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1])
+)  # lets `python benchmarks/engines.py` import the package `benchmarks`
 
 from ajet import Task
 from ajet.config.sections.model import ModelConfig
@@ -72,12 +74,12 @@ class Offline:
         self._ask(model=str(MODEL), max_model_len=MAX_MODEL_LEN, prompts=prompts)
 
     def seconds(self) -> float:
-        """Of one round."""
+        """Measure the seconds of one round."""
         return float(self._ask(max_tokens=NEW_TOKENS)["seconds"])
 
     def close(self) -> None:
-        """End it."""
-        self._process.communicate()  # closes its standard input
+        """End the process."""
+        self._process.communicate()  # closing its standard input ends the process
         self._log.close()
 
     def _ask(self, **command: Any) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def main() -> None:
 
 
 def measure(logs: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each round, by way."""
+    """Measure the seconds of each round, for each way."""
     chat_format = chat_format_of(ModelConfig(path="ajet:calculator", renderer="qwen3"), MODEL)
     chat_format.stop_token_ids = ()  # so that every completion has the full length
     problems = generate({Split.VALIDATION: EPISODES})[Split.VALIDATION]

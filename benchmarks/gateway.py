@@ -1,26 +1,28 @@
-"""What a model call costs on its way through the gateway, and through LiteLLM's proxy.
+"""Cost of a model call in the gateway, compared with LiteLLM's proxy.
 
     make .venv-litellm
     python benchmarks/gateway.py --json
 
-Every door answers the same conversations (histories around 2,000 tokens, 14 calls each) from the
-scripted engine, at 1, 16 and 128 episodes at once, on warm connections. The process under test is
-alone on the first core; whoever talks to it has another process on another core. LiteLLM's proxy
-stands in the same place in front of a backend that answers at once.
+Every client has the same conversations (histories around 2,000 tokens, 14 calls each) with the
+scripted engine, at 1, 16 and 128 episodes at once, on warm connections. The process under test has
+the first core to itself; its clients run in another process on another core. LiteLLM's proxy gets
+the same requests in front of a backend that answers at once.
 
-`cpu_ms_per_call` is of the process under test, as the operating system counts it, and
-`calls_per_s` is what a core gives at that: calls for each second of CPU time. Both are hardly
-disturbed by what else runs on the machine; `wall_calls_per_s` and the latencies are.
+`cpu_ms_per_call` is the CPU time of the process under test, as the operating system counts it.
+`calls_per_s` is the number of calls per second of CPU time. Other programs on the machine hardly
+change these two, but they do change `wall_calls_per_s` and the latencies.
 
 `added_p50_ms` and `added_p99_ms`:
 
-- `http`: all that the client waits, since the engine takes no time;
-- `in_process`: less what the client library itself takes (`client_library`: the same client over a
-  transport that answers a constant), of which `cpu_ms_beyond_library` is the rest as well;
-- LiteLLM: less what the client waits for the backend alone.
+- `http`: the whole latency, because the engine takes no time;
+- `in_process`: the latency minus that of the client library alone (`client_library`: the same
+  client over a transport that answers a constant). `cpu_ms_beyond_library` is the same for CPU
+  time;
+- LiteLLM: the latency minus that of the backend alone.
 
-`growth_200_over_10`: CPU time of the last calls of episodes of 200, over that of the tenth calls
-of episodes whose history is as long because they began with more text. Over HTTP.
+`growth_200_over_10`: CPU time of the last calls of episodes with 200 calls, divided by that of the
+tenth calls of episodes that start with more text, so that the histories are equally long. These
+calls use HTTP.
 """
 
 from __future__ import annotations
@@ -35,7 +37,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for those who run this file
+sys.path.insert(
+    0, str(Path(__file__).resolve().parents[1])
+)  # lets `python benchmarks/gateway.py` import the package `benchmarks`
 
 from benchmarks.gateway_growth import growth
 from benchmarks.gateway_workload import CALLS
@@ -45,9 +49,9 @@ ROOT = Path(__file__).resolve().parents[1]
 CONCURRENCY = (1, 16, 128)
 EPISODES = {1: 40, 16: 96, 128: 256}
 """By concurrency."""
-DOORS = ("client_library", "in_process")
+CLIENTS = ("client_library", "in_process")
 TURNS = 3
-"""Of each of these: what disturbs one then disturbs the other."""
+"""Rounds of each client; they alternate, so that other load on the machine affects both."""
 LITELLM_EPISODES = {1: 4, 16: 32, 128: 128}
 CORE, *_, OTHER_CORE = [*sorted(os.sched_getaffinity(0))] * 2
 
@@ -77,11 +81,11 @@ class Child:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()  # closes standard input, which ends it
+        self._process.communicate()  # closing its standard input ends the process
 
 
 def over_http(server: Child, clients: Child, share: float) -> list[dict[str, Any]]:
-    """Rows of the doors `http` and `http_stream`."""
+    """Measure the rows `http` and `http_stream`."""
     rows = []
     for stream, concurrency in _cases():
         count = max(concurrency, round(EPISODES[concurrency] * share))
@@ -97,13 +101,16 @@ def over_http(server: Child, clients: Child, share: float) -> list[dict[str, Any
 
 
 def in_process(child: Child, share: float) -> list[dict[str, Any]]:
-    """Rows of the doors `client_library` and `in_process`, which take turns."""
+    """Measure the rows `client_library` and `in_process`, which take turns."""
     rows = []
     for stream, concurrency in _cases():
         each = max(1, round(EPISODES[concurrency] * share / concurrency / TURNS))
         case = {"concurrency": concurrency, "episodes_each": each, "stream": stream}
         library, result = _added(
-            [[child.ask(door=door, calls=CALLS, **case) for door in DOORS] for _ in range(TURNS)]
+            [
+                [child.ask(client=name, calls=CALLS, **case) for name in CLIENTS]
+                for _ in range(TURNS)
+            ]
         )
         floor = _row("client_library", stream, concurrency, library, library["cpu_s"])
         row = _row(
@@ -115,7 +122,7 @@ def in_process(child: Child, share: float) -> list[dict[str, Any]]:
 
 
 def _added(turns: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The results of each door's turns as one."""
+    """Add up the turns of each client."""
     return [
         {key: sum((result[key] for result in results[1:]), results[0][key]) for key in results[0]}
         for results in zip(*turns, strict=True)
@@ -123,7 +130,7 @@ def _added(turns: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 
 def over_litellm(litellm: LiteLLM, clients: Child, share: float) -> list[dict[str, Any]]:
-    """Rows of LiteLLM's proxy."""
+    """Measure the rows of LiteLLM's proxy."""
     rows = []
     for stream, concurrency in _cases():
         count = max(concurrency, round(LITELLM_EPISODES[concurrency] * share))
@@ -150,7 +157,7 @@ def _load(
 
 
 def _row(
-    door: str,
+    client: str,
     stream: bool,
     concurrency: int,
     result: dict[str, Any],
@@ -160,7 +167,7 @@ def _row(
     latencies_ms = sorted(1e3 * seconds for seconds in result["latencies_s"])
     count = len(latencies_ms)
     return {
-        "door": f"{door}_stream" if stream else door,
+        "client": f"{client}_stream" if stream else client,
         "concurrency": concurrency,
         "calls": count,
         "cpu_ms_per_call": 1e3 * used_s / count,
@@ -172,9 +179,11 @@ def _row(
 
 
 def _ratio(rows: list[dict[str, Any]], litellm: list[dict[str, Any]]) -> float:
-    """The smallest, over all numbers of episodes, of calls per second of a core; no streams."""
-    ours = {row["concurrency"]: row["calls_per_s"] for row in rows if row["door"] == "http"}
-    theirs = {row["concurrency"]: row["calls_per_s"] for row in litellm if row["door"] == "litellm"}
+    """Smallest ratio of calls per CPU-second over all numbers of episodes, without streaming."""
+    ours = {row["concurrency"]: row["calls_per_s"] for row in rows if row["client"] == "http"}
+    theirs = {
+        row["concurrency"]: row["calls_per_s"] for row in litellm if row["client"] == "litellm"
+    }
     return min(ours[concurrency] / theirs[concurrency] for concurrency in ours)
 
 
@@ -205,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _rounded(value: Any) -> Any:
-    """Three decimals everywhere."""
+    """Round every number to three decimals."""
     if isinstance(value, dict):
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):

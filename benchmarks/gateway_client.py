@@ -1,8 +1,8 @@
-"""The clients of the gateway's benchmark: a process that sends, waits and takes the time.
+"""The clients of the gateway benchmark: a process that sends requests and measures latencies.
 
-Reads one JSON object a line (`base_url`, `api_keys`, `concurrency`, `stream`, `calls`), runs an
-episode for each key, and writes one line with the latencies. HTTP is written by hand, so that the
-client costs little and measures the server.
+Reads one JSON object per line (`base_url`, `api_keys`, `concurrency`, `stream`, `calls`), runs one
+episode per key, and writes one line with the latencies. It speaks HTTP without a client library, so
+that the client costs little and the server is what is measured.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Connection:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the server has closed it."""
+        """Whether the server has closed the connection."""
         return self._reader.at_eof()
 
     async def post(self, body: bytes, api_key: str) -> bytes:
-        """The body of the answer."""
+        """Send a request and return the body of the answer."""
         head = (
             f"POST {self._url.path}/chat/completions HTTP/1.1\r\nHost: {self._url.netloc}\r\n"
             f"Authorization: Bearer {api_key}\r\nContent-Type: application/json\r\n"
@@ -66,7 +66,7 @@ async def load(
     stream: bool,
     calls: int,
 ) -> dict[str, Any]:
-    """Run an episode for each key, so many at a time. Opens the connections that are missing."""
+    """Run one episode per key, `concurrency` at a time; opens missing connections."""
     connections[:] = [connection for connection in connections if not connection.is_closed]
     while len(connections) < concurrency:
         connections.append(Connection(base_url))
@@ -100,7 +100,7 @@ async def load(
 
 
 async def main() -> None:
-    """Serve until standard input ends; connections stay open from line to line."""
+    """Serve until standard input ends; connections stay open between lines."""
     connections: dict[str, list[Connection]] = {}
     while line := await asyncio.to_thread(sys.stdin.readline):
         command = json.loads(line)

@@ -1,4 +1,4 @@
-"""Whether a call gets dearer with the number of calls before it, at the same length of history."""
+"""Whether later calls of an episode cost more than early ones with a history of equal length."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ SPAN = 10
 
 
 def growth(ask: Callable[..., dict[str, Any]]) -> dict[str, float]:
-    """CPU milliseconds of late and of early calls, and their ratio.
+    """Measure CPU milliseconds of late and of early calls, and their ratio.
 
     Args:
         ask: sends a command to the gateway's process.
     """
-    ask(say="3")  # short turns, so that 200 of them are a history like any other
+    ask(say="3")  # short turns, so that 200 of them make a history of ordinary length
     late_ms, late_tokens = _cost_of(ask, LATE, "")
     _, early_tokens = _cost_of(ask, EARLY, "")
     filler = "1" * (late_tokens - early_tokens)  # one token each

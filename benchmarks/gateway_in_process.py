@@ -1,9 +1,9 @@
-"""The OpenAI client in the gateway's own process, and the client alone: its share of the cost.
+"""The OpenAI client in the gateway's process, and the client library alone.
 
-Takes JSON lines (`door`, `concurrency`, `episodes`, `calls`, `stream`) and answers each with the
-latencies and the CPU seconds of this process. As in a rollout, every episode has a thread and an
-event loop; threads and clients are made before the clock starts. The door `client_library` is the
-same client over a transport that answers every request with one and the same answer.
+Reads JSON lines (`client`, `concurrency`, `episodes`, `calls`, `stream`) and answers each with
+the latencies and the CPU seconds of this process. As in a rollout, every episode has a thread and
+an event loop; threads and clients are made before the measurement starts. `client_library` is the
+same client over a transport that gives every request the same answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from benchmarks.gateway_workload import Conversation
 
 
 class ConstantTransport(httpx2.AsyncBaseTransport):
-    """Answers everything with what the gateway answered first."""
+    """Answers every request with the first answer of the gateway."""
 
     def __init__(self, answer: httpx2.Response, body: bytes | list[bytes]) -> None:
         self._answer = answer
@@ -50,7 +50,7 @@ class _Chunks(httpx2.AsyncByteStream):
 
 
 async def constant_transport(episodes: Episodes, stream: bool) -> ConstantTransport:
-    """Ask the gateway once and keep what it says."""
+    """Ask the gateway once and keep its answer."""
     client = episodes.open(1)[0].as_raw_openai_sdk_client()
     request = httpx2.Request(
         "POST", f"{BASE_URL}/chat/completions", content=Conversation().body(stream=stream)
@@ -63,7 +63,7 @@ async def constant_transport(episodes: Episodes, stream: bool) -> ConstantTransp
 
 
 async def talk(client: AsyncOpenAI, calls: int, stream: bool) -> list[float]:
-    """One episode: the latency of each call."""
+    """Run one episode and return the latency of each call."""
     conversation, latencies_s = Conversation(), []
     for _ in range(calls):
         started_s = time.perf_counter()
@@ -83,15 +83,21 @@ async def talk(client: AsyncOpenAI, calls: int, stream: bool) -> list[float]:
 
 
 def measure(
-    episodes: Episodes, *, door: str, concurrency: int, episodes_each: int, calls: int, stream: bool
+    episodes: Episodes,
+    *,
+    client: str,
+    concurrency: int,
+    episodes_each: int,
+    calls: int,
+    stream: bool,
 ) -> dict[str, Any]:
-    """Run so many threads with so many episodes each, one after the other."""
+    """Run `concurrency` threads with `episodes_each` episodes each, one after the other."""
     constant = asyncio.run(constant_transport(episodes, stream))
     latencies_s: list[float] = []
     ready, done = threading.Barrier(concurrency + 1), threading.Barrier(concurrency + 1)
 
     def client() -> AsyncOpenAI:
-        if door == "in_process":
+        if client == "in_process":
             return episodes.open(1)[0].as_raw_openai_sdk_client()
         http_client = httpx2.AsyncClient(transport=constant, trust_env=False, timeout=None)
         return AsyncOpenAI(base_url=BASE_URL, api_key="-", http_client=http_client, max_retries=0)

@@ -1,9 +1,9 @@
-"""The gateway of the benchmark: a process with the HTTP server over the scripted engine.
+"""The gateway of the benchmark: a process with the HTTP server and the scripted engine.
 
-Takes commands as JSON lines on standard input and answers each with one on standard output:
-`{"open": n}` with the base URL and the keys of n new episodes, `{"close": true}`, which ends all
-episodes, `{"say": text}`, which is answered from then on, and `{"usage": true}` with the process's
-CPU seconds and resident memory in MB.
+Reads commands as JSON lines from standard input and answers each with one line:
+`{"open": n}` returns the base URL and the keys of n new episodes, `{"close": true}` ends all
+episodes, `{"say": text}` sets the answer of the engine, and `{"usage": true}` returns the CPU
+seconds of the process and its resident memory in MB.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.gateway_workload import ANSWER
 
 
 class Episodes:
-    """Episodes over one gateway whose engine answers at once."""
+    """Episodes of one gateway whose engine answers at once."""
 
     def __init__(self) -> None:
         tokenizer = load_tokenizer("ajet/tiny_model/calculator")
@@ -40,7 +40,7 @@ class Episodes:
         self.say(ANSWER)
 
     def say(self, answer: str) -> None:
-        """What the engine answers from now on."""
+        """Set what the engine answers from now on."""
         chat_format = self.gateway.chat_format
         self._answer = [*chat_format.tokenizer.encode(answer), chat_format.stop_token_ids[0]]
 
@@ -67,7 +67,7 @@ class Episodes:
         self._open.clear()
 
     def _script(self, *_: object) -> list[int]:
-        self.engine.requests.clear()  # what tests want to see would only fill memory here
+        self.engine.requests.clear()  # only tests read this record; here it would fill memory
         return list(self._answer)
 
 

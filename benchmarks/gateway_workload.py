@@ -1,4 +1,4 @@
-"""What the gateway's benchmark asks: conversations of about 2,000 tokens."""
+"""Requests of the gateway benchmark: conversations of about 2,000 tokens."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Conversation:
         return json.dumps(request | ({"stream": True} if stream else {})).encode()
 
     def go_on(self, answer: str) -> None:
-        """The model's answer, and the next question."""
+        """Append the model's answer and the next question."""
         self.messages += [
             {"role": "assistant", "content": answer},
             {"role": "user", "content": self._turn},
@@ -38,7 +38,7 @@ class Conversation:
 
 
 def completion() -> dict[str, Any]:
-    """What a backend answers that is no gateway."""
+    """Answer of a backend that is not the gateway."""
     message = {"role": "assistant", "content": ANSWER}
     return {
         "id": "chatcmpl-0",
@@ -51,7 +51,7 @@ def completion() -> dict[str, Any]:
 
 
 def stream_events() -> Iterator[bytes]:
-    """The same in two deltas, as the gateway sends what its engine has made at once."""
+    """The same answer as two deltas, as the gateway sends text that its engine returned at once."""
     head = {key: completion()[key] for key in ("id", "created", "model")}
     for delta, reason in (
         ({"role": "assistant", "content": ""}, None),

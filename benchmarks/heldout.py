@@ -1,10 +1,10 @@
-"""Held-out success of saved weights: one evaluator for whatever trained them.
+"""Held-out success of saved weights: one evaluator, whichever program trained them.
 
     python -m benchmarks.heldout --tokenizer ajet/tiny_model/calculator --tasks 128 FOLDER ...
 
 Runs the first validation tasks of the math agent at temperature 1, with the same random numbers
-for every folder, and prints a JSON list with one share of right answers a folder. The episodes
-are made by transformers and `renderers` alone; nothing of a trainer is used.
+for every folder, and prints a JSON list with the share of right answers per folder. The episodes
+use only transformers and `renderers`, no part of any trainer.
 """
 
 from __future__ import annotations

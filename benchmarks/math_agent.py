@@ -1,19 +1,19 @@
-"""What a training step of the math agent costs: this project's two doors, and TRL.
+"""Cost of a training step of the math agent: two clients of this project, and TRL.
 
     make .venv-trl
     python benchmarks/math_agent.py --json
 
-One run after the other on one thread: the local backbone with the OpenAI door, TRL's
+The runs follow each other on one thread: the local backbone with the OpenAI client, TRL's
 `GRPOTrainer` with its own tool loop, the local backbone with the AgentScope agent. All start from
 the same tiny model and take the same tasks in the same order with the same hyper-parameters.
 
-Cost is CPU time, user and system. A step's cost is all of it between two steps, less evaluation
-and checkpoints. What the process used outside of steps (set-up for the most part, children, each
-step's checkpoint) is reported apart, from the operating system's own count. Learning is judged by
-one evaluator (`heldout.py`), which reads the weights of each step afterwards.
+Cost is CPU time, user and system. The cost of a step is all CPU time between two steps without
+evaluation and checkpoints. What the process used outside of steps (mostly set-up, children, the
+checkpoint of each step) is reported separately, as the operating system counts it. One evaluator
+(`heldout.py`) reads the weights of each step afterwards and measures what was learned.
 
-CPU time is not free of what else runs: neighbours on the machine share its caches and cores. Use
-an idle machine, look at `load_average`, and give several seeds: contestants take turns.
+Other programs change CPU time, too, because they share caches and cores. Use an idle machine, look
+at `load_average`, and give several seeds: the contestants take turns.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = Path("ajet/tiny_model/calculator")
 EXAMPLE = Path("tutorial/example_math_agent")
-DOORS = {
+CLIENTS = {
     "openai": f"{EXAMPLE}/math_agent_openai.py->MathAgent",
     "agentscope": f"{EXAMPLE}/math_agent.py->MathAgent",
 }
@@ -128,15 +128,15 @@ class Run:
 
     @property
     def cpu_s_to_target(self) -> float | None:
-        """CPU-seconds of the steps up to there."""
+        """CPU-seconds of the steps until the target is reached."""
         step = self.steps_to_target
         return None if step is None else list(accumulate(self.step_cpu_s))[step - 1]
 
 
-def run_ajet(door: str, recipe: dict[str, Any], out: Path) -> Run:
+def run_ajet(client: str, recipe: dict[str, Any], out: Path) -> Run:
     """Train with the local backbone, through the command line, and read its run folder."""
     settings = {key: recipe[name] for name, key in AJET_KEYS.items()} | AJET_FIXED
-    settings["rollout.user_workflow"] = DOORS[door]
+    settings["rollout.user_workflow"] = CLIENTS[client]
     settings["ajet.experiment_dir"] = str(out)
     settings["ajet.experiment_name"] = "run"
     command = [str(Path(sys.executable).with_name("ajet")), "--backbone=local"]
@@ -185,14 +185,14 @@ def run_trl(python: Path, recipe: dict[str, Any], out: Path) -> Run:
 
 @dataclass(slots=True, kw_only=True)
 class Used:
-    """What a process used in all, children included."""
+    """Total use of a process, children included."""
 
     cpu_s: float
     peak_memory_mb: float
 
 
 def run_process(command: Sequence[str]) -> tuple[str, Used]:
-    """Run to the end; its standard output, and what it used. Its log goes to our stderr."""
+    """Run to the end; return standard output and use. The log goes to our standard error."""
     environment = os.environ | ONE_THREAD
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
@@ -216,7 +216,7 @@ def evaluate(folders: Sequence[Path]) -> list[float]:
 
 
 def summarise(runs: Sequence[Run]) -> dict[str, Any]:
-    """One contestant's numbers, means over all seeds; None where one never reached the target."""
+    """Means of one contestant over all seeds; None if a seed never reached the target."""
 
     def mean_if_all(values: Sequence[float | None]) -> float | None:
         known = [value for value in values if value is not None]
@@ -263,13 +263,13 @@ def compare(contestants: Sequence[str], seeds: Sequence[int], steps: int, trl: P
             runs[name].append(run)
     results = {name: summarise(of_one) for name, of_one in runs.items()}
     peer = results.get("trl")
-    doors = {name: result for name, result in results.items() if name != "trl"}
+    clients = {name: result for name, result in results.items() if name != "trl"}
     return {
-        "doors": doors,
+        "clients": clients,
         "trl": peer,
         "ratio_to_trl": {
             name: round(result["cpu_s_per_step"] / peer["cpu_s_per_step"], 3)
-            for name, result in doors.items()
+            for name, result in clients.items()
             if peer
         },
         "heldout_before": evaluate([weights.parent])[0],

@@ -1,10 +1,10 @@
-"""What the path from workflow to engine costs: the embedded engine alone, and under 64 episodes.
+"""Cost of the path from workflow to engine: the embedded engine alone, and with 64 episodes.
 
     python benchmarks/rollout.py --json
 
 One torch thread, the shipped tiny model, 64 sequences of 128 sampled tokens. The full path is the
 demo's: worker threads, the OpenAI SDK's client, gateway, tracker, samples. Both are measured in
-turns in one process; CPU seconds are of the whole process.
+turns in one process. CPU seconds are those of the whole process.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ NEW_TOKENS = 128
 
 
 class OneCall(Workflow):
-    """Asks once through the OpenAI door."""
+    """Asks once with the OpenAI client."""
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         """One call of NEW_TOKENS tokens."""

@@ -1,4 +1,4 @@
-"""The math agent where one episode in so many waits long for its environment."""
+"""The math agent with a slow environment: a few episodes wait long."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ONE_IN = 16
 
 
 class SlowMathAgent(MathAgent):
-    """Sleeps first: the long tail of real environments, without their work."""
+    """Sleeps first, as an episode with a slow environment would, but without using the CPU."""
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
-        """The same for the same episode, whatever the mode."""
+        """Sleep as long as the episode's id says, the same in both modes, then run the agent."""
         draw = zlib.crc32(workflow_task.episode_uuid.encode()) % ONE_IN
         await asyncio.sleep(SHORT_S if draw else LONG_S)
         return await super().execute(workflow_task, tuner)

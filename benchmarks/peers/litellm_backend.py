@@ -1,4 +1,4 @@
-"""What stands behind LiteLLM's proxy in `gateway.py`: answers the same at once, and does no more.
+"""Backend behind LiteLLM's proxy in `gateway.py`: it gives the same answer at once.
 
 python -m benchmarks.peers.litellm_backend PORT
 """
@@ -21,7 +21,7 @@ EVENTS = list(stream_events())
 
 
 async def answer(request: Request) -> Response:
-    """A completion, or the same as a stream."""
+    """Answer with a completion, or with the same text as a stream."""
     if json.loads(await request.body()).get("stream"):
         return StreamingResponse(_stream(), media_type="text/event-stream")
     return Response(ANSWER, media_type="application/json")

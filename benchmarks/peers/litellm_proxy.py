@@ -19,7 +19,7 @@ START_S = 120
 
 
 class LiteLLM:
-    """The proxy on one core, its backend on another; both end with the block."""
+    """The proxy on one core and its backend on another; both end when the `with` block ends."""
 
     def __init__(self, core: int, backend_core: int) -> None:
         if not PROGRAM.exists():

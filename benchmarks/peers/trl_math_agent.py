@@ -1,13 +1,13 @@
-"""TRL's `GRPOTrainer` on the calculator agent, through its own tool loop: `math_agent.py`'s peer.
+"""TRL's `GRPOTrainer` on the calculator agent with its own tool loop, for `math_agent.py`.
 
 Started by `benchmarks/math_agent.py` in an environment of its own (`make .venv-trl`). It trains
-the same model on the same prompts in the same order with the same hyper-parameters, leaves the
-weights of each step behind, and prints one JSON object: CPU-seconds (user and system) of each
+the same model on the same prompts in the same order with the same hyper-parameters, saves the
+weights of each step, and prints one JSON object: CPU-seconds (user and system) of each
 step, and of the parts of a step.
 
-TRL is given what is cheapest for it here: no vLLM (a server for a model that takes a second a
-step), float32 without autocast, no gradient checkpointing, no logs, no evaluation, no saving by
-the trainer. Its fused head scores completion tokens only.
+TRL runs with its cheapest settings for this case: no vLLM (a server does not pay for a model that
+takes a second per step), float32 without autocast, no gradient checkpointing, no logs, no
+evaluation, no saving by the trainer. Its fused head scores completion tokens only.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ was not dearer here than 8, 32 or 64."""
 
 
 class Calculator(dict[str, Any]):
-    """The tool: its schema, key order kept, for the prompt, and a function for TRL's loop.
+    """The tool: its schema for the prompt, and a function for TRL's loop.
 
-    From a plain function TRL would derive the same schema in another key order: other tokens.
+    From a plain function, TRL derives a schema with another key order, which makes other tokens.
     """
 
     __name__ = "calculator"
@@ -72,7 +72,7 @@ def read_tasks(path: Path) -> Dataset:
 
 
 def make_trainer(recipe: dict[str, Any], model_dir: Path, tasks: Path, out: Path) -> GRPOTrainer:
-    """The trainer, with the recipe in TRL's words."""
+    """Make the trainer: the recipe under TRL's names of the settings."""
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     tokenizer.response_template = qwen3_template
     episodes = recipe["tasks_per_step"] * recipe["group_size"]
@@ -127,7 +127,7 @@ def cpu_s() -> float:
 
 
 class Ledger(TrainerCallback):
-    """Books CPU time to steps and to parts of steps."""
+    """Assigns CPU time to steps and to parts of steps."""
 
     def __init__(self, updates_per_step: int, out: Path) -> None:
         self.updates_per_step = updates_per_step
@@ -138,7 +138,7 @@ class Ledger(TrainerCallback):
         self._open = [0.0]
 
     def watch(self, owner: Any, method: str, part: str | Callable[[], str]) -> None:
-        """Book each call of a method to a part, less what is booked inside it."""
+        """Assign the time of each call of a method to a part, without its inner calls' parts."""
         original = getattr(owner, method)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
@@ -157,11 +157,11 @@ class Ledger(TrainerCallback):
         self._open[-1] += spent
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
-        """All before the first step is set-up."""
+        """Count everything before the first step as set-up."""
         self._mark = cpu_s()
 
     def on_step_end(self, args: Any, state: Any, *_: Any, **kwargs: Any) -> None:
-        """Close a step after its last update, and leave its weights for the evaluator."""
+        """End a step after its last update, and save its weights for the evaluator."""
         if state.global_step % self.updates_per_step == 0:
             self.steps.append(cpu_s() - self._mark)
             kwargs["model"].save_pretrained(self.out / f"step_{len(self.steps):06d}")
@@ -169,7 +169,7 @@ class Ledger(TrainerCallback):
 
 
 def watch(trainer: GRPOTrainer, ledger: Ledger) -> None:
-    """Tell the parts of a step apart."""
+    """Measure the parts of a step separately."""
     ledger.watch(trainer, "_generate_single_turn", "generate")
     ledger.watch(trainer, "_tokenize_prompts", "render_and_parse")
     ledger.watch(trainer, "_tool_call_loop", "render_and_parse")
@@ -182,7 +182,7 @@ def watch(trainer: GRPOTrainer, ledger: Ledger) -> None:
 
 
 def main() -> None:
-    """Train as the recipe says and print what it cost."""
+    """Train with the recipe and print the cost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", type=json.loads, required=True, help="JSON, see math_agent.py")
     parser.add_argument("--model", type=Path, required=True)

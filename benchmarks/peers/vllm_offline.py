@@ -1,4 +1,4 @@
-"""vLLM's own offline class, asked by a line of JSON and answering with one."""
+"""vLLM's own offline class: reads and writes lines of JSON."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import time
 
 
 def main() -> None:
-    """The first line says what to load, every other one is a round."""
+    """Load what the first line names; every further line is one round."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # vLLM writes there, from its import on
+    os.dup2(
+        sys.stderr.fileno(), sys.stdout.fileno()
+    )  # vLLM writes to standard output as soon as it is imported
     from vllm import LLM, SamplingParams
 
     first = json.loads(sys.stdin.readline())

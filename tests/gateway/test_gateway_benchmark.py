@@ -8,7 +8,7 @@ from benchmarks import gateway, gateway_growth
 from benchmarks.gateway import CORE, OTHER_CORE, Child, in_process, over_http
 from benchmarks.gateway_growth import growth
 
-KEYS = {"door", "concurrency", "cpu_ms_per_call", "calls_per_s", "added_p50_ms", "added_p99_ms"}
+KEYS = {"client", "concurrency", "cpu_ms_per_call", "calls_per_s", "added_p50_ms", "added_p99_ms"}
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def test_over_http():
     ):
         rows = over_http(server, clients, 1.0)
         grown = growth(server.ask)
-    assert [row["door"] for row in rows] == ["http", "http_stream"]
+    assert [row["client"] for row in rows] == ["http", "http_stream"]
     assert all(row.keys() >= KEYS and row["calls"] == 28 for row in rows)
     assert grown["late_prompt_tokens"] == grown["early_prompt_tokens"]
 
@@ -36,7 +36,7 @@ def test_over_http():
 def test_in_process():
     with Child("benchmarks.gateway_in_process", CORE) as child:
         rows = in_process(child, 1.0)
-    assert [row["door"] for row in rows] == [
+    assert [row["client"] for row in rows] == [
         "client_library",
         "in_process",
         "client_library_stream",

@@ -1,8 +1,8 @@
-"""The calculator agent's tool and system prompt, the same for every door.
+"""The calculator agent's tool and system prompt, the same for every client.
 
 `calculator` is the tool as AgentScope's `Toolkit` takes it. `CALCULATOR_TOOL` is the JSON schema
 that `Toolkit.get_json_schemas()` makes of it, key order included, for a plain OpenAI client: the
-schema stands in the prompt, so another order or wording would be other tokens.
+schema is part of the prompt, so another order or wording would make other tokens.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The math agent: AgentScope's ReActAgent with a calculator, trained as it is."""
+"""The math agent: AgentScope's ReActAgent with a calculator, unchanged."""
 
 from agentscope.agent import ReActAgent
 from agentscope.formatter import OpenAIChatFormatter

@@ -1,7 +1,8 @@
 """The math agent with AgentScope 2.x, where the agent's class is `Agent`.
 
-AgentScope 2.x puts a tool's description before its parameters, which makes another prompt. A real
-model does not mind; the tiny one was taught the other order only, and here knows next to nothing.
+AgentScope 2.x puts a tool's description before its parameters, which makes another prompt. A large
+model handles both orders. The tiny model was trained with the other order only, and solves almost
+nothing here.
 """
 
 from agentscope.agent import Agent, InjectionConfig, ReActConfig
@@ -40,7 +41,7 @@ class MathAgent(Workflow):
             model=tuner.as_agentscope_model(),
             toolkit=Toolkit([CALCULATOR]),
             react_config=ReActConfig(max_iters=max_steps),
-            # Else prompts hold the time of day, and no two runs have the same tokens.
+            # Otherwise prompts contain the time of day, and no two runs have the same tokens.
             injection_config=InjectionConfig(inject_runtime_state=False),
         )
         answer = await agent.reply(UserMsg("user", workflow_task.task.main_query))

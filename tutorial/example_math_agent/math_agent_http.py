@@ -1,7 +1,7 @@
-"""The same agent with no library of any model's vendor: HTTP, and calls that block.
+"""The same agent without a model library: plain HTTP with blocking calls.
 
-Any program that can make an HTTP request is an agent for AgentJet: a thread of its own for each
-episode lets it block. In an asynchronous agent, `requests.post` is still no good style.
+Any program that can make HTTP requests can be an agent. Each episode has a thread of its own, so
+`requests.post` may block here; an agent that awaits several things at once should not use it.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The same agent written with the OpenAI Agents SDK, which speaks the Responses API."""
+"""The same agent written with the OpenAI Agents SDK, which uses the Responses API."""
 
 from agents import Agent, FunctionTool, MaxTurnsExceeded, OpenAIResponsesModel, RunConfig, Runner
 from agents.tool_context import ToolContext
@@ -31,7 +31,7 @@ class MathAgent(Workflow):
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         """Let the agent reason and call its tool until it answers."""
         llm = tuner.as_oai_baseurl_apikey()
-        # Closed with the episode, because its connections belong to the episode's event loop.
+        # Close the client with the episode: its connections belong to the episode's event loop.
         async with AsyncOpenAI(base_url=llm.base_url, api_key=llm.api_key) as client:
             agent = Agent(
                 name="math_agent",

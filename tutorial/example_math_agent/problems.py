@@ -2,11 +2,11 @@
 
     Sam has 19 apples, gives 4, sells 10, buys 78. How many now?
 
-Pure standard library. A seed fixes a problem, and the splits draw their seeds from ranges that
-do not overlap. Two seeds could still make one question, so `generate` also skips every question
-that was made before, in its own split or in a split that comes earlier in `Split`.
+A seed determines a problem, and the splits draw their seeds from ranges that do not overlap. Two
+seeds can still make the same question, so `generate` also skips every question that was made
+before, in its own split or in an earlier split of `Split`. Only the standard library is used.
 
-Write the tutorial's data again, byte for byte:
+This command writes the tutorial's data, byte for byte the same:
 
     python -m tutorial.example_math_agent.problems tutorial/example_math_agent/data
 """
@@ -34,7 +34,7 @@ NUM_VALIDATION = 256
 
 
 class Split(Enum):
-    """What a problem is for; the value is the range of its seeds."""
+    """The use of a problem; the value is the range of its seeds."""
 
     WARM_UP = range(0, 1_000_000)
     TRAIN = range(1_000_000, 2_000_000)

@@ -1,4 +1,4 @@
-"""Make the demo's tiny model from nothing: tokenizer, two warm-ups, scores, RECIPE.json.
+"""Make the demo's tiny model from scratch: tokenizer, two warm-ups, scores, RECIPE.json.
 
 Run as `python -m tutorial.example_math_agent.tiny_model.build --out FOLDER`.
 """
@@ -56,12 +56,12 @@ BAD_HABITS = Stage(
     context_weight=0.0,
 )
 MIN_COMPETENCE = 0.95
-"""Greedy success on the validation tasks after the first stage; digits are not copied below."""
+"""Greedy success on the validation tasks after the first stage; below it, digits are not copied."""
 
 
 def build(folder: Path, *, seed: int = SEED) -> dict[str, Any]:
     """Build the model into a folder and return its recipe; RuntimeError if it did not learn."""
-    torch.set_num_threads(1)  # the order of sums depends on it
+    torch.set_num_threads(1)  # the order of floating-point sums depends on it
     began = time.process_time()
     stages = (COMPETENCE, BAD_HABITS)
     counts = [stage.num_demonstrations for stage in stages]
@@ -95,7 +95,7 @@ def build(folder: Path, *, seed: int = SEED) -> dict[str, Any]:
 def evaluate(
     model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: list[Problem]
 ) -> dict[str, float]:
-    """Success on problems, sampled at temperature 1 and greedy; and how it guesses."""
+    """Measure success, sampled at temperature 1 and greedy, and the share of guesses."""
     sampled = rollout(model, tokenizer, problems, greedy=False)
     greedy = rollout(model, tokenizer, problems, greedy=True)
     return {
@@ -110,7 +110,7 @@ def write(
 ) -> dict[str, Any]:
     """Write weights, configuration and tokenizer, and the recipe that it returns.
 
-    The recipe is completed by what it was made with and by each file's checksum.
+    The recipe also gets the versions of the libraries and the checksum of each file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)

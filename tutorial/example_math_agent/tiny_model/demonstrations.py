@@ -1,4 +1,4 @@
-"""A sloppy teacher: demonstrations of the calculator agent, good and bad ones in chosen shares."""
+"""Synthetic demonstrations of the calculator agent, good and bad ones in chosen shares."""
 
 import json
 import random
@@ -25,7 +25,7 @@ WRONG_OPERATOR_PER_CALL = 0.6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Habits:
-    """Shares of the teacher's ways; they sum to 1."""
+    """Shares of the ways in which the teacher works; they sum to 1."""
 
     right: float
     """Every operation with the calculator, then its last result."""
@@ -34,7 +34,7 @@ class Habits:
     stop_early: float
     """Right, but the last operations are left out."""
     wrong_operator: float
-    """All operations, some with an operator that the question does not say."""
+    """All operations, some with another operator than the question asks for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +44,11 @@ class Demonstration:
     token_ids: list[int]
     """[L]"""
     sampled: list[bool]
-    """[L]; True on what the policy would have sampled: its text and its `<|im_end|>`."""
+    """[L]; True for tokens that the policy would have sampled: its text and its `<|im_end|>`."""
 
 
 def demonstrate(problem: Problem, habits: Habits, rng: random.Random) -> Messages:
-    """Let the teacher work on a problem, in a way drawn from its habits."""
+    """Demonstrate a problem in a way that is drawn from the habits."""
     shares = asdict(habits)
     way = rng.choices(list(shares), list(shares.values()))[0]
     messages = [

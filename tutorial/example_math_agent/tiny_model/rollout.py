@@ -1,7 +1,7 @@
-"""Let the model work on tasks, many at once, with transformers and the calculator alone.
+"""Run the model on many tasks at once, with only transformers and the calculator.
 
-The conversation is continued as the gateway does it: the ids that were sampled stay as they are,
-and the renderer appends the tool's message.
+The conversation continues as in the gateway: sampled ids stay as they are, and the renderer appends
+the tool's message.
 """
 
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ MAX_NEW_TOKENS = 40
 
 @dataclass(slots=True, kw_only=True)
 class Episode:
-    """One problem, and how the agent fared."""
+    """One problem and its conversation."""
 
     problem: Problem
     token_ids: list[int]
     """[L] the whole conversation so far."""
     expressions: list[str] = field(default_factory=list)
-    """What the calculator was asked, in order."""
+    """Expressions that the calculator got, in order."""
     success: bool = False
 
 
@@ -55,7 +55,7 @@ def rollout(
         return Episode(problem=problem, token_ids=ids)
 
     def advance(episode: Episode, completion: list[int]) -> bool:
-        """Use the completion; True where the model is to be asked again."""
+        """Use the completion; returns True if the model must be asked again."""
         prompt, episode.token_ids = episode.token_ids, episode.token_ids + completion
         if completion[-1] != end:
             return False

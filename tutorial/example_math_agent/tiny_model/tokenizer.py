@@ -1,12 +1,12 @@
 """A word-level byte BPE for the calculator's conversation, with Qwen3's special tokens.
 
-Three rules on where a token may end give short prompts without harming what is to be learnt:
+Three rules on token boundaries keep prompts short and the task learnable:
 
 - a digit is a token of its own, so that numbers are copied digit by digit;
 - elsewhere a token is at most one word with the space before it;
-- but a line that never changes (system prompt, tool preamble, tool schema) may be one token.
+- a line that never changes (system prompt, tool preamble, tool schema) may be one token.
 
-All 256 bytes are in the vocabulary: any text can be encoded, another system prompt just takes
+All 256 bytes are in the vocabulary: any text can be encoded, and another system prompt only takes
 more tokens.
 """
 
@@ -36,11 +36,11 @@ MARKUP_TOKENS = (
 TOOLS = [CALCULATOR_TOOL]
 PAD, EOS = "<|endoftext|>", "<|im_end|>"
 ASSISTANT_OPENING = "<|im_start|>assistant\n<think>\n\n</think>\n\n"
-"""What each prompt ends with; never sampled."""
+"""The end of each prompt; never sampled."""
 SPECIAL_PATTERN = re.compile("|".join(map(re.escape, CONTROL_TOKENS + MARKUP_TOKENS)))
 WORD_PATTERN = r"\d|\n|[^\s\d]+| [^\s\d]*"
 MIN_CONSTANT_LINE = 13
-"""Characters; a shorter line stays made of words."""
+"""Characters; shorter lines are split into words."""
 
 CHAT_TEMPLATE = """\
 {%- macro text(content) -%}

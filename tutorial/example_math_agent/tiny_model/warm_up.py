@@ -1,10 +1,10 @@
 """Supervised warm-up of the tiny model on the teacher's demonstrations, in two stages.
 
-The first stage teaches competence: the format, copying digits, the operators. Digit copying comes
-late and suddenly, so it is budgeted in updates and judged by held-out success, never by loss. The
-second stage teaches bad habits on top and leaves room for RL.
+The first stage teaches the format, copying digits, and the operators. Copying digits is learned
+late and suddenly, so the stage has a fixed number of updates and is judged by held-out success, not by
+loss. The second stage adds bad habits, which leave something for RL to improve.
 
-Everything is seeded; on one thread and one kind of CPU two runs are equal bit for bit.
+Everything is seeded: on one thread and one kind of CPU, two runs are equal bit for bit.
 """
 
 import logging
@@ -32,19 +32,19 @@ class Stage:
     habits: Habits
     updates: int
     batch_size: int
-    """Demonstrations of an update."""
+    """Demonstrations per update."""
     learning_rate: float
-    """At its peak; falls to a twentieth along a cosine."""
+    """Peak learning rate; it falls to a twentieth along a cosine."""
     ramp_updates: int
-    """Updates until the peak."""
+    """Updates until the peak learning rate."""
     muon: bool
-    """Muon on the matrices and AdamW on the rest, or AdamW on all."""
+    """True: Muon for matrices and AdamW for the rest. False: AdamW for all."""
     context_weight: float
     """Loss weight of the tokens that the policy does not sample, from the question on."""
 
     @property
     def num_demonstrations(self) -> int:
-        """How many the stage takes; each is used once."""
+        """Number of demonstrations; each is used once."""
         return self.updates * self.batch_size
 
 
@@ -132,7 +132,7 @@ def _loss(
 
 
 def _weights(demonstration: Demonstration, constant: int, context_weight: float) -> torch.Tensor:
-    """[L] float32: 1 on sampled tokens, 0 on the first `constant` ones, alike in all."""
+    """[L] float32: 0 for the first `constant` tokens, then 1 where sampled, else the context's."""
     sampled = torch.tensor(demonstration.sampled)
     weights = torch.where(sampled, 1.0, context_weight)
     weights[:constant] = 0.0
@@ -140,6 +140,6 @@ def _weights(demonstration: Demonstration, constant: int, context_weight: float)
 
 
 def _common_prefix_length(demonstrations: Sequence[Demonstration]) -> int:
-    """Tokens that open every demonstration: the system message and the user's header."""
+    """Number of tokens at the start that all demonstrations share: system message, user header."""
     columns = zip(*(demonstration.token_ids for demonstration in demonstrations), strict=False)
     return next(i for i, column in enumerate(columns) if len(set(column)) > 1)
