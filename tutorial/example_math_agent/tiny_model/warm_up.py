@@ -1,8 +1,8 @@
 """Supervised warm-up of the tiny model on the teacher's demonstrations, in two stages.
 
 The first stage teaches the format, copying digits, and the operators. Copying digits is learned
-late and suddenly, so the stage has a fixed number of updates and is judged by held-out success, not by
-loss. The second stage adds bad habits, which leave something for RL to improve.
+late and suddenly, so the stage has a fixed number of updates and is judged by held-out success, not
+by loss. The second stage adds bad habits, which leave something for RL to improve.
 
 Everything is seeded: on one thread and one kind of CPU, two runs are equal bit for bit.
 """
