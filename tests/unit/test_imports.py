@@ -3,6 +3,7 @@
 1. A module imports only modules of lower layers, or of its own package (or module).
 2. Heavy libraries stay out of `import ajet`, of `ajet --help` and of every configuration error.
 3. A library that one place is about is imported in that place only.
+4. No two files import each other, in any way, and few files are short (`tests/structure.py`).
 """
 
 import ast
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import structure
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -89,6 +92,15 @@ HOMES = {
     "transfer_queue": ("ajet/backbone/verl/",),
     "ray": ("ajet/backbone/ray_common/", "ajet/backbone/verl/", "ajet/backbone/trinity/"),
 }
+LEFT_CYCLES = [
+    ["ajet.environment.service", "ajet.environment.serving"],
+    ["ajet.task_runner.episode_run", "ajet.task_runner.episode_runner"],
+]
+"""Files that still import each other; the list must become empty."""
+
+MAX_SHORT_FILES = 60
+"""Files of fewer than 40 lines; the goal is 30."""
+
 HEAVY = [
     "torch",
     "transformers",
@@ -217,3 +229,63 @@ def test_help_and_configuration_errors_load_nothing_heavy(tmp_path):
     assert heavy_modules_after(command_line(["--help"])) == []
     assert heavy_modules_after(command_line(["--conf", str(tmp_path / "bad.yaml")])) == []
     assert heavy_modules_after(command_line(["--conf", str(tmp_path / "missing.yaml")])) == []
+
+
+def test_no_two_files_import_each_other():
+    found = structure.cycles(structure.import_graph(structure.read_sources(ROOT)))
+    assert [group for group in found if group not in LEFT_CYCLES] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from ajet.b import f",
+        "def g():\n    from ajet import b",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import ajet.b",
+    ],
+)
+def test_the_check_for_cycles_sees_one_through_a_third_file(source):
+    sources = {
+        "ajet/__init__.py": "",
+        "ajet/a.py": source,
+        "ajet/b.py": "import ajet.c",
+        "ajet/c.py": "from ajet.a import g",
+        "ajet/d.py": "import ajet.a",
+    }
+    assert structure.cycles(structure.import_graph(sources)) == [["ajet.a", "ajet.b", "ajet.c"]]
+    sources["ajet/c.py"] = ""
+    assert structure.cycles(structure.import_graph(sources)) == []
+
+
+def test_the_check_for_names_sees_two_classes():
+    sources = {"ajet/a.py": "class Batch: ...", "ajet/b.py": "class Batch: ..."}
+    assert structure.double_class_names(sources) == {"Batch": ["ajet/a.py", "ajet/b.py"]}
+
+
+@pytest.mark.parametrize(
+    ("handler", "is_broad"),
+    [
+        ("except Exception:", True),
+        ("except (KeyError, Exception) as error:", True),
+        ("except:", True),
+        ("except BaseException:", False),
+        ("except ValueError:", False),
+    ],
+)
+def test_the_check_for_handlers_sees_a_broad_one(handler, is_broad):
+    sources = {"ajet/a.py": f"try:\n    f()\n{handler}\n    pass"}
+    assert bool(structure.broad_handlers(sources)) is is_broad
+
+
+def test_the_check_for_handlers_sees_suppressed_exceptions():
+    sources = {"ajet/a.py": "with contextlib.suppress(OSError, Exception):\n    f()"}
+    assert structure.broad_handlers(sources) == ["ajet/a.py"]
+
+
+def test_few_files_are_so_short_that_reading_them_is_only_a_hop():
+    assert len(structure.short_files(structure.read_sources(ROOT))) <= MAX_SHORT_FILES
+
+
+def test_a_file_is_short_below_forty_lines_and_init_files_do_not_count():
+    sources = {"ajet/a.py": "x\n" * 39, "ajet/b.py": "x\n" * 40, "ajet/__init__.py": ""}
+    assert structure.short_files(sources) == ["ajet/a.py"]
