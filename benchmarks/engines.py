@@ -45,7 +45,7 @@ from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.gateway import Gateway
 from ajet.schema.generation import SamplingParams
 from ajet.task_rollout.rollout import Rollout
-from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_runner.episode_run import EpisodeRunner
 from ajet.training.model_folder import chat_format_of
 from benchmarks.rollout import EPISODES, NEW_TOKENS, OneCall, messages_of
 from tutorial.example_math_agent.calculator import CALCULATOR_TOOL

@@ -36,7 +36,7 @@ from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.gateway import Gateway
 from ajet.service.probes import answers, free_ports
 from ajet.task_rollout.rollout import Rollout
-from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_runner.episode_run import EpisodeRunner
 from ajet.training.model_folder import chat_format_of
 
 ANSWER_S = 0.05

@@ -28,7 +28,7 @@ from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.gateway import Gateway
 from ajet.schema.generation import SamplingParams
 from ajet.task_rollout.rollout import Rollout
-from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_runner.episode_run import EpisodeRunner
 from tutorial.example_math_agent.calculator import CALCULATOR_TOOL, SYSTEM_PROMPT
 from tutorial.example_math_agent.problems import Split, generate
 

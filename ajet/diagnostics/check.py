@@ -20,7 +20,7 @@ from ajet.launcher.backbones import refuse_settings
 from ajet.schema.episode import Failure
 from ajet.schema.task import Task
 from ajet.task_judge import make_judge
-from ajet.task_runner.user_code import tried
+from ajet.task_runner.failures import call_user_code
 from ajet.training.inputs import TrainingData, UserCode
 from ajet.training.model_folder import chat_format_of, model_folder
 from ajet.workflow import load_workflow
@@ -83,7 +83,7 @@ class _Check:
     def _try(self, name: str, function: Callable[[], T]) -> T | None:
         """The function's result, or None if it failed; the failure becomes a finding."""
         try:
-            result = tried(function)
+            result = call_user_code(function)
         except AjetError as error:
             self._add([Finding("bad", name, str(error))])
             return None

@@ -12,7 +12,8 @@ from ajet.engine.scripted import ScriptedEngine
 from ajet.schema.episode import Episode
 from ajet.schema.generation import SamplingParams
 from ajet.schema.task import Task
-from ajet.task_rollout.workers import WorkerPool
+from ajet.task_rollout.executor import EpisodeLimits
+from ajet.task_rollout.workers import ThreadExecutor
 from ajet.task_runner.attempt import Attempt
 from ajet.training.episodes import make_runner, open_http_endpoint
 from ajet.training.inputs import UserCode
@@ -41,8 +42,8 @@ def run_scripted(
     episodes: list[Episode] = []
     with closing(open_http_endpoint(config.ajet)) as http_endpoint:
         runner = make_runner(config, chat_format, engine, http_endpoint, code)
-        workers = WorkerPool(runner, episode_timeout_s=min(TIMEOUT_S, limit_s), max_retries=0)
-        workers.run([attempt], 1, lambda _, episode: episodes.append(episode))
+        limits = EpisodeLimits(num_at_once=1, timeout_s=min(TIMEOUT_S, limit_s), max_retries=0)
+        ThreadExecutor().run(runner, [attempt], limits, lambda _, episode: episodes.append(episode))
     return episodes[0]
 
 

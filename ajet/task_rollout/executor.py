@@ -1,29 +1,32 @@
-"""Where a rollout's episodes run."""
+"""The protocol of what runs many episodes at once: threads of this process, or Ray actors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ajet.task_rollout.workers import OnEnded, WorkerPool
+from ajet.schema.episode import Episode
 from ajet.task_runner.attempt import Attempt
-from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_runner.episode_run import EpisodeRunner
+
+OnEnded = Callable[[Attempt, Episode], None]
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class EpisodeLimits:
-    """Of the section `rollout`."""
+    """Limits on running episodes, from the section `rollout`."""
 
     num_at_once: int
+    """Episodes that run at the same time."""
     timeout_s: float
-    """Of one attempt."""
+    """Seconds that one attempt may take."""
     max_retries: int
-    """New attempts after an infrastructure fault."""
+    """New attempts at an episode after an infrastructure fault."""
 
 
 class EpisodeExecutor(Protocol):
-    """Runs episodes, many at once."""
+    """Runs many episodes. One executor serves all rollouts of a run, one after the other."""
 
     def run(
         self,
@@ -32,26 +35,15 @@ class EpisodeExecutor(Protocol):
         limits: EpisodeLimits,
         on_ended: OnEnded,
     ) -> None:
-        """Run all attempts, in any order; hand each final episode to `on_ended`, in this thread.
+        """Run all attempts, in any order, and wait for them.
+
+        Args:
+            runner: what the episodes share.
+            attempts: one for each episode.
+            limits: number, time and retries.
+            on_ended: called in this thread with each episode that is not tried again.
 
         Raises:
-            TrainingError: there is nothing left to run them.
+            TrainingError: nothing is left that could run episodes.
         """
         ...
-
-
-class ThreadExecutor:
-    """Those of this process: each episode has one of its own."""
-
-    def run(
-        self,
-        runner: EpisodeRunner,
-        attempts: Sequence[Attempt],
-        limits: EpisodeLimits,
-        on_ended: OnEnded,
-    ) -> None:
-        """Run all attempts; see `Workers.run`."""
-        workers = WorkerPool(
-            runner, episode_timeout_s=limits.timeout_s, max_retries=limits.max_retries
-        )
-        workers.run(attempts, limits.num_at_once, on_ended)

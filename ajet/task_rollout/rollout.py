@@ -1,4 +1,4 @@
-"""Many episodes: the groups of a step, or an evaluation."""
+"""Runs the groups of a step or the tasks of an evaluation, and checks how many failed."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 
 from ajet.schema.episode import Episode, Group
 from ajet.schema.task import Task
-from ajet.task_rollout.executor import EpisodeExecutor, EpisodeLimits, ThreadExecutor
+from ajet.task_rollout.executor import EpisodeExecutor, EpisodeLimits
 from ajet.task_rollout.rollout_report import check_failures
+from ajet.task_rollout.workers import ThreadExecutor
 from ajet.task_runner.attempt import Attempt
-from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_runner.episode_run import EpisodeRunner
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class Rollout:
-    """Runs groups of episodes, many at once. See the section `rollout` for the limits."""
+    """Runs groups of episodes, many at once. The section `rollout` explains the limits."""
 
     runner: EpisodeRunner
     seed: int
@@ -26,8 +27,8 @@ class Rollout:
     episode_timeout_s: float = 1800.0
     max_retries: int = 2
     max_failure_share: float = 0.5
-    crew: EpisodeExecutor = field(default_factory=ThreadExecutor)
-    """Where the episodes run."""
+    executor: EpisodeExecutor = field(default_factory=ThreadExecutor)
+    """Runs the episodes; by default in threads of this process."""
 
     def run(
         self,
@@ -37,13 +38,13 @@ class Rollout:
         tag: str,
         on_episode_done: Callable[[Episode], None] | None = None,
     ) -> list[Group]:
-        """Run every task `num_repeat` times and wait for all of it.
+        """Run every task `num_repeat` times and wait until all episodes have ended.
 
         Args:
-            tasks: one group each, in this order.
-            num_repeat: episodes of a group.
-            tag: names the phase, for example `train/000012`; ids and seeds derive from it.
-            on_episode_done: called in this thread with each episode as it ends.
+            tasks: each makes one group, in this order.
+            num_repeat: episodes per group.
+            tag: name of the phase, such as `train/000012`; episode ids and seeds derive from it.
+            on_episode_done: called in this thread with each episode when it ends.
 
         Raises:
             TrainingError: more than `max_failure_share` of the episodes failed.
@@ -65,7 +66,7 @@ class Rollout:
             timeout_s=self.episode_timeout_s,
             max_retries=self.max_retries,
         )
-        self.crew.run(self.runner, attempts, limits, keep)
+        self.executor.run(self.runner, attempts, limits, keep)
         for group in groups:
             group.episodes.sort(key=lambda episode: episode.repeat_index)
         check_failures(groups, self.max_failure_share)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import get_args
 
 from ajet.schema.call import Call, NewTimelineReason
-from ajet.schema.episode import Episode
+from ajet.schema.episode import Episode, Group
+
+logger = logging.getLogger(__name__)
 
 EXPECTED = ("first_call", "new_conversation")
 """Reasons that say nothing about an agent's way with its history."""
@@ -23,6 +26,13 @@ def timeline_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
     }
     overflows = sum(episode.context_overflows for episode in episodes)
     return metrics | {"timeline/context_overflow": overflows}
+
+
+def report_divergence(groups: Sequence[Group], step: int) -> None:
+    """Log a warning about calls in a step that could not continue a recorded one."""
+    report = divergence_report([episode for group in groups for episode in group.episodes])
+    if report is not None:
+        logger.warning("step %d: calls that start a new timeline:\n  %s", step, report)
 
 
 def divergence_report(episodes: Sequence[Episode]) -> str | None:

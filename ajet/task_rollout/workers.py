@@ -1,82 +1,143 @@
-"""Worker threads, each running one episode after the other on an event loop of its own.
+"""Runs episodes in threads: each thread runs one episode after the other, on a new event loop.
 
-Blocking user code therefore stalls nobody else. Attempts start in a fixed order, and the engine's
-session of the next one is opened before that of the finished one is closed: so the number of open
-sessions, by which a lockstep engine knows whom to wait for, depends on which episodes have ended
-and not on timing.
+Blocking user code therefore stalls no other episode.
+
+Attempts start in a fixed order, and the engine's session for the next attempt is opened before the
+session of the finished one is closed. A lockstep engine waits for as many episodes as there are
+open sessions, so this number must depend only on which episodes have ended, never on timing.
+
+Deadlines: when its time is over, an episode is asked to end. Its model requests are refused and
+what it awaits is cancelled. Python cannot end a thread whose code blocks or ignores the
+cancellation: after `GRACE_S` more seconds the thread is abandoned and a new one takes its place.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from ajet.schema.episode import INFRASTRUCTURE_FAULTS, Episode, Failure
-from ajet.task_rollout.deadlines import GRACE_S, Deadline
-from ajet.task_rollout.new_loop import run_in_new_loop
+from ajet.task_rollout.executor import EpisodeLimits, OnEnded
 from ajet.task_runner.attempt import Attempt
-from ajet.task_runner.episode_run import EpisodeRun
-from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_runner.episode_run import EpisodeRun, EpisodeRunner
 from ajet.task_runner.failures import failure_of, stack_of
 
 logger = logging.getLogger(__name__)
 
-OnEnded = Callable[[Attempt, Episode], None]
+T = TypeVar("T")
+
+GRACE_S = 5.0
+"""Seconds between asking an episode to end and abandoning its thread."""
+CLEANUP_S = 1.0
+"""Seconds that tasks which an episode left behind may take to end after they are cancelled."""
+
+
+def run_in_new_loop(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end on a new event loop in this thread.
+
+    Unlike `asyncio.run`, it waits at most `CLEANUP_S` for tasks that the coroutine left behind, and
+    not at all for threads of the loop's executor: user code must not be able to block a worker.
+    """
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(main)
+    finally:
+        loop.run_until_complete(_clean_up())
+        loop.close()
+
+
+async def _clean_up() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=CLEANUP_S)
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+class Deadline:
+    """The time limit of one episode: first to be asked to end, then to be abandoned."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._next = time.monotonic() + timeout_s
+        self.asked = False
+        """Whether the episode was asked to end."""
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the episode is asked to end or, once it was asked, is abandoned."""
+        return self._next - time.monotonic()
+
+    def ask(self) -> None:
+        """Note that the episode is asked to end now."""
+        self.asked = True
+        self._next = time.monotonic() + GRACE_S
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Running:
-    """An episode under way."""
+    """An episode that has a session in the engine."""
 
     run: EpisodeRun
     deadline: Deadline
     thread: threading.Thread | None = None
-    """None: it has not begun, or it broke down."""
+    """None: it has not begun, or its thread ended with an error."""
     episode: Episode | None = None
-    """Set when it has ended, while its loop may still be closing."""
+    """Set when the episode has ended; its event loop may still be closing."""
 
 
-class WorkerPool:
-    """Runs attempts on threads, for the one thread that waits for them. Used once.
+class ThreadExecutor:
+    """Runs episodes in threads of this process; see `EpisodeExecutor`."""
 
-    Args:
-        runner: makes the episodes.
-        episode_timeout_s: of one attempt.
-        max_retries: new attempts after an infrastructure fault.
-    """
-
-    def __init__(
-        self, runner: EpisodeRunner, *, episode_timeout_s: float, max_retries: int
+    def run(
+        self,
+        runner: EpisodeRunner,
+        attempts: Sequence[Attempt],
+        limits: EpisodeLimits,
+        on_ended: OnEnded,
     ) -> None:
+        """Run all attempts and wait for them; see `EpisodeExecutor.run`.
+
+        An exception in this thread, such as Ctrl-C or one from `on_ended`, stops every episode. It
+        is raised again when their threads have ended, or after `GRACE_S`.
+        """
+        _WorkerPool(runner, limits).run(attempts, on_ended)
+
+
+class _WorkerPool:
+    """The threads of one rollout. Used once."""
+
+    def __init__(self, runner: EpisodeRunner, limits: EpisodeLimits) -> None:
         self._runner = runner
         self._engine = runner.gateway.engine
-        self._episode_timeout_s = episode_timeout_s
-        self._max_retries = max_retries
+        self._limits = limits
+        # One lock for all state below: an episode that ends and the deadline that is enforced on
+        # it at the same moment must agree on which of the two came first.
         self._changed = threading.Condition()
-        """Guards what follows; notified for the waiting thread."""
         self._waiting: deque[Attempt] = deque()
-        self._seats: set[_Running] = set()
+        self._running: set[_Running] = set()
         self._ended: deque[tuple[Attempt, Episode]] = deque()
         self._crash: BaseException | None = None
         self._threads: list[threading.Thread] = []
-        self._left_behind = 0
+        self._num_abandoned = 0
+        self._is_stopping = False
 
-    def run(self, attempts: Sequence[Attempt], num_threads: int, on_ended: OnEnded) -> None:
-        """Run all attempts; hand each final episode to `on_ended`, in this thread.
-
-        Any exception in this thread, from Ctrl-C or from `on_ended`, stops every episode, waits
-        up to `GRACE_S` for their threads, and goes on.
-        """
+    def run(self, attempts: Sequence[Attempt], on_ended: OnEnded) -> None:
         self._waiting.extend(attempts)
         try:
             with self._changed:
-                first = [self._sit_next() for _ in range(min(num_threads, len(attempts)))]
-                for seat in first:  # only now that all of their sessions are open
-                    self._start_thread(seat)
+                num_threads = min(self._limits.num_at_once, len(attempts))
+                first = [self._start_next() for _ in range(num_threads)]
+                # Threads start only when all sessions are open: a lockstep engine would otherwise
+                # decode for those that happen to be there.
+                for running in first:
+                    self._start_thread(running)
             for _ in attempts:
                 on_ended(*self._next_ended())
         finally:
@@ -88,123 +149,128 @@ class WorkerPool:
             while not self._ended:
                 if self._crash:
                     raise self._crash
-                next_deadline_s = min(seat.deadline.remaining_s for seat in self._seats)
+                next_deadline_s = min(running.deadline.remaining_s for running in self._running)
                 self._changed.wait(max(0.0, next_deadline_s))
                 self._enforce_deadlines()
             return self._ended.popleft()
 
-    # In worker threads.
+    # The next four methods run in worker threads.
 
-    def _work(self, seat: _Running | None) -> None:
-        while seat:
+    def _work(self, running: _Running | None) -> None:
+        while running:
             try:
-                run_in_new_loop(self._episode(seat))
-            except SystemExit as error:  # from a task that the workflow made: asyncio lets it out
-                seat.run.stop(failure_of(error, "workflow_error"))
-                seat.episode = seat.run.episode()
+                run_in_new_loop(self._run_episode(running))
+            except SystemExit as error:
+                # asyncio lets SystemExit of a task out of the loop, past the boundary around user
+                # code; it ends the episode, not the run.
+                running.run.stop(failure_of(error, "workflow_error"))
+                running.episode = running.run.episode()
             except BaseException as error:
-                self._report(seat, error)
+                self._report(running, error)
                 return
-            seat = self._hand_in(seat)
+            running = self._next_after(running)
 
-    async def _episode(self, seat: _Running) -> None:
-        seat.episode = await seat.run.run()
+    async def _run_episode(self, running: _Running) -> None:
+        running.episode = await running.run.run()
 
-    def _hand_in(self, seat: _Running) -> _Running | None:
-        """The episode is over; the next one for this thread. None also if it was given up."""
+    def _next_after(self, running: _Running) -> _Running | None:
+        """Finish an episode; return the next one for this thread, if there is one."""
         with self._changed:
-            if seat not in self._seats:
-                return None
-            assert seat.episode, "the loop ran to its end"
-            next_seat = self._rise(seat, seat.episode)
-            if next_seat:
-                next_seat.thread = seat.thread
-            return next_seat
+            if running not in self._running:
+                return None  # it was abandoned, and another thread took over
+            assert running.episode, "the loop ran to its end"
+            following = self._finish(running, running.episode)
+            if following:
+                following.thread = running.thread
+            return following
 
-    def _report(self, seat: _Running, error: BaseException) -> None:
-        """Our own fault, or a KeyboardInterrupt of user code: for the waiting thread."""
+    def _report(self, running: _Running, error: BaseException) -> None:
+        """Hand an error of ours, or KeyboardInterrupt of user code, to the waiting thread."""
         with self._changed:
-            if seat in self._seats:
-                self._crash, seat.thread = error, None
+            if running in self._running:
+                self._crash, running.thread = error, None
                 self._changed.notify()
 
-    # With the lock held.
+    # The next six methods are called with the lock held.
 
-    def _sit_next(self) -> _Running | None:
-        return self._sit(self._waiting.popleft()) if self._waiting else None
+    def _start_next(self) -> _Running | None:
+        return self._start(self._waiting.popleft()) if self._waiting else None
 
-    def _sit(self, attempt: Attempt) -> _Running:
+    def _start(self, attempt: Attempt) -> _Running:
         self._engine.open_session(attempt.episode_id)
-        seat = _Running(run=self._runner.start(attempt), deadline=Deadline(self._episode_timeout_s))
-        self._seats.add(seat)
-        return seat
+        running = _Running(
+            run=self._runner.start(attempt), deadline=Deadline(self._limits.timeout_s)
+        )
+        self._running.add(running)
+        return running
 
-    def _rise(self, seat: _Running, episode: Episode) -> _Running | None:
-        """The episode is over: keep it or try again; seat the next one, then close its session."""
-        attempt = seat.run.attempt
-        self._seats.remove(seat)
+    def _finish(self, running: _Running, episode: Episode) -> _Running | None:
+        """Keep the episode or try it again; return what this thread runs next."""
+        attempt = running.run.attempt
+        self._running.remove(running)
         is_fault = episode.failure is not None and episode.failure.kind in INFRASTRUCTURE_FAULTS
-        if is_fault and attempt.retries < self._max_retries:
-            next_seat: _Running | None = self._sit(replace(attempt, retries=attempt.retries + 1))
+        if is_fault and attempt.retries < self._limits.max_retries and not self._is_stopping:
+            again = replace(attempt, retries=attempt.retries + 1)
+            following: _Running | None = self._start(again)
         else:
             self._ended.append((attempt, episode))
             self._changed.notify()
-            next_seat = self._sit_next()
+            following = self._start_next()
+        # Closed only after the next session is open; see the head of this file.
         self._engine.close_session(attempt.episode_id)
-        return next_seat
+        return following
 
-    def _start_thread(self, seat: _Running | None) -> None:
-        if seat:
-            seat.thread = threading.Thread(target=self._work, args=(seat,), daemon=True)
-            self._threads.append(seat.thread)
-            seat.thread.start()
+    def _start_thread(self, running: _Running | None) -> None:
+        if running:
+            # A daemon: a thread that was abandoned must not keep the process alive.
+            running.thread = threading.Thread(target=self._work, args=(running,), daemon=True)
+            self._threads.append(running.thread)
+            running.thread.start()
 
     def _enforce_deadlines(self) -> None:
-        for seat in [seat for seat in self._seats if seat.deadline.remaining_s <= 0]:
-            if seat.deadline.asked:
-                self._give_up(seat)
+        for running in [each for each in self._running if each.deadline.remaining_s <= 0]:
+            if running.deadline.asked:
+                self._abandon(running)
             else:
-                seat.deadline.ask()
-                limit = f"{self._episode_timeout_s:g} s (rollout.episode_timeout_s)"
-                seat.run.stop(Failure(kind="timeout", message=f"not done after {limit}"))
+                running.deadline.ask()
+                limit = f"{self._limits.timeout_s:g} s (rollout.episode_timeout_s)"
+                running.run.stop(Failure(kind="timeout", message=f"not done after {limit}"))
 
-    def _give_up(self, seat: _Running) -> None:
-        """Its thread cannot be ended: go on with a fresh one."""
-        assert seat.thread
-        self._threads.remove(seat.thread)
-        self._left_behind += 1
-        seat.run.release_environment()
-        episode = seat.episode or seat.run.episode()
+    def _abandon(self, running: _Running) -> None:
+        """Leave a thread that cannot be ended, and continue with a new one."""
+        assert running.thread
+        self._threads.remove(running.thread)
+        self._num_abandoned += 1
+        running.run.release_environment()
+        episode = running.episode or running.run.episode()
         if episode.failure:
-            episode.failure.traceback = stack_of(seat.thread)
+            episode.failure.traceback = stack_of(running.thread)
         logger.warning(
-            "an episode of task %s blocks its thread beyond its deadline: left behind, number %d "
-            "of this rollout. It is here:\n%s",
+            "an episode of task %s still blocks its thread after the deadline; thread abandoned "
+            "(%d so far). It blocks here:\n%s",
             episode.task.task_id,
-            self._left_behind,
-            stack_of(seat.thread),
+            self._num_abandoned,
+            stack_of(running.thread),
         )
-        self._start_thread(self._rise(seat, episode))
-
-    # At the end.
+        self._start_thread(self._finish(running, episode))
 
     def _stop(self) -> None:
-        """Nothing is left to do, or everything is to end."""
+        """Stop what still runs. After a complete rollout that is nothing."""
         with self._changed:
             self._waiting.clear()
-            self._max_retries = 0
-            for seat in self._seats:
-                seat.run.stop(Failure(kind="cancelled", message="the run was stopped"))
+            self._is_stopping = True
+            for running in self._running:
+                running.run.stop(Failure(kind="cancelled", message="the run was stopped"))
             deadline = time.monotonic() + GRACE_S
-            self._changed.wait_for(lambda: not any(s.thread for s in self._seats), GRACE_S)
-            for seat in self._seats:
-                if seat.thread:
-                    logger.warning(
-                        "an episode of task %s does not end", seat.run.attempt.task.task_id
-                    )
-                    seat.run.release_environment()
-                self._engine.close_session(seat.run.attempt.episode_id)
-            self._seats.clear()
+            self._changed.wait_for(lambda: not any(each.thread for each in self._running), GRACE_S)
+            for running in self._running:
+                attempt = running.run.attempt
+                if running.thread:
+                    logger.warning("an episode of task %s does not end", attempt.task.task_id)
+                    running.run.release_environment()
+                self._engine.close_session(attempt.episode_id)
+            self._running.clear()
+        # Joined without the lock, which the threads need to end.
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""What tells one episode from every other, before it runs."""
+"""Identifies one attempt at an episode, before it runs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _NAMESPACE = uuid.UUID("6f0c7a52-3d0b-5a53-9f0e-5d3c1c1f7a11")
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class Attempt:
-    """One try at one repeat of a task. Its id, and all that is drawn from it, is reproducible."""
+    """One attempt at one episode of a task. Its id and what derives from it are reproducible."""
 
     seed: int
-    """Of the run."""
+    """Seed of the run."""
     tag: str
-    """Of the phase, for example `train/000012`; no two phases of a run have the same."""
+    """Name of the phase, such as `train/000012`; unique within a run."""
     task: Task
     group_index: int
-    """Position of the task in the phase: a task that comes twice makes two groups."""
+    """Position of the task in the phase; a task that occurs twice makes two groups."""
     repeat_index: int
-    """Which episode of its group, from 0."""
+    """Index of the episode in its group, from 0."""
     retries: int = 0
-    """Tries that an infrastructure fault ended before this one."""
+    """Earlier attempts, each ended by an infrastructure fault."""
 
     @property
     def episode_id(self) -> str:
-        """A UUID that depends on the fields above and on nothing else."""
+        """A UUID that depends only on the fields of this attempt."""
         names = [self.seed, self.tag, self.group_index, self.task.task_id, self.repeat_index]
         return str(uuid.uuid5(_NAMESPACE, json.dumps([*names, self.retries])))

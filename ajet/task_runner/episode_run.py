@@ -1,16 +1,16 @@
-"""One attempt at one task: tuner, workflow, reward, samples; and how user code may end it.
+"""Runs one attempt at one task: tuner, workflow, reward, samples.
 
-Outcomes, in the order in which they are looked for:
+How an episode ends. The first rule that applies decides:
 
 1. It was stopped from outside: `timeout` or `cancelled`, whatever the workflow returns then.
-2. The environment failed, at any time: `environment_error`, also where the workflow hid that.
-   `execute` raised. Where the engine had failed: `engine_error`. Both kinds are tried again.
-   Where the context overflowed and there is a judge, the judge decides on what there is. Else
-   `workflow_error`.
+2. The environment failed at any time: `environment_error`, even if the workflow hid the failure.
+   `execute` raised: `engine_error` if the engine had failed. If the context overflowed and there is
+   a judge, the judge decides on what there is. Otherwise `workflow_error`. Episodes that end with
+   an engine or environment error are tried again.
 3. The output is unusable (None, another type, NaN, a list of the wrong length, an unknown agent,
    no reward and no judge): `invalid_output`.
 4. The judge raised or gave an unusable reward: `judge_error`.
-5. A reward. Without `is_success`, a reward above 0 is a success.
+5. There is a reward. Without `is_success`, a reward above 0 is a success.
 """
 
 from __future__ import annotations
@@ -20,28 +20,60 @@ import contextlib
 import math
 import time
 from collections.abc import Awaitable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from ajet.context_tracker.samples import SampleLimits
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.environment.episode_environment import EnvironmentSource, EpisodeEnvironment
 from ajet.environment.messages import text_of
 from ajet.errors import EngineError, EnvironmentFault, EpisodeError
+from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.episode_record import EpisodeRecord
+from ajet.gateway.gateway import Gateway
 from ajet.schema.episode import Episode, Failure, FailureKind
 from ajet.schema.task import WorkflowOutput, WorkflowTask
+from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_runner.attempt import Attempt
 from ajet.task_runner.failures import failure_of, is_context_overflow
-from ajet.task_runner.rewards import Rewards, spread_reward
-from ajet.task_runner.verdict import ask_judge
+from ajet.task_runner.rewards import Rewards, ask_judge, spread_reward
 from ajet.tuner import AjetTuner
+from ajet.workflow import Workflow
 
-if TYPE_CHECKING:
-    from ajet.task_runner.episode_runner import EpisodeRunner
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class EpisodeRunner:
+    """What all episodes of a phase share; a greedy evaluation has its own gateway, so its own."""
+
+    workflow_class: type[Workflow]
+    gateway: Gateway
+    http_endpoint: HttpEndpoint = field(default_factory=HttpEndpoint)
+    config: Any = None
+    """The whole resolved configuration, for `tuner.config`."""
+    judge: BaseJudge | None = None
+    """Gives the reward when the workflow returns none."""
+    environments: EnvironmentSource | None = None
+    """Opens the environment of each episode; None: the episodes have no environment."""
+    tokenizer: Any = None
+    """For `workflow_task.tokenizer`."""
+    limits: SampleLimits = field(default_factory=SampleLimits)
+
+    def start(self, attempt: Attempt) -> EpisodeRun:
+        """The run of one attempt: await its `run()`; any thread may `stop()` it."""
+        return EpisodeRun(self, attempt)
+
+    def settle(self) -> None:
+        """Wait until all environments are released. Called when no episode runs any more."""
+        if self.environments:
+            self.environments.settle()
+
+    async def run(self, attempt: Attempt) -> Episode:
+        """Run one attempt to its end, without a deadline."""
+        return await self.start(attempt).run()
 
 
 class EpisodeRun:
-    """One attempt under way. `run` belongs to one event loop; the rest to any thread."""
+    """One attempt. `run` is called in one event loop; the other methods from any thread."""
 
     def __init__(self, runner: EpisodeRunner, attempt: Attempt) -> None:
         self.attempt = attempt
@@ -64,10 +96,10 @@ class EpisodeRun:
         self._started_s = time.time()
 
     async def run(self) -> Episode:
-        """Run to the end. Any exception of user code, and SystemExit, is in the episode.
+        """Run to the end. Exceptions of user code, SystemExit included, end up in the episode.
 
         Raises:
-            BaseException: another one, for example KeyboardInterrupt or pytest's own.
+            BaseException: any other, such as KeyboardInterrupt or one of pytest.
         """
         self._user_code = asyncio.create_task(self._work())
         if self._stopped:  # `stop` came before it had a task to cancel
@@ -81,9 +113,10 @@ class EpisodeRun:
         return self.episode()
 
     def stop(self, cause: Failure) -> None:
-        """End the episode for this cause: refuse its model requests, cancel what it awaits.
+        """End the episode: its model requests are refused, what it awaits is cancelled.
 
-        Code that blocks or that ignores its cancellation goes on; see `episode`.
+        Code that blocks or ignores its cancellation continues; `episode()` is then the record so
+        far.
         """
         self._stopped = cause
         if self._tuner:
@@ -91,17 +124,17 @@ class EpisodeRun:
         if self._environment:
             self._environment.stop()
         if self._user_code:
-            # A loop that is closed already has nothing left to cancel.
+            # A loop that is already closed has nothing left to cancel.
             with contextlib.suppress(RuntimeError):
                 self._user_code.get_loop().call_soon_threadsafe(self._user_code.cancel)
 
     def release_environment(self) -> None:
-        """Give the environment back. `run` does it; call it where that does not come to its end."""
+        """Release the environment. `run` does so; call it when `run` will not reach its end."""
         if self._environment:
             self._environment.release()
 
     def episode(self) -> Episode:
-        """The record of what happened until now."""
+        """The record of what has happened so far."""
         calls = self._tracker.calls
         episode = Episode(
             episode_id=self.attempt.episode_id,
@@ -144,7 +177,7 @@ class EpisodeRun:
             await self._guard("judge_error", self._judge())
 
     async def _guard(self, kind: FailureKind, user_code: Awaitable[Any]) -> Any:
-        """The boundary around user code."""
+        """The boundary around user code: what it raises becomes the episode's failure."""
         try:
             returned = await user_code
             if self._environment and self._environment.fault:

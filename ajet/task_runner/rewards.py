@@ -1,38 +1,57 @@
-"""From what a workflow or judge gives to one reward for the episode and one for each call."""
+"""From the reward of a workflow or judge to one reward per episode and one per call."""
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ajet.errors import EpisodeError
 from ajet.schema.call import Call
+from ajet.schema.task import WorkflowOutput, WorkflowTask
+from ajet.task_judge.base_judge import BaseJudge
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class Rewards:
-    """What an episode earned."""
+    """The rewards of one episode."""
 
     episode: float
-    """The mean of finer ones, each agent or call counting once."""
+    """The reward as given, or the mean over agents or calls."""
     calls: np.ndarray
     """[number of calls] float64."""
     per: Literal["episode", "agent", "call"]
-    """What a reward was given for."""
+    """What the workflow or judge gave rewards for."""
+
+
+async def ask_judge(
+    judge: BaseJudge, workflow_task: WorkflowTask, output: WorkflowOutput
+) -> tuple[Any, Any]:
+    """Reward and success from a judge, asynchronous or not. The values are not checked yet.
+
+    Raises:
+        EpisodeError: the judge did not return a pair.
+    """
+    verdict = judge.compute_reward(workflow_task, output)
+    if inspect.isawaitable(verdict):
+        verdict = await verdict
+    if not isinstance(verdict, tuple) or len(verdict) != 2:
+        raise EpisodeError(f"the judge returned {verdict!r}, expected (reward, is_success)")
+    return verdict
 
 
 def spread_reward(reward: float | list[float] | dict[str, float], calls: Sequence[Call]) -> Rewards:
-    """Credit each call: with its own reward, with its agent's, or with the episode's.
+    """Give each call a reward: its own, that of its agent, or that of the episode.
 
-    A call whose agent is not trained may go without; it is credited with the episode's.
+    Agents that are not trained may be left out; their calls get the reward of the episode.
 
     Raises:
         EpisodeError: NaN or infinite, a list of the wrong length, an agent that made no call, or
-            a trained agent that is left out.
+            a trained agent without a reward.
     """
     if isinstance(reward, dict):
         _check_agents(reward, calls)
@@ -73,5 +92,5 @@ def _finite(value: float, whose: str = "") -> float:
 
 def _mean(values: list[float]) -> float:
     if not values:
-        raise EpisodeError("an empty reward, in an episode without a call, says nothing")
+        raise EpisodeError("an empty reward: give a number, or one reward per call or agent")
     return math.fsum(values) / len(values)

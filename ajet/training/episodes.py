@@ -12,9 +12,10 @@ from ajet.environment.registry import make_source
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.gateway import Gateway
-from ajet.task_rollout.executor import EpisodeExecutor, ThreadExecutor
+from ajet.task_rollout.executor import EpisodeExecutor
 from ajet.task_rollout.rollout import Rollout
-from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_rollout.workers import ThreadExecutor
+from ajet.task_runner.episode_run import EpisodeRunner
 from ajet.training.inputs import UserCode
 
 
@@ -97,7 +98,7 @@ def make_rollout(
         episode_timeout_s=ajet.rollout.episode_timeout_s,
         max_retries=ajet.rollout.max_retries,
         max_failure_share=ajet.rollout.max_failure_share,
-        crew=executor or ThreadExecutor(),
+        executor=executor or ThreadExecutor(),
     )
 
 

@@ -26,7 +26,7 @@ from ajet.schema.episode import Episode
 from ajet.schema.task import Task
 from ajet.task_judge.math_answer_as_judge import MathAnswerAsJudge
 from ajet.task_runner.attempt import Attempt
-from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_runner.episode_run import EpisodeRunner
 from ajet.workflow import Workflow
 from tests.end_to_end.command import AGENTSCOPE_AGENT, OPENAI_AGENT, SMALL, start, wait
 from tests.end_to_end.run_folders import NAME, lines_of, rollouts_of

@@ -127,7 +127,6 @@ def test_blocking_environments_stall_nobody() -> None:
 def test_a_step_that_hangs_is_closed_when_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     from ajet.task_rollout import workers
 
-    monkeypatch.setattr("ajet.task_rollout.deadlines.GRACE_S", 0.2)
     monkeypatch.setattr(workers, "GRACE_S", 0.2)
     [episode] = episodes_in_world("hang", episode_timeout_s=0.3)
     assert episode.failure.kind == "timeout"

@@ -301,7 +301,6 @@ def test_a_deadline_ends_a_step_that_blocks(service: Running) -> None:
 def test_a_thread_that_is_given_up_does_not_keep_its_instance(
     service: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ajet.task_rollout.deadlines.GRACE_S", 0.2)
     monkeypatch.setattr(workers, "GRACE_S", 0.2)
     woken = threading.Event()
 

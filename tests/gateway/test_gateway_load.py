@@ -22,7 +22,7 @@ from ajet.engine.scripted import ScriptedEngine
 from ajet.schema.episode import Group
 from ajet.schema.generation import SamplingParams
 from ajet.task_rollout.rollout import Rollout
-from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_runner.episode_run import EpisodeRunner
 from tests.gateway.server_fakes import ANSWER_IDS, CHAT_FORMAT, Served
 
 EPISODES = 1000

@@ -20,7 +20,7 @@ from ajet.gateway.clients.openai_client import http_client
 from ajet.gateway.gateway import Gateway
 from ajet.gateway.recorded_upstream import RecordedUpstream, TextOnly
 from ajet.schema.episode import Episode
-from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_runner.episode_run import EpisodeRunner
 from tests.gateway.gateway_fakes import HELLO, run
 from tests.gateway.openai_server import KEY, Server
 from tests.unit.episode_fakes import assert_failed, attempt_of, rewarded

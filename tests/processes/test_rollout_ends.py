@@ -21,7 +21,7 @@ import pytest
 
 from ajet import Workflow, WorkflowOutput
 from ajet.schema.episode import Episode
-from ajet.task_rollout import deadlines, workers
+from ajet.task_rollout import workers
 from tests.unit.episode_fakes import (
     FakeEngine,
     ask,
@@ -36,7 +36,6 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadlines, "GRACE_S", 0.2)
     monkeypatch.setattr(workers, "GRACE_S", 0.2)
 
 
@@ -109,7 +108,7 @@ def test_an_episode_that_blocks_for_ever_is_given_up_and_its_place_filled(
     assert "release.wait(60)" in stuck.failure.traceback
     assert len(stuck.calls) == 1
     assert [group.episodes[0].reward for group in groups[1:]] == [1.0, 1.0]
-    assert "left behind, number 1" in caplog.text
+    assert "thread abandoned (1 so far)" in caplog.text
 
     release.set()
     deadline = time.monotonic() + 5

@@ -24,7 +24,7 @@ from ajet.gateway.gateway import Gateway
 from ajet.schema.episode import Episode, Group
 from ajet.task_judge.math_answer_as_judge import MathAnswerAsJudge
 from ajet.task_rollout.rollout import Rollout
-from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_runner.episode_run import EpisodeRunner
 from tutorial.example_math_agent.calculator import CALCULATOR_TOOL
 from tutorial.example_math_agent.problems import Split, generate
 

@@ -20,7 +20,7 @@ from ajet.schema.task import Task
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.attempt import Attempt
-from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_runner.episode_run import EpisodeRunner
 
 ANSWER = b"ok"
 

@@ -18,10 +18,9 @@ from ajet.backbone.debug.problems import (
 from ajet.backbone.debug.view import show_episode, show_problem, show_text_episode
 from ajet.schema.episode import Episode, Failure, Group
 from ajet.schema.task import Task
-from ajet.task_rollout.new_loop import run_in_new_loop
+from ajet.task_rollout.workers import run_in_new_loop
 from ajet.task_runner.attempt import Attempt
-from ajet.task_runner.episode_run import EpisodeRun
-from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_runner.episode_run import EpisodeRun, EpisodeRunner
 from ajet.task_runner.failures import failure_of
 
 TAG = "debug"

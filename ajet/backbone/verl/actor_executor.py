@@ -15,11 +15,10 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from ajet.errors import TrainingError
 from ajet.schema.episode import Episode, Failure
-from ajet.task_rollout.deadlines import GRACE_S
-from ajet.task_rollout.executor import EpisodeLimits
-from ajet.task_rollout.workers import OnEnded
+from ajet.task_rollout.executor import EpisodeLimits, OnEnded
+from ajet.task_rollout.workers import GRACE_S
 from ajet.task_runner.attempt import Attempt
-from ajet.task_runner.episode_runner import EpisodeRunner
+from ajet.task_runner.episode_run import EpisodeRunner
 
 logger = logging.getLogger(__name__)
 
