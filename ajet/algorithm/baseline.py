@@ -1,4 +1,4 @@
-"""What an advantage estimator is given, and what it gives back."""
+"""What an advantage estimator gets and returns."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from ajet.schema.call import Call
 
 
 def exact_mean(values: np.ndarray) -> float:
-    """Mean of [N >= 1] values; where all are equal, exactly their value.
+    """Mean of N >= 1 values; exactly the common value if all are equal.
 
-    Rounding must not make an advantage, and so a gradient, out of a group of equal rewards.
+    With a rounded mean, a group of equal rewards would have tiny advantages, and so a gradient.
     """
     return float(values[0] + (values - values[0]).mean())
 
 
 @dataclass(slots=True, kw_only=True)
 class GroupRewards:
-    """The rewards of the G >= 1 episodes that are compared with each other."""
+    """The rewards and calls of G >= 1 episodes that are compared with each other."""
 
     rewards: np.ndarray
-    """[G] float64: one an episode, however many calls or samples it has."""
+    """[G] float64: one reward per episode, however many calls or samples it has."""
     variance_within: np.ndarray
-    """[G] float64: of the rewards of an episode's calls around its own; 0 where they do not
-    differ."""
+    """[G] float64: variance of the call rewards within each episode; 0 where they are equal."""
     calls: Sequence[Sequence[Call]]
     """The calls of each of the G episodes that the reward is for, in order of arrival; none where
     a reward is for an episode without trained calls."""
@@ -37,15 +36,15 @@ class GroupRewards:
         return np.array([sum(len(c.completion_ids) for c in calls) for calls in self.calls], int)
 
     def mean(self) -> float:
-        """Mean reward, every episode weighing the same."""
+        """Mean reward; every episode has the same weight."""
         return exact_mean(self.rewards)
 
     def std(self) -> float:
-        """Standard deviation of a call's reward, every episode weighing the same.
+        """Standard deviation of a call's reward; every episode has the same weight.
 
         The variance between episodes (unbiased: over G - 1) plus the mean variance within them.
-        Without the second part, call rewards that differ in episodes of equal reward would be
-        divided by nothing.
+        Without the second part, the scale would be 0 where episodes have equal means but their
+        calls have different rewards.
         """
         deviations = self.rewards - self.mean()
         between = float((deviations**2).sum()) / max(1, len(self.rewards) - 1)
@@ -54,7 +53,7 @@ class GroupRewards:
 
 @dataclass(slots=True, kw_only=True)
 class Baseline:
-    """What each of a group's G episodes is measured against.
+    """Center and scale of the rewards of a group's G episodes.
 
     The advantage of a reward is (reward - center) / scale.
     """
@@ -62,8 +61,8 @@ class Baseline:
     center: np.ndarray
     """[G] float64."""
     scale: np.ndarray
-    """[G] float64, positive."""
+    """[G] float64, above 0."""
 
 
 AdvantageEstimator = Callable[[Sequence[GroupRewards]], list[Baseline]]
-"""From all groups of a step to one baseline each, in the same order."""
+"""Maps all groups of a step to one baseline each, in the same order."""

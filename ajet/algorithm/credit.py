@@ -1,4 +1,4 @@
-"""From rewards to the advantage of every trained token."""
+"""Turns rewards into the advantage of every trained token."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from ajet.schema.sample import Sample
 
 @dataclass(slots=True, kw_only=True)
 class CreditReport:
-    """What there is to train on, and what gives nothing."""
+    """The samples to train on, and which groups give no gradient."""
 
     samples: list[Sample] = field(default_factory=list)
-    """Samples with trained tokens, of the groups that give a gradient, in the groups' order."""
+    """Samples with trained tokens, of groups that give a gradient, in the order of the groups."""
     is_zero_variance: list[bool] = field(default_factory=list)
-    """One a group: no sample of it has an advantage other than 0."""
+    """One per group: True if all advantages of its samples are 0."""
 
     @property
     def num_groups(self) -> int:
-        """Groups that were looked at."""
+        """Number of groups that got credit."""
         return len(self.is_zero_variance)
 
     @property
     def zero_variance_groups(self) -> int:
-        """Groups that give no gradient."""
+        """Number of groups that give no gradient."""
         return sum(self.is_zero_variance)
 
 
@@ -50,7 +50,7 @@ class CreditRule:
 
 @dataclass(slots=True, kw_only=True)
 class _Comparison:
-    """The episodes of one group that share a baseline, with the calls that it is for."""
+    """Episodes of one group that share a baseline, and the calls to which it applies."""
 
     agent_name: str | None
     """The agent whose calls these are; None: all calls."""
@@ -74,7 +74,7 @@ def credit(groups: Sequence[Group], estimator: AdvantageEstimator) -> CreditRepo
     Raises:
         TrainingError: an advantage is NaN or infinite.
     """
-    with np.errstate(invalid="ignore"):  # what comes of it is refused below, by name
+    with np.errstate(invalid="ignore"):  # NaN is refused in `_fill`, which names the episode
         advantages = _call_advantages(groups, estimator)
     report = CreditReport()
     for group in groups:
@@ -98,7 +98,7 @@ def _call_advantages(
     for group in groups:
         for comparison in _comparisons(group):
             by_agent[comparison.agent_name].append(comparison)
-    # Agents are kept apart also where an estimator looks at all groups together.
+    # One call per agent: an estimator over the whole batch must not mix agents.
     for comparisons in by_agent.values():
         baselines = estimator([_rewards(comparison) for comparison in comparisons])
         for comparison, baseline in zip(comparisons, baselines, strict=True):
@@ -113,7 +113,7 @@ def _comparisons(group: Group) -> list[_Comparison]:
         return []
     if all(episode.reward_per != "agent" for episode in group.valid):
         members = [(episode, _trained_calls(episode)) for episode in group.valid]
-        # Rewards of calls say nothing here where none of the calls is trained.
+        # An episode without trained calls has no call reward to compare.
         members = [(e, calls) for e, calls in members if len(calls) or e.reward_per == "episode"]
         return [_Comparison(agent_name=None, members=members)] if members else []
     by_agent: dict[str, _Comparison] = {}
@@ -126,7 +126,7 @@ def _comparisons(group: Group) -> list[_Comparison]:
 
 
 def _rewards(comparison: _Comparison) -> GroupRewards:
-    """One reward a member, and how its calls' rewards spread around it."""
+    """One reward per episode, and the variance of its call rewards around it."""
     rewards = np.zeros(len(comparison.members))
     variance_within = np.zeros(len(comparison.members))
     for i, (episode, calls) in enumerate(comparison.members):
@@ -146,7 +146,7 @@ def _rewards(comparison: _Comparison) -> GroupRewards:
 
 
 def _trained_calls(episode: Episode) -> np.ndarray:
-    """[K] positions."""
+    """[K] positions of the trained calls."""
     return np.flatnonzero([call.trained for call in episode.calls])
 
 
@@ -156,7 +156,7 @@ def _call_rewards(episode: Episode) -> np.ndarray:
 
 
 def _fill(episode: Episode, advantages: np.ndarray) -> None:
-    """Spread [number of calls] advantages over the tokens of the episode's samples."""
+    """Copy the advantage [number of calls] of each call to its tokens in the samples."""
     if not np.isfinite(advantages).all():
         raise TrainingError(
             f"episode {episode.episode_id} of task {episode.task.task_id}: the advantages of its "

@@ -1,4 +1,4 @@
-"""GRPO done right: without its two biases."""
+"""Dr. GRPO: GRPO without its two biases."""
 
 from __future__ import annotations
 

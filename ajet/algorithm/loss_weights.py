@@ -1,4 +1,4 @@
-"""How much each trained token counts in the loss."""
+"""The weight of each trained token in the loss."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ Aggregation = Literal["tokens", "samples", "episodes"]
 
 
 def loss_weights(samples: Sequence[Sample], aggregation: Aggregation) -> list[np.ndarray]:
-    """One [L] float32 array a sample: 0 where nothing is trained; all weights together sum to 1.
+    """One array [L] float32 per sample, 0 where nothing is trained; all weights sum to 1.
 
-    `tokens`: all tokens alike (DAPO, arXiv:2503.14476). `samples`: all samples alike, and the
-    tokens within one (GRPO, arXiv:2402.03300). `episodes`: all episodes alike, and the tokens
-    within one, so that an agent that makes more calls or forks more does not count more.
+    `tokens`: equal weight for all tokens (DAPO, arXiv:2503.14476). `samples`: equal weight for all
+    samples, split equally between a sample's tokens (GRPO, arXiv:2402.03300). `episodes`: equal
+    weight for all episodes, split between an episode's tokens, so that more calls or forks do not
+    give an episode more weight.
 
-    The loss is then a plain weighted sum, which no cut into micro-batches can change.
+    The loss is a plain weighted sum, so the cut into micro-batches cannot change it.
 
     Args:
         samples: of one optimizer update, each with at least one trained token.
-        aggregation: what counts alike.
+        aggregation: which unit has equal weight.
     """
     assert aggregation in get_args(Aggregation)
     trained = [sample.num_trained for sample in samples]

@@ -1,4 +1,4 @@
-"""Rewards at tokens, for a critic: what stands in the place of a baseline is the critic's."""
+"""Places rewards at tokens, for estimators whose critic replaces the group's baseline."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from ajet.schema.episode import Episode, Group
 def place_rewards(groups: Sequence[Group]) -> CreditReport:
     """Fill `Sample.rewards` of every valid episode; every sample with trained tokens is trained.
 
-    A reward stands at the last trained token of what it is for, in each sample: of the episode, of
-    an agent or of a call. So a sample of an episode that has several has the whole reward, as its
-    tokens have the whole advantage with a baseline.
+    A reward is placed at the last trained token of its unit (the episode, an agent or a call) in
+    each sample. So every sample of an episode gets the whole reward, just as a baseline gives its
+    tokens the whole advantage.
 
     Raises:
         TrainingError: a reward is NaN or infinite.

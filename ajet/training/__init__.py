@@ -1,1 +1,1 @@
-"""The training loop that the backbones share, and what a backbone must bring to it."""
+"""The training loop that backbones share. `protocols` says what a backbone must bring."""

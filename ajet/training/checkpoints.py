@@ -1,7 +1,7 @@
-"""A run's checkpoints, of whatever backbone.
+"""Checkpoints of a run, the same for every backbone: each exists in full or not at all.
 
-A checkpoint is a folder `step_000012`: the model in Hugging Face format with its tokenizer, what
-the backbone needs beyond that, `reader_state.json`, and `manifest.json` with the step, the policy
+A checkpoint is a folder `step_000012`: the model in Hugging Face format with its tokenizer, the
+backbone's own state, `reader_state.json`, and `manifest.json` with the step, the policy
 version and the size of every other file.
 """
 
@@ -27,28 +27,28 @@ READER_STATE = "reader_state.json"
 
 @dataclass(slots=True, kw_only=True)
 class Position:
-    """Where a run stands, beside its weights and its optimizer."""
+    """How far a run has come: what a checkpoint records besides weights and optimizer."""
 
     step: int
-    """Steps that are done."""
+    """Number of finished steps."""
     policy_version: int
     reader_state: dict[str, Any]
-    """Position in the data, as JSON."""
+    """Position in the training data, as JSON values."""
 
 
 @contextmanager
 def written_checkpoint(
     folder: Path, position: Position, *, max_to_keep: int | None = None
 ) -> Iterator[Path]:
-    """A folder to put model and optimizer into; then it is `folder/step_...`, in full or not.
+    """Yields a folder for model and optimizer, and publishes it as `folder/step_...` at the end.
 
     Args:
-        folder: the run's `checkpoints`; made if missing.
-        position: what to continue from.
-        max_to_keep: afterwards, remove the oldest above this number; None: keep all.
+        folder: the run's folder `checkpoints`; created if missing.
+        position: where a resumed run continues.
+        max_to_keep: delete the oldest checkpoints beyond this number afterwards; None: keep all.
 
     Raises:
-        CheckpointError: it cannot be written (disk full, say); earlier ones are as they were.
+        CheckpointError: it cannot be written (for example: disk full). Earlier ones are unchanged.
     """
     final = folder / f"step_{position.step:06d}"
     _remove_leftovers(folder)
@@ -61,8 +61,8 @@ def written_checkpoint(
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         raise CheckpointError(
             f"{final}: the checkpoint cannot be written: {reason}\n"
-            f"{_free_megabytes(folder)} MB are free there now, without what was written of it. "
-            "Earlier checkpoints are as they were."
+            f"{_free_megabytes(folder)} MB are free there, now that the partial one is deleted. "
+            "Earlier checkpoints are unchanged."
         ) from error
     if max_to_keep is not None:
         for old in list_checkpoints(folder)[:-max_to_keep]:
@@ -70,10 +70,10 @@ def written_checkpoint(
 
 
 def read_position(path: Path) -> Position:
-    """Where the run of a checkpoint stood.
+    """Check the files of a checkpoint and read how far its run had come.
 
     Raises:
-        CheckpointError: a file is missing or not of the size that was written.
+        CheckpointError: a file is missing or does not have the size that was written.
     """
     manifest = _checked_manifest(path)
     return Position(
@@ -84,12 +84,12 @@ def read_position(path: Path) -> Position:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """All checkpoints, the oldest step first."""
+    """All checkpoints in a folder, oldest first."""
     return sorted(folder.glob("step_" + "[0-9]" * 6))
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint to resume from, if there is one; leftovers of dead attempts are removed."""
+    """The newest checkpoint, if there is one. Deletes partial ones of processes that died."""
     _remove_leftovers(folder)
     return max(list_checkpoints(folder), default=None)
 
@@ -128,14 +128,15 @@ def _free_megabytes(folder: Path) -> int:
 
 @contextmanager
 def _written_aside(final: Path) -> Iterator[Path]:
-    """A folder to fill; once filled, it is on the disk under the name `final`.
+    """Yields a temporary folder and renames it to `final` once it is filled and on disk.
 
-    What was called `final` before is replaced. If filling fails, nothing is left.
+    An existing `final` is replaced. If filling fails, the temporary folder is deleted.
     """
     partial = _aside(final)
     partial.mkdir(parents=True)
     try:
         yield partial
+        # Contents first, names second: after a power cut, a name never points to missing data.
         for path in (*partial.rglob("*"), partial):
             _sync(path)
         _remove_folder(final)
@@ -146,7 +147,7 @@ def _written_aside(final: Path) -> Iterator[Path]:
 
 
 def _remove_folder(path: Path) -> None:
-    """Remove a folder, if there is one, such that its name never stands for a part of it."""
+    """Delete a folder if it exists; a half-deleted one never has its name."""
     if path.exists():
         old = _aside(path).with_suffix(f".partial-{os.getpid()}-old")
         path.rename(old)
@@ -154,9 +155,9 @@ def _remove_folder(path: Path) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what processes that died while writing or removing left in a folder."""
+    """Delete the temporary folders of processes that died while they wrote or deleted."""
     for leftover in folder.glob(".*.partial-*"):
-        logger.warning("removing %s: the process that wrote it died", leftover)
+        logger.warning("deleting %s: the process that wrote it has died", leftover)
         shutil.rmtree(leftover)
 
 
@@ -165,7 +166,7 @@ def _aside(path: Path) -> Path:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on the disk."""
+    """Wait until a file, or the list of names in a folder, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

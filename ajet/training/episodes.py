@@ -1,4 +1,4 @@
-"""How every backbone runs episodes: its engine behind the gateway, the user's classes on top."""
+"""Builds what runs episodes, for every backbone: gateway, workflow, judge and rollout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from ajet.training.inputs import UserCode
 
 
 def open_http_endpoint(ajet: AjetConfig) -> HttpEndpoint:
-    """With a place for each episode, because a lockstep engine waits for all of them."""
+    """The HTTP endpoint of the gateway, with room for a request of every running episode.
+
+    A lockstep engine waits for all episodes: one that queued for a place would block the others.
+    """
     settings = ajet.interchange_server
     places = max(settings.max_concurrent_requests, ajet.rollout.max_env_worker)
     return HttpEndpoint(settings.model_copy(update={"max_concurrent_requests": places}))
@@ -73,7 +76,7 @@ def make_runner(
 
 
 def sample_limits(ajet: AjetConfig) -> SampleLimits:
-    """What a training sample may be at most."""
+    """The configured size limits of training samples."""
     return SampleLimits(
         max_prompt_length=ajet.data.max_prompt_length,
         max_response_length=ajet.data.max_response_length,
@@ -84,11 +87,11 @@ def sample_limits(ajet: AjetConfig) -> SampleLimits:
 def make_rollout(
     ajet: AjetConfig, runner: EpisodeRunner, executor: EpisodeExecutor | None = None
 ) -> Rollout:
-    """Many episodes of `runner`, within the configured limits.
+    """Runs many episodes of `runner` within the configured limits.
 
     Args:
         ajet: the configuration.
-        runner: of an episode.
+        runner: runs one episode.
         executor: where they run; None: in threads of this process.
     """
     return Rollout(
@@ -103,6 +106,6 @@ def make_rollout(
 
 
 def eval_temperature(ajet: AjetConfig) -> float:
-    """Of the validation pass that samples."""
+    """Temperature of the sampled validation pass."""
     own = ajet.rollout.validation.temperature
     return ajet.rollout.temperature if own is None else own

@@ -1,4 +1,4 @@
-"""The validation tasks, run on the policy as it is, and an example to show of it."""
+"""Runs the validation tasks with the current policy and keeps one example of before and after."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from ajet.training.phases import Phases
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class Evaluation:
-    """Runs them as sampled and, where configured, greedy."""
+    """Runs the validation tasks: sampled and, if configured, greedy as well."""
 
     phases: Phases
     tasks: list[Task]
-    """Maybe none."""
+    """The validation tasks; may be empty."""
     greedy: bool
-    """Also at temperature 0."""
+    """Run the tasks at temperature 0 as well."""
     run_folder: Path
-    """Gets an episode from before the first step, and the same task's after the last."""
+    """Gets the transcript of one task before the first step and after the last."""
     total_steps: int
 
     def run(self, step: int) -> dict[str, float]:
-        """The metrics, `time/eval_s` among them; none where there are no tasks.
+        """Evaluate and return the metrics, with `time/eval_s`; empty without validation tasks.
 
         Args:
-            step: after which this is; 0 is before the first.
+            step: number of finished steps; 0 before the first.
         """
         if not self.tasks:
             return {}

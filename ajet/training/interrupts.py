@@ -1,4 +1,4 @@
-"""Ctrl-C at the right moment: never between two halves of something that must be whole."""
+"""Ctrl-C while something must not be left half done."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def deferred_interrupt() -> Iterator[None]:
-    """Hold the first Ctrl-C back until the block is done; the second one interrupts at once."""
+    """Delay the first Ctrl-C until the block has ended; a second one interrupts at once."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread gets KeyboardInterrupt, and only it may set handlers
         return
@@ -21,6 +21,7 @@ def deferred_interrupt() -> Iterator[None]:
     def remember(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
         interrupted = True
+        # The second Ctrl-C meets the previous handler: a block that hangs can be left.
         signal.signal(signal.SIGINT, previous)
 
     signal.signal(signal.SIGINT, remember)
@@ -28,5 +29,6 @@ def deferred_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+    # Only where the block succeeded: an exception of its own says more than the interrupt.
     if interrupted:
         raise KeyboardInterrupt

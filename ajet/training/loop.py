@@ -1,4 +1,4 @@
-"""The loop: rollout, advantages, update, the new weights to the engine, evaluation, checkpoint."""
+"""The training loop: rollout, credit, update, weight sync, evaluation, checkpoint."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from ajet.training.schedule import (
 
 @dataclass(slots=True, kw_only=True)
 class TrainingLoop:
-    """One run: the same for every backbone that trains on steps."""
+    """One training run. Every backbone that trains step by step uses this loop."""
 
     config: AjetConfig
     run_folder: Path
@@ -45,10 +45,9 @@ class TrainingLoop:
     trainer: Trainer
     credit: CreditRule
     save: Callable[[Position], None]
-    """Write a checkpoint. Raises CheckpointError."""
+    """Writes a checkpoint. Raises CheckpointError."""
     logprob_diff_bound: float | None
-    """A larger difference between engine and trainer is warned about; None: the weights are too
-    coarse for such a bound, or the trainer has one of its own."""
+    """See `Policy.logprob_diff_bound`."""
     batches: TaskBatches
     validation_tasks: list[Task]
     phases: Phases
@@ -56,22 +55,22 @@ class TrainingLoop:
     progress: Progress
     total_steps: int
     step: int = 0
-    """Steps that are done."""
+    """Number of finished steps."""
     policy_version: int = 0
-    """Of the trainer's weights."""
+    """Version of the trainer's weights."""
     saved_step: int = 0
-    """Of the newest checkpoint; 0: none."""
+    """Step of the newest checkpoint; 0: there is none."""
     reader_state: dict[str, Any] = field(default_factory=dict)
-    """Position in the data after `step`; `batches` is ahead of it while the next step runs."""
+    """Position in the data after `step`. `batches` is ahead of it while the next step runs."""
     is_unfinished: bool = False
-    """Weights, records and `step` do not belong together: nothing to save."""
+    """True within an update: weights, records and `step` do not match, so nothing is saved."""
 
     def run(self) -> None:
-        """Train to the last step. What was done before Ctrl-C or a failed rollout is saved.
+        """Train until the last step is done. On Ctrl-C or a failure, finished steps are saved.
 
         Raises:
-            TrainingError: the run cannot go on.
-            EngineError: the engine cannot serve what was trained.
+            TrainingError: the run cannot continue.
+            EngineError: the engine cannot serve the new weights.
             CheckpointError: a checkpoint cannot be written.
             KeyboardInterrupt: Ctrl-C.
         """
@@ -83,7 +82,7 @@ class TrainingLoop:
                 if is_due(self.step, self._common.save_freq):
                     self._save()
         except (KeyboardInterrupt, TrainingError, EngineError):
-            with deferred_interrupt():
+            with deferred_interrupt():  # another Ctrl-C must not cut the checkpoint short
                 self._save()
             raise
         self._save()
@@ -102,7 +101,8 @@ class TrainingLoop:
                 metrics |= self._update(report.samples, step, watch)
                 self.records.write_step(step, groups, discarded)
                 self.step, self.reader_state = step, self.batches.state()
-                if report.samples:  # where this fails, the step itself is done and can be saved
+                # After `step` is set: if the sync fails, the finished step is still saved.
+                if report.samples:
                     with watch.part("sync"):
                         metrics |= self.serving.publish(self.policy_version)
                 metrics |= _timings(metrics, watch)
@@ -112,14 +112,14 @@ class TrainingLoop:
                 step, test_freq=self._common.test_freq, total_steps=self.total_steps
             ):
                 metrics |= self._evaluate()
-        finally:  # what is interrupted after the update does not take the step's metrics with it
+        finally:  # an interrupt after the update must not lose the step's metrics
             if self.step == step:
                 self.records.write_metrics(step, metrics)
                 self.is_unfinished = False
         self.progress.step_done(step, metrics)
 
     def _sample(self, step: int) -> tuple[list[Group], list[Group], dict[str, float]]:
-        """The step's groups, those that dynamic sampling replaced, and what it cost."""
+        """The step's groups, those that dynamic sampling replaced, and metrics of the rollout."""
         missed = self.serving.lockstep_missed
         groups = self.phases.train(self.batches.next_batch(self.config.data.train_batch_size), step)
         settings = self.config.rollout
@@ -139,7 +139,7 @@ class TrainingLoop:
         return self.credit([group]).zero_variance_groups == 0
 
     def _update(self, samples: Sequence[Sample], step: int, watch: Stopwatch) -> dict[str, float]:
-        """Train on the step's samples; metrics of the update, none where there are no samples."""
+        """Train on the step's samples and return metrics; empty where there is nothing to train."""
         if not samples:
             warn_of_nothing_to_train(step)
             return {}
@@ -190,9 +190,9 @@ class TrainingLoop:
 
 
 def _timings(metrics: dict[str, float], watch: Stopwatch) -> dict[str, float]:
-    """Seconds of the step and of its parts, and tokens per second.
+    """Seconds of the step and its parts, and tokens per second.
 
-    The step is everything since the watch was started: no evaluation, no checkpoint.
+    Called before evaluation and checkpoint, so the step's time includes neither.
     """
     timings = watch.metrics() | {"time/step_s": watch.total_wall_s, "cpu/step_s": watch.total_cpu_s}
     timings["rollout/tokens_per_s"] = metrics["tokens/sampled"] / watch.wall_s["rollout"]

@@ -1,4 +1,4 @@
-"""Where the model lies, and how chats become its token ids. Needs no torch."""
+"""Finds the model's folder, chat format and device. Imports torch only where it must look."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ajet.errors import ModelError
 
 
 def model_folder(path: str) -> Path:
-    """The folder itself, or what the hub's client downloads.
+    """A local folder as it is, or the folder into which the hub's client downloads the model.
 
     Raises:
-        ModelError: there is neither.
+        ModelError: there is no such folder, and no such model on the hub.
     """
     if Path(path).exists():
         return Path(path)
@@ -35,7 +35,7 @@ def chat_format_of(settings: ModelConfig, folder: Path) -> ChatFormat:
     """The chat format of the model in `folder`.
 
     Raises:
-        ModelError: the message says which part does not fit.
+        ModelError: the tokenizer or chat format does not fit; the message says which part.
     """
     options: dict[str, Any] = dict(settings.renderer_options)
     if settings.enable_thinking is not None:
@@ -44,7 +44,7 @@ def chat_format_of(settings: ModelConfig, folder: Path) -> ChatFormat:
 
 
 def device_of(name: str) -> str:
-    """What `ajet.model.device` stands for here: `cpu` or `cuda`."""
+    """The device that `ajet.model.device` means on this machine: `cpu` or `cuda`."""
     if name != "auto":
         return name
     import torch

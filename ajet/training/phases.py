@@ -1,4 +1,4 @@
-"""The rollouts of a run: training, validation as sampled, validation at temperature 0."""
+"""The rollouts of a run: training, sampled validation, greedy validation."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ TITLES: dict[EpisodePhase, str] = {
 
 @dataclass(slots=True, kw_only=True)
 class Phases:
-    """Runs a phase's episodes, shows how far they are, and records every one of them."""
+    """Runs the episodes of a phase, shows their progress and records each of them."""
 
     rollout: Rollout
     before: Callable[[], None]
-    """Called when a phase begins."""
+    """Called before each rollout, see `Serving.begin_phase`."""
     records: Records
     progress: Progress
     num_repeat: int
     eval_temperature: float
 
     def train(self, tasks: Sequence[Task], step: int, part: int = 0) -> list[Group]:
-        """The groups of a training step; `part` numbers the rounds of dynamic sampling."""
+        """Run the groups of a training step; `part` is the round of dynamic sampling."""
         tag = f"train/{step:06d}" + (f"/{part}" if part else "")
         return self._run("train", self.rollout, tasks, tag, self.num_repeat, step)
 
     def validate(self, tasks: Sequence[Task], step: int) -> tuple[dict[str, float], list[Episode]]:
-        """Metrics of one episode a task, sampled as in training, and the episodes."""
+        """Run one sampled episode per task; returns metrics and the episodes."""
         rollout = self._at_temperature(self.eval_temperature)
         groups = self._run("eval", rollout, tasks, f"eval/{step:06d}", 1, step)
         episodes = [episode for group in groups for episode in group.episodes]
@@ -49,7 +49,7 @@ class Phases:
         return metrics, episodes
 
     def validate_greedy(self, tasks: Sequence[Task], step: int) -> dict[str, float]:
-        """The same tasks at temperature 0."""
+        """Run one episode per task at temperature 0; returns metrics."""
         rollout = self._at_temperature(0.0)
         groups = self._run("eval_greedy", rollout, tasks, f"eval_greedy/{step:06d}", 1, step)
         episodes = [episode for group in groups for episode in group.episodes]
@@ -81,7 +81,7 @@ class Phases:
             try:
                 groups = rollout.run(tasks, num_repeat=num_repeat, tag=tag, on_episode_done=keep)
             except BaseException:
-                # Nothing was trained, so there is no advantage to wait for.
+                # Nothing is trained on them, so there are no advantages to wait for.
                 self.records.write_episodes(step, phase, done)
                 raise
         if phase != "train":
@@ -90,5 +90,5 @@ class Phases:
 
 
 def _success_rate(episodes: Sequence[Episode]) -> float:
-    """A failed episode is no success."""
+    """Share of successful episodes; a failed episode is no success."""
     return fmean(bool(episode.is_success) for episode in episodes)

@@ -1,4 +1,4 @@
-"""A training run from its parts: the same around every backbone's engine and trainer."""
+"""Builds the training loop around a backbone's engine and trainer, and runs it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def make_loop(
     progress: Progress,
     http_endpoint: HttpEndpoint,
 ) -> TrainingLoop:
-    """The loop, at its beginning or at the checkpoint's `position`.
+    """The training loop, at step 0 or at the position of a checkpoint.
 
     Raises:
-        CheckpointError: the checkpoint belongs to other tasks or another order.
+        CheckpointError: the checkpoint was made with other tasks or in another order.
     """
     ajet, data = config.ajet, inputs.data
     if position is not None:
@@ -79,16 +79,16 @@ def make_loop(
 
 
 def run_to_the_end(loop: TrainingLoop) -> None:
-    """Train, close, draw the curve and print the summary.
+    """Run the loop, close what it uses, draw the reward curve and print the summary.
 
     Raises:
-        AjetError: the run cannot go on.
+        AjetError: the run cannot continue.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
     try:
         loop.run()
     except OSError as error:
-        raise TrainingError(f"{loop.run_folder}: the run cannot go on: {error}") from error
+        raise TrainingError(f"{loop.run_folder}: the run cannot continue: {error}") from error
     finally:
         loop.serving.close()
         loop.records.close()

@@ -1,4 +1,4 @@
-"""A step's optimizer updates: which samples, with what weight of each token in the loss."""
+"""Plans the optimizer updates of a step: samples, loss weights, learning rate, staleness."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.schema.sample import Sample
 
 WeightedSample = tuple[Sample, np.ndarray]
-"""A sample, and the weight [L] float32 of its tokens in the loss."""
+"""A sample and the weights [L] float32 of its tokens in the loss."""
 
 
 def plan_updates(
     samples: Sequence[Sample], settings: TrainerCommonConfig, *, step: int
 ) -> list[list[WeightedSample]]:
-    """The updates of a step, each with its own part of the episodes."""
+    """Split a step into optimizer updates, each on its own part of the episodes."""
     algorithm = settings.algorithm
     parts = split_by_episode(
         samples, settings.optim.num_updates_per_step, seed=f"{settings.seed}/{step}"
@@ -44,7 +44,7 @@ def plan_updates(
 
 
 def split_by_episode(samples: Sequence[Sample], count: int, *, seed: str) -> list[list[Sample]]:
-    """Deal shuffled episodes, each with all of its samples, into at most `count` parts."""
+    """Shuffle the episodes and split them into at most `count` parts; samples stay together."""
     by_episode: dict[str, list[Sample]] = {}
     for sample in samples:
         by_episode.setdefault(sample.episode_id, []).append(sample)
@@ -55,14 +55,14 @@ def split_by_episode(samples: Sequence[Sample], count: int, *, seed: str) -> lis
 
 
 def staleness(samples: Sequence[Sample], policy_version: int) -> dict[str, float]:
-    """How many versions the policy is ahead of those that sampled the trained tokens."""
+    """Metrics of how many versions the trained tokens are behind the policy."""
     versions = np.concatenate([sample.policy_versions[sample.loss_mask] for sample in samples])
     behind = policy_version - versions
     return {"staleness/mean": float(behind.mean()), "staleness/max": float(behind.max())}
 
 
 def learning_rate(step: int, settings: OptimConfig, total_steps: int) -> float:
-    """The learning rate of a step, the first being 1: a function of nothing that needs saving."""
+    """The learning rate of a step, counted from 1. It has no state, so none must be saved."""
     if step <= settings.warmup_steps:
         return settings.lr * step / settings.warmup_steps
     if settings.lr_schedule == "constant":

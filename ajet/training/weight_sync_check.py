@@ -1,4 +1,4 @@
-"""Whether an engine computes with the trainer's weights: never trust a status."""
+"""Checks by a probe whether an engine computes with the trainer's weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROBE_LENGTH = 48
 
 
 def probe_ids(vocab_size: int, seed: int) -> list[int]:
-    """[48] ids from all over the vocabulary, so that every part of the weights shows."""
+    """48 random ids from the whole vocabulary, so that many embeddings take part."""
     draw = random.Random(f"probe/{seed}")
     return [draw.randrange(vocab_size) for _ in range(PROBE_LENGTH)]
 
@@ -26,17 +26,17 @@ def check_weights(
     bound: float,
     name: str,
 ) -> float:
-    """The largest difference of the probe's logprobs between engine and trainer.
+    """Compare the probe's logprobs; returns the largest difference between engine and trainer.
 
-    A difference within the bound is still refused where the engine is nearer to the weights before
-    the update than to those after it: a small step of a small learning rate is not noise.
+    A difference within the bound still fails if the engine is closer to the weights before the
+    update than to those after it: an update can change less than the bound allows.
 
     Args:
-        served: [L] natural log, by the engine.
-        trained: [L] by the trainer, with the weights that the engine should have.
-        before: [L] by the trainer, with those before the update; None: there was none.
-        bound: the largest difference that rounding explains.
-        name: the engine, for the message.
+        served: [L] logprobs by the engine, nats.
+        trained: [L] logprobs by the trainer with the weights that the engine should have.
+        before: [L] logprobs by the trainer before the update; None: there was no update.
+        bound: largest difference that rounding explains.
+        name: names the engine in messages.
 
     Raises:
         EngineError: the engine has other weights.
@@ -49,7 +49,7 @@ def check_weights(
             raise EngineError(
                 f"{name} still computes with the weights before the update: a probe's logprobs "
                 f"differ by {difference:.2g} from the trainer's now, by {to_old:.2g} from those "
-                "before. Nothing was sampled from them. The step is saved: --resume goes on"
+                "before. Nothing was sampled from them. The step is saved; continue with --resume"
             )
     if not difference <= bound:
         raise EngineError(

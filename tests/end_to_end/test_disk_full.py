@@ -53,7 +53,7 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path: Path, uninterrupted: Path) ->
         assert "Traceback" not in ended.stderr
         told = f"{folder}/checkpoints/step_000004: the checkpoint cannot be written: "
         assert ended.errors[0].startswith(told)
-        assert "Earlier checkpoints are as they were." in ended.errors[-1]
+        assert "Earlier checkpoints are unchanged." in ended.errors[-1]
         assert [path.name for path in checkpoints_of(folder)] == ["step_000002"]
         assert lines_of(folder / "metrics.jsonl")[-1]["step"] == 4
 

@@ -174,7 +174,7 @@ def test_a_server_of_text_gives_a_conversation_and_no_samples(
             write_agent(tmp_path), f"debug.engine={server.url}", "debug.api_key_env=MY_KEY"
         )
     assert ended.returncode == 0, ended.stderr
-    assert f"engine: gpt-x at {server.url}, as text: it says nothing of tokens" in ended.stderr
+    assert f"engine: gpt-x at {server.url}, by text only: it gives no token ids" in ended.stderr
     assert "assistant  strange" in ended.stdout
     assert "= no success, reward 0, 1 call" in ended.stdout
     assert "none failed, no problems" in ended.stdout
@@ -195,7 +195,7 @@ def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_without_a_warm_engine_none_is_pretended(tmp_path: Path) -> None:
     ended = debug(write_agent(tmp_path), "debug.engine=warm")
     assert ended.returncode == 1
-    assert "no warm engine is up with this model; `ajet engine start --conf FILE`" in ended.stderr
+    assert "no warm engine serves this model; `ajet engine start --conf FILE`" in ended.stderr
 
 
 def test_a_debug_run_is_not_resumed(tmp_path: Path) -> None:

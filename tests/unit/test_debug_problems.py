@@ -134,7 +134,7 @@ def test_a_tool_call_that_cannot_be_parsed_is_named():
     malformed = malformed_calls(episode, Strict())  # type: ignore[arg-type]
     assert [len(prompt) for prompt in prompts] == [call.prompt_length for call in episode.calls]
     assert problems_of(episode, malformed) == [
-        "call 1 with a tool call that cannot be parsed: it is told as text"
+        "call 1 with a tool call that cannot be parsed: the agent gets it as text"
     ]
 
 

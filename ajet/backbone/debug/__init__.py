@@ -1,1 +1,1 @@
-"""The debug backbone: a workflow on a few tasks, in the main thread, with nothing trained."""
+"""The debug backbone runs a workflow on a few tasks in the main thread and trains nothing."""

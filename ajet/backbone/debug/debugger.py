@@ -1,4 +1,4 @@
-"""pdb for agents: `bp(TAG)` stops at its caller's line, and `q` cannot be caught on its way out."""
+"""pdb for workflows: `bp(TAG)` stops at the line that calls it, and `q` always ends the run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from ajet.debug_point import bp
 
 
 class Debugger(Pdb):
-    """Ends the run by `q`: agent libraries catch ordinary exceptions, such as pdb's own."""
+    """pdb whose `q` raises KeyboardInterrupt: agent libraries catch pdb's ordinary exception."""
 
     def trace_dispatch(self, *event: Any) -> Any:
-        """Called for each line."""
         try:
             return super().trace_dispatch(*event)
         except BdbQuit:
@@ -26,7 +25,7 @@ class Debugger(Pdb):
 
 @contextmanager
 def breakpoints() -> Iterator[None]:
-    """`breakpoint()` is ours in the block, unless the user or an editor has chosen another."""
+    """Make `breakpoint()` use `Debugger`, unless the user or an editor has set a hook."""
     is_chosen = sys.breakpointhook is not sys.__breakpointhook__
     if is_chosen or "PYTHONBREAKPOINT" in os.environ:
         yield

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ajet.backbone.debug.model import DebugPolicyModel
-from ajet.backbone.debug.remote import open_remote
+from ajet.backbone.debug.remote import DebugPolicyModel, open_remote
 from ajet.backbone.debug.warm_engine.registry import WarmEngine, fingerprint, in_use, state_path
 from ajet.config.sections.debug import is_url
 from ajet.config.sections.root import AjetConfig
@@ -17,17 +16,17 @@ from ajet.engine.vllm.engine import VllmEngine
 from ajet.errors import MissingExtraError, ServiceError
 from ajet.training.model_folder import chat_format_of, model_folder
 
-START = "`ajet engine start --conf FILE` keeps one up, and the next run begins sooner"
+START = "`ajet engine start --conf FILE` keeps an engine running, and the next run starts sooner"
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def open_model(ajet: AjetConfig) -> Iterator[DebugPolicyModel]:
-    """The engine that `debug.engine` chooses, until the block is left.
+    """Open the engine that `debug.engine` chooses, for the length of the block.
 
     Raises:
-        AjetError: there is no such engine, or it cannot serve the model.
+        AjetError: the engine does not run, or it cannot serve the model.
     """
     choice = ajet.debug.engine
     if choice == "embedded" or is_url(choice):
@@ -37,10 +36,12 @@ def open_model(ajet: AjetConfig) -> Iterator[DebugPolicyModel]:
     folder = model_folder(ajet.model.path)
     with in_use(state_path(ajet, folder)) as warm:
         if warm is not None and warm.weights != fingerprint(folder):
-            logger.warning("the warm engine has other weights than are on disk now: not used")
+            logger.warning(
+                "the weights on disk have changed since the warm engine loaded them: not using it"
+            )
             warm = None
         if choice == "warm" and warm is None:
-            raise ServiceError(f"ajet.debug.engine: no warm engine is up with this model; {START}")
+            raise ServiceError(f"ajet.debug.engine: no warm engine serves this model; {START}")
         chosen = _embedded(ajet) if warm is None else _warm(ajet, warm, folder)
         with chosen as model:
             yield model
@@ -71,7 +72,7 @@ def _embedded(ajet: AjetConfig) -> Iterator[DebugPolicyModel]:
             raise
         raise MissingExtraError(error.name, "local") from None
     policy = load_policy(ajet.model)
-    # The lockstep would wait for an episode that stands in the debugger.
+    # A lockstep schedule would wait for an episode that is stopped in the debugger.
     settings = ajet.rollout.model_copy(update={"schedule": "continuous"})
     serving = EmbeddedServing(policy, settings, seed=ajet.trainer_common.seed, policy_version=0)
     try:

@@ -1,4 +1,4 @@
-"""The debug backbone: the workflow on the first tasks, in this thread; nothing is trained."""
+"""Entry of the debug backbone: runs the workflow on the first tasks in the main thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -> None:
-    """Run the first tasks, show their episodes and what would be wrong with training on them.
+    """Run the first tasks, show their episodes and warn of what training would not like.
 
     Raises:
         AjetError: the run cannot start, or an episode failed.
@@ -55,7 +55,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -
 
 
 def _record(session: DebugSession, run_folder: Path) -> None:
-    # Loads pyarrow, which need not keep the workflow's first line waiting.
+    # Imported late: pyarrow would delay the first line of the workflow.
     from ajet.monitor.rollout_store import RolloutStore
 
     EpisodeLog(run_folder).write(1, "train", session.episodes)
@@ -63,7 +63,7 @@ def _record(session: DebugSession, run_folder: Path) -> None:
 
 
 def _sum_up(session: DebugSession, run_folder: Path) -> None:
-    """The last line.
+    """Print the last line: numbers of tasks, episodes, failures and problems.
 
     Raises:
         EpisodeError: with that line, where an episode failed.

@@ -1,4 +1,4 @@
-"""What would be wrong with training on an episode, in words. No side effects."""
+"""Finds what would be wrong with training on an episode. Pure functions that return text."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ajet.schema.call import Call
 from ajet.schema.episode import Episode
 
 NOT_DECODABLE = "\ufffd"
-"""Stands in a text for bytes that are no character."""
+"""The replacement character: decoded bytes were no valid text."""
 
 LIMITS = {
     "max_prompt_length": "data.max_prompt_length: more tokens come before the first trained one",
     "max_response_length": "data.max_response_length: cut off at the sample's end",
     "max_sample_per_task": "rollout.multi_turn.max_sample_per_task: the episode has more samples",
 }
-"""What drops tokens of an episode that did not fail."""
+"""Rules that drop tokens of an episode that did not fail -> the setting, and what it does."""
 
 BROKEN = {
     "repeated_request": "the same messages were sent before",
@@ -26,14 +26,14 @@ BROKEN = {
     "history_edited": "its messages leave every recorded history: an earlier one was changed or "
     "dropped",
     "tools_changed": "it continues a call, but with other tools",
-    "template_rewrote_history": "the chat format writes earlier turns otherwise than they were "
-    "sampled (it drops earlier thinking, for example)",
+    "template_rewrote_history": "the chat format renders earlier turns differently from what was "
+    "sampled (for example, it drops earlier thinking)",
 }
-"""Reasons for a new timeline that may come as a surprise."""
+"""Reasons for a new timeline that users may not expect -> explanation."""
 
 
 def problems_of(episode: Episode, malformed: Sequence[Call] = ()) -> list[str]:
-    """One line for each thing to look at, besides the failure of the episode itself.
+    """One line per problem of an episode, apart from its own failure.
 
     Args:
         episode: with its calls and samples.
@@ -48,7 +48,7 @@ def problems_of(episode: Episode, malformed: Sequence[Call] = ()) -> list[str]:
 
 
 def problems_of_text(episode: Episode) -> list[str]:
-    """What can be said where only messages are known."""
+    """The problems that show in an episode of which only messages are known."""
     return [*_of_answers(episode, ()), *_of_timelines(episode)]
 
 
@@ -66,7 +66,7 @@ def malformed_calls(episode: Episode, chat_format: ChatFormat) -> list[Call]:
 
 
 def problem_of_group(episodes: Sequence[Episode], gives_gradient: bool) -> str | None:
-    """What is wrong with the repeats of one task, for the advantages."""
+    """Why the repeats of one task give no advantages; None if they do."""
     rewards = [episode.reward for episode in episodes if episode.reward is not None]
     if gives_gradient or len(episodes) < 2 or len(set(rewards)) != 1:
         return None
@@ -101,7 +101,9 @@ def _of_answers(episode: Episode, malformed: Sequence[Call]) -> Iterator[str]:
             "rollout.max_response_length_in_one_turn, or the request's max_tokens"
         )
     if malformed:
-        yield f"{_named(malformed)} with a tool call that cannot be parsed: it is told as text"
+        yield (
+            f"{_named(malformed)} with a tool call that cannot be parsed: the agent gets it as text"
+        )
     if broken := [call for call in calls if NOT_DECODABLE in _text(call)]:
         yield f"{_named(broken)} with bytes that are no text"
     if empty := [call for call in calls if not _text(call) and not call.response.get("tool_calls")]:

@@ -1,40 +1,54 @@
-"""A server that is there already: exact where it is a vLLM with our vocabulary, else text."""
+"""Debug runs against a running server: by token ids for vLLM with our vocabulary, else by text."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 
-from ajet.backbone.debug.model import DebugPolicyModel
 from ajet.config.sections.root import AjetConfig
 from ajet.context_tracker.chat_format import ChatFormat
+from ajet.engine.base import Engine
 from ajet.engine.scripted import ScriptedEngine
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.errors import ServiceError
+from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.recorded_upstream import RecordedUpstream, TextOnly
-from ajet.gateway.upstream import UpstreamModel
+from ajet.gateway.upstream import Upstream, UpstreamModel
 from ajet.training.model_folder import chat_format_of
 
 PROBE = 'Answer: 12 + 30 = "42"\n'
-"""A text that vocabularies cut differently."""
+"""A text that different vocabularies tokenize differently."""
 
 ASSUMED_MODEL_LEN = 32768
-"""Told to agents where the configuration does not say how long the context is."""
+"""Context length for agents if the configuration gives none."""
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class DebugPolicyModel:
+    """An engine with its chat format, or a server of which only the text is known."""
+
+    engine: Engine
+    chat_format: ChatFormat
+    title: str
+    """Names the engine in the log."""
+    make_upstream: Callable[[EpisodeRecord, str, str], Upstream] | None = None
+    """For `Gateway.make_upstream`: another server answers. None: the engine answers."""
 
 
 @contextmanager
 def open_remote(ajet: AjetConfig) -> Iterator[DebugPolicyModel]:
-    """The model behind the URL that `debug.engine` is.
+    """Open the model behind the URL in `debug.engine`.
 
     Raises:
-        ServiceError: nothing answers there, or not as an OpenAI-compatible server.
+        ServiceError: nothing answers at the URL, or it is no OpenAI-compatible server.
     """
     base_url = _base_url(ajet.debug.engine)
     api_key = os.environ.get(ajet.debug.api_key_env)
@@ -56,7 +70,7 @@ def open_remote(ajet: AjetConfig) -> Iterator[DebugPolicyModel]:
 
 
 def _first_model(http: httpx2.Client) -> dict[str, Any]:
-    """The first model that a server lists."""
+    """The first entry of the server's list of models."""
     url = f"{http.base_url}models"
     try:
         listed = http.get(url).raise_for_status().json()["data"]
@@ -71,7 +85,7 @@ def _first_model(http: httpx2.Client) -> dict[str, Any]:
 def _format_in_common(
     ajet: AjetConfig, model: dict[str, Any], http: httpx2.Client
 ) -> ChatFormat | None:
-    """Our model's chat format, where a vLLM cuts text into the same ids as our tokenizer."""
+    """Our chat format if the server is a vLLM that tokenizes like our model; else None."""
     folder = Path(ajet.model.path)
     if model.get("owned_by") != "vllm" or not folder.is_dir():
         return None
@@ -88,7 +102,7 @@ def _as_text(ajet: AjetConfig, endpoint: UpstreamModel) -> DebugPolicyModel:
     return DebugPolicyModel(
         engine=ScriptedEngine([], max_model_len=ajet.rollout.max_model_len or ASSUMED_MODEL_LEN),
         chat_format=TextOnly(),
-        title=f"{endpoint.model} at {endpoint.base_url}, as text: it says nothing of tokens, so "
+        title=f"{endpoint.model} at {endpoint.base_url}, by text only: it gives no token ids, so "
         "there are no samples",
         make_upstream=lambda record, agent_name, target_tag: RecordedUpstream(
             endpoint, record, agent_name, target_tag
@@ -97,6 +111,6 @@ def _as_text(ajet: AjetConfig, endpoint: UpstreamModel) -> DebugPolicyModel:
 
 
 def _base_url(url: str) -> str:
-    """With the path `/v1` where it has none."""
+    """The URL, with the path `/v1` if it has none."""
     url = url.rstrip("/")
     return url if urlsplit(url).path else f"{url}/v1"

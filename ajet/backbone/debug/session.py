@@ -1,4 +1,4 @@
-"""Episodes one after the other, in the thread that the debugger and the terminal belong to."""
+"""Runs episodes one after the other in the main thread, to which debugger and terminal belong."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TAG = "debug"
 
 @dataclass(slots=True, kw_only=True)
 class DebugSession:
-    """Runs tasks and shows each episode as it ends."""
+    """Runs tasks and prints each episode when it ends."""
 
     runner: EpisodeRunner
     console: Console
@@ -40,14 +40,14 @@ class DebugSession:
 
     @property
     def episodes(self) -> list[Episode]:
-        """All that have ended or were interrupted."""
+        """All episodes that have ended or were interrupted."""
         return [episode for group in self.groups for episode in group.episodes]
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Run every task `num_repeat` times.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C, or `q` in the debugger; the episode is kept as it is.
+            KeyboardInterrupt: Ctrl-C, or `q` in the debugger. The interrupted episode is kept.
         """
         try:
             for index, task in enumerate(tasks):
@@ -69,7 +69,7 @@ class DebugSession:
         engine.open_session(attempt.episode_id)
         try:
             with breakpoints():
-                episode = _to_the_end(run)
+                episode = _run_without_deadline(run)
         except KeyboardInterrupt:
             run.stop(Failure(kind="cancelled", message="interrupted"))
             self._keep(run.episode())
@@ -91,26 +91,26 @@ class DebugSession:
             show_episode(self.console, episode, title, chat_format.tokenizer.decode)
             problems = problems_of(episode, malformed_calls(episode, chat_format))
         for problem in problems:
-            self._tell(problem)
+            self._report(problem)
 
     def _look_at_group(self, group: Group) -> None:
-        """Fill in the advantages, which repeats have, and say where they are all 0."""
+        """Compute the advantages of a task's repeats, and warn if all are 0."""
         if self.num_repeat == 1:
             return
         report = self.credit([group])
         problem = problem_of_group(group.episodes, not report.zero_variance_groups)
         if problem:
-            self._tell(f"task {group.task.task_id}: {problem}")
+            self._report(f"task {group.task.task_id}: {problem}")
 
-    def _tell(self, problem: str) -> None:
+    def _report(self, problem: str) -> None:
         self.num_problems += 1
         show_problem(self.console, problem)
 
 
-def _to_the_end(run: EpisodeRun) -> Episode:
-    """Without a deadline: a debugger may stand in the workflow for as long as it likes."""
+def _run_without_deadline(run: EpisodeRun) -> Episode:
+    """Run the episode without a deadline: the user may stop in the debugger for any time."""
     try:
         return run_in_new_loop(run.run())
-    except SystemExit as error:  # from a task that the workflow made: asyncio lets it out
+    except SystemExit as error:  # from an asyncio task of the workflow: asyncio lets it out
         run.stop(failure_of(error, "workflow_error"))
         return run.episode()

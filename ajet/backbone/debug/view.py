@@ -1,4 +1,4 @@
-"""An episode for people: its calls, its reward, the samples with what is trained marked."""
+"""Prints an episode: its calls, its samples with the trained tokens marked, its reward."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ajet.schema.sample import Sample
 Decode = Callable[[list[int]], str]
 
 CONTEXT, TRAINED = "  ", "▌ "
-"""In front of each line of a sample."""
+"""Prefixes of a sample's lines: context, and trained tokens."""
 
 HEAD_CHARACTERS, TAIL_CHARACTERS = 400, 200
-"""What is shown of a longer run of context; what is trained is shown whole."""
+"""How much of long context is shown; trained tokens are always shown in full."""
 
 
 def show_episode(console: Console, episode: Episode, title: str, decode: Decode) -> None:
     """Print calls, samples and outcome; the messages where there is no sample.
 
     Args:
-        console: width-aware; without a terminal the same text in plain.
-        episode: that has ended.
-        title: its first line.
-        decode: of token ids, special ones included.
+        console: its width is used; without a terminal, the text has no colours.
+        episode: an episode that has ended.
+        title: printed as the first line.
+        decode: turns token ids into text, special tokens included.
     """
     _show_title(console, title)
     if episode.calls:
@@ -51,14 +51,14 @@ def show_text_episode(console: Console, episode: Episode, title: str) -> None:
 
 
 def show_problem(console: Console, problem: str) -> None:
-    """Print one line that stands out."""
+    """Print one problem as a line that stands out."""
     row = Table.grid()
     row.add_row(Text("! ", "bold yellow"), Text(printable(problem)))
     console.print(row)
 
 
 def runs_of(sample: Sample) -> Iterator[tuple[slice, int]]:
-    """The stretches of a sample with one author: where, and the call that sampled it or -1."""
+    """Stretches of a sample with one author: position, and the call that sampled it or -1."""
     ends = np.flatnonzero(np.diff(sample.call_index)) + 1
     edges = [0, *ends.tolist(), len(sample)]
     for start, end in zip(edges[:-1], edges[1:], strict=True):
@@ -85,7 +85,7 @@ def _calls_table(episode: Episode) -> Table:
             str(len(call.completion_ids)),
             Text(printable(call.agent_name) + ("" if call.trained else " (not trained)")),
             call.finish_reason,
-            call.new_timeline or f"goes on from {number_of[call.parent_id]}",
+            call.new_timeline or f"continues {number_of[call.parent_id]}",
         )
     return table
 
@@ -120,6 +120,6 @@ def _show_outcome(console: Console, episode: Episode) -> None:
     if failure is None:
         console.print(Text(f"= {Transcript.of(episode).outcome}", "bold"))
         return
-    # Not wrapped: people and editors go to the places that it names.
+    # Not wrapped, so that editors can open the files and lines that it names.
     console.print(Text(printable(failure.traceback.rstrip()), "red"), soft_wrap=True)
     console.print(Text(f"= failed: {failure.kind}: {printable(failure.message)}", "bold red"))

@@ -1,1 +1,1 @@
-"""The local backbone: one machine, CPU or GPU, nothing to install beyond torch."""
+"""The local backbone trains on one machine, on a CPU or one GPU; it needs torch and no Ray."""

@@ -1,16 +1,18 @@
-"""Checkpoints of the local backbone: beside the model, `trainer_state.pt` (optimizer, random)."""
+"""Checkpoints of the local backbone: the model and `trainer_state.pt` (optimizer, generators)."""
 
 from __future__ import annotations
 
+import random
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from ajet.backbone.local.optimizer import PolicyOptimizer
-from ajet.backbone.local.random_state import random_state, set_random_state
 from ajet.training.checkpoints import Position, read_position, written_checkpoint
 
 _TOKENIZER_FILES = (
@@ -32,28 +34,28 @@ def save_checkpoint(
     tokenizer_dir: Path,
     max_to_keep: int | None = None,
 ) -> None:
-    """Write `folder/step_…` in full or not at all.
+    """Write the checkpoint `folder/step_...`, in full or not at all.
 
     Args:
-        folder: the run's `checkpoints`; made if missing.
-        position: what to continue from.
+        folder: the run's folder `checkpoints`; created if missing.
+        position: where a resumed run continues.
         model: its weights are written in their dtype.
         optimizer: of this model.
         tokenizer_dir: the folder that the model came from; its tokenizer files are copied.
-        max_to_keep: afterwards, remove the oldest above this number; None: keep all.
+        max_to_keep: delete the oldest checkpoints beyond this number afterwards; None: keep all.
 
     Raises:
-        CheckpointError: it cannot be written (disk full, say); earlier ones are as they were.
+        CheckpointError: it cannot be written (for example: disk full). Earlier ones are unchanged.
     """
     with written_checkpoint(folder, position, max_to_keep=max_to_keep) as partial:
         try:
             model.save_pretrained(partial)
-        except SafetensorError as error:  # its own error for a full disk
+        except SafetensorError as error:  # how it reports a full disk; we report an OSError
             raise OSError(str(error)) from error
         for pattern in _TOKENIZER_FILES:
             for file in tokenizer_dir.glob(pattern):
                 shutil.copyfile(file, partial / file.name)
-        state = {"optimizer": optimizer.state_dict(), "random": random_state()}
+        state = {"optimizer": optimizer.state_dict(), "random": _random_state()}
         with (partial / "trainer_state.pt").open("wb") as output:
             torch.save(state, output)
 
@@ -62,12 +64,36 @@ def load_checkpoint(path: Path, *, model: PreTrainedModel, optimizer: PolicyOpti
     """Restore weights, optimizer and random states in place, bit for bit.
 
     Raises:
-        CheckpointError: a file is missing or not of the size that was written.
+        CheckpointError: a file is missing or does not have the size that was written.
     """
     position = read_position(path)
     saved = type(model).from_pretrained(path, dtype=model.dtype)
     model.load_state_dict(saved.state_dict())
     state = torch.load(path / "trainer_state.pt", map_location="cpu", weights_only=True)
     optimizer.load_state_dict(state["optimizer"])
-    set_random_state(state["random"])
+    _set_random_state(state["random"])
     return position
+
+
+def _random_state() -> dict[str, Any]:
+    """States of all random generators that user code may draw from.
+
+    The types are those that `torch.load(weights_only=True)` accepts.
+    """
+    numpy_state: Any = np.random.get_state(legacy=True)
+    name, keys, *rest = numpy_state
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    """Restore what `_random_state` returned."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

@@ -1,4 +1,4 @@
-"""The local backbone: everything in one process, on a CPU or one GPU."""
+"""Entry of the local backbone: rollout and training in one process, on a CPU or one GPU."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ logger = logging.getLogger(__name__)
 
 
 def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -> None:
-    """Train to the end and show what came of it.
+    """Train until the last step, draw the reward curve and print the summary.
 
     Raises:
-        AjetError: the run cannot start or cannot go on.
+        AjetError: the run cannot start or continue.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
     with Progress() as progress, closing(open_http_endpoint(config.ajet)) as http_endpoint:
@@ -48,7 +48,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -
 def _load(
     ajet: AjetConfig, run_folder: Path, resume: bool, total_steps: int
 ) -> tuple[Policy, Position | None]:
-    """The policy as the newest checkpoint has it, and where that stood; else as it came."""
+    """The policy and its position: from the newest checkpoint if resumed, else the base model."""
     loaded = load_policy(ajet.model)
     common, model = ajet.trainer_common, loaded.model
     trainer = PolicyTrainer(model, common, total_steps=total_steps)
@@ -78,7 +78,7 @@ def _load(
 def _serve(
     ajet: AjetConfig, policy: LocalPolicy, run_folder: Path, position: Position | None
 ) -> Serving:
-    """The configured engine, with the policy's weights."""
+    """Start the configured engine with the policy's weights."""
     common = ajet.trainer_common
     policy_version = position.policy_version if position else 0
     if ajet.rollout.name == "embedded":

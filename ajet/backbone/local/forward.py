@@ -1,4 +1,4 @@
-"""The differentiable forward of a stock transformers causal LM over sequences with one prefix."""
+"""Differentiable forward pass of a transformers causal LM; a shared prefix is computed once."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ajet.errors import ModelError
 
 
 def trained_logits(model: PreTrainedModel, inputs: SharedPrefix) -> torch.Tensor:
-    """[N, V] logits at the positions that predict a trained token.
+    """Logits [N, V] at the positions that predict a trained token.
 
-    The prefix runs once; its key-values stay in the graph and serve every row, so that gradients
-    reach the prefix from all of them and equal those of separate sequences. The output head runs
-    only where it is needed.
+    The prefix is computed once. Its keys and values stay in the graph and are used by every row, so
+    its gradients are the sum over the rows, as if the sequences were separate. The output head is
+    computed only for the N positions.
     """
     hidden = []
     cache = None
@@ -35,9 +35,9 @@ def trained_logits(model: PreTrainedModel, inputs: SharedPrefix) -> torch.Tensor
 def _hidden_states(
     model: PreTrainedModel, ids: np.ndarray, cache: DynamicCache | None
 ) -> torch.Tensor:
-    """[B * S, H] last hidden states of ids [B, S] that follow what the cache holds.
+    """Last hidden states [B * S, H] of ids [B, S] that follow the tokens in the cache.
 
-    No mask: under causal attention nothing sees the padding to its right.
+    There is no mask: under causal attention no token sees the padding to its right.
     """
     output = model.base_model(
         input_ids=torch.from_numpy(ids).to(model.device),
@@ -50,9 +50,9 @@ def _hidden_states(
 
 @torch.no_grad()
 def check_forward(model: PreTrainedModel) -> None:
-    """Refuse a model whose own logits `trained_logits` does not give.
+    """Check that `trained_logits` gives the model's own logits.
 
-    One that changes them after its output head, say, or that keeps no key-values.
+    It does not for models that change the logits after the output head, or without a KV cache.
 
     Raises:
         ModelError: the logits differ.
@@ -64,7 +64,7 @@ def check_forward(model: PreTrainedModel) -> None:
         SharedPrefix(prefix_ids=rows[0, :3], suffix_ids=rows[:, 3:], predictor=np.arange(7)),
     )
     difference = (shared.float() - torch.cat([plain[0], plain[1, 3:]])).abs().max()
-    # Far above rounding in bfloat16, far below any other logits.
+    # Far above rounding errors of bfloat16, far below the distance of wrong logits.
     if not difference <= 0.1 * plain.std():
         raise ModelError(
             f"{type(model).__name__} computes its logits in a way that the local backbone cannot "

@@ -1,4 +1,4 @@
-"""Cut a mini-batch into micro-batches that share a prefix, and pack them into arrays; numpy only.
+"""Cuts a mini-batch into micro-batches with a shared prefix and packs them into arrays. numpy only.
 
 The last token of a sequence predicts nothing that is trained, so a sequence of L tokens is L - 1
 inputs. A micro-batch runs the longest common prefix of its inputs once and pads what follows.
@@ -16,12 +16,12 @@ from ajet.schema.sample import Sample
 
 @dataclass(slots=True, kw_only=True)
 class SharedPrefix:
-    """The inputs of B sequences that begin with the same P tokens."""
+    """The inputs of B sequences whose first P tokens are the same."""
 
     prefix_ids: np.ndarray
-    """[P] int64: what all sequences begin with."""
+    """[P] int64: the tokens that all sequences begin with."""
     suffix_ids: np.ndarray
-    """[B, S] int64: what follows in each, padded at the right with 0."""
+    """[B, S] int64: the tokens that follow in each sequence, padded on the right with 0."""
     predictor: np.ndarray
     """[N] int64: the positions that predict a trained token, counted through the prefix and then
     through the rows of `suffix_ids`: in [0, P + B * S)."""
@@ -29,7 +29,7 @@ class SharedPrefix:
 
 @dataclass(slots=True, kw_only=True)
 class MicroBatch:
-    """Sequences that are run at once, and their N trained tokens in the order of `predictor`."""
+    """Sequences for one forward pass, and their N trained tokens in the order of `predictor`."""
 
     inputs: SharedPrefix
     targets: np.ndarray
@@ -39,9 +39,9 @@ class MicroBatch:
     advantages: np.ndarray
     """[N] float32."""
     weights: np.ndarray
-    """[N] float32: of each token in the loss."""
+    """[N] float32: weight of each token in the loss."""
     temperature: np.ndarray
-    """[N] float32, positive: what divides the logits."""
+    """[N] float32, above 0: divides the logits."""
     policy_versions: np.ndarray
     """[N] int32."""
     sample_index: np.ndarray
@@ -51,7 +51,7 @@ class MicroBatch:
 def plan_micro_batches(
     sequences: Sequence[np.ndarray], *, max_positions: int, fixed_cost: int = 64
 ) -> list[list[int]]:
-    """Indices of the sequences of each micro-batch, at the least cost found.
+    """Plan the micro-batches; returns the indices of the sequences in each.
 
     A micro-batch costs its computed positions, padding included, plus `fixed_cost`. Each of two
     orders, by length (little padding) and by token ids (long prefixes), is cut at its best places.
@@ -59,7 +59,7 @@ def plan_micro_batches(
     Args:
         sequences: token ids [L_i], each of at least 2 tokens.
         max_positions: bound on the positions of a micro-batch; a longer sequence runs alone.
-        fixed_cost: what starting one more micro-batch costs, in positions.
+        fixed_cost: overhead of one more micro-batch, in positions.
     """
     by_length = sorted(range(len(sequences)), key=lambda i: (len(sequences[i]), i))
     by_ids = sorted(range(len(sequences)), key=lambda i: (sequences[i].tobytes(), i))

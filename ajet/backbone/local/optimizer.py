@@ -15,10 +15,10 @@ from ajet.training.updates import learning_rate
 
 
 class PolicyOptimizer:
-    """AdamW on the weights, or on float32 copies of them where they are bfloat16.
+    """AdamW on the weights, or on float32 copies where the weights are bfloat16.
 
-    Updates at the learning rates of RL are smaller than what bfloat16 can add to a weight: the
-    copies collect them.
+    At the learning rates of RL, most updates are smaller than the spacing of bfloat16 numbers. The
+    float32 copies accumulate them.
 
     Args:
         parameters: those that require a gradient are trained.
@@ -56,10 +56,10 @@ class PolicyOptimizer:
         )
 
     def update(self, step: int) -> float:
-        """Apply the gradients and clear them; their norm before clipping.
+        """Apply the gradients and clear them; returns their norm before clipping.
 
         Raises:
-            TrainingError: the gradient is not finite; the weights are as they were.
+            TrainingError: the gradient is not finite; the weights are unchanged.
         """
         for weight, master in self._coarse():
             master.grad = None if weight.grad is None else weight.grad.float()
@@ -77,18 +77,18 @@ class PolicyOptimizer:
         return norm
 
     def state_dict(self) -> dict[str, Any]:
-        """AdamW's state and the float32 copies."""
+        """The state of AdamW and the float32 copies."""
         masters = [master.detach() for _, master in self._coarse()]
         return {"adamw": self._adamw.state_dict(), "masters": masters}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave, for the same model."""
+        """Restore what `state_dict` returned for the same model."""
         self._adamw.load_state_dict(state["adamw"])
         with torch.no_grad():
             for (_, master), saved in zip(self._coarse(), state["masters"], strict=True):
                 master.copy_(saved)
 
     def _coarse(self) -> list[tuple[nn.Parameter, nn.Parameter]]:
-        """Weights that are not float32, with their copies."""
+        """The weights that are not float32, each with its float32 copy."""
         pairs = zip(self._weights, self._masters, strict=True)
         return [(weight, master) for weight, master in pairs if weight is not master]

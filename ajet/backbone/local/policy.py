@@ -1,4 +1,4 @@
-"""The model of a run: what is trained."""
+"""Loads the model that is trained, with its tokenizer and chat format."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class LocalPolicy:
-    """The weights that are trained, and how chats become their token ids."""
+    """A loaded model and its chat format."""
 
     model: PreTrainedModel
     chat_format: ChatFormat
     folder: Path
-    """Where the model came from; its tokenizer files go into every checkpoint."""
+    """The model's folder; its tokenizer files are copied into every checkpoint."""
 
 
 def load_policy(settings: ModelConfig) -> LocalPolicy:
     """Load model, tokenizer and chat format.
 
     Raises:
-        ModelError: the message says which part does not fit.
+        ModelError: a part cannot be loaded; the message says which.
     """
     # The run has a progress display of its own.
     disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -58,12 +58,12 @@ def load_policy(settings: ModelConfig) -> LocalPolicy:
 
 
 def chosen_device(name: str) -> torch.device:
-    """What `model.device` means on this machine."""
+    """The device that `model.device` means on this machine."""
     return torch.device(device_of(name))
 
 
 def chosen_dtype(name: str, device: torch.device) -> torch.dtype:
-    """What `model.dtype` means on that device."""
+    """The dtype that `model.dtype` means on that device."""
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     dtype = getattr(torch, name)
@@ -72,6 +72,7 @@ def chosen_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _set_threads(number: int | None, device: torch.device) -> None:
+    # On a CPU, one thread makes results independent of the number of cores.
     if number is None and device.type == "cpu":
         number = 1
     if number is not None:

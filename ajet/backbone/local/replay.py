@@ -1,7 +1,7 @@
-"""A recorded training step once more, from the weights that it began with.
+"""Trains a recorded step again, from the weights with which it began.
 
-Also a step that verl trained, as the backbone or for Trinity: what the two trainers compute is the
-same but for rounding.
+Steps that verl trained (backbones verl and trinity) work too: the two trainers compute the same up
+to rounding.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from ajet.training.checkpoints import read_position
 
 @dataclass(slots=True, kw_only=True)
 class WeightsDifference:
-    """Of the weights now and those of the checkpoint after the step."""
+    """How the weights differ from those of the checkpoint after the step."""
 
     largest: float
-    """Of any weight."""
+    """Largest difference of a single weight."""
     of_update: float
-    """Length of all differences, over the length of the step's change of the weights."""
+    """Norm of the differences, divided by the norm of the step's own change of the weights."""
 
 
 @dataclass(slots=True, kw_only=True)
 class TrainedAgain:
-    """What one step of training gave."""
+    """Result of training one step again."""
 
     metrics: dict[str, float]
-    """As `PolicyTrainer.update` names them."""
+    """Metrics with the names that `PolicyTrainer.update` gives them."""
     weights: WeightsDifference | None
-    """None: there is no checkpoint after the step."""
+    """None if there is no checkpoint after the step."""
 
 
 def train_again(
@@ -51,7 +51,7 @@ def train_again(
     before: Path | None,
     after: Path | None,
 ) -> TrainedAgain:
-    """Train one step as a run does, in this process; nothing is saved.
+    """Train one step in this process as a run does; nothing is saved.
 
     Args:
         ajet: model and trainer.
@@ -87,7 +87,7 @@ def train_again(
 def _load(
     checkpoint: Path, model: PreTrainedModel, trainer: PolicyTrainer, *, is_verl: bool
 ) -> int:
-    """Weights and optimizer, and the policy's version."""
+    """Load weights and optimizer from a checkpoint; returns the policy version."""
     if not is_verl:
         position = load_checkpoint(checkpoint, model=model, optimizer=trainer.optimizer)
         return position.policy_version
@@ -102,6 +102,6 @@ def _model(like: PreTrainedModel, checkpoint: Path) -> PreTrainedModel:
 
 
 def _flat(model: PreTrainedModel) -> torch.Tensor:
-    """[all weights] float32, by their names."""
+    """All weights as one float32 vector, sorted by name."""
     state = model.state_dict()
     return torch.cat([state[name].detach().cpu().float().flatten() for name in sorted(state)])

@@ -1,4 +1,4 @@
-"""The engine of this process, on the weights that are trained."""
+"""Serves the policy from this process, with the weights that are trained."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ajet.engine.embedded.engine import EmbeddedEngine
 
 
 class EmbeddedServing:
-    """The engine of this process: it reads the very weights that the trainer changes.
+    """An engine in this process that reads the same weights that the trainer changes.
 
-    While the lockstep waits for an episode that hangs, the others wait too: it gives up early
-    enough for them to meet their own deadlines.
+    While the lockstep schedule waits for an episode that hangs, all episodes wait. So its patience
+    is at most a quarter of their deadlines.
     """
 
     def __init__(
@@ -33,19 +33,19 @@ class EmbeddedServing:
 
     @property
     def lockstep_missed(self) -> int:
-        """Times that the engine went on without an episode."""
+        """How often the lockstep schedule continued without an episode that was late."""
         return self.engine.lockstep_missed
 
     def begin_phase(self) -> None:
-        """Forget all key-values."""
+        """Drop the KV cache, so that results do not depend on earlier phases."""
         self.engine.forget()
 
     def publish(self, policy_version: int) -> dict[str, float]:
-        """The weights were changed in place."""
+        """Tell the engine that its weights were changed in place."""
         self.engine.weights_changed()
         assert self.engine.policy_version == policy_version
         return {}
 
     def close(self) -> None:
-        """End the engine's thread."""
+        """Stop the engine's thread."""
         asyncio.run(self.engine.aclose())

@@ -1,4 +1,4 @@
-"""One step of training: samples in, changed weights and metrics out."""
+"""The local trainer: takes a step's samples, updates the weights, returns metrics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ajet.training.updates import WeightedSample, plan_updates
 
 
 class PolicyTrainer:
-    """Trains a model in place, on the device and in the dtype that it has.
+    """Trains a model in place, on its device and in its dtype.
 
     Args:
         model: a transformers causal LM; an engine may read the same weights between updates.
@@ -50,16 +50,16 @@ class PolicyTrainer:
     def update(
         self, samples: Sequence[Sample], *, step: int, policy_version: int
     ) -> dict[str, float]:
-        """Train on a step's samples; metrics under their public names.
+        """Train on a step's samples and return metrics under their public names.
 
-        `policy/logprob_diff_*` compare with the engine on the first update only, on tokens of the
-        current policy version: later updates have other weights. Without such tokens they are
-        absent, as is `policy/kl` without a reference.
+        `policy/logprob_diff_*` compare trainer and engine on tokens of the current policy version,
+        in the first update only, because later updates have other weights. They are absent without
+        such tokens, as is `policy/kl` without a reference model.
 
         Args:
-            samples: with advantages, not all of them 0; each has trained tokens.
-            step: number of the step, from 1; selects learning rate and split.
-            policy_version: of the weights as they are now.
+            samples: with advantages that are not all 0; each has trained tokens.
+            step: number of the step, from 1; determines learning rate and split.
+            policy_version: version of the weights before the update.
 
         Raises:
             TrainingError: loss or gradient is not finite; the update was not applied.
@@ -75,11 +75,12 @@ class PolicyTrainer:
     def _backward(
         self, weighted: list[WeightedSample], metrics: UpdateMetrics, *, is_first: bool
     ) -> float:
-        """Leave the gradient of one update's loss in the weights; the loss."""
+        """Add the gradient of one update's loss to the weights; returns the loss."""
         total = 0.0
         for rows in plan_micro_batches(
             [sample.ids for sample, _ in weighted],
             max_positions=self._settings.micro_batch_tokens,
+            # Starting a micro-batch costs as much as so many positions: kernel launches on a GPU.
             fixed_cost=64 if self.model.device.type == "cpu" else 512,
         ):
             batch = pack([weighted[row] for row in rows])
@@ -92,7 +93,7 @@ class PolicyTrainer:
         return total
 
     def _forward(self, batch: MicroBatch) -> tuple[torch.Tensor, PolicyLoss]:
-        """Logprobs [N] of the trained tokens, and their loss."""
+        """Logprobs [N] of a micro-batch's trained tokens, and their loss."""
 
         def tensor(array: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(array).to(self.model.device)

@@ -1,4 +1,4 @@
-"""Metrics of one training step, summed over its micro-batches."""
+"""Collects the metrics of one training step over its micro-batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ajet.training.updates import staleness
 
 
 class UpdateMetrics:
-    """Collects what a step's updates report under `policy/` and `staleness/`."""
+    """Collects the metrics `policy/...` and `staleness/...` of a step's updates."""
 
     def __init__(self, *, policy_version: int, with_kl: bool) -> None:
         self._policy_version = policy_version
@@ -25,22 +25,22 @@ class UpdateMetrics:
         self._logprob_diffs = [np.zeros(0, np.float32)]
 
     def add_micro_batch(self, batch: MicroBatch, result: PolicyLoss) -> None:
-        """Count the tokens of a micro-batch."""
+        """Add the sums of a micro-batch."""
         self._num_tokens += len(batch.targets)
         self._sums += [float(x) for x in (result.num_clipped, result.entropy_sum, result.kl_sum)]
 
     def compare_logprobs(self, batch: MicroBatch, logprobs: np.ndarray) -> None:
-        """Compare the trainer's logprobs [N] with the engine's, where the weights are the same."""
+        """Compare the trainer's logprobs [N] with the engine's, for tokens of the same weights."""
         is_current = batch.policy_versions == self._policy_version
         self._logprob_diffs.append(np.abs(logprobs - batch.old_logprobs)[is_current])
 
     def add_update(self, *, loss: float, grad_norm: float) -> None:
-        """Count one optimizer update."""
+        """Add one optimizer update."""
         self._losses.append(loss)
         self._grad_norms.append(grad_norm)
 
     def summary(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """Metrics by their public names, given all samples of the step."""
+        """The metrics under their public names, given all samples of the step."""
         clipped, entropy, kl = self._sums / self._num_tokens
         metrics = {
             "policy/loss": float(np.mean(self._losses)),

@@ -1,4 +1,4 @@
-"""The optimizer of a run with verl, from the parts that its ranks saved."""
+"""Assembles the optimizer state of a verl run from the shards that its ranks saved."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ajet.errors import CheckpointError
 
 
 def verl_optimizer_state(checkpoint: Path) -> dict[str, Any]:
-    """As `PolicyOptimizer.load_state_dict` takes it.
+    """The state in the form that `PolicyOptimizer.load_state_dict` takes.
 
     Args:
-        checkpoint: of a run with verl; each rank's part of AdamW lies in its `actor`.
+        checkpoint: of a verl run; its folder `actor` has each rank's shard of AdamW.
 
     Raises:
-        CheckpointError: parts are missing, or are not cut as FSDP2 cuts them.
+        CheckpointError: shards are missing, or are not sharded as FSDP2 does.
     """
-    # It warns that there is no process group, and none is needed.
+    # It warns that there is no process group; unpickling the shards needs none.
     logging.getLogger("torch.distributed.device_mesh").setLevel(logging.ERROR)
     found = {
         int(match[2]): path
@@ -31,7 +31,9 @@ def verl_optimizer_state(checkpoint: Path) -> dict[str, Any]:
     }
     parts = [_load(found[rank]) for rank in sorted(found)]
     if not parts or f"optim_world_size_{len(parts)}_rank_0.pt" != found[0].name:
-        raise CheckpointError(f"{checkpoint / 'actor'}: not every rank's optimizer is there")
+        raise CheckpointError(
+            f"{checkpoint / 'actor'}: the optimizer shards of some ranks are missing"
+        )
     first = parts[0]
     state = {
         number: {
@@ -49,7 +51,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _whole(parts: list[torch.Tensor], checkpoint: Path) -> torch.Tensor:
-    """One tensor, of which each rank had a part, or all of it."""
+    """Join the shards of one tensor; a tensor that every rank has whole is returned as it is."""
     sharded = [part for part in parts if isinstance(part, DTensor)]
     if not sharded:
         return parts[0]

@@ -1,4 +1,4 @@
-"""vLLM as the engine of the local backbone: its own processes, fed with the trainer's weights."""
+"""vLLM as the engine of the local backbone, in processes of its own."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from ajet.training.weight_sync_check import check_weights, probe_ids
 
 
 class VllmServing:
-    """Serves the policy from vLLM servers, the run's own or ones that are there already.
+    """Serves the policy from vLLM servers: started by the run, or running already.
 
-    An update writes the weights to the run folder and has every server read them; then a probe's
-    logprobs must be the trainer's.
+    An update writes the weights to the run folder and makes every server read them. Afterwards a
+    probe's logprobs must agree with the trainer's.
 
     Args:
-        policy: what is trained.
+        policy: the model that is trained.
         settings: section `ajet.rollout`.
-        run_folder: gets the servers' logs and the weights.
-        policy_version: of the policy as it is now.
-        are_base_weights: the policy's weights are those of its folder, which the servers load.
-        logprob_diff_bound: between engine and trainer, in float32.
-        seed: of the probe.
-        on_started: gets the record of each server process.
+        run_folder: for the servers' logs and the weights.
+        policy_version: version of the policy's weights now.
+        are_base_weights: whether the weights are those in the policy's folder, which servers load.
+        logprob_diff_bound: bound on the difference of engine and trainer in float32, nats.
+        seed: draws the probe.
+        on_started: called with the record of each server process.
 
     Raises:
         ServiceError: a server did not start.
@@ -85,13 +85,13 @@ class VllmServing:
             raise
 
     def begin_phase(self) -> None:
-        """Key-values of the same weights may stay."""
+        """Nothing to do: vLLM's KV cache is valid as long as the weights stay."""
 
     def publish(self, policy_version: int) -> dict[str, float]:
-        """Update every server and compare a probe's logprobs.
+        """Update the weights of every server and check them by a probe.
 
         Raises:
-            EngineError: a server did not take the weights.
+            EngineError: a server did not load the weights.
         """
         folder = self._folder / f"version_{policy_version:06d}"
         self._policy.model.save_pretrained(folder)
@@ -102,13 +102,13 @@ class VllmServing:
         return {"sync/probe_diff_max": self._check()}
 
     def close(self) -> None:
-        """Stop the servers that are ours."""
+        """Stop the servers that this run started."""
         asyncio.run(self.engine.aclose())
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _check(self) -> float:
         trained = _logprobs(self._policy.model, self._probe)
-        # Half precision rounds 2 ** 16 times as coarsely, which shows in the logprobs of rare ids.
+        # bfloat16 rounds 2 ** 16 times more coarsely: logprobs of rare ids differ by tenths.
         bound = self._bound if self._policy.model.dtype.itemsize >= 4 else 0.5
         served = asyncio.run(self.engine.prompt_logprobs(self._probe))
         before, self._trained = self._trained, trained
@@ -154,7 +154,7 @@ def _servers(
 
 @torch.no_grad()
 def _logprobs(model: PreTrainedModel, ids: list[int]) -> np.ndarray:
-    """[L - 1] natural log of each id but the first."""
+    """Logprobs [L - 1] of all ids but the first, nats."""
     rows = torch.tensor([ids], device=model.device)
     logprobs = model(input_ids=rows).logits[0, :-1].float().log_softmax(-1)
     found: np.ndarray = logprobs.gather(1, rows[0, 1:, None])[:, 0].cpu().numpy()

@@ -1,1 +1,1 @@
-"""An engine that stays up between debug runs, so that none of them loads a model."""
+"""An engine that keeps running between debug runs, so that they need not load the model."""

@@ -1,4 +1,4 @@
-"""Starting and stopping warm engines."""
+"""Starts and stops warm engines."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from ajet.training.model_folder import model_folder
 
 POLL_S = 0.05
 STOP_S = 20.0
-"""From asking a warm engine to end to ending it."""
+"""Seconds between SIGTERM and SIGKILL."""
 LOG_LINES = 20
 
 
 def start_warm(
     ajet: AjetConfig, idle_s: float, on_wait: Callable[[Path], None]
 ) -> tuple[WarmEngine, bool]:
-    """The warm engine of this model, and whether it was started for that.
+    """The warm engine of this model, and whether this call started it.
 
-    One with weights that have changed on disk is stopped before.
+    A running engine whose weights have changed on disk is replaced.
 
     Args:
-        ajet: names model and engine.
-        idle_s: a new one ends when nobody has used it for so long.
-        on_wait: called again and again while a new one starts, with its log.
+        ajet: the configuration of model and engine.
+        idle_s: a new engine ends when it was not used for so many seconds.
+        on_wait: called repeatedly with the log's path while a new engine starts.
 
     Raises:
-        ServiceError: it did not start; the message has the end of its log.
+        ServiceError: it did not start; the message shows the end of its log.
         ModelError: there is no such model.
     """
     folder = model_folder(ajet.model.path)
@@ -59,10 +59,10 @@ def start_warm(
 
 
 def stop_warm(path: Path, warm: WarmEngine) -> None:
-    """End the process, and no other that might have its pid; the file goes with it."""
+    """End the engine's process, never another one with its pid, and delete its file."""
     deadline = time.monotonic() + STOP_S
     number = signal.SIGTERM
-    while warm.is_alive:
+    while warm.is_alive:  # compares the start time too, because pids are reused
         with contextlib.suppress(ProcessLookupError):
             os.kill(warm.pid, number)
         while warm.is_alive and time.monotonic() < deadline:
@@ -73,7 +73,7 @@ def stop_warm(path: Path, warm: WarmEngine) -> None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One start at a time."""
+    """Allow one start at a time: two would load the same model twice."""
     with (state_folder() / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -102,7 +102,7 @@ def _start(
                 raise ServiceError(f"the engine did not start; the end of {log}:\n{_end_of(log)}")
             on_wait(log)
             time.sleep(POLL_S)
-        process.returncode = 0  # it outlives us: nobody waits for it
+        process.returncode = 0  # it outlives us; else Popen warns that it was not waited for
         return warm
     except BaseException:
         process.terminate()

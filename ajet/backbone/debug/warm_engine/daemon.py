@@ -1,4 +1,4 @@
-"""The process of a warm engine. It reads its order from standard input."""
+"""The process of a warm engine. It reads its instructions from standard input."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ logger = logging.getLogger(__name__)
 
 
 class Order(BaseModel):
-    """What the process is told. Not in its arguments, which everybody can read."""
+    """The instructions to the process. Not in its arguments, which all users can read."""
 
     ajet: AjetConfig
     state: Path
-    """The file to make when the engine answers."""
+    """The file to create as soon as the engine answers."""
     log: Path
     idle_s: float
 
@@ -48,7 +48,7 @@ class Served:
 
 
 def main() -> None:
-    """Serve until nobody has used the engine for long enough, or until SIGTERM."""
+    """Serve until the engine has been idle for `idle_s`, or until SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     order = Order.model_validate_json(sys.stdin.read())
@@ -92,7 +92,7 @@ def _wait(order: Order, served: Served) -> None:
                 logger.info("not used for %g s", order.idle_s)
                 return
         except FileNotFoundError:
-            logger.info("%s is gone, by which I am found", order.state)
+            logger.info("%s was deleted, so nobody can find this engine", order.state)
             return
     logger.error("the server has ended")
 

@@ -1,8 +1,8 @@
-"""What is known of the warm engines of this user: one file each, which only the user can read.
+"""The registry of this user's warm engines: one file each, which only the user can read.
 
-A file is there as long as its engine answers. Whoever uses the engine holds a shared lock on the
-file, and the engine, before it ends for being idle, takes the exclusive one. The time of the file
-is when the engine was last used.
+A file exists as long as its engine answers. A debug run holds a shared lock on the file while it
+uses the engine. An idle engine takes the exclusive lock before it ends, so it never ends under a
+run. The file's modification time is when the engine was last used.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ class WarmEngine:
     engine: str
     """`rollout.name`."""
     model: str
-    """Its folder, resolved."""
+    """The model's folder, resolved."""
     weights: str
-    """`fingerprint` of that folder when it was loaded."""
+    """`fingerprint` of the folder when the model was loaded."""
     pid: int
     start_ticks: int | None
     url: str
-    """Without `/v1`."""
+    """Base URL, without `/v1`."""
     api_key: str = field(repr=False)
     started_s: float
-    """Unix time at which it was ready."""
+    """Unix time at which the engine was ready."""
     idle_s: float
-    """It ends when nobody has used it for so long."""
+    """The engine ends when it was not used for so many seconds."""
     log: str
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process is that one and not another with its pid."""
+        """Whether the process still runs; another process with the same pid does not count."""
         return self.start_ticks is not None and start_ticks(self.pid) == self.start_ticks
 
     def write(self, path: Path) -> None:
-        """Make the file, whole at once."""
+        """Write the file; a reader sees all of it or none."""
         aside = path.with_suffix(".new")
         aside.unlink(missing_ok=True)
         with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -59,7 +59,7 @@ class WarmEngine:
 
 
 def state_folder() -> Path:
-    """Where the files are: in `XDG_STATE_HOME`, else `~/.local/state`. Made for this user alone."""
+    """The private folder of the files, below `XDG_STATE_HOME` or `~/.local/state`."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     folder = Path(home) / "ajet" / "engines"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -68,7 +68,7 @@ def state_folder() -> Path:
 
 
 def state_path(ajet: AjetConfig, model: Path) -> Path:
-    """The file of the engine that serves this model, loaded as the configuration says."""
+    """The file of the engine that serves this model with this configuration."""
     served: dict[str, Any] = {
         "engine": ajet.rollout.name,
         "model": str(model.resolve()),
@@ -82,14 +82,14 @@ def state_path(ajet: AjetConfig, model: Path) -> Path:
 
 
 def fingerprint(model: Path) -> str:
-    """Of a model folder: changes with the name, size or time of a file of weights or settings."""
+    """Hash of a model folder: names, sizes and times of its files of weights and settings."""
     files = sorted(path for pattern in WEIGHTS for path in model.glob(pattern))
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
 
 
 def read_state(path: Path) -> WarmEngine | None:
-    """The engine of a file; None where it is gone, and then so is the file."""
+    """The engine of a file. None if it has ended; its file is deleted."""
     try:
         warm = WarmEngine(**json.loads(path.read_text()))
     except FileNotFoundError:
@@ -101,7 +101,7 @@ def read_state(path: Path) -> WarmEngine | None:
 
 
 def warm_engines() -> list[tuple[Path, WarmEngine]]:
-    """All that are up, the oldest first."""
+    """All running warm engines, oldest first."""
     found = [(path, read_state(path)) for path in state_folder().glob("*.json")]
     alive = [(path, warm) for path, warm in found if warm is not None]
     return sorted(alive, key=lambda entry: entry[1].started_s)
@@ -109,7 +109,7 @@ def warm_engines() -> list[tuple[Path, WarmEngine]]:
 
 @contextmanager
 def in_use(path: Path) -> Iterator[WarmEngine | None]:
-    """The engine of a file, kept up until the block is left; None where there is none."""
+    """The engine of a file, which cannot end for idleness within the block; None if none runs."""
     try:
         file = path.open()
     except FileNotFoundError:
@@ -117,7 +117,8 @@ def in_use(path: Path) -> Iterator[WarmEngine | None]:
         return
     with file:
         fcntl.flock(file, fcntl.LOCK_SH)
-        has_ended = os.fstat(file.fileno()).st_nlink == 0  # before the lock was ours
+        # The engine may have deleted the file and ended while we waited for the lock.
+        has_ended = os.fstat(file.fileno()).st_nlink == 0
         warm = None if has_ended else read_state(path)
         if warm is not None:
             os.utime(path)
@@ -125,10 +126,10 @@ def in_use(path: Path) -> Iterator[WarmEngine | None]:
 
 
 def is_idle(path: Path, idle_s: float, now_s: float) -> bool:
-    """Whether nobody uses the engine and nobody has for so long: then the file is removed.
+    """Whether the engine was unused for `idle_s`. If so, its file is deleted under the lock.
 
     Raises:
-        FileNotFoundError: somebody else removed it.
+        FileNotFoundError: another process deleted the file.
     """
     with path.open() as file:
         try:

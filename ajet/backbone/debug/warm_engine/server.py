@@ -1,4 +1,4 @@
-"""An engine behind the part of vLLM's HTTP API that `ajet.engine.vllm` speaks.
+"""Serves an engine over the part of vLLM's HTTP API that `ajet.engine.vllm` uses.
 
 `GET /health`, `GET /v1/models` and `POST /v1/completions` with a prompt of token ids, whose answer
 has the ids and logprobs that were sampled, at once or as a stream. Loopback only.
@@ -26,13 +26,13 @@ from ajet.schema.generation import Generation, SamplingParams
 MODEL_NAME = "policy"
 MAX_BODY_BYTES = 64 * 2**20
 SESSION = "warm"
-"""One for all: the rows of the embedded engine are found by their tokens."""
+"""One session for all requests: the embedded engine finds cached prefixes by their tokens."""
 
 logger = logging.getLogger(__name__)
 
 
 class CompletionRequest(BaseModel):
-    """What is honoured of a request; other fields mean nothing here."""
+    """The fields of a request that are used; others are ignored."""
 
     prompt: list[int]
     max_tokens: int = Field(gt=0)
@@ -45,7 +45,7 @@ class CompletionRequest(BaseModel):
     stream: bool = False
 
     def params(self) -> SamplingParams:
-        """In the engine's terms."""
+        """The sampling parameters for the engine."""
         return SamplingParams(
             max_tokens=self.max_tokens,
             temperature=self.temperature,
@@ -58,7 +58,7 @@ class CompletionRequest(BaseModel):
 
 
 class CompletionServer(ThreadingHTTPServer):
-    """Listens on a free port of loopback from the moment it is made; `serve_forever` answers."""
+    """HTTP server on a free loopback port. It listens once created; `serve_forever` answers."""
 
     daemon_threads = True
 
@@ -69,7 +69,7 @@ class CompletionServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Without `/v1`."""
+        """The base URL, without `/v1`."""
         return f"http://127.0.0.1:{self.server_port}"
 
 
@@ -117,11 +117,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(HTTPStatus.OK, answer)
 
     def _stream(self, request: CompletionRequest) -> None:
-        """One event a token; the last one has the reason for the end, or the error."""
+        """Send one event per token; the last one has the finish reason or the error."""
         sampled: SimpleQueue[tuple[int, float] | None] = SimpleQueue()
         asked = self._generate(request, lambda *token: sampled.put(token))
         asked.add_done_callback(lambda _: sampled.put(None))
-        self.close_connection = True  # its end is the end of the stream
+        self.close_connection = True  # the client sees the end of the stream by it
         self.send_response(HTTPStatus.OK)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
@@ -163,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(f"data: {json.dumps(content)}\n\n".encode())
 
     def _refuse(self, status: HTTPStatus, message: str) -> None:
-        self.close_connection = True  # a body may be left unread
+        self.close_connection = True  # an unread body would be taken for the next request
         self._reply(status, {"error": {"message": message, "code": status.value}})
 
     def _reply(self, status: HTTPStatus, content: Any) -> None:
@@ -181,7 +181,7 @@ class _Handler(BaseHTTPRequestHandler):
 def _answer(ids: list[int], logprobs: list[float], finish_reason: str | None) -> dict[str, Any]:
     choice = {
         "index": 0,
-        "text": "",  # nobody reads it: the ids say more
+        "text": "",  # our client reads only the ids
         "token_ids": ids,
         "logprobs": {"token_logprobs": logprobs},
         "finish_reason": finish_reason,

@@ -1,4 +1,4 @@
-"""A vLLM server for a model as it is on disk."""
+"""Builds the vLLM server of a warm engine."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ajet.errors import ConfigError
 
 
 def make_server(ajet: AjetConfig, model: Path, log: Path) -> VllmServer:
-    """The server, not started yet.
+    """The server for a model on disk, not started yet.
 
     Raises:
-        ConfigError: the configuration names servers that are there already.
+        ConfigError: the configuration names servers that run already.
     """
     vllm = ajet.rollout.vllm
     if vllm.base_url:
         raise ConfigError(
-            "ajet.rollout.vllm.base_url names servers that are up already: a debug run uses one "
-            "by debug.engine=URL"
+            "ajet.rollout.vllm.base_url names servers that run already; a warm engine would start "
+            "another. To debug with one of them, set debug.engine to its URL"
         )
     device = chosen_device(ajet.model.device)
     settings = json.loads((model / "config.json").read_text(encoding="utf-8"))
