@@ -55,7 +55,7 @@ def test_calls_are_listed_with_their_tokens_and_what_they_continue():
     rows = [line.split() for line in lines[2:6]]
     assert rows[0] == ["call", "prompt", "new", "sampled", "agent", "finish", "timeline"]
     assert rows[1] == ["0", "3", "3", "5", "solver", "stop", "first_call"]
-    assert rows[3][-4:] == ["goes", "on", "from", "1"]
+    assert rows[3][-2:] == ["continues", "1"]
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
