@@ -25,7 +25,7 @@ import aiohttp
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from ajet.environment import protocol
-from ajet.environment.protocol import Request
+from ajet.environment.protocol import ServiceRequest
 from ajet.errors import EnvironmentFault
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class EnvironmentClient:
         self._thread: threading.Thread | None = None
         self._http: aiohttp.ClientSession | None = None
 
-    def call(self, route: str, request: Request) -> Any:
+    def call(self, route: str, request: ServiceRequest) -> Any:
         """The `data` of the answer; blocks. For calls that may be repeated. See `call_async`."""
         return self.submit(self.call_async(route, request)).result()
 
@@ -105,7 +105,7 @@ class EnvironmentClient:
     async def call_async(
         self,
         route: str,
-        request: Request,
+        request: ServiceRequest,
         *,
         idempotency_key: str | None = None,
         may_repeat: bool = True,

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from ajet.environment import protocol
 from ajet.environment.client import CannotConnect, EnvironmentClient, UnknownInstance
 from ajet.environment.open_instances import FOLDER, OpenInstance
-from ajet.environment.protocol import LOOPBACK, Request
+from ajet.environment.protocol import LOOPBACK, ServiceRequest
 from ajet.errors import EnvironmentFault
 
 _TIMEOUT_S = 10.0
@@ -62,7 +62,7 @@ def _release(instance: OpenInstance, released: Released) -> str | None:
     is_local = urlsplit(instance.url).hostname in LOOPBACK
     if is_local and instance.host != platform.node():
         return f"instance {instance.instance_id}: its service is on {instance.host}"
-    request = Request(
+    request = ServiceRequest(
         env_type=instance.env_type, task_id=instance.task_id, instance_id=instance.instance_id
     )
     with closing(EnvironmentClient(instance.url, timeout_s=_TIMEOUT_S, max_tries=2)) as client:

@@ -35,7 +35,7 @@ API_KEY_VARIABLE = "AJET_ENVIRONMENT_KEY"
 """Environment variable with the key that a service asks for and a run sends."""
 
 
-class Request(BaseModel):
+class ServiceRequest(BaseModel):
     """The body of every call."""
 
     model_config = ConfigDict(extra="ignore")

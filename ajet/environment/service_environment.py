@@ -23,7 +23,7 @@ from ajet.environment.client import EnvironmentClient, UnknownInstance
 from ajet.environment.episode_environment import EpisodeEnvironment, StepResult, checked_action
 from ajet.environment.messages import Message, finite
 from ajet.environment.open_instances import OpenInstance, OpenInstances
-from ajet.environment.protocol import Request, State
+from ajet.environment.protocol import ServiceRequest, State
 from ajet.errors import EnvironmentFault
 from ajet.schema.task import Task
 
@@ -107,8 +107,8 @@ class ServiceEnvironment(EpisodeEnvironment):
             self._heartbeat.cancel()
         self._source.start_release(self._request())
 
-    def _request(self, **fields: Any) -> Request:
-        return Request(
+    def _request(self, **fields: Any) -> ServiceRequest:
+        return ServiceRequest(
             env_type=self._env_type,
             task_id=self._task_id,
             instance_id=self._instance_id,
@@ -217,7 +217,7 @@ class ServiceSource:
         self._lock = threading.Lock()
         self._in_use: set[str] = set()
         """Instances of episodes that are running."""
-        self._releasing: dict[Future[bool], Request] = {}
+        self._releasing: dict[Future[bool], ServiceRequest] = {}
 
     @classmethod
     def configured(cls, ajet: AjetConfig, run_folder: Path | None) -> ServiceSource:
@@ -240,7 +240,7 @@ class ServiceSource:
         """The environment of one episode."""
         return ServiceEnvironment(self, task, episode_uuid)
 
-    def note_open(self, request: Request) -> None:
+    def note_open(self, request: ServiceRequest) -> None:
         """An instance is about to be made."""
         instance = OpenInstance(
             instance_id=str(request.instance_id),
@@ -253,7 +253,7 @@ class ServiceSource:
             self._in_use.add(instance.instance_id)
             self.open_instances.add(instance)
 
-    def start_release(self, request: Request) -> None:
+    def start_release(self, request: ServiceRequest) -> None:
         """Give an instance back, in the background."""
         with self._lock:
             self._in_use.discard(str(request.instance_id))
@@ -286,7 +286,7 @@ class ServiceSource:
             with self._lock:
                 self._releasing.pop(release, None)
 
-    def _finish_releases(self) -> list[Request]:
+    def _finish_releases(self) -> list[ServiceRequest]:
         """Wait for all releases; those that failed."""
         with self._lock:
             releasing, self._releasing = self._releasing, {}
@@ -299,7 +299,7 @@ class ServiceSource:
             if release not in done or not release.result()
         ]
 
-    async def _release(self, request: Request) -> bool:
+    async def _release(self, request: ServiceRequest) -> bool:
         """Whether the service has the instance no longer."""
         try:
             await self.client.call_async(

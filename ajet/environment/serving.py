@@ -36,7 +36,7 @@ from starlette.routing import Route
 from ajet.environment import protocol
 from ajet.environment.instances import Instance, InstanceTable
 from ajet.environment.messages import as_messages, finite
-from ajet.environment.protocol import API_KEY_VARIABLE, IDEMPOTENCY_KEY, LOOPBACK, Request
+from ajet.environment.protocol import API_KEY_VARIABLE, IDEMPOTENCY_KEY, LOOPBACK, ServiceRequest
 from ajet.environment.service import EnvironmentService
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class EnvironmentApp:
         self._threads = ThreadPoolExecutor(service.max_concurrent_calls, "environment")
         self._calls = asyncio.Semaphore(service.max_concurrent_calls)
         self._closing: set[asyncio.Task[None]] = set()
-        self._routes: dict[str, Callable[[Request, str | None], Any]] = {
+        self._routes: dict[str, Callable[[ServiceRequest, str | None], Any]] = {
             protocol.GET_ENV_PROFILE: self._task_ids,
             protocol.GET_INFO: self._info,
             protocol.CREATE: self._create,
@@ -135,7 +135,7 @@ class EnvironmentApp:
         if not hmac.compare_digest(given.encode(), self._api_key.encode()):
             raise _Refused(401, "the service needs its key as a bearer token")
 
-    async def _read(self, http: HttpRequest) -> Request:
+    async def _read(self, http: HttpRequest) -> ServiceRequest:
         if http.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             raise _Refused(415, "expected content-type application/json")
         limit = self._service.max_request_bytes
@@ -145,7 +145,7 @@ class EnvironmentApp:
             if len(body) > limit:
                 raise _Refused(413, f"the body has more than {limit} bytes")
         try:
-            request = Request.model_validate_json(bytes(body))
+            request = ServiceRequest.model_validate_json(bytes(body))
         except ValidationError as error:
             why = error.errors()[0]["msg"]
             raise _Refused(400, f"not a call of this protocol: {why}") from None
@@ -156,12 +156,12 @@ class EnvironmentApp:
 
     # Calls. Each returns the body of its answer.
 
-    async def _task_ids(self, request: Request, key: str | None) -> bytes:
+    async def _task_ids(self, request: ServiceRequest, key: str | None) -> bytes:
         split = str((request.params or {}).get("split", "train"))
         found = await self._user_code(self._service.task_ids, split)
         return _body([str(one) for one in found])
 
-    async def _info(self, request: Request, key: str | None) -> bytes:
+    async def _info(self, request: ServiceRequest, key: str | None) -> bytes:
         instance = self._known(request) if request.instance_id else None
         return _body(
             {
@@ -171,7 +171,7 @@ class EnvironmentApp:
             }
         )
 
-    async def _create(self, request: Request, key: str | None) -> bytes:
+    async def _create(self, request: ServiceRequest, key: str | None) -> bytes:
         if not request.instance_id or request.task_id is None:
             raise _Refused(400, "/create needs instance_id and task_id")
         if instance := self._instances.find(request.instance_id):
@@ -198,7 +198,7 @@ class EnvironmentApp:
                 raise _Refused(404, f"instance {instance.instance_id} was released")
             return _keep(instance, key, body)
 
-    async def _step(self, request: Request, key: str | None) -> bytes:
+    async def _step(self, request: ServiceRequest, key: str | None) -> bytes:
         action = request.messages[-1] if isinstance(request.messages, list) else request.messages
         if not action or "content" not in action:
             raise _Refused(400, '/step needs messages: {"role": ..., "content": ...}')
@@ -213,7 +213,7 @@ class EnvironmentApp:
                 instance, key, _state_body(instance, observation, reward, is_terminated, info)
             )
 
-    async def _evaluate(self, request: Request, key: str | None) -> bytes:
+    async def _evaluate(self, request: ServiceRequest, key: str | None) -> bytes:
         instance = self._known(request)
         async with self._turn(instance):
             score = await self._user_code(
@@ -221,7 +221,7 @@ class EnvironmentApp:
             )
             return _body(finite(score, "score"))
 
-    async def _release(self, request: Request, key: str | None) -> bytes:
+    async def _release(self, request: ServiceRequest, key: str | None) -> bytes:
         instance = self._instances.find(request.instance_id or "")
         if instance is None:
             return json.dumps({"success": False, "data": False}).encode()
@@ -233,7 +233,7 @@ class EnvironmentApp:
 
     # Instances.
 
-    def _known(self, request: Request) -> Instance:
+    def _known(self, request: ServiceRequest) -> Instance:
         instance = self._instances.find(request.instance_id or "")
         if instance is None:
             raise _Refused(

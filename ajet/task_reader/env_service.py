@@ -6,7 +6,7 @@ from contextlib import closing
 
 from ajet.environment import protocol
 from ajet.environment.client import EnvironmentClient
-from ajet.environment.protocol import Request, read_task_ids
+from ajet.environment.protocol import ServiceRequest, read_task_ids
 from ajet.errors import DataError, EnvironmentFault
 from ajet.schema.task import Task
 from ajet.task_reader.task_reader_base import BaseTaskReader
@@ -39,7 +39,7 @@ class EnvServiceTaskReader(BaseTaskReader):
 
     def _tasks(self, split: str) -> list[Task]:
         settings = self.reader_config.env_service
-        request = Request(env_type=settings.env_type, params={"split": split})
+        request = ServiceRequest(env_type=settings.env_type, params={"split": split})
         with closing(EnvironmentClient(settings.env_url, timeout_s=TIMEOUT_S)) as client:
             try:
                 ids = read_task_ids(client.call(protocol.GET_ENV_PROFILE, request))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ajet.monitor.episode_log import FILE_NAME
-from ajet.viewer.line_follower import Line, LineFollower
+from ajet.viewer.line_follower import FollowedLine, LineFollower
 
 COLUMNS = {
     "step": "INTEGER",
@@ -109,7 +109,7 @@ class EpisodeIndex:
             self._filling.release()
             self._is_complete.set()
 
-    def _store(self, lines: Iterable[Line]) -> None:
+    def _store(self, lines: Iterable[FollowedLine]) -> None:
         if self._lines.is_restarted:
             self._database.execute("DELETE FROM episodes")
         marks = ", ".join("?" * len(COLUMNS))
@@ -128,7 +128,7 @@ def agent_names_in(index: EpisodeIndex) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in agent_names(row["agents"])))
 
 
-def _row(line: Line) -> tuple[Any, ...] | None:
+def _row(line: FollowedLine) -> tuple[Any, ...] | None:
     """The columns of a record; None where it is no episode's."""
     record = line.record
     step, episode_id = _integer(record.get("step")), _text(record.get("episode_id"))

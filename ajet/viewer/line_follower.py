@@ -13,7 +13,7 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
-class Line:
+class FollowedLine:
     """One whole line."""
 
     offset: int
@@ -50,7 +50,7 @@ class LineFollower:
         except OSError:
             return 0
 
-    def read(self, max_bytes: int = 1 << 62) -> list[Line]:
+    def read(self, max_bytes: int = 1 << 62) -> list[FollowedLine]:
         """The whole lines of about the next `max_bytes`; none where nothing was added.
 
         The last line counts only once its line feed is there: a run may be writing it.
@@ -64,7 +64,7 @@ class LineFollower:
         with file:
             self._look_for_replacement(file.fileno())
             file.seek(self._offset)
-            lines: list[Line] = []
+            lines: list[FollowedLine] = []
             stop = self._offset + max_bytes
             while self._offset < stop:
                 raw = file.readline(MAX_LINE_BYTES)
@@ -80,7 +80,7 @@ class LineFollower:
                 if record is None:
                     self.num_damaged += 1
                 else:
-                    lines.append(Line(offset=self._offset, length=len(raw), record=record))
+                    lines.append(FollowedLine(offset=self._offset, length=len(raw), record=record))
                 self._offset += len(raw)
             return lines
 

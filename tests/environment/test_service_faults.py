@@ -364,9 +364,9 @@ def test_blocking_steps_stall_nobody(service: Running) -> None:
 def test_a_client_says_what_is_wrong_with_an_address() -> None:
     client = EnvironmentClient("http://127.0.0.1:1", max_tries=1)
     try:
-        from ajet.environment.protocol import Request
+        from ajet.environment.protocol import ServiceRequest
 
         with pytest.raises(EnvironmentFault, match="http://127.0.0.1:1/create: cannot connect"):
-            client.call("/create", Request())
+            client.call("/create", ServiceRequest())
     finally:
         client.close()

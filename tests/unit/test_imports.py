@@ -257,6 +257,10 @@ def test_the_check_for_cycles_sees_one_through_a_third_file(source):
     assert structure.cycles(structure.import_graph(sources)) == []
 
 
+def test_no_two_classes_have_one_name():
+    assert structure.double_class_names(structure.read_sources(ROOT)) == {}
+
+
 def test_the_check_for_names_sees_two_classes():
     sources = {"ajet/a.py": "class Batch: ...", "ajet/b.py": "class Batch: ..."}
     assert structure.double_class_names(sources) == {"Batch": ["ajet/a.py", "ajet/b.py"]}
