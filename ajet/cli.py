@@ -12,6 +12,7 @@ from ajet.commands.diagnose import check, doctor
 from ajet.commands.engine import engine
 from ajet.commands.kill import kill
 from ajet.commands.replay import replay
+from ajet.commands.report import report
 from ajet.commands.train import train
 from ajet.commands.view import view
 from ajet.errors import AjetError, ConfigError
@@ -58,6 +59,7 @@ app.command(context_settings=HELP)(replay)
 app.command(context_settings=HELP)(doctor)
 app.command(context_settings=HELP)(check)
 app.command(context_settings=HELP)(view)
+app.command(context_settings=HELP)(report)
 
 
 @app.callback()
