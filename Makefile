@@ -31,10 +31,13 @@ demo: .venv/has-demo  ## train the math agent on this CPU [SEED=n] [STEPS=n] [AR
 
 test: .venv/has-dev  ## run the fast tests: no test takes more than a few seconds
 	@$(BIN)/pytest tests/unit
-	@$(BIN)/pytest tests --ignore=tests/unit -m "not slow and not cuda and not vllm and not verl and not trinity"
+	@$(BIN)/pytest tests --ignore=tests/unit -m "not slow and not browser and not cuda and not vllm and not verl and not trinity"
 
 test-slow: .venv/has-dev  ## run the tests that take longer
 	@$(BIN)/pytest tests -m "slow and not cuda and not vllm and not verl and not trinity"
+
+test-browser: .venv/has-browser  ## run the tests of the viewer in a real Chromium
+	@$(BIN)/pytest tests/viewer -m browser
 
 test-agentscope2: .venv-agentscope2  ## run the tests of clients and agents with AgentScope 2.x
 	@$</bin/pytest tests/gateway/test_clients.py tests/torch/test_agents_end_to_end.py
@@ -86,6 +89,14 @@ endef
 	$(call install,local$(comma)agentscope$(comma)langchain$(comma)server$(comma)view$(comma)environment$(comma)dev)
 	@touch .venv/has-demo $@
 
+# Chromium is the system's own package; Playwright only drives it, and downloads no browser.
+.venv/has-browser: .venv/has-dev
+	@command -v chromium || command -v chromium-browser || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends \
+		chromium fonts-dejavu-core; }
+	@$(PIP_INSTALL) '.[browser]' 2>&1 | $(PIP_LINES)
+	@touch $@
+
 # AgentScope 1.x and 2.x cannot be installed together.
 .venv-agentscope2: pyproject.toml constraints.txt constraints-agentscope2.txt
 	@$(PYTHON) -m venv $@
@@ -128,4 +139,4 @@ endef
 		'litellm[proxy]' httptools 2>&1 | $(PIP_LINES)
 	@touch $@
 
-.PHONY: help demo test test-slow test-agentscope2 test-vllm test-verl test-trinity check format docs tiny-model bench
+.PHONY: help demo test test-slow test-browser test-agentscope2 test-vllm test-verl test-trinity check format docs tiny-model bench

@@ -35,7 +35,8 @@ async function open() {
   try {
     next = await pageFor(parts, parameters);
   } catch (error) {
-    next = { title: "Not there", trail: [], content: notice("bad", error.message) };
+    next = { title: "Not there", trail: [],
+      content: h("div", {}, h("h1", {}, "Not there"), notice("bad", error.message)) };
     if (!(error instanceof Error) || error.constructor === TypeError) console.error(error);
   }
   if (mine !== turn) return; // another address was opened meanwhile
