@@ -16,7 +16,7 @@ from ajet.viewer.step_tables import UnreadableError
 from ajet.viewer.task_queries import queries_of
 from ajet.viewer.text_search import TextSearch
 
-INDEX_WAIT_S = 0.8
+INDEX_WAIT_S = 0.4
 """A page does not wait longer for the index: it shows what is there, and asks again."""
 _MAX_ID = 1000
 

@@ -41,7 +41,8 @@ COLUMNS = {
 """`length`: tokens of the training sequences; `agents`: names between `SEPARATOR`s."""
 
 SEPARATOR = "\x1f"
-CHUNK_BYTES = 4 * 1024 * 1024
+INDEXES = {"by_step": "step, phase", "by_task": "task_id"}
+CHUNK_BYTES = 2 * 1024 * 1024
 """Read and stored in one go: between two chunks, queries get their turn."""
 MAX_CAUSE = 400
 """Characters of a cause in the index; the whole one is in the file."""
@@ -58,8 +59,6 @@ class EpisodeIndex:
         self._database = sqlite3.connect(":memory:", check_same_thread=False)
         columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
         self._database.execute(f"CREATE TABLE episodes ({columns})")
-        self._database.execute("CREATE INDEX by_step ON episodes (step, phase)")
-        self._database.execute("CREATE INDEX by_task ON episodes (task_id)")
 
     def refresh(self, wait_s: float) -> None:
         """Take in what was added to the file; waits no longer than `wait_s` for it."""
@@ -71,8 +70,7 @@ class EpisodeIndex:
 
     def progress(self) -> dict[str, int]:
         """Bytes of the file that are in the index, bytes of the file, and damaged lines."""
-        with self._lock:
-            done, damaged = self._lines.offset, self._lines.num_damaged
+        done, damaged = self._lines.offset, self._lines.num_damaged
         return {"done": done, "total": self._lines.size(), "damaged": damaged}
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -100,21 +98,29 @@ class EpisodeIndex:
             stop = self._lines.size()
             while True:
                 before = self._lines.offset
-                with self._lock:
-                    self._store(self._lines.read(CHUNK_BYTES))
+                # Read outside the lock: queries wait only while rows are stored.
+                rows = [_row(line) for line in self._lines.read(CHUNK_BYTES)]
+                self._store(row for row in rows if row is not None)
                 # What has no line feed yet stays unread: the run is still writing it.
                 if self._lines.offset >= stop or self._lines.offset == before:
                     break
+            self._make_indexes()
         finally:
             self._filling.release()
             self._is_complete.set()
 
-    def _store(self, lines: Iterable[FollowedLine]) -> None:
-        if self._lines.is_restarted:
-            self._database.execute("DELETE FROM episodes")
+    def _store(self, rows: Iterable[tuple[Any, ...]]) -> None:
         marks = ", ".join("?" * len(COLUMNS))
-        rows = (row for line in lines if (row := _row(line)) is not None)
-        self._database.executemany(f"INSERT INTO episodes VALUES ({marks})", rows)
+        with self._lock:
+            if self._lines.is_restarted:
+                self._database.execute("DELETE FROM episodes")
+            self._database.executemany(f"INSERT INTO episodes VALUES ({marks})", rows)
+
+    def _make_indexes(self) -> None:
+        """Only behind the first filling: it is faster without them."""
+        with self._lock:
+            for name, columns in INDEXES.items():
+                self._database.execute(f"CREATE INDEX IF NOT EXISTS {name} ON episodes ({columns})")
 
 
 def agent_names(stored: str | None) -> list[str]:
