@@ -18,7 +18,7 @@ from ajet.launcher.backbones import load_backbone, refuse_settings
 from ajet.launcher.logs import log_to, log_to_file
 from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RayContext
-from ajet.launcher.run_folder import find_run_folder, new_run_folder, write_config
+from ajet.launcher.run_folder import find_run_folder, keep_tokenizer, new_run_folder, write_config
 from ajet.launcher.services import services_running
 from ajet.launcher.viewer import require_viewer, viewer_running
 from ajet.monitor.run_record import recorded
@@ -76,6 +76,7 @@ def _launch(
         logger.info("run folder: %s", folder)
         _log_notices(config, has_ray=ray is not None)
         write_config(config, folder)
+        keep_tokenizer(ajet.model.path, folder)
         # Left in reverse order: the services and Ray end before the outcome is recorded, and
         # SIGTERM counts as Ctrl-C until all of them have ended.
         with (

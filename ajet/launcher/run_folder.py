@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from ajet.errors import ConfigError
 from ajet.monitor.run_record import FILE_NAME, is_running, read_processes
 
 logger = logging.getLogger(__name__)
+
+TOKENIZER_FILE = "tokenizer.json"
 
 
 def new_run_folder(parent: Path, name: str) -> Path:
@@ -76,6 +79,25 @@ def write_config(config: RootConfig, folder: Path) -> None:
         for key in [key for key in before | now if before.get(key) != now.get(key)]:
             logger.warning("%s was %s before and is %s now", key, before.get(key), now.get(key))
     path.write_text(text, encoding="utf-8")
+
+
+def keep_tokenizer(model: str, folder: Path) -> None:
+    """Copy the model's `tokenizer.json`, so that the folder alone says what its token ids mean.
+
+    Of a model on the hub, only what is in the local cache is copied; a checkpoint has it later.
+    """
+    source: Path | str | None = Path(model).expanduser() / TOKENIZER_FILE
+    try:
+        if not Path(model).expanduser().exists():
+            from huggingface_hub import try_to_load_from_cache
+
+            found = try_to_load_from_cache(model, TOKENIZER_FILE)
+            source = found if isinstance(found, str) else None
+        if source is not None and Path(source).is_file():
+            (folder / "tokenizer").mkdir(exist_ok=True)
+            shutil.copyfile(source, folder / "tokenizer" / TOKENIZER_FILE)
+    except (ImportError, OSError, ValueError) as error:  # a viewer misses it, training does not
+        logger.info("%s of %s is not kept: %s", TOKENIZER_FILE, model, error)
 
 
 def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -54,6 +54,14 @@ def start(tmp_path: Path, *overrides: str, resume: bool = False) -> Path:
     return launch(config, command=["ajet", "--conf", "math.yaml"], resume=resume)
 
 
+def test_a_run_keeps_the_tokenizer_of_its_model(tmp_path, backbone):
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "tokenizer.json").write_text('{"kept": 1}')
+    folder = start(tmp_path, f"model.path={model}")
+    assert (folder / "tokenizer" / "tokenizer.json").read_text() == '{"kept": 1}'
+
+
 def test_a_run_leaves_its_configuration_record_and_log(tmp_path, backbone):
     backbone(lambda config, folder, resume, inputs: logging.getLogger("ajet.x").info("at work"))
     folder = start(tmp_path, "trainer_common.nnodes=2")
