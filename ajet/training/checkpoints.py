@@ -2,11 +2,12 @@
 
 A checkpoint is a folder `step_000012`: the model in Hugging Face format with its tokenizer, the
 backbone's own state, `reader_state.json`, and `manifest.json` with the step, the policy
-version and the size of every other file.
+version, and the size and SHA-256 of every other file.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -73,7 +74,8 @@ def read_position(path: Path) -> Position:
     """Check the files of a checkpoint and read how far its run had come.
 
     Raises:
-        CheckpointError: a file is missing or does not have the size that was written.
+        CheckpointError: a file is missing or is not what was written; the message names the
+            checkpoint before.
     """
     manifest = _checked_manifest(path)
     return Position(
@@ -100,6 +102,7 @@ def _write_manifest(folder: Path, position: Position) -> None:
         "step": position.step,
         "policy_version": position.policy_version,
         "bytes": {str(file.relative_to(folder)): file.stat().st_size for file in files},
+        "sha256": {str(file.relative_to(folder)): _sha256(file) for file in files},
     }
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2))
 
@@ -109,16 +112,36 @@ def _checked_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{folder} is not a checkpoint of a run: {error}") from error
-    for name, expected in manifest["bytes"].items():
-        file = folder / name
-        size = file.stat().st_size if file.exists() else None
-        if size != expected:
-            got = "is missing" if size is None else f"has {size} bytes"
-            raise CheckpointError(
-                f"{file} {got}; it was written with {expected}. "
-                "Remove this checkpoint's folder to resume from the one before."
-            )
+    hashes = manifest.get("sha256", {})  # older checkpoints have sizes only
+    for name, size in manifest["bytes"].items():
+        if fault := _fault_of(folder / name, size, hashes.get(name)):
+            raise CheckpointError(f"{folder / name} {fault}. {_remedy(folder)}")
     return manifest
+
+
+def _fault_of(file: Path, size: int, sha256: str | None) -> str | None:
+    """How a file differs from what was written; None: it does not."""
+    if not file.exists():
+        return f"is missing; it was written with {size} bytes"
+    found = file.stat().st_size
+    if found != size:
+        return f"has {found} bytes; it was written with {size}"
+    if sha256 is not None and _sha256(file) != sha256:
+        return "has the size that was written, but other contents: its SHA-256 differs"
+    return None
+
+
+def _remedy(folder: Path) -> str:
+    """What the user can do about a damaged checkpoint."""
+    earlier = [path for path in list_checkpoints(folder.parent) if path.name < folder.name]
+    if earlier:
+        return f"Remove {folder} to resume from the checkpoint before, {earlier[-1].name}."
+    return f"There is no earlier checkpoint: remove {folder} to start from the base model."
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _free_megabytes(folder: Path) -> int:

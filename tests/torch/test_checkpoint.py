@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import shutil
@@ -241,6 +242,31 @@ def test_a_file_that_was_cut_is_named(tmp_path: Path, source: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=r"model.safetensors has \d+ bytes; it was written"):
         load(path, make_trainer())
+
+
+def test_a_weight_that_was_changed_is_found_and_the_checkpoint_before_offered(
+    tmp_path: Path, source: Path
+) -> None:
+    first, second = (save(tmp_path, source, make_trainer(), step) for step in (1, 2))
+    weights = second / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-100] ^= 0x40
+    weights.write_bytes(content)
+    message = r"model.safetensors .* SHA-256 differs.* checkpoint before, step_000001\."
+    with pytest.raises(CheckpointError, match=message):
+        load(second, make_trainer())
+    assert load(first, make_trainer()).step == 1
+    shutil.rmtree(first)
+    with pytest.raises(CheckpointError, match="no earlier checkpoint: remove .*step_000002"):
+        load(second, make_trainer())
+
+
+def test_a_checkpoint_from_before_there_were_hashes_is_read(tmp_path: Path, source: Path) -> None:
+    path = save(tmp_path, source, make_trainer(), 1)
+    manifest = json.loads((path / "manifest.json").read_text())
+    del manifest["sha256"]
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert load(path, make_trainer()).step == 1
 
 
 def test_a_folder_that_is_no_checkpoint_is_refused(source: Path) -> None:

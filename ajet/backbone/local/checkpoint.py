@@ -64,7 +64,7 @@ def load_checkpoint(path: Path, *, model: PreTrainedModel, optimizer: PolicyOpti
     """Restore weights, optimizer and random states in place, bit for bit.
 
     Raises:
-        CheckpointError: a file is missing or does not have the size that was written.
+        CheckpointError: a file is missing or is not what was written.
     """
     position = read_position(path)
     saved = type(model).from_pretrained(path, dtype=model.dtype)
