@@ -16,12 +16,16 @@ from ajet.task_reader.task_reader_base import BaseTaskReader
 
 SECTION = "ajet.task_reader.jsonl_dataset_file"
 
+MAX_DEPTH = 200
+"""Deepest nesting of a record; pydantic writes no more than 255 levels, and a run adds some."""
+
 
 class JsonlTaskReader(BaseTaskReader):
-    """One JSON object a line, with the fields of `Task`.
+    """One JSON object per line, with the fields of `Task`.
 
     `query_key` names the field that holds the query; what is no field of a task goes to its
-    metadata. Blank lines are skipped.
+    metadata. Blank lines are skipped. A field of a task that is null counts as absent, an integer
+    `task_id` as its text. Equal rows without an id get numbered ids.
 
     Args:
         reader_config: has `jsonl_dataset_file.training.file_path`, `.validation.file_path` and
@@ -53,7 +57,7 @@ def read_jsonl(path: str | Path, query_key: str) -> list[Task]:
     """Every task of a file, each with an id.
 
     Raises:
-        DataError: the file cannot be read, has no task, a malformed line or a duplicate id.
+        DataError: the file cannot be read, has no task, a malformed line or an id twice.
     """
     tasks = with_unique_ids(
         (place, _task(record, query_key, place)) for place, record in _records(Path(path))
@@ -81,9 +85,41 @@ def _record(line: bytes, place: str) -> dict[str, Any]:
         raise DataError(f"{place}: not valid JSON: {error.msg} (column {error.colno})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{place}: not valid UTF-8: {error.reason} (byte {error.start})") from error
+    except RecursionError:
+        raise _too_deep(place) from None
+    except ValueError as error:  # an integer of more than 4,300 digits
+        raise DataError(f"{place}: not readable: {error}") from error
     if not isinstance(record, dict):
         raise DataError(f"{place}: got a JSON {type(record).__name__}, expected an object")
+    # Both checks cost nothing for the usual line: it has no such escape, and few brackets.
+    if b"\\ud" in line.lower():
+        _refuse_lone_surrogates(record, place)
+    if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(record) > MAX_DEPTH:
+        raise _too_deep(place)
     return record
+
+
+def _refuse_lone_surrogates(record: dict[str, Any], place: str) -> None:
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"{place}: a text has half of a surrogate pair ({error.object[error.start]!a}), which "
+            "is no character: replace it, or remove the row"
+        ) from error
+
+
+def _depth(value: Any) -> int:
+    """The number of nested lists and objects; a loop, because recursion has a limit of its own."""
+    depth, level = 0, [value]
+    while level := [x for x in level if isinstance(x, dict | list)]:
+        depth += 1
+        level = [y for x in level for y in (x.values() if isinstance(x, dict) else x)]
+    return depth
+
+
+def _too_deep(place: str) -> DataError:
+    return DataError(f"{place}: nested too deeply: expected at most {MAX_DEPTH} levels")
 
 
 def _task(record: dict[str, Any], query_key: str, place: str) -> Task:
@@ -92,6 +128,11 @@ def _task(record: dict[str, Any], query_key: str, place: str) -> Task:
     for name in ("init_messages", "task_id", "env_type", "metadata"):
         if name in record:
             fields[name] = record.pop(name)
+    # Data tools fill absent columns with null, and number rows with integers.
+    fields = {name: value for name, value in fields.items() if value is not None}
+    task_id = fields.get("task_id")
+    if isinstance(task_id, int) and not isinstance(task_id, bool):
+        fields["task_id"] = str(task_id)
     try:
         task = Task(**fields)
     except ValidationError as error:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from pydantic_core import PydanticSerializationError
 
 from ajet.class_path import class_path_in, load_class
 from ajet.config.sections.task_reader import TASK_READERS
 from ajet.errors import DataError
 from ajet.schema.task import Task
 from ajet.task_reader.task_reader_base import BaseTaskReader
+
+logger = logging.getLogger(__name__)
 
 
 def make_task_reader(reader_config: Any) -> BaseTaskReader:
@@ -50,25 +56,51 @@ def validation_tasks(reader: BaseTaskReader) -> list[Task]:
 def with_unique_ids(located: Iterable[tuple[str, Task]]) -> list[Task]:
     """Fill in missing ids and refuse duplicate ones.
 
+    A missing id is made from the content. Equal tasks get numbered ids, and one warning counts
+    them.
+
     Args:
         located: each task with the place it comes from, for messages.
 
     Raises:
-        DataError: two tasks have the same id; the message names both places.
+        DataError: two tasks have the same id, or a task cannot be written as JSON; the message
+            names the places.
     """
     places: dict[str, str] = {}
+    repeats: Counter[str] = Counter()
+    first_repeat = ""
     tasks = []
     for place, task in located:
         if not task.task_id:
-            task = task.model_copy(update={"task_id": task.content_id()})
-            fix = "the two are equal; remove one, or give each a task_id of its own"
-        else:
-            fix = "give each task an id of its own"
+            content_id = _content_id(task, place)
+            repeats[content_id] += 1
+            number = repeats[content_id]
+            if number > 1 and not first_repeat:
+                first_repeat = f"{place} equals {places.get(content_id, 'an earlier one')}"
+            numbered = content_id if number == 1 else f"{content_id}-{number}"
+            task = task.model_copy(update={"task_id": numbered})
         first = places.setdefault(task.task_id, place)
         if first != place:
-            raise DataError(f'{place}: task_id "{task.task_id}" is already at {first}: {fix}')
+            raise DataError(
+                f'{place}: task_id "{task.task_id}" is already at {first}: give each task an id '
+                "of its own"
+            )
         tasks.append(task)
+    if first_repeat:
+        logger.warning(
+            "%d tasks are equal to earlier ones (%s): each is a task of its own, with a numbered "
+            "id; remove them if they are not meant",
+            repeats.total() - len(repeats),
+            first_repeat,
+        )
     return tasks
+
+
+def _content_id(task: Task, place: str) -> str:
+    try:
+        return task.content_id()
+    except PydanticSerializationError as error:
+        raise DataError(f"{place}: the task cannot be written as JSON: {error}") from error
 
 
 def _located(tasks: Iterable[Task], source: str) -> Iterator[tuple[str, Task]]:

@@ -18,6 +18,7 @@ from ajet.task_reader.read_tasks import make_task_reader, training_tasks, valida
 from ajet.task_reader.task_reader_base import BaseTaskReader
 
 GOOD = '{"main_query": "1 + 1", "task_id": "a"}'
+NESTED = '{{"main_query": "b", "x": {}}}'
 
 
 def write(folder: Path, *lines: str | bytes) -> Path:
@@ -91,9 +92,18 @@ def test_messages_do_for_a_query(tmp_path: Path) -> None:
         ('{"main_query": ""}', ":2: no query"),
         ("{}", "the keys are none"),
         ('{"main_query": 5}', ":2: main_query: Input should be a valid string, got 5"),
-        ('{"main_query": "b", "task_id": 5}', ":2: task_id: Input should be a valid string, got 5"),
+        ('{"main_query": "b", "task_id": 0.5}', ":2: task_id: Input should be a valid string, got"),
+        (
+            '{"main_query": "b", "task_id": true}',
+            ":2: task_id: Input should be a valid string, got",
+        ),
         ('{"main_query": "b", "x": 1, "metadata": {"x": 2}}', ':2: "x" is in the object and'),
         (GOOD, ':2: task_id "a" is already at'),
+        (r'{"main_query": "\ud800 hi"}', r":2: a text has half of a surrogate pair ('\ud800')"),
+        (r'{"main_query": "hi", "task_id": "b", "x\uD83D": 1}', "half of a surrogate pair"),
+        (NESTED.format("[" * 100_000 + "]" * 100_000), ":2: nested too deeply: expected at most"),
+        (NESTED.format("[" * 300 + "]" * 300), ":2: nested too deeply: expected at most 200"),
+        (NESTED.format("9" * 5000), ":2: not readable: Exceeds the limit (4300 digits)"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: str | bytes, message: str) -> None:
@@ -104,10 +114,35 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str | bytes, message: str) ->
     assert message in str(raised.value)
 
 
-def test_both_lines_of_a_duplicate_are_named(tmp_path: Path) -> None:
-    path = write(tmp_path, '{"main_query": "a"}', "", '{"main_query": "a"}')
-    with pytest.raises(DataError, match=f"{path}:3: .* already at {path}:1: the two are equal"):
+def test_both_lines_of_a_duplicate_id_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD, "", GOOD)
+    with pytest.raises(DataError, match=f"{path}:3: .* already at {path}:1: give each task"):
         read_jsonl(path, "main_query")
+
+
+def test_equal_rows_are_numbered_and_one_warning_counts_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    row, other = '{"main_query": "a"}', '{"main_query": "b"}'
+    path = write(tmp_path, row, row, other, row, other)
+    ids = [task.task_id for task in read_jsonl(path, "main_query")]
+    a, b = ids[0], ids[2]
+    assert ids == [a, f"{a}-2", b, f"{a}-3", f"{b}-2"]
+    (record,) = caplog.records
+    assert f"3 tasks are equal to earlier ones ({path}:2 equals {path}:1)" in record.getMessage()
+
+
+def test_null_fields_are_absent_and_integer_ids_are_texts(tmp_path: Path) -> None:
+    line = '{"main_query": "a", "task_id": 7, "init_messages": null, "metadata": null, "x": null}'
+    (task,) = read_jsonl(write(tmp_path, line), "main_query")
+    assert task == Task(main_query="a", task_id="7", metadata={"x": None})
+    (task,) = read_jsonl(write(tmp_path, '{"main_query": "a", "task_id": null}'), "main_query")
+    assert task.task_id == task.content_id()
+
+
+def test_a_pair_of_surrogate_escapes_is_a_character(tmp_path: Path) -> None:
+    (task,) = read_jsonl(write(tmp_path, r'{"main_query": "\ud83d\ude00"}'), "main_query")
+    assert task.main_query == "\N{GRINNING FACE}"
 
 
 @pytest.mark.parametrize("lines", [[], ["", "  "]])
@@ -185,7 +220,7 @@ def reader_of(tasks: Iterable[Any]) -> BaseTaskReader:
     [
         ([], "gave no task"),
         ([Task(task_id="a"), Task(task_id="a")], r"\[1\]: task_id \"a\" is already at .*\[0\]"),
-        ([Task(), Task()], "the two are equal"),
+        ([Task(main_query="\ud800")], r"\[0\]: the task cannot be written as JSON"),
         ([{"main_query": "a"}], r"get_training_tasks\(\)\[0\]: got a dict, expected a Task"),
     ],
 )
