@@ -206,6 +206,7 @@ def test_an_answer_may_be_begun_by_the_request() -> None:
         ({"stop": 5}, "stop", "invalid_value"),
         ({"max_tokens": 0}, "max_tokens", "invalid_value"),
         ({"temperature": -1}, "temperature", "invalid_value"),
+        ({"temperature": 1e-300}, "temperature", "invalid_value"),
         ({"top_p": 0}, "top_p", "invalid_value"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
         ({"stream": True, "stream_options": {"x": 1}}, "stream_options.x", "unknown_parameter"),

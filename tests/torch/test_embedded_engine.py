@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 
 from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.engine.embedded.load import load_model
-from ajet.errors import ContextLengthError, EngineError, ModelError
+from ajet.errors import ContextLengthError, EngineError, ModelError, RequestError
 from ajet.schema.generation import Generation, SamplingParams
 from tests.torch.engine_fakes import own_logprobs, serving, with_engine
 from tests.torch.small_model import VOCABULARY, small_model
@@ -366,6 +366,39 @@ def break_code(model: PreTrainedModel) -> None:
         raise RuntimeError("out of memory")
 
     model.forward = forward  # type: ignore[method-assign]
+
+
+def test_a_request_with_nan_logits_fails_alone(model: PreTrainedModel) -> None:
+    poison, stock = VOCABULARY - 1, model.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        output = stock(*args, **kwargs)
+        is_poisoned = (kwargs["input_ids"] == poison).any(1)
+        output.logits[is_poisoned] = torch.nan
+        return output
+
+    async def use(engine: EmbeddedEngine) -> None:
+        prompts = [prompt_of(9, seed) for seed in range(6)]
+        alone = [await engine.generate(p, params_of(seed=1), session="x") for p in prompts]
+        prompts[2] = [*prompts[2][:-1], poison]
+        model.forward = forward  # type: ignore[method-assign]
+        asked = [
+            engine.generate(p, params_of(seed=1), session=f"{i}") for i, p in enumerate(prompts)
+        ]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(answers[2], EngineError)
+        assert "NaN or infinite for this request" in str(answers[2])
+        for number in (0, 1, 3, 4, 5):
+            assert answers[number].token_ids == alone[number].token_ids
+        await engine.generate(prompts[0], params_of(), session="later")
+
+    with_engine(model, use)
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 0.009, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_no_engine_computes_is_refused(temperature: float) -> None:
+    with pytest.raises(RequestError, match=r"temperature is .*; expected 0 .*or 0\.01 or more"):
+        params_of(temperature=temperature)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le
 
 from ajet.config.loading.class_paths import ClassPath
 from ajet.config.sections.section import BaseConfig
-from ajet.config.sections.types import Available, Count, NotNegative, Positive, Share
+from ajet.config.sections.types import Available, Count, Positive, Share, Temperature
 from ajet.config.sections.vllm import VllmConfig
 
 ENGINES = ("embedded", "vllm")
@@ -27,7 +27,7 @@ class MultiTurnConfig(BaseConfig):
 class ValidationConfig(BaseConfig):
     """How validation tasks are run."""
 
-    temperature: NotNegative | None = None
+    temperature: Temperature | None = None
     """Of the sampled pass; null is `rollout.temperature`."""
     greedy: bool = True
     """Also run every validation task at temperature 0."""
@@ -52,7 +52,7 @@ class RolloutConfig(BaseConfig):
     With the backbone verl."""
     max_num_seqs: Count = 128
     """Sequences that the engine decodes at the same time."""
-    temperature: NotNegative = 1.0
+    temperature: Temperature = 1.0
     """Of requests that name none; 0 is greedy."""
     top_p: Annotated[float, Gt(0), Le(1)] = 1.0
     """Of requests that name none; 1 keeps every token."""

@@ -7,15 +7,25 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
-from pydantic import BeforeValidator, GetCoreSchemaHandler
+from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from ajet.config.messages import value_error
+from ajet.schema.generation import MIN_TEMPERATURE
 
 Count = Annotated[int, Gt(0)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]
+
+
+def _zero_or_computable(value: float) -> float:
+    if 0 < value < MIN_TEMPERATURE:
+        raise value_error(f"expected 0 (greedy), or {MIN_TEMPERATURE} or more")
+    return value
+
+
+Temperature = Annotated[float, Ge(0), AfterValidator(_zero_or_computable)]
 
 
 def _minus_one_is_none(value: object) -> object:

@@ -16,6 +16,11 @@ from ajet.engine.embedded.slots import SlotTable
 from ajet.engine.stopping import finish_reason
 from ajet.errors import EngineError
 
+NOT_FINITE = (
+    "the model's logits are NaN or infinite for this request, so no token can be sampled; its "
+    "weights are finite, so the prompt or the dtype is the cause"
+)
+
 
 @dataclass(slots=True, kw_only=True)
 class EngineCounters:
@@ -82,10 +87,11 @@ class EngineBatch:
         """Compute the prompts that wait; if none does, sample one token for each running request.
 
         Returns:
-            The requests that ended in this step; they are no longer in the batch.
+            The requests that ended in this step; they are no longer in the batch. One whose
+            logits are NaN or infinite has its `failure` set; the others continue.
 
         Raises:
-            EngineError: the model's output is NaN or infinite.
+            EngineError: the model's weights are NaN or infinite.
         """
         parts = self._prefill_parts() if self._line else [self._decode_rows()]
         ended = []
@@ -152,11 +158,15 @@ class EngineBatch:
         uniforms = [request.uniforms[len(request.generation.token_ids)] for request in requests]
         params = [request.params for request in requests]
         tokens, logprobs = (values.tolist() for values in sample(logits, params, uniforms))
-        if any(map(math.isnan, logprobs)):
-            raise EngineError("the model's logits are NaN or infinite: its weights are broken")
-        self.counters.sampled_tokens += len(tokens)
         ended = []
         for request, token, logprob in zip(requests, tokens, logprobs, strict=True):
+            if not math.isfinite(logprob):
+                # Rows do not influence each other: with good weights, only this request fails.
+                self._runner.check_weights()
+                request.failure = EngineError(NOT_FINITE)
+                ended.append(request)
+                continue
+            self.counters.sampled_tokens += 1
             request.append(token, logprob, policy_version)
             generation = request.generation
             reason = finish_reason(

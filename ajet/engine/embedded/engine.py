@@ -273,8 +273,12 @@ class EmbeddedEngine:
             self._changed.notify_all()
         # Outside of the lock: a result may run callbacks of the caller, which take the lock.
         for request in ended:
-            if request.future.set_running_or_notify_cancel():
+            if not request.future.set_running_or_notify_cancel():
+                continue
+            if request.failure is None:
                 request.future.set_result(request.generation)
+            else:
+                request.future.set_exception(request.failure)
 
 
 def _copy_of(error: EngineError) -> EngineError:

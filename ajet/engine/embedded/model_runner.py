@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ajet.engine.embedded.slot_cache import SlotCache
+from ajet.errors import EngineError
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,19 @@ class ModelRunner:
             logits_to_keep=1,
         ).logits[:, -1]
         return logits
+
+    def check_weights(self) -> None:
+        """Look for NaN and infinity in the weights, which takes a pass over all of them.
+
+        Raises:
+            EngineError: there are some; the message names the first weight.
+        """
+        for name, weight in self._model.named_parameters():
+            if not weight.isfinite().all():
+                raise EngineError(
+                    f"the model's weight {name} has values that are NaN or infinite, so every "
+                    "request would fail"
+                )
 
     def _masks(
         self, position_ids: torch.Tensor, num_keys: int

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ajet.engine.base import OnToken
+from ajet.errors import EngineError
 from ajet.schema.generation import Generation, SamplingParams
 
 
@@ -33,6 +34,8 @@ class Request:
     on_token: OnToken | None = None
     """Called with each sampled token and its logprob."""
     generation: Generation = field(default_factory=Generation)
+    failure: EngineError | None = None
+    """Why the request ended without a completion; the other requests are not affected."""
     future: Future[Generation] = field(default_factory=Future)
 
     def draw(self, engine_seed: int) -> None:
