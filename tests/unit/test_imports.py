@@ -20,7 +20,8 @@ from tests import structure
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
-    ["ajet.errors", "ajet.schema", "ajet.debug_point"],
+    ["ajet.errors"],
+    ["ajet.schema", "ajet.debug_point"],
     ["ajet.service"],
     ["ajet.config", "ajet.context_tracker", "ajet.engine"],
     ["ajet.class_path"],
