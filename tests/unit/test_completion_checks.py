@@ -36,8 +36,7 @@ FORMS = {
     "a line of dashes": "Result\n" + "-" * 120 + "\n42",
     "a table": "| n | n squared |\n|---|---|\n"
     + "".join(f"| {n} | {n * n} |\n" for n in range(40)),
-    "code": "def f(x):\n    for i in range(9):\n        if x > i:\n            return x\n    return 0\n"
-    * 3,
+    "code": "def f(x):\n    for i in x:\n        if x > i:\n            y = i\n    return y\n" * 3,
     "a list": "\n".join(f"{n}. Add {n} to the sum." for n in range(60)),
     "digits": "1/3 = 0." + "3" * 60,
     "laughter": "ha" * 20,
