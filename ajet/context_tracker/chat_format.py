@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from jinja2 import TemplateError
@@ -40,12 +42,21 @@ class ParsedMessage:
 class ChatFormat:
     """The chat format of one model family, with one tokenizer."""
 
+    parses_tool_calls = True
+    """False: tools are not shown to the model, and a tool call is text like any other."""
+
     def __init__(self, tokenizer: ChatTokenizer, renderer: Any) -> None:
         self.tokenizer = tokenizer
         self._renderer = renderer
         self.stop_token_ids: tuple[int, ...] = tuple(renderer.get_stop_token_ids())
         self.has_stable_text = type(renderer).__name__ != "InklingRenderer"
         """False if text can turn into the name of a tool later, so that it cannot be streamed."""
+
+    def without_tool_calls(self) -> ChatFormat:
+        """The same format, with tool calls left in the text."""
+        other = copy(self)
+        other.parses_tool_calls = False
+        return other
 
     def render(self, messages: Messages, tools: Tools) -> list[int]:
         """Ids of a whole history, up to the beginning of the assistant's next turn.
@@ -99,7 +110,10 @@ class ChatFormat:
             )
         except _RENDER_ERRORS:
             text = self.tokenizer.decode(completion_ids)
-            return ParsedMessage(content=text, malformed_tool_calls=1)
+            return ParsedMessage(content=text, malformed_tool_calls=int(self.parses_tool_calls))
+        if parsed.tool_calls and not self.parses_tool_calls:
+            content = self._with_calls_as_text(parsed, completion_ids)
+            return ParsedMessage(content=content, reasoning=parsed.reasoning_content)
         good = [call for call in parsed.tool_calls if call.status == ToolCallParseStatus.OK]
         bad = [call for call in parsed.tool_calls if call.status != ToolCallParseStatus.OK]
         content = parsed.content or ""
@@ -111,6 +125,17 @@ class ChatFormat:
             tool_calls=[_name_and_arguments(call) for call in good],
             malformed_tool_calls=len(bad),
         )
+
+    def _with_calls_as_text(self, parsed: Any, completion_ids: list[int]) -> str:
+        """The content with everything from the first tool call on, as the model wrote it."""
+        content = parsed.content or ""
+        span = parsed.tool_calls[0].token_span
+        if span is None:
+            return "\n".join([content, *(call.raw for call in parsed.tool_calls)]).strip()
+        ids = list(takewhile(lambda token: token not in self.stop_token_ids, completion_ids))
+        before = self.tokenizer.decode(ids[: span[0]])
+        space = before[len(before.rstrip()) :] if content else ""
+        return f"{content}{space}{self.tokenizer.decode(ids[span[0] :])}"
 
 
 @contextmanager

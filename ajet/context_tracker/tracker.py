@@ -126,6 +126,7 @@ class ContextTracker:
         started_s: float,
         ended_s: float,
         finish_reason: str,
+        failed_checks: list[str] | None = None,
     ) -> Call:
         """Store an answered request. Its generation must have passed `check_generation`."""
         assert prompt.match is not None
@@ -148,6 +149,7 @@ class ContextTracker:
             messages=prompt.messages[prompt.num_covered :],
             tools=prompt.tools,
             response=response,
+            failed_checks=failed_checks or [],
             started_s=started_s,
             ended_s=ended_s,
         )

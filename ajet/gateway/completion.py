@@ -25,6 +25,8 @@ class Choice:
     stop: str | None
     """The stop string that ended the choice, if one did."""
     num_tokens: int
+    malformed_tool_calls: int
+    """Number of tool calls that could not be parsed; their text is in the content."""
     logprobs: list[dict[str, Any]] | None
     """One entry per token, in the shape of the chat-completions API; None if not asked for."""
 
@@ -95,6 +97,7 @@ def make_choice(
         else generation.finish_reason,
         stop=_stop_string(chat_format, generation, pending.params),
         num_tokens=len(generation.token_ids),
+        malformed_tool_calls=parsed.malformed_tool_calls,
         logprobs=token_logprobs(chat_format, generation.token_ids, generation.logprobs)
         if pending.with_logprobs
         else None,

@@ -22,6 +22,8 @@ class EpisodeRecord:
         """The first infrastructure fault of the episode."""
         self.context_overflows = 0
         """Requests that were refused because the context was full."""
+        self.ended_by_check: str | None = None
+        """The rule that ended the episode (`rollout.agent_madness_termination`), if one did."""
         self._lock = threading.Lock()
 
     @property

@@ -20,6 +20,7 @@ from ajet.engine.base import Engine, OnToken
 from ajet.errors import ContextLengthError, EngineError, RequestError
 from ajet.gateway.apis.chat_completions.request import ChatRequest, SamplingDefaults
 from ajet.gateway.completion import Choice, Completion, Delta, make_choice
+from ajet.gateway.completion_checks import CheckedCompletion, failed_checks
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.pending import PendingCompletion, PendingRequest
 from ajet.gateway.prefill import split_prefill, with_prefill
@@ -40,6 +41,11 @@ class Gateway:
     engine: Engine
     defaults: SamplingDefaults
     call_timeout_s: float = 300.0
+    checklist: tuple[str, ...] = ()
+    """Names of the rules (`completion_checks.CHECKS`) that completions of trained agents must
+    pass."""
+    ends_at_failed_check: bool = False
+    """End an episode at its first completion that fails a rule."""
     make_upstream: Callable[[EpisodeRecord, str, str], Upstream] | None = None
     """Makes, from record, agent_name and target_tag, the model that answers instead of the engine.
     None: the engine answers."""
@@ -149,8 +155,13 @@ class AgentSession:
 
     def check_open(self) -> None:
         """Raise `RequestError` if the episode is over."""
-        if self.closed:
-            raise RequestError("this episode is over", code="episode_over", status=410)
+        self._check_not_closed()
+        if (rule := self._record.ended_by_check) is not None:
+            raise RequestError(
+                f"a completion failed the check {rule}, which ends the episode "
+                "(rollout.agent_madness_termination)",
+                code="failed_check",
+            )
 
     def on_close(self, callback: Callable[[], None]) -> None:
         """Call `callback` when the session is closed."""
@@ -162,17 +173,22 @@ class AgentSession:
         for callback in self._close_callbacks:
             callback()
 
+    def _check_not_closed(self) -> None:
+        if self.closed:
+            raise RequestError("this episode is over", code="episode_over", status=410)
+
     def _pending_completion(
         self, request: ChatRequest, history: list[dict[str, Any]], prefill: str, index: int
     ) -> PendingCompletion:
         chat_format, episode_id = self._gateway.chat_format, self._tracker.episode_id
-        prompt = self._tracker.prompt(self.agent_name, history, request.visible_tools)
+        tools = request.visible_tools if chat_format.parses_tool_calls else None
+        prompt = self._tracker.prompt(self.agent_name, history, tools)
         prompt = with_prefill(chat_format, prompt, request, prefill)
         seed = call_seed(episode_id, prompt.arrival)
         if request.seed is not None:
             seed = request.seed + index
         stop_ids, one_call = chat_format.stop_token_ids, request.parallel_tool_calls is False
-        if one_call and request.visible_tools:
+        if one_call and tools:
             closing = call_closing(chat_format)
             stop_ids += () if closing is None else (closing,)
         return PendingCompletion(
@@ -235,7 +251,7 @@ class AgentSession:
     ) -> Completion:
         # Again, because the episode may have ended while the engine worked: its samples are
         # already built then, and a late call must not appear in the record.
-        self.check_open()
+        self._check_not_closed()
         for pending_completion, generation, choice in zip(
             pending.completions, generations, choices, strict=True
         ):
@@ -249,13 +265,30 @@ class AgentSession:
                 started_s=pending.started_s,
                 ended_s=time.time(),
                 finish_reason=choice.finish_reason,
+                failed_checks=self._failed_checks(pending_completion.prompt, choice),
             )
+        # After recording, so that the completion that ended the episode is trained.
+        self.check_open()
         return Completion(
             name=pending.name,
             created=pending.created,
             prompt_tokens=pending.prompt_tokens,
             choices=choices,
         )
+
+    def _failed_checks(self, prompt: Prompt, choice: Choice) -> list[str]:
+        gateway = self._gateway
+        if not (self._trained and gateway.checklist):
+            return []
+        checked = CheckedCompletion(
+            message=choice.message,
+            malformed_tool_calls=choice.malformed_tool_calls,
+            tools=prompt.tools or [],
+        )
+        failed = failed_checks(checked, gateway.checklist)
+        if failed and gateway.ends_at_failed_check:
+            self._record.ended_by_check = failed[0]
+        return failed
 
 
 def call_seed(episode_id: str, arrival: int) -> int:

@@ -48,7 +48,7 @@ def with_prefill(
     Raises:
         RequestError: no turn of the chat format can begin like that.
     """
-    names = request.demanded_tools
+    names = request.demanded_tools if chat_format.parses_tool_calls else ()
     if not names and not prefill:
         return prompt
     if names and prefill:

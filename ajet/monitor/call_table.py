@@ -32,6 +32,7 @@ _CALL_FIELDS: dict[str, pa.DataType] = {
     "prompt_length": pa.int32(),
     "temperature": pa.float64(),
     "finish_reason": pa.string(),
+    "failed_checks": pa.list_(pa.string()),
 }
 _CALL_JSON = ("messages", "tools", "response")
 _CALL_ARRAYS: dict[str, tuple[pa.DataType, type[np.generic]]] = {
@@ -158,7 +159,9 @@ def _calls_column(calls_of_episodes: Sequence[list[Call]]) -> pa.Array:
 
 def _calls_of(lists: pa.ListArray) -> Iterable[list[Call]]:
     structs, bounds = lists.values, lists.offsets.to_pylist()
-    columns: dict[str, list[Any]] = {name: structs.field(name).to_pylist() for name in _CALL_FIELDS}
+    # A file of an earlier version lacks columns for which `Call` has a default.
+    present = [name for name in _CALL_FIELDS if structs.type.get_field_index(name) >= 0]
+    columns: dict[str, list[Any]] = {name: structs.field(name).to_pylist() for name in present}
     for name in _CALL_JSON:
         columns[name] = [json.loads(text) for text in structs.field(name).to_pylist()]
     for name, (_, dtype) in _CALL_ARRAYS.items():

@@ -46,6 +46,8 @@ class Rescorer:
         """The episode with its new reward; a judge that fails makes it a failed episode."""
         if episode.failure is not None and episode.failure.kind != "judge_error":
             return episode
+        if any(call.failed_checks for call in episode.calls):
+            return episode  # no judge decides on it: its reward is `rollout.agent_madness_reward`
         reward, is_success = episode.output.reward, episode.output.is_success
         try:
             if reward is None or self.asks_always:

@@ -63,6 +63,9 @@ class Call:
     tools: list[dict[str, Any]] | None = None
     response: dict[str, Any] = field(default_factory=dict)
     """The assistant message that the agent got."""
+    failed_checks: list[str] = field(default_factory=list)
+    """Rules of `rollout.compute_madness_checklist` that the completion fails; only of trained
+    agents."""
     started_s: float = 0.0
     """Unix time at which the request arrived."""
     ended_s: float = 0.0

@@ -66,6 +66,9 @@ class Episode:
     log_metrics: dict[str, float] = field(default_factory=dict)
     context_overflows: int = 0
     """Requests that were refused because the context was full."""
+    failed_checks: dict[str, int] = field(default_factory=dict)
+    """Number of completions that fail each rule of `rollout.compute_madness_checklist`; 0 where
+    none does, empty without such rules."""
     dropped_tokens: dict[str, int] = field(default_factory=dict)
     """Sampled tokens that are not trained, by the name of the rule that dropped them."""
     started_s: float = 0.0

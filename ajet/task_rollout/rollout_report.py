@@ -68,11 +68,24 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     if episodes:
         metrics["episode/success_rate"] = fmean(bool(e.is_success) for e in episodes)
         metrics["episode/num_calls"] = fmean(len(e.calls) for e in episodes)
+        metrics |= _check_metrics(episodes)
     if rewards := [episode.reward for episode in valid if episode.reward is not None]:
         metrics["reward/mean"] = fmean(rewards)
         metrics["reward/std"] = pstdev(rewards)
     metrics |= _token_metrics(episodes, valid) | timeline_metrics(episodes)
     return metrics | _workflow_metrics(valid)
+
+
+def _check_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Shares of the episodes with a completion that fails a rule: any rule, and each one."""
+    rules = dict.fromkeys(rule for episode in episodes for rule in episode.failed_checks)
+    if not rules:
+        return {}
+    metrics = {"critic/madness_rate": fmean(any(e.failed_checks.values()) for e in episodes)}
+    for rule in rules:
+        share = fmean(bool(e.failed_checks.get(rule)) for e in episodes)
+        metrics[f"critic/madness_rate/{rule}"] = share
+    return metrics
 
 
 def _token_metrics(episodes: Sequence[Episode], valid: Sequence[Episode]) -> dict[str, float]:

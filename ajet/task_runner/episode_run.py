@@ -5,12 +5,15 @@ How an episode ends. The first rule that applies decides:
 1. It was stopped from outside: `timeout` or `cancelled`, whatever the workflow returns then.
 2. The environment failed at any time: `environment_error`, even if the workflow hid the failure.
    `execute` raised: `engine_error` if the engine had failed. If the context overflowed and there is
-   a judge, the judge decides on what there is. Otherwise `workflow_error`. Episodes that end with
-   an engine or environment error are tried again.
+   a judge, the judge decides on what there is. If a completion's check ended the episode, rule 4
+   applies. Otherwise `workflow_error`. Episodes that end with an engine or environment error are
+   tried again.
 3. The output is unusable (None, another type, NaN, a list of the wrong length, an unknown agent,
    no reward and no judge): `invalid_output`.
-4. The judge raised or gave an unusable reward: `judge_error`.
-5. There is a reward. Without `is_success`, a reward above 0 is a success.
+4. A completion of a trained agent failed a check (`rollout.compute_madness_checklist`): the
+   episode gets `madness_reward` and is no success, whatever workflow or judge say.
+5. The judge raised or gave an unusable reward: `judge_error`.
+6. There is a reward. Without `is_success`, a reward above 0 is a success.
 """
 
 from __future__ import annotations
@@ -57,6 +60,8 @@ class EpisodeRunner:
     tokenizer: Any = None
     """For `workflow_task.tokenizer`."""
     limits: SampleLimits = field(default_factory=SampleLimits)
+    madness_reward: float = -1.0
+    """Reward of an episode in which a completion fails a check of the gateway's checklist."""
 
     def start(self, attempt: Attempt) -> EpisodeRun:
         """The run of one attempt: await its `run()`; any thread may `stop()` it."""
@@ -147,6 +152,10 @@ class EpisodeRun:
             output=self._output,
             metadata=self._output.metadata,
             context_overflows=self._record.context_overflows,
+            failed_checks={
+                rule: sum(rule in call.failed_checks for call in calls)
+                for rule in self._runner.gateway.checklist
+            },
             started_s=self._started_s,
             ended_s=time.time(),
         )
@@ -194,6 +203,8 @@ class EpisodeRun:
                     failure_of(error, "environment_error"),
                     message=f"{EnvironmentFault.__name__}: {self._environment.fault}",
                 )
+            elif kind == "workflow_error" and self._record.ended_by_check:
+                return WorkflowOutput(metadata={"ended_by": self._record.ended_by_check})
             elif kind == "workflow_error" and self._runner.judge and is_context_overflow(error):
                 return WorkflowOutput(metadata={"ended_by": "context_length_exceeded"})
             else:
@@ -238,13 +249,16 @@ class EpisodeRun:
             if not math.isfinite(value):
                 raise EpisodeError(f'log_metrics["{name}"] is {value}')
         self._output = returned
+        is_mad = any(call.failed_checks for call in self._tracker.calls)
         if returned.reward is not None:
             self._set_rewards(returned.reward, returned.is_success)
-        elif not self._runner.judge:
+        elif not self._runner.judge and not is_mad:
             raise EpisodeError(
                 "the workflow gave no reward and there is no judge: set WorkflowOutput(reward=...) "
                 "or ajet.task_judge.judge_protocol"
             )
+        if is_mad:
+            self._set_rewards(self._runner.madness_reward, is_success=False)
 
     async def _judge(self) -> None:
         assert self._runner.judge and self._workflow_task

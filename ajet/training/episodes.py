@@ -52,6 +52,8 @@ def make_runner(
     """
     ajet = config.ajet
     settings = ajet.rollout
+    if settings.force_disable_toolcalls:
+        chat_format = chat_format.without_tool_calls()
     gateway = Gateway(
         chat_format=chat_format,
         engine=engine,
@@ -62,6 +64,8 @@ def make_runner(
             top_k=settings.top_k,
         ),
         call_timeout_s=settings.call_timeout_s,
+        checklist=tuple(settings.compute_madness_checklist),
+        ends_at_failed_check=settings.agent_madness_termination,
     )
     return EpisodeRunner(
         workflow_class=code.workflow_class,
@@ -72,6 +76,7 @@ def make_runner(
         environments=make_source(ajet, run_folder),
         tokenizer=chat_format.tokenizer,
         limits=sample_limits(ajet),
+        madness_reward=settings.agent_madness_reward,
     )
 
 

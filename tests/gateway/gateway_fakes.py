@@ -89,10 +89,13 @@ def agent_of(
     options: dict[str, Any] | None = None,
     delay_s: float = 0.0,
     engine: Engine | None = None,
+    without_tool_calls: bool = False,
     **gateway: Any,
 ) -> Agent:
     """An agent whose model says `texts`, one after the other, each ended by the end of turn."""
     chat_format = format_of(form, options)
+    if without_tool_calls:
+        chat_format = chat_format.without_tool_calls()
     engine = engine or ScriptedEngine.from_texts(
         TOKENIZER,
         texts,

@@ -29,6 +29,7 @@ class ByteFormat:
     """Every message is the bytes of its content; no history is ever continued."""
 
     stop_token_ids = ()
+    parses_tool_calls = True
 
     def render(self, messages: list[dict[str, Any]], tools: object) -> list[int]:
         return [byte for message in messages for byte in message["content"].encode()]
@@ -117,7 +118,7 @@ def returning(value: Any, *, agents: Sequence[str] = ("agent",)) -> type[Workflo
 
 
 async def ask(tuner: Any, agent_name: str = "agent", text: str = "hi") -> str:
-    """One call through the door of the OpenAI SDK."""
+    """One call through the client of the OpenAI SDK."""
     client: AsyncOpenAI = tuner.as_raw_openai_sdk_client(agent_name, target_tag=agent_name)
     completion = await client.chat.completions.create(
         model="policy", messages=[{"role": "user", "content": text}]

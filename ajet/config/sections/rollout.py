@@ -82,4 +82,15 @@ class RolloutConfig(BaseConfig):
     lockstep_patience_s: Positive = 30.0
     """Seconds after which `lockstep` goes on without an episode that is busy elsewhere; a quarter
     of the shorter of the two timeouts above, if that is less."""
+    compute_madness_checklist: list[Literal["nonsense", "wrong_toolcall", "non_ascii"]] = []
+    """Rules for degenerate completions, checked on every completion of a trained agent.
+    `nonsense`: loops and broken characters; `wrong_toolcall`: a tool call that cannot be read or
+    names no offered tool; `non_ascii`: any character outside of ASCII."""
+    agent_madness_reward: float = -1.0
+    """Reward of an episode in which a completion fails one of these rules; it is no success."""
+    agent_madness_termination: bool = False
+    """End an episode at its first completion that fails one of these rules."""
+    force_disable_toolcalls: bool = False
+    """Keep tools out of the prompt and leave tool calls in the completion's text, for agents that
+    read actions from the text."""
     validation: ValidationConfig = ValidationConfig()
