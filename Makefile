@@ -71,7 +71,7 @@ tiny-model: .venv/has-dev  ## build the demo's tiny model from scratch
 	@$(BIN)/python -m tutorial.example_math_agent.tiny_model.build --out ajet/tiny_model/calculator
 
 bench: .venv/has-dev .venv-trl .venv-litellm  ## run benchmarks, one JSON object each [NAME=rollout]
-	@for name in $(or $(NAME),engine rollout math_agent gateway); do \
+	@for name in $(or $(NAME),engine rollout math_agent gateway viewer); do \
 		$(BIN)/python benchmarks/$$name.py --json; done
 
 define install

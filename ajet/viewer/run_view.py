@@ -42,6 +42,7 @@ class RunView:
         self._metrics = LineFollower(folder / metrics_log.FILE_NAME)
         self._records: list[dict[str, Any]] = []
         self._lock = threading.Lock()
+        self._settings: tuple[tuple[int, int], tuple[dict[str, Any], str | None]] | None = None
         self._texts: tuple[Path, TokenTexts | None] | None = None
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -62,6 +63,18 @@ class RunView:
             if self._texts is None or self._texts[0] != path:
                 self._texts = (path, TokenTexts.load(path))
             return self._texts[1]
+
+    def settings(self) -> tuple[dict[str, Any], str | None]:
+        """The settings, and what is wrong with `config.yaml` if something is."""
+        try:
+            stat = (self.folder / "config.yaml").stat()
+        except OSError:
+            return read_settings(self.folder)
+        version = (stat.st_mtime_ns, stat.st_size)
+        with self._lock:
+            if self._settings is None or self._settings[0] != version:
+                self._settings = (version, read_settings(self.folder))
+            return self._settings[1]
 
     def processes(self) -> tuple[list[dict[str, Any]], str | None]:
         """The entries of `run.json`, and what is wrong with it if something is."""
@@ -90,7 +103,7 @@ class RunView:
         """A row in the list of runs."""
         records = self.metrics()
         processes, _ = self.processes()
-        settings, _ = read_settings(self.folder)
+        settings, _ = self.settings()
         firsts_and_lasts = {}
         for name in SUMMARY:
             values = [r[name] for r in records if isinstance(r.get(name), int | float)]
@@ -113,7 +126,7 @@ class RunView:
         """Everything of the run but metrics and episodes."""
         self.episodes.refresh(wait_s)
         processes, problem = self.processes()
-        settings, bad_settings = read_settings(self.folder)
+        settings, bad_settings = self.settings()
         missing = [text for text in (problem, bad_settings) if text] + self._missing()
         return {
             "name": self.folder.name,

@@ -19,7 +19,7 @@ from ajet.viewer.step_tables import UnreadableError, column_of
 TIME_S = 2.0
 """After so long a search ends, and says how far it came."""
 _COLUMNS = ("episode_id", "task", "calls.list.element.messages", "calls.list.element.response")
-_REMEMBERED = 2000
+_REMEMBERED = 500
 """Steps whose results are kept."""
 
 

@@ -168,6 +168,7 @@ class EpisodesPage {
     const withQuery = this.data.rows.some((row) => row.query);
     const withCause = this.data.rows.some((row) => row.cause);
     const several = this.detail.agents.length > 1;
+    const phases = new Set(this.data.rows.map((row) => row.phase));
     return [
       { ...this.#sorted("step", "Step"), isHead: true, numeric: true,
         cell: (row) => h("a", { href: target(row),
@@ -175,7 +176,7 @@ class EpisodesPage {
         `${row.step} · ${row.repeat_index ?? ""}`) },
       { ...this.#sorted("is_success", "Outcome"), cell: (row) => outcomeMark(row) },
       { ...this.#sorted("reward", "Reward"), numeric: true, cell: (row) => number(row.reward) },
-      this.state.phase ? null : { title: "Phase", cell: (row) => phaseName(row.phase) },
+      phases.size < 2 ? null : { title: "Phase", cell: (row) => phaseName(row.phase) },
       withTask ? { ...this.#sorted("task_id", "Task"), class: "task", cell: (row) => [
         h("a", { href: link(["run", this.name, "compare"],
           { step: row.step, phase: row.phase, task: row.task_id }),
