@@ -1,28 +1,55 @@
-"""One event loop in a background thread, for work that the caller's own loop cannot do."""
+"""Event loops in background threads, for objects that belong to one loop and outlive episodes.
+
+Every episode has an event loop of its own, which is closed when it ends. A client with open
+connections belongs to the loop that opened them, so a client that many episodes share needs a loop
+that stays.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
-from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
+class BackgroundLoop:
+    """One event loop in one thread, which starts with its first work; safe from any thread."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        # A forked child has a copy of the loop, but not the thread that runs it.
+        os.register_at_fork(after_in_child=self._forget)
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the loop; cancelling the future cancels the coroutine."""
+        # Locked: threads that come first together must not make a loop each.
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                # A daemon: the loop never ends, and must not keep the process alive.
+                run = self._loop.run_forever
+                threading.Thread(target=run, name=self._name, daemon=True).start()
+            loop = self._loop
+        return asyncio.run_coroutine_threadsafe(work, loop)
+
+    def _forget(self) -> None:
+        self._loop = None
+        self._lock = threading.Lock()
+
+
+_GATEWAY = BackgroundLoop("ajet-background-loop")
+
+
 def start(work: Coroutine[Any, Any, T]) -> Future[T]:
-    """Run a coroutine on the process's background loop; safe to call from any thread.
+    """Run a coroutine on the gateway's background loop; safe to call from any thread.
 
     Cancelling the returned future cancels the coroutine.
     """
-    return asyncio.run_coroutine_threadsafe(work, _loop())
-
-
-@cache
-def _loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    # A daemon: the loop never ends, and must not keep the process alive.
-    threading.Thread(target=loop.run_forever, name="ajet-background-loop", daemon=True).start()
-    return loop
+    return _GATEWAY.start(work)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI
 
+MAX_RETRIES = 4
+"""New attempts at a request after a transport error or a busy server, with growing pauses."""
+
 
 class UpstreamModel(BaseModel):
     """A model behind an OpenAI-compatible URL."""
@@ -52,7 +55,9 @@ class Upstream:
         """Answer a request; a streamed answer arrives in one piece.
 
         Raises:
-            EngineError: the model could not be reached; the episode may be retried.
+            EngineError: the model could not be reached; the episode may be retried. It may be
+                retried too if the server is still busy or broken after all attempts and the agent
+                fails because of it.
         """
         self.num_calls += 1
         body = {**body, "model": self._model.model}
@@ -62,6 +67,9 @@ class Upstream:
         except EngineError as error:
             self._record.add_engine_error(error)
             raise
+        if response.status_code == 429 or response.status_code >= 500:
+            fault = EngineError(f"debug model {self._model.model}: HTTP {response.status_code}")
+            self._record.add_engine_error(fault)
         return Reply(
             status=response.status_code,
             headers={"content-type": response.headers.get("content-type", "application/json")},
@@ -78,7 +86,7 @@ async def _post(model: UpstreamModel, path: str, body: dict[str, Any]) -> httpx2
         base_url = os.environ.get("OPENAI_BASE_URL", "https://api.openai.com/v1")
         api_key = model.api_key or os.environ.get("OPENAI_API_KEY", "")
     try:
-        client = _client(base_url, api_key)
+        client = _client(base_url, api_key, os.getpid())
         return await client.post(path.removeprefix("/v1"), body=body, cast_to=httpx2.Response)
     except APIStatusError as error:
         return error.response
@@ -87,8 +95,8 @@ async def _post(model: UpstreamModel, path: str, body: dict[str, Any]) -> httpx2
 
 
 @cache
-def _client(base_url: str, api_key: str) -> AsyncOpenAI:
-    """One client for all episodes, used on the background loop only."""
+def _client(base_url: str, api_key: str, pid: int) -> AsyncOpenAI:
+    """One client for all episodes of a process, used on its background loop only."""
     from openai import AsyncOpenAI
 
-    return AsyncOpenAI(base_url=base_url, api_key=api_key)
+    return AsyncOpenAI(base_url=base_url, api_key=api_key, max_retries=MAX_RETRIES)

@@ -11,8 +11,9 @@ from ajet.schema.task import WorkflowOutput, WorkflowTask
 class BaseJudge:
     """Gives the reward where a workflow gives none. Named in `ajet.task_judge.judge_protocol`.
 
-    One instance serves the whole run, many episodes at once, each from a thread and event loop
-    of its own: keep no state of an episode in it.
+    One instance serves the whole run and many episodes at once: keep no state of an episode in it.
+    An `async def compute_reward` runs on one event loop for the whole run, so a client made in
+    `__init__` works. A plain `def` may block: it runs in the episode's own thread.
 
     Args:
         config: the whole resolved configuration, with attribute access.

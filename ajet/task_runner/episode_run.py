@@ -39,7 +39,8 @@ from ajet.schema.task import WorkflowOutput, WorkflowTask
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_runner.attempt import Attempt
 from ajet.task_runner.failures import failure_of, is_context_overflow
-from ajet.task_runner.rewards import Rewards, ask_judge, spread_reward
+from ajet.task_runner.judging import ask_judge
+from ajet.task_runner.rewards import Rewards, spread_reward
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow
 
@@ -55,6 +56,8 @@ class EpisodeRunner:
     """The whole resolved configuration, for `tuner.config`."""
     judge: BaseJudge | None = None
     """Gives the reward when the workflow returns none."""
+    judge_retries: int = 0
+    """How often a judge is asked again after an error of the network."""
     environments: EnvironmentSource | None = None
     """Opens the environment of each episode; None: the episodes have no environment."""
     tokenizer: Any = None
@@ -262,7 +265,13 @@ class EpisodeRun:
 
     async def _judge(self) -> None:
         assert self._runner.judge and self._workflow_task
-        self._set_rewards(*await ask_judge(self._runner.judge, self._workflow_task, self._output))
+        verdict = await ask_judge(
+            self._runner.judge,
+            self._workflow_task,
+            self._output,
+            max_retries=self._runner.judge_retries,
+        )
+        self._set_rewards(*verdict)
 
     def _set_rewards(self, reward: Any, is_success: bool | None) -> None:
         rewards = spread_reward(reward, self._tracker.calls)

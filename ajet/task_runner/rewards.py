@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from ajet.errors import EpisodeError
 from ajet.schema.call import Call
-from ajet.schema.task import WorkflowOutput, WorkflowTask
-from ajet.task_judge.base_judge import BaseJudge
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
@@ -26,22 +23,6 @@ class Rewards:
     """[number of calls] float64."""
     per: Literal["episode", "agent", "call"]
     """What the workflow or judge gave rewards for."""
-
-
-async def ask_judge(
-    judge: BaseJudge, workflow_task: WorkflowTask, output: WorkflowOutput
-) -> tuple[Any, Any]:
-    """Reward and success from a judge, asynchronous or not. The values are not checked yet.
-
-    Raises:
-        EpisodeError: the judge did not return a pair.
-    """
-    verdict = judge.compute_reward(workflow_task, output)
-    if inspect.isawaitable(verdict):
-        verdict = await verdict
-    if not isinstance(verdict, tuple) or len(verdict) != 2:
-        raise EpisodeError(f"the judge returned {verdict!r}, expected (reward, is_success)")
-    return verdict
 
 
 def spread_reward(reward: float | list[float] | dict[str, float], calls: Sequence[Call]) -> Rewards:

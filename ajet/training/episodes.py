@@ -73,6 +73,7 @@ def make_runner(
         http_endpoint=http_endpoint,
         config=config,
         judge=code.judge,
+        judge_retries=settings.max_retries,
         environments=make_source(ajet, run_folder),
         tokenizer=chat_format.tokenizer,
         limits=sample_limits(ajet),

@@ -22,7 +22,7 @@ from ajet.schema.task import Task, WorkflowOutput, WorkflowTask
 from ajet.task_judge import make_judge
 from ajet.task_reader.read_tasks import make_task_reader, training_tasks
 from ajet.task_rollout.workers import run_in_new_loop
-from ajet.task_runner.rewards import ask_judge
+from ajet.task_runner.judging import ask_judge
 from ajet.workflow import Workflow, load_workflow
 from tests.unit.config_files import MINIMAL, load, problems
 

@@ -69,7 +69,7 @@ class RolloutConfig(BaseConfig):
     """Seconds that one episode may take; one that takes longer has failed."""
     max_retries: Annotated[int, Ge(0)] = 2
     """New attempts at an episode that an infrastructure fault ended; the workflow's own errors
-    are never tried again."""
+    are never tried again. A judge whose network fails is asked again as often."""
     max_failure_share: Share = 0.5
     """The run stops when more than this share of a step's episodes fail."""
     dynamic_sampling: bool = False

@@ -1,0 +1,143 @@
+"""Asks a judge: on an event loop that outlives episodes, and again if its network fails.
+
+One judge serves all episodes. An asynchronous judge usually makes its client in `__init__`; the
+client's connections belong to the event loop that opened them. Episodes have a loop each, which
+ends with them, so the coroutines of judges run on one loop that stays. A judge that blocks is a
+plain `def` and runs in the episode's own thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Coroutine
+from functools import cache
+from typing import Any
+
+from ajet.errors import EpisodeError
+from ajet.gateway.background_loop import BackgroundLoop
+from ajet.schema.task import WorkflowOutput, WorkflowTask
+from ajet.task_judge.base_judge import BaseJudge
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.5
+"""Pause before a judge is asked again; it doubles each time, up to `LONGEST_PAUSE_S`."""
+LONGEST_PAUSE_S = 8.0
+BLOCKED_S = 5.0
+"""A judge that keeps the loop busy for longer is named in a warning, once."""
+
+_LOOP = BackgroundLoop("ajet-judges")
+_TRANSPORT_ERRORS = {
+    "aiohttp.ClientConnectionError",
+    "httpx.TransportError",
+    "httpx2.TransportError",
+    "openai.APIConnectionError",
+    "anthropic.APIConnectionError",
+    "requests.ConnectionError",
+    "requests.Timeout",
+    "urllib3.TransportError",
+}
+"""Library and class, so that no library is imported only to compare."""
+_TEMPORARY_STATUS = {408, 429, 500, 502, 503, 504, 529}
+
+
+async def ask_judge(
+    judge: BaseJudge,
+    workflow_task: WorkflowTask,
+    output: WorkflowOutput,
+    *,
+    max_retries: int = 0,
+) -> tuple[Any, Any]:
+    """Reward and success from a judge, asynchronous or not. The values are not checked yet.
+
+    Args:
+        judge: gives reward and success.
+        workflow_task: what the workflow got.
+        output: what the workflow returned.
+        max_retries: how often to ask again after an error of the network or of a busy server.
+
+    Raises:
+        EpisodeError: the judge did not return a pair.
+    """
+    pause_s = FIRST_PAUSE_S
+    for retries_left in reversed(range(max_retries + 1)):
+        try:
+            return await _ask(judge, workflow_task, output)
+        except Exception as error:
+            if not retries_left or not is_transport_error(error):
+                raise
+            logger.info("judge: %s: %s; asking again", type(error).__name__, error)
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def is_transport_error(error: BaseException | None) -> bool:
+    """Whether the network or a busy server caused the error, so that another attempt may help."""
+    while error is not None:
+        if isinstance(error, ConnectionError | TimeoutError):
+            return True
+        names = {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(error).mro()}
+        if names & _TRANSPORT_ERRORS or _status_of(error) in _TEMPORARY_STATUS:
+            return True
+        error = error.__cause__
+    return False
+
+
+def _status_of(error: BaseException) -> Any:
+    response = getattr(error, "response", None)
+    return getattr(error, "status_code", None) or getattr(response, "status_code", None)
+
+
+async def _ask(
+    judge: BaseJudge, workflow_task: WorkflowTask, output: WorkflowOutput
+) -> tuple[Any, Any]:
+    verdict: Any = judge.compute_reward(workflow_task, output)
+    if inspect.iscoroutine(verdict):
+        verdict = await _on_the_judges_loop(judge, verdict)
+    elif inspect.isawaitable(verdict):
+        verdict = await verdict
+    if not isinstance(verdict, tuple) or len(verdict) != 2:
+        raise EpisodeError(f"the judge returned {verdict!r}, expected (reward, is_success)")
+    reward, is_success = verdict
+    return reward, is_success
+
+
+async def _on_the_judges_loop(judge: BaseJudge, verdict: Coroutine[Any, Any, Any]) -> Any:
+    asked = asyncio.wrap_future(_LOOP.start(_without_exit(verdict)))
+    try:
+        await asyncio.wait([asked], timeout=BLOCKED_S)
+        if not asked.done():
+            await _warn_if_blocked(judge)
+        outcome = await asked
+    finally:
+        asked.cancel()  # reached with an unfinished verdict if the episode was stopped
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+async def _without_exit(verdict: Coroutine[Any, Any, Any]) -> Any:
+    """What the judge returns, or the exception with which it asks the process to end."""
+    try:
+        return await verdict
+    except (SystemExit, KeyboardInterrupt) as error:  # raised in a task, these end its loop
+        return error
+
+
+async def _warn_if_blocked(judge: BaseJudge) -> None:
+    turn = asyncio.wrap_future(_LOOP.start(asyncio.sleep(0)))
+    await asyncio.wait([turn], timeout=BLOCKED_S)
+    if not turn.done():
+        _warn_once(type(judge).__name__)
+
+
+@cache
+def _warn_once(name: str) -> None:
+    logger.warning(
+        "%s.compute_reward is an `async def`, but it blocks its event loop, so all other episodes "
+        "wait for their rewards: make it a plain `def`, or await what it waits for",
+        name,
+    )
