@@ -172,7 +172,14 @@ def load_chat_format(
     try:
         config = _config_class_for(renderer)(**(options or {}))
         used: Any = _transformers_tokenizer(tokenizer) if renderer == "default" else tokenizer
+        if renderer == "default" and not used.chat_template:
+            raise ModelError(
+                f"{tokenizer.name_or_path}: the model has no chat template: set "
+                "ajet.model.renderer to the chat format to train with"
+            )
         return ChatFormat(tokenizer, create_renderer(used, config))
+    except ModelError:  # a ValueError, too
+        raise
     except (ValueError, AssertionError) as error:
         raise ModelError(
             f"chat format {renderer!r} does not fit model {tokenizer.name_or_path}: {error}"

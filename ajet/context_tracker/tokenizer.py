@@ -35,6 +35,11 @@ class ChatTokenizer:
     def __len__(self) -> int:
         return int(self._backend.get_vocab_size(with_added_tokens=True))
 
+    @property
+    def num_base_tokens(self) -> int:
+        """The size of the vocabulary without added tokens."""
+        return int(self._backend.get_vocab_size(with_added_tokens=False))
+
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
         """Ids of a text; special tokens that are written in it become their ids."""
         assert not add_special_tokens, "the chat format writes every special token itself"

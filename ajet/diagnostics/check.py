@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from ajet.config.backbones import backbone_entry
 from ajet.config.loading.hints import hints, ignored_settings
+from ajet.config.sections.debug import is_url
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.diagnostics.check_episode import findings_of, run_scripted
 from ajet.diagnostics.check_inputs import episodes_of_run, look_at_tasks
@@ -15,7 +16,8 @@ from ajet.diagnostics.finding import Finding, gigabytes
 from ajet.diagnostics.machine import this_machine
 from ajet.diagnostics.memory_estimate import ModelSize, estimate, size_of
 from ajet.diagnostics.torch_facts import ask_torch
-from ajet.errors import AjetError
+from ajet.engine.model_files import check_model_files
+from ajet.errors import AjetError, MissingExtraError
 from ajet.launcher.backbones import refuse_settings
 from ajet.schema.episode import Failure
 from ajet.schema.task import Task
@@ -28,15 +30,22 @@ from ajet.workflow import load_workflow
 T = TypeVar("T")
 
 
-def check(config: RootConfig) -> list[Finding]:
-    """Check everything that a run of this configuration needs; no weight is loaded."""
-    return _Check(config).run()
+def check(config: RootConfig, *, builds_model: bool = True) -> list[Finding]:
+    """Check everything that a run of this configuration needs; no weight is loaded.
+
+    Args:
+        config: what to check.
+        builds_model: whether the model is built without its weights where the embedded engine
+            serves it, as loading would build it; this imports torch.
+    """
+    return _Check(config, builds_model).run()
 
 
 class _Check:
-    def __init__(self, config: RootConfig) -> None:
+    def __init__(self, config: RootConfig, builds_model: bool) -> None:
         self._config = config
         self._ajet = config.ajet
+        self._builds_model = builds_model
         self._findings: list[Finding] = []
 
     def run(self) -> list[Finding]:
@@ -59,6 +68,8 @@ class _Check:
             text = f"{ajet.model.path} is not on this machine, so its chat format, an episode and"
             self._add([Finding("warn", "model", f"{text} the memory are not checked")])
             return self._findings
+        if not self._try("model", lambda: self._loads(folder)):
+            return self._findings
         size = self._try("model", lambda: size_of(folder))
         if size:
             if data and workflow and its_judge:
@@ -66,6 +77,21 @@ class _Check:
                 self._look_at_episode(folder, size, code, data.batches.tasks[0])
             self._add([_memory(size, ajet)])
         return self._findings
+
+    def _loads(self, folder: Path) -> bool:
+        """Whether the model can be loaded, by the code that loads it; else an error is raised."""
+        check_model_files(folder)
+        ajet = self._ajet
+        is_embedded = ajet.rollout.name == "embedded" and not is_url(ajet.debug.engine)
+        if self._builds_model and is_embedded and not backbone_entry(ajet.backbone).brings_engine:
+            try:
+                from ajet.engine.embedded.load import check_loading
+            except ModuleNotFoundError as error:
+                if error.name not in ("torch", "transformers"):
+                    raise
+                raise MissingExtraError(error.name, "local") from None
+            check_loading(folder, ajet.model.attn_implementation, ajet.rollout.max_model_len)
+        return True
 
     def _look_at_episode(self, folder: Path, size: ModelSize, code: UserCode, task: Task) -> None:
         length = self._ajet.rollout.max_model_len or size.max_length

@@ -20,9 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from ajet.config.sections.root import AjetConfig
+from ajet.engine.model_files import check_model_files, weight_files
 from ajet.errors import ModelError
 
 GB = 2**30
+NAMES = {
+    "hidden": ("hidden_size", "n_embd", "d_model"),
+    "heads": ("num_attention_heads", "n_head", "num_heads"),
+    "layers": ("num_hidden_layers", "n_layer", "num_layers"),
+    "intermediate": ("intermediate_size", "n_inner", "ffn_dim"),
+    "max_length": ("max_position_embeddings", "n_positions"),
+}
+"""The names that architectures give to the same number in `config.json`."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -49,28 +58,43 @@ def size_of(folder: Path) -> ModelSize:
     Raises:
         ModelError: a file or a field is missing.
     """
+    weights = check_model_files(folder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        config = config.get("text_config", config)  # models with vision nest it
-        heads = config["num_attention_heads"]
-        head_size = config.get("head_dim") or config["hidden_size"] // heads
-        files = sorted(folder.glob("*.safetensors"))
-        if not files:
-            raise ModelError(f"{folder}: there is no safetensors file in this folder")
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: {error}") from error
+    config = config.get("text_config", config)  # models with vision nest it
+    try:
+        heads, hidden = _value(config, "heads"), _value(config, "hidden")
+        head_size = config.get("head_dim") or hidden // heads
         return ModelSize(
-            parameters=sum(_parameters_in(file) for file in files),
-            layers=config["num_hidden_layers"],
-            hidden=config["hidden_size"],
-            intermediate=config["intermediate_size"],
+            parameters=sum(math.prod(shape) for _, shape in weights)
+            or _parameters_by_bytes(folder),
+            layers=_value(config, "layers"),
+            hidden=hidden,
+            intermediate=_value(config, "intermediate", 4 * hidden if "n_embd" in config else None),
             queries=heads * head_size,
             keys=(config.get("num_key_value_heads") or heads) * head_size,
             vocabulary=config["vocab_size"],
-            max_length=config["max_position_embeddings"],
+            max_length=_value(config, "max_length"),
         )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: {error}") from error
     except KeyError as error:
         raise ModelError(f"{folder / 'config.json'}: the key {error} is missing") from error
+
+
+def _value(config: dict[str, Any], what: str, default: int | None = None) -> int:
+    """A number of the configuration, under whichever of its names the architecture uses."""
+    for name in NAMES[what]:
+        if config.get(name) is not None:
+            return int(config[name])
+    if default is None:
+        raise KeyError(NAMES[what][0])
+    return default
+
+
+def _parameters_by_bytes(folder: Path) -> int:
+    """At most this many parameters are in PyTorch files, whose headers cannot be read alone."""
+    return sum(file.stat().st_size for file in weight_files(folder)) // 2
 
 
 def estimate(size: ModelSize, ajet: AjetConfig, *, on_gpu: bool) -> dict[str, float]:
@@ -104,12 +128,3 @@ def estimate(size: ModelSize, ajet: AjetConfig, *, on_gpu: bool) -> dict[str, fl
         name = f"key-values of {rows} x {length:,} tokens"
         parts[name] = rows * length * size.layers * 2 * size.keys * width
     return parts | {"Python": GB / 2}
-
-
-def _parameters_in(file: Path) -> int:
-    """The number of parameters in a safetensors file."""
-    # The file starts with the length of its header in 8 bytes, little-endian; the header is JSON.
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        header: dict[str, Any] = json.loads(stream.read(length))
-    return sum(math.prod(x["shape"]) for name, x in header.items() if name != "__metadata__")

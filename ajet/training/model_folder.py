@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from ajet.config.sections.model import ModelConfig
 from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
 from ajet.context_tracker.tokenizer import load_tokenizer
-from ajet.errors import ModelError
+from ajet.errors import ModelError, RequestError
 
 
 def model_folder(path: str) -> Path:
@@ -40,7 +41,33 @@ def chat_format_of(settings: ModelConfig, folder: Path) -> ChatFormat:
     options: dict[str, Any] = dict(settings.renderer_options)
     if settings.enable_thinking is not None:
         options["enable_thinking"] = settings.enable_thinking
-    return load_chat_format(load_tokenizer(folder, settings.path), settings.renderer, options)
+    tokenizer = load_tokenizer(folder, settings.path)
+    chat_format = load_chat_format(tokenizer, settings.renderer, options)
+    _check_vocabulary(chat_format, folder)
+    return chat_format
+
+
+def _check_vocabulary(chat_format: ChatFormat, folder: Path) -> None:
+    """Refuse a tokenizer whose texts give ids that the model does not have.
+
+    Added tokens beyond the vocabulary are fine as long as the chat format does not use them: some
+    text models come with the tokenizer of a model that also has images.
+    """
+    file = folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    vocabulary = config.get("text_config", config).get("vocab_size")
+    try:
+        probe = chat_format.render([{"role": "user", "content": "hi"}], None)
+    except RequestError:  # a template that wants a system message, for example
+        probe = []
+    largest = max(
+        chat_format.tokenizer.num_base_tokens - 1, *probe, *chat_format.stop_token_ids[:1]
+    )
+    if vocabulary is not None and largest >= vocabulary:
+        raise ModelError(
+            f"{folder}: the tokenizer has ids up to {largest}, but the model has only {vocabulary} "
+            "tokens: the tokenizer belongs to another model"
+        )
 
 
 def device_of(name: str) -> str:

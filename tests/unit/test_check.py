@@ -35,7 +35,7 @@ def findings(folder: Path, after: str, *overrides: str, judge: str = "") -> list
     if judge:
         (folder / "judge.py").write_text(JUDGE.replace("{body}", judge))
         overrides = (*overrides, f"task_judge.judge_protocol={folder}/judge.py->Judge")
-    return check(load_config(path, ["model.renderer=qwen3", *overrides]))
+    return check(load_config(path, ["model.renderer=qwen3", *overrides]), builds_model=False)
 
 
 def one(found: list[Finding], name: str) -> Finding:
@@ -76,7 +76,7 @@ def test_a_judge_is_asked_once(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_imported_is_bad_and_the_rest_is_checked(tmp_path: Path) -> None:
     path = write(tmp_path, MINIMAL)
     (tmp_path / "agent.py").write_text("1 / 0\n")
-    found = check(load_config(path, ["model.renderer=qwen3"]))
+    found = check(load_config(path, ["model.renderer=qwen3"]), builds_model=False)
     workflow = one(found, "workflow")
     assert (workflow.verdict, workflow.text) == ("bad", "ZeroDivisionError: division by zero")
     assert one(found, "memory").verdict == "ok"

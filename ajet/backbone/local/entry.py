@@ -12,6 +12,7 @@ from ajet.backbone.local.policy import LocalPolicy, load_policy
 from ajet.backbone.local.serving import EmbeddedServing
 from ajet.backbone.local.trainer import PolicyTrainer
 from ajet.config.sections.root import AjetConfig, RootConfig
+from ajet.engine.embedded.load import check_model, longest_sequence
 from ajet.monitor.progress import Progress
 from ajet.monitor.run_record import service_recorder
 from ajet.training.checkpoints import Position, latest_checkpoint
@@ -51,6 +52,9 @@ def _load(
     """The policy and its position: from the newest checkpoint if resumed, else the base model."""
     loaded = load_policy(ajet.model)
     common, model = ajet.trainer_common, loaded.model
+    if ajet.rollout.name == "embedded":
+        # Before the trainer is made, whose own check would fail in a less clear way.
+        check_model(model, ajet.rollout.max_model_len or longest_sequence(model))
     trainer = PolicyTrainer(model, common, total_steps=total_steps)
     checkpoints = run_folder / "checkpoints"
     newest = latest_checkpoint(checkpoints) if resume else None

@@ -7,6 +7,7 @@ import asyncio
 from ajet.backbone.local.policy import LocalPolicy
 from ajet.config.sections.rollout import RolloutConfig
 from ajet.engine.embedded.engine import EmbeddedEngine
+from ajet.engine.embedded.load import longest_sequence
 
 
 class EmbeddedServing:
@@ -23,7 +24,7 @@ class EmbeddedServing:
         self.engine = EmbeddedEngine(
             policy.model,
             policy.chat_format.tokenizer,
-            max_model_len=settings.max_model_len or policy.model.config.max_position_embeddings,
+            max_model_len=settings.max_model_len or longest_sequence(policy.model),
             max_num_seqs=settings.max_num_seqs,
             schedule=settings.schedule,
             lockstep_patience_s=min(settings.lockstep_patience_s, deadline_s / 4),

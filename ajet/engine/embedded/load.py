@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from ajet.engine.model_files import check_model_files
 from ajet.errors import ModelError
+
+_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
+"""What transformers raises for a model that it cannot load."""
 
 
 def load_model(
@@ -31,17 +39,20 @@ def load_model(
     folder = Path(path).expanduser()
     if not folder.exists() and _looks_like_path(str(path)):
         raise ModelError(f"{path}: there is no such folder")
-    if folder.exists() and not (folder / "config.json").is_file():
-        raise ModelError(f"{path} is not the folder of a model: it has no config.json")
+    if folder.exists():
+        check_model_files(folder)
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder if folder.exists() else str(path),
             dtype=dtype,
             attn_implementation=attn_implementation,
             local_files_only=folder.exists(),
+            output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise ModelError(f"{path}: cannot be loaded as a causal language model: {error}") from error
+    except _LOADING_ERRORS as error:
+        raise _loading_error(path, attn_implementation, error) from error
+    model: PreTrainedModel = loaded[0]
+    _refuse_missing(path, loaded[1]["missing_keys"])
     for parameter in model.parameters():
         # The memory address of weights that are mapped from a file depends on the file's header,
         # and the last bits of a matrix product depend on the alignment of that address. A copy is
@@ -50,11 +61,55 @@ def load_model(
     return model.to(device)  # type: ignore[arg-type,no-any-return]
 
 
+def check_loading(folder: Path, attn_implementation: str, max_model_len: int | None) -> None:
+    """Refuse what `load_model` and `check_model` would refuse, without reading a weight.
+
+    Missing weights are found only if the names in the files are those of the model, because
+    transformers renames and merges the weights of some models while it loads them.
+
+    Raises:
+        ModelError: the model cannot be loaded, or the embedded engine cannot serve it.
+    """
+    found = {name for name, _ in check_model_files(folder)}
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                config, attn_implementation=attn_implementation
+            )
+    except _LOADING_ERRORS as error:
+        raise _loading_error(folder, attn_implementation, error) from error
+    # Tied weights are one tensor with several names, of which a file needs one.
+    names: dict[int, list[str]] = {}
+    for name, weight in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(weight), []).append(name)
+    if found and found <= model.state_dict().keys():
+        missing = [tied[0] for tied in names.values() if found.isdisjoint(tied)]
+        _refuse_missing(folder, missing)
+    check_model(model, max_model_len or longest_sequence(model))
+
+
+def longest_sequence(model: PreTrainedModel) -> int:
+    """The most tokens that the model has positions for.
+
+    Raises:
+        ModelError: its configuration does not say.
+    """
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if positions is None:
+        check_architecture(model)
+        raise ModelError(
+            f"the config.json of {model.config.model_type} does not name the longest sequence: set "
+            "ajet.rollout.max_model_len"
+        )
+    return int(positions)
+
+
 def check_model(model: PreTrainedModel, max_model_len: int) -> None:
     """Refuse a model that the slot cache would serve wrongly.
 
     Raises:
-        ModelError: the attention, the length or a kind of layer is not supported.
+        ModelError: the attention, the length, the architecture or a kind of layer is not supported.
     """
     config = model.config.get_text_config()
     attention = config._attn_implementation
@@ -69,12 +124,50 @@ def check_model(model: PreTrainedModel, max_model_len: int) -> None:
             f"ajet.rollout.max_model_len is {max_model_len}, but the model has only {positions} "
             "positions"
         )
+    check_architecture(model)
+
+
+def check_architecture(model: PreTrainedModel) -> None:
+    """Refuse a model whose forward or whose layers the slot cache does not fit.
+
+    Raises:
+        ModelError: the message says what is missing.
+    """
+    config = model.config.get_text_config()
+    accepted = inspect.signature(type(model).forward).parameters
+    needed = ("position_ids", "past_key_values", "logits_to_keep")
+    if lacking := [name for name in needed if name not in accepted]:
+        raise ModelError(
+            f"{config.model_type} takes no {' and no '.join(lacking)} in transformers, which the "
+            "embedded engine needs to serve many sequences at once; use another model, or another "
+            "backbone"
+        )
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if unknown := kinds - {"full_attention", "sliding_attention"}:
         raise ModelError(
             f"{config.model_type} has layers of type {', '.join(sorted(unknown))}; the embedded "
             "engine serves only attention over a key-value cache; use ajet.rollout.name=vllm"
         )
+
+
+def _refuse_missing(path: str | Path, missing: Iterable[str]) -> None:
+    """Refuse a checkpoint without some weights: transformers would make random ones."""
+    if names := sorted(missing):
+        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise ModelError(
+            f"{path}: the checkpoint lacks {len(names)} of the model's weights: {shown}; get a "
+            "complete checkpoint, or correct config.json"
+        )
+
+
+def _loading_error(path: str | Path, attention: str, error: BaseException) -> ModelError:
+    """The error for what transformers raised."""
+    if attention == "sdpa" and "scaled_dot_product_attention" in str(error):
+        return ModelError(
+            f"{path}: transformers has no 'sdpa' attention for this model: set "
+            "ajet.model.attn_implementation: eager"
+        )
+    return ModelError(f"{path}: cannot be loaded as a causal language model: {error}")
 
 
 def _looks_like_path(path: str) -> bool:

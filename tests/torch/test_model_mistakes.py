@@ -1,0 +1,150 @@
+"""What is wrong with a model is one sentence, and the same from `ajet check` as at the start.
+
+1. Weights: a missing one, a Git LFS pointer, a truncated file, a missing shard.
+2. Architectures that the embedded engine cannot serve; attention that needs `eager`.
+3. What trains is not refused: GPT-2's names in config.json, PyTorch's weight files, tied weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM,
+    BloomConfig,
+    Gemma2Config,
+    GPT2Config,
+    Llama4TextConfig,
+    MambaConfig,
+    PreTrainedConfig,
+    Qwen3Config,
+)
+
+from ajet.diagnostics.memory_estimate import size_of
+from ajet.engine.embedded.load import check_loading, check_model, load_model, longest_sequence
+from ajet.errors import ModelError
+
+SIZE = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+WEIGHT = "model.layers.0.mlp.down_proj.weight"
+
+
+def build(folder: Path, config: PreTrainedConfig) -> Path:
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def qwen(tmp_path: Path) -> Path:
+    return build(tmp_path, Qwen3Config(**SIZE, head_dim=8, tie_word_embeddings=True))
+
+
+def at_start(folder: Path, attention: str = "sdpa", max_model_len: int | None = None) -> None:
+    model = load_model(folder, attn_implementation=attention)
+    check_model(model, max_model_len or longest_sequence(model))
+
+
+def assert_refused(
+    folder: Path, message: str, attention: str = "sdpa", max_model_len: int | None = None
+) -> None:
+    for ask in (check_loading, at_start):
+        with pytest.raises(ModelError, match=message) as raised:
+            ask(folder, attention, max_model_len)
+        assert "\n" not in str(raised.value)
+
+
+def lose_a_weight(file: Path) -> None:
+    weights = load_file(file)
+    del weights[WEIGHT]
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def make_a_pointer(file: Path) -> None:
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lose_a_weight, f"the checkpoint lacks 1 of the model's weights: {WEIGHT};"),
+        (make_a_pointer, "model.safetensors is a Git LFS pointer, not the weights: fetch them"),
+        (
+            lambda file: file.write_bytes(file.read_bytes()[:20_000]),
+            r"model.safetensors is truncated: it has 20,000 bytes, and its header says \d\d,",
+        ),
+        (lambda file: file.write_bytes(b"\xff" * 99), "has 99 bytes, fewer than its header"),
+        (
+            lambda file: (file.parent / "model.safetensors.index.json").write_text(
+                json.dumps({"weight_map": {WEIGHT: "model-00002-of-00002.safetensors"}})
+            ),
+            r"model-00002-of-00002\.safetensors is missing; model\.safetensors\.index\.json lists",
+        ),
+    ],
+)
+def test_damaged_weights(qwen: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(qwen / "model.safetensors")
+    assert_refused(qwen, message)
+
+
+@pytest.mark.parametrize(
+    ("config", "attention", "message"),
+    [
+        (
+            Llama4TextConfig(
+                **SIZE,
+                head_dim=8,
+                num_local_experts=2,
+                attention_chunk_size=32,
+                intermediate_size_mlp=48,
+            ),
+            "sdpa",
+            "llama4_text has layers of type chunked_attention",
+        ),
+        (Gemma2Config(**SIZE, head_dim=8), "sdpa", "set ajet.model.attn_implementation: eager"),
+        (
+            BloomConfig(vocab_size=64, hidden_size=32, n_layer=2, n_head=4),
+            "eager",
+            "bloom takes no position_ids",
+        ),
+        (
+            MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, state_size=8),
+            "eager",
+            "mamba takes no position_ids and no past_key_values",
+        ),
+    ],
+)
+def test_models_that_the_engine_cannot_serve(
+    tmp_path: Path, config: PreTrainedConfig, attention: str, message: str
+) -> None:
+    assert_refused(build(tmp_path, config), message, attention)
+
+
+def test_a_length_that_the_model_has_no_positions_for(qwen: Path) -> None:
+    message = "max_model_len is 4096, but the model has only 128 positions"
+    assert_refused(qwen, message, max_model_len=4096)
+
+
+def test_what_trains_is_not_refused(qwen: Path, tmp_path: Path) -> None:
+    for ask in (check_loading, at_start):
+        ask(qwen, "sdpa", 128)  # its output head is tied, and not in the file
+    torch.save(load_file(qwen / "model.safetensors"), qwen / "pytorch_model.bin")
+    (qwen / "model.safetensors").unlink()
+    gpt2 = GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=128)
+    for folder in (qwen, build(tmp_path / "gpt2", gpt2)):
+        for ask in (check_loading, at_start):
+            ask(folder, "sdpa", 128)
+        assert size_of(folder).max_length == 128
+        assert size_of(folder).layers == 2
