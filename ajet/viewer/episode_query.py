@@ -102,10 +102,11 @@ def run_query(index: EpisodeIndex, query: EpisodeQuery) -> dict[str, Any]:
         query.values,
     )[0]
     order = "DESC" if query.descending else "ASC"
+    # What is equal stays in the order of the file. Only row numbers are sorted, not whole rows.
+    in_order = f"ORDER BY {query.sort} {order} NULLS LAST, rowid"
     rows = index.rows(
-        f"SELECT {', '.join(SHOWN)} FROM episodes{query.where} "
-        f"ORDER BY {query.sort} {order} NULLS LAST, step, task_id, repeat_index, rowid "
-        "LIMIT ? OFFSET ?",
+        f"SELECT {', '.join(SHOWN)} FROM episodes WHERE rowid IN (SELECT rowid FROM episodes"
+        f"{query.where} {in_order} LIMIT ? OFFSET ?) {in_order}",
         [*query.values, query.limit, query.offset],
     )
     for row in rows:
