@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from ajet.errors import DataError
 from ajet.monitor.call_table import StoredStep, step_of, table_of_groups
-from ajet.monitor.step_files import StepFiles, step_path, steps_in
+from ajet.monitor.step_tables import StepFiles, step_path, steps_in
 from ajet.schema.episode import Group
 
 FOLDER = "calls"

@@ -8,15 +8,14 @@ the workflow returned, what it was rewarded with, and every call's ids, logprobs
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from ajet.monitor.stored_json import stored_json
-from ajet.monitor.token_columns import list_offsets, token_arrays, token_column
+from ajet.monitor.step_tables import list_offsets, token_arrays, token_column
 from ajet.schema.call import Call
 from ajet.schema.episode import Episode, Failure, Group
 from ajet.schema.task import Task, WorkflowOutput
@@ -41,6 +40,9 @@ _CALL_ARRAYS: dict[str, tuple[pa.DataType, type[np.generic]]] = {
     "logprobs": (pa.float32(), np.float32),
     "policy_versions": (pa.int32(), np.int32),
 }
+
+_LOST = object()
+"""Stands for a value that JSON cannot hold."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,8 +111,8 @@ def _given(episode: Episode) -> tuple[str, str, list[str]]:
     """Task and output as JSON, and what is missing in them."""
     # A workflow may have put anything in the task's place.
     task = episode.final_task if isinstance(episode.final_task, Task) else episode.task
-    task_json, lost_of_task = stored_json(dict(task))
-    output_json, lost_of_output = stored_json(dict(episode.output))
+    task_json, lost_of_task = _stored_json(dict(task))
+    output_json, lost_of_output = _stored_json(dict(episode.output))
     lost = [f"task.{path}" for path in lost_of_task]
     lost += [f"output.{path}" for path in lost_of_output]
     return task_json, output_json, [_utf8(path) for path in lost]
@@ -169,3 +171,32 @@ def _calls_of(lists: pa.ListArray) -> Iterable[list[Call]]:
     rows = zip(*columns.values(), strict=True)
     calls = [Call(**dict(zip(columns, row, strict=True))) for row in rows]
     return [calls[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+
+
+def _stored_json(values: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The text, and the paths of what is not in it: `metadata.environment`.
+
+    Whatever the values are, this does not fail: a record must never end a run. Of a mapping among
+    them, every entry that can be kept is kept.
+    """
+    lost: list[str] = []
+    kept = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            entries = list(value.items())  # a workflow that hangs may be changing it
+            kept[name] = _without_lost({k: _kept(v, f"{name}.{k}", lost) for k, v in entries})
+        else:
+            kept[name] = _kept(value, name, lost)
+    return json.dumps(_without_lost(kept)), lost
+
+
+def _kept(value: Any, path: str, lost: list[str]) -> Any:
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError, RuntimeError):  # the last: too deep, or changing meanwhile
+        lost.append(path)
+        return _LOST
+
+
+def _without_lost(values: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in values.items() if value is not _LOST}

@@ -45,9 +45,8 @@ class Phase:
 class Progress:
     """Context manager around a run; its methods may be called from any thread.
 
-    While it is open, everything for the terminal goes through `console` or `line` (logging by
-    `ConsoleLogHandler`), so that it stands above the moving lines; plain `print` is redirected.
-    Leaving it, by whatever exception, gives the terminal back as it was.
+    While it is open, `line`, `console`, `print` and log lines to `sys.stderr` all appear above the
+    moving lines. Leaving the context restores the terminal, whatever exception ends it.
 
     Args:
         console: where to; standard output if None.

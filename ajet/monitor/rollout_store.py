@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from ajet.monitor.rollout_table import samples_of, table_of
-from ajet.monitor.step_files import StepFiles, step_path
+from ajet.monitor.step_tables import StepFiles, step_path
 from ajet.schema.episode import Episode
 from ajet.schema.sample import Sample
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ajet.config.sections.root import RootConfig
-from ajet.monitor.console_logging import ConsoleLogHandler
+from ajet.launcher.logs import log_to_console
 from ajet.monitor.episode_log import EpisodeLog
 from ajet.monitor.metrics_log import MetricsLog
 from ajet.monitor.progress import Progress
@@ -97,9 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     args.run_dir.mkdir(parents=True, exist_ok=True)
     with Progress() as progress:
-        logging.basicConfig(
-            level=logging.INFO, handlers=[ConsoleLogHandler(progress.console)], format="%(message)s"
-        )
+        log_to_console()
         train(progress, args.run_dir, args)
         draw_reward_curve(args.run_dir)
     print_summary(progress.console, args.run_dir)

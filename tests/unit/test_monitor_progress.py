@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ajet.monitor.console_logging import ConsoleLogHandler
+from ajet.launcher.logs import StderrHandler
 from ajet.monitor.metric_table import metric_table, step_line
 from ajet.monitor.progress import Progress
 from ajet.monitor.step_clock import StepClock, duration
@@ -164,21 +164,21 @@ def test_the_table_shows_what_is_there_and_fits_into_80_columns() -> None:
     assert only_eval.getvalue() == "eval       sampled 50.0%\n"
 
 
-def test_log_lines_are_not_wrapped_and_markup_in_them_is_text() -> None:
-    file = io.StringIO()
-    handler = ConsoleLogHandler(Console(file=file, width=20))
-    record = logging.makeLogRecord({"msg": "[bold]%s[/x]", "args": ("y" * 40,)})
-    handler.handle(record)
-    assert file.getvalue() == f"[bold]{'y' * 40}[/x]\n"
+def test_log_lines_are_not_wrapped_and_markup_in_them_is_text(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    values = {"msg": "[bold]%s[/x]", "args": ("y" * 40,), "levelno": logging.INFO}
+    StderrHandler().handle(logging.makeLogRecord(values))
+    assert capsys.readouterr().err == f"[bold]{'y' * 40}[/x]\n"
 
 
 LIVE_LOOP = """
 import logging, signal, time
-from ajet.monitor.console_logging import ConsoleLogHandler
+from ajet.launcher.logs import log_to_console
 from ajet.monitor.progress import Progress
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
 with Progress() as progress:
-    logging.basicConfig(handlers=[ConsoleLogHandler(progress.console)])
+    log_to_console()
     progress.start(20)
     progress.step_done(1, {"reward/mean": 0.5})
     with progress.phase("rollout", total=100) as phase:

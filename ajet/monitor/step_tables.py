@@ -1,0 +1,76 @@
+"""Parquet files of a run, one per step, such as `step_000012.parquet`.
+
+Each file is complete or absent. Columns that hold an array in each row are converted without a
+Python object per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ajet.monitor.atomic_file import ASIDE_SUFFIX, written_aside
+
+
+class StepFiles:
+    """Writes one table a step.
+
+    Args:
+        folder: made here for a new run.
+        resumed_step: files of later steps are removed; None: a new run.
+    """
+
+    def __init__(self, folder: Path, *, resumed_step: int | None = None) -> None:
+        self._folder = folder
+        folder.mkdir(exist_ok=resumed_step is not None)
+        for path in folder.glob(f"step_*.parquet{ASIDE_SUFFIX}"):
+            path.unlink()
+        for step in steps_in(folder):
+            if resumed_step is not None and step > resumed_step:
+                step_path(folder, step).unlink()
+
+    def write(self, step: int, table: pa.Table) -> Path:
+        """Write the table of a step, and return the file's path."""
+        path = step_path(self._folder, step)
+        with written_aside(path) as aside:
+            pq.write_table(table, aside, compression="zstd")
+        return path
+
+
+def step_path(folder: Path, step: int) -> Path:
+    """Where the file of a step is."""
+    return folder / f"step_{step:06d}.parquet"
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps that have a file, the first one first."""
+    return sorted(int(path.stem.removeprefix("step_")) for path in folder.glob("step_*.parquet"))
+
+
+def token_column(arrays: Sequence[np.ndarray | None], arrow_type: pa.DataType) -> pa.Array:
+    """A list a row; null where there is no array."""
+    lengths = [0 if array is None else len(array) for array in arrays]
+    missing = pa.array([array is None for array in arrays], pa.bool_())
+    present = [array for array in arrays if array is not None]
+    values = pa.array(np.concatenate(present) if present else [], arrow_type)
+    return pa.ListArray.from_arrays(list_offsets(lengths), values, mask=missing)
+
+
+def token_arrays(lists: pa.ListArray, dtype: type[np.generic]) -> list[Any]:
+    """One array a row, None where the row is null."""
+    values = lists.values.to_numpy(zero_copy_only=False).astype(dtype)
+    bounds = lists.offsets.to_numpy()
+    missing = lists.is_null().to_numpy(zero_copy_only=False)
+    return [
+        None if missing[row] else values[bounds[row] : bounds[row + 1]] for row in range(len(lists))
+    ]
+
+
+def list_offsets(lengths: Sequence[int]) -> pa.Array:
+    """Where each of so many values begins, and where the last one ends."""
+    return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
