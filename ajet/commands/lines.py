@@ -26,7 +26,7 @@ NO_TERMINAL = 10_000
 """Width when the output is not a terminal: no line is wrapped."""
 
 
-class Line(NamedTuple):
+class ReportLine(NamedTuple):
     """One line of a report, with further lines that are printed below it."""
 
     verdict: str
@@ -35,7 +35,7 @@ class Line(NamedTuple):
     below: Sequence[str] = ()
 
 
-def print_lines(lines: Sequence[Line]) -> None:
+def print_lines(lines: Sequence[ReportLine]) -> None:
     """Print the lines in columns, wrapped at the terminal's width; a file or pipe gets no wraps."""
     verdicts, names = (2 + max(len(line[i]) for line in lines) for i in (0, 1))
     indent = " " * (verdicts + names)
@@ -53,7 +53,7 @@ def print_findings(findings: Sequence[Finding]) -> None:
     """Print each finding with its remedy below it."""
     print_lines(
         [
-            Line(finding.verdict, finding.name, finding.text, finding.remedy.splitlines())
+            ReportLine(finding.verdict, finding.name, finding.text, finding.remedy.splitlines())
             for finding in findings
         ]
     )

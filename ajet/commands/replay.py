@@ -48,7 +48,7 @@ def replay(
 
     Example: ajet replay saved_experiments/math_agent_cpu --judge my_judge.py->MyJudge
     """
-    from ajet.commands.lines import Line, print_lines
+    from ajet.commands.lines import ReportLine, print_lines
     from ajet.replay.replay import replay as replayed
 
     result = replayed(
@@ -62,7 +62,7 @@ def replay(
     typer.echo(f"{run}, step {result.step}")
     print_lines(
         [
-            Line(stage.outcome, stage.name, stage.summary, _shown(stage.differences))
+            ReportLine(stage.outcome, stage.name, stage.summary, _shown(stage.differences))
             for stage in result.stages
         ]
     )

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ajet.boundary import caught_error
 from ajet.environment.environment import Environment, InvalidActionError
 from ajet.environment.episode_environment import EpisodeEnvironment, StepResult, checked_action
 from ajet.environment.messages import Message, as_messages, finite, text_of
@@ -97,24 +98,26 @@ class InProcessEnvironment(EpisodeEnvironment):
             if self._is_stopped:
                 raise self._fail(EnvironmentFault(f"{name}: the episode is over"))
             try:
-                return call()
-            except AjetError:
-                raise
-            except Exception as error:
+                with caught_error() as caught:
+                    return call()
+                error = caught.error
+                if isinstance(error, AjetError):
+                    raise error
                 text = f"{name}: {type(error).__name__}: {error}"
                 raise self._fail(EnvironmentFault(text)) from error
             finally:
-                if self._is_stopped:  # `release` came meanwhile and left this to us
+                # `release` was called while this call held the lock, and left closing to it.
+                if self._is_stopped:
                     self._close()
 
     def _close(self) -> None:
         environment, self._environment = self._environment, None
         if environment is None:
             return
-        try:
+        with caught_error() as caught:
             environment.close()
-        except Exception:
-            logger.warning("closing %s failed", type(environment).__name__, exc_info=True)
+        if caught.error:
+            logger.warning("closing %s failed", type(environment).__name__, exc_info=caught.error)
 
 
 class InProcessSource:

@@ -33,11 +33,17 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ajet.boundary import caught_error
 from ajet.environment import protocol
 from ajet.environment.instances import Instance, InstanceTable
 from ajet.environment.messages import as_messages, finite
-from ajet.environment.protocol import API_KEY_VARIABLE, IDEMPOTENCY_KEY, LOOPBACK, ServiceRequest
-from ajet.environment.service import EnvironmentService
+from ajet.environment.protocol import (
+    API_KEY_VARIABLE,
+    IDEMPOTENCY_KEY,
+    LOOPBACK,
+    ServiceRequest,
+)
+from ajet.environment.service_base import BaseEnvironmentService
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +62,7 @@ class _Refused(Exception):
 class EnvironmentApp:
     """The routes of one service. Belongs to one event loop."""
 
-    def __init__(self, service: EnvironmentService, *, api_key: str | None = None) -> None:
+    def __init__(self, service: BaseEnvironmentService, *, api_key: str | None = None) -> None:
         self._service = service
         self._api_key = api_key
         self._instances = InstanceTable(
@@ -116,17 +122,18 @@ class EnvironmentApp:
 
     async def _answer(self, http: HttpRequest) -> Response:
         route = http.url.path
-        try:
+        with caught_error() as caught:
             self._check_key(http)
             request = await self._read(http)
             key = http.headers.get(IDEMPOTENCY_KEY)
             body = await self._routes[route](request, key)
             return Response(body, media_type="application/json")
-        except Exception as error:
-            refused = error if isinstance(error, _Refused) else _failed(error)
-            headers = {"Retry-After": str(RETRY_AFTER_S)} if refused.status == 503 else {}
-            text = json.dumps({"success": False, "data": None, "detail": str(refused)})
-            return Response(text, refused.status, headers, "application/json")
+        error = caught.error
+        assert error is not None, "without an error the block returned"
+        refused = error if isinstance(error, _Refused) else _failed(error)
+        headers = {"Retry-After": str(RETRY_AFTER_S)} if refused.status == 503 else {}
+        text = json.dumps({"success": False, "data": None, "detail": str(refused)})
+        return Response(text, refused.status, headers, "application/json")
 
     def _check_key(self, http: HttpRequest) -> None:
         if self._api_key is None:
@@ -260,13 +267,15 @@ class EnvironmentApp:
 
     async def _close(self, instance: Instance) -> None:
         try:
-            async with instance.lock:
-                if instance.is_made:
-                    await self._user_code(self._service.release, instance.value)
-        except Exception:
-            logger.exception("releasing instance %s failed", instance.instance_id)
+            with caught_error() as caught:
+                async with instance.lock:
+                    if instance.is_made:
+                        await self._user_code(self._service.release, instance.value)
         finally:
             self._instances.num_closing -= 1
+        if caught.error:
+            text = "releasing instance %s failed"
+            logger.error(text, instance.instance_id, exc_info=caught.error)
 
     async def _end_leases(self) -> None:
         while True:
@@ -284,7 +293,7 @@ class EnvironmentApp:
 
 
 def serve_from_command_line(
-    service: EnvironmentService, arguments: Sequence[str] | None = None
+    service: BaseEnvironmentService, arguments: Sequence[str] | None = None
 ) -> None:
     """Serve until SIGTERM or Ctrl-C. The options overrule the attributes of the class."""
     parser = argparse.ArgumentParser(description=type(service).__doc__)
@@ -303,7 +312,7 @@ def serve_from_command_line(
     os._exit(0)  # a thread that a method blocks for ever must not keep the process
 
 
-async def _serve(service: EnvironmentService, host: str, port: int) -> None:
+async def _serve(service: BaseEnvironmentService, host: str, port: int) -> None:
     api_key = os.environ.get(API_KEY_VARIABLE)
     is_loopback = host in LOOPBACK
     if not is_loopback:
@@ -349,6 +358,6 @@ def _state_body(
     )
 
 
-def _failed(error: Exception) -> _Refused:
+def _failed(error: BaseException) -> _Refused:
     logger.error("the environment failed", exc_info=error)
     return _Refused(500, f"{type(error).__name__}: {error}")

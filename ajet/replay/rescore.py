@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ajet.boundary import caught_error
 from ajet.errors import EpisodeError
 from ajet.schema.episode import Episode
 from ajet.schema.task import WorkflowTask
@@ -50,12 +51,12 @@ class Rescorer:
         if any(call.failed_checks for call in episode.calls):
             return episode  # no judge decides on it: its reward is `rollout.agent_madness_reward`
         reward, is_success = episode.output.reward, episode.output.is_success
-        try:
+        with caught_error() as caught:
             if reward is None or self.asks_always:
                 reward, is_success = await self._ask(episode)
             rewards = spread_reward(reward, episode.calls)
-        except (Exception, SystemExit) as error:
-            failure = failure_of(error, "judge_error")
+        if caught.error:
+            failure = failure_of(caught.error, "judge_error")
             return replace(
                 episode, reward=None, call_rewards=None, is_success=None, failure=failure
             )

@@ -26,6 +26,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ajet.boundary import caught_error
 from ajet.context_tracker.samples import SampleLimits
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.environment.episode_environment import EnvironmentSource, EpisodeEnvironment
@@ -190,28 +191,30 @@ class EpisodeRun:
 
     async def _guard(self, kind: FailureKind, user_code: Awaitable[Any]) -> Any:
         """The boundary around user code: what it raises becomes the episode's failure."""
-        try:
+        with caught_error(cancellation=True) as caught:
             returned = await user_code
             if self._environment and self._environment.fault:
                 raise self._environment.fault
             return returned
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
-            fault = error if isinstance(error, EngineError) else self._record.engine_error
-            if fault and kind != "judge_error":
-                self._failure = replace(
-                    failure_of(error, "engine_error"), message=f"EngineError: {fault}"
-                )
-            elif self._environment and self._environment.fault:
-                self._failure = replace(
-                    failure_of(error, "environment_error"),
-                    message=f"{EnvironmentFault.__name__}: {self._environment.fault}",
-                )
-            elif kind == "workflow_error" and self._record.ended_by_check:
-                return WorkflowOutput(metadata={"ended_by": self._record.ended_by_check})
-            elif kind == "workflow_error" and self._runner.judge and is_context_overflow(error):
-                return WorkflowOutput(metadata={"ended_by": "context_length_exceeded"})
-            else:
-                self._failure = failure_of(error, kind)
+        error = caught.error
+        assert error is not None, "without an error the block returned"
+        fault = error if isinstance(error, EngineError) else self._record.engine_error
+        if fault and kind != "judge_error":
+            self._failure = replace(
+                failure_of(error, "engine_error"), message=f"EngineError: {fault}"
+            )
+        elif self._environment and self._environment.fault:
+            self._failure = replace(
+                failure_of(error, "environment_error"),
+                message=f"{EnvironmentFault.__name__}: {self._environment.fault}",
+            )
+        elif kind == "workflow_error" and self._record.ended_by_check:
+            return WorkflowOutput(metadata={"ended_by": self._record.ended_by_check})
+        elif kind == "workflow_error" and self._runner.judge and is_context_overflow(error):
+            return WorkflowOutput(metadata={"ended_by": "context_length_exceeded"})
+        else:
+            self._failure = failure_of(error, kind)
+        return None
 
     async def _execute(self) -> Any:
         attempt = self.attempt

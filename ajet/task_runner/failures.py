@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
+from ajet.boundary import caught_error
 from ajet.errors import AjetError
 from ajet.schema.episode import Failure, FailureKind
 
@@ -45,14 +46,14 @@ def is_context_overflow(error: BaseException | None) -> bool:
 def call_user_code(function: Callable[[], T]) -> T | Failure:
     """What the function returns, or the record of what it raised.
 
-    This is the boundary around user code that runs outside of episodes: imports and readers.
+    For user code that runs outside of episodes: imports and task readers.
 
     Raises:
         AjetError: our own errors, whose messages need no traceback.
     """
-    try:
+    with caught_error() as caught:
         return function()
-    except AjetError:
-        raise
-    except (Exception, SystemExit) as error:
-        return failure_of(error, "workflow_error")
+    assert caught.error is not None, "without an error the block returned"
+    if isinstance(caught.error, AjetError):
+        raise caught.error
+    return failure_of(caught.error, "workflow_error")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ajet.monitor import call_store, episode_log, metrics_log, rollout_store, run_record
-from ajet.monitor.step_files import steps_in
+from ajet.monitor.step_tables import steps_in
 from ajet.viewer.episode_index import EpisodeIndex, agent_names_in
 from ajet.viewer.line_follower import LineFollower
 from ajet.viewer.settings_view import read_settings, without_secrets

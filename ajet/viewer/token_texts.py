@@ -7,6 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ajet.boundary import caught_error
+
 TOKENIZER_FILE = "tokenizer.json"
 
 
@@ -28,13 +30,12 @@ class TokenTexts:
 
     @classmethod
     def load(cls, path: Path) -> TokenTexts | None:
-        """None where the file is damaged."""
+        """The texts by the tokenizer in a file; None if the file is damaged."""
         from tokenizers import Tokenizer
 
-        try:
+        with caught_error():  # the library raises plain `Exception`
             return cls(Tokenizer.from_file(str(path)))
-        except Exception:  # the library raises nothing narrower
-            return None
+        return None
 
     def texts(self, ids: Iterable[int]) -> list[str]:
         """One text an id."""

@@ -1,0 +1,43 @@
+"""The boundary around code that is not ours: the only place that catches every exception."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, kw_only=True)
+class Caught:
+    """What the block of `caught_error` raised."""
+
+    error: BaseException | None = None
+    """None: the block ended without an error."""
+
+
+@contextmanager
+def caught_error(*, cancellation: bool = False) -> Iterator[Caught]:
+    """Keep what the block raises instead of raising it; works around `await` as well.
+
+    KeyboardInterrupt and the exceptions that end a test pass through.
+
+    Args:
+        cancellation: keep `asyncio.CancelledError` as well; by default it passes through.
+    """
+    caught = Caught()
+    try:
+        yield caught
+    except asyncio.CancelledError as error:
+        if not cancellation:
+            raise
+        caught.error = _from_block(error)
+    # SystemExit: user code that calls sys.exit() must not end a run of many episodes.
+    except (Exception, SystemExit) as error:
+        caught.error = _from_block(error)
+
+
+def _from_block(error: BaseException) -> BaseException:
+    """The error with a traceback that begins in the caller's block, not at the `yield` above."""
+    first = error.__traceback__
+    return error.with_traceback(first.tb_next if first else None)
