@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from ajet.monitor.json_lines import append_json_lines, start_json_lines
+from ajet.monitor.durable_files import append_json_lines, start_json_lines
 from ajet.schema.episode import Episode
 
 FILE_NAME = "episodes.jsonl"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ajet.errors import TrainingError
-from ajet.monitor.json_lines import append_json_lines, read_json_lines, start_json_lines
+from ajet.monitor.durable_files import append_json_lines, read_json_lines, start_json_lines
 
 FILE_NAME = "metrics.jsonl"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ajet.errors import MissingExtraError
-from ajet.monitor.atomic_file import written_aside
+from ajet.monitor.durable_files import written_aside
 from ajet.monitor.metrics_log import read_metrics
 
 if TYPE_CHECKING:

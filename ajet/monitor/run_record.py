@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ajet.monitor.atomic_file import written_aside
+from ajet.monitor.durable_files import written_aside
 from ajet.service.probes import start_ticks
 from ajet.service.service import ServiceRecord
 

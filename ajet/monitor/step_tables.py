@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ajet.monitor.atomic_file import ASIDE_SUFFIX, written_aside
+from ajet.monitor.durable_files import ASIDE_SUFFIX, written_aside
 
 
 class StepFiles:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ajet.monitor.atomic_file import written_aside
+from ajet.monitor.durable_files import written_aside
 from ajet.schema.call import Call
 from ajet.schema.episode import Episode
 

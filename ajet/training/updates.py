@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ajet.algorithm.loss_weights import loss_weights
-from ajet.config.sections.optim import OptimConfig
+from ajet.config.sections.algorithm import OptimConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.schema.sample import Sample
 

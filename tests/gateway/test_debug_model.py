@@ -15,8 +15,8 @@ import pytest
 
 from ajet import Workflow, WorkflowOutput
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
+from ajet.monitor.durable_files import read_json_lines
 from ajet.monitor.episode_log import FILE_NAME, EpisodeLog
-from ajet.monitor.json_lines import read_json_lines
 from ajet.tuner import AjetTuner
 from tests.gateway.gateway_fakes import HELLO, Agent, agent_of, run
 from tests.gateway.openai_server import KEY, Server

@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM
 import ajet.training.checkpoints
 from ajet.backbone.local.checkpoint import load_checkpoint, save_checkpoint
 from ajet.backbone.local.trainer import PolicyTrainer
-from ajet.config.sections.optim import OptimConfig
+from ajet.config.sections.algorithm import OptimConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import CheckpointError
 from ajet.training.checkpoints import Position, latest_checkpoint, list_checkpoints

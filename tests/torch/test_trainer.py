@@ -17,8 +17,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ajet.backbone.local.trainer import PolicyTrainer
-from ajet.config.sections.algorithm import AlgorithmConfig
-from ajet.config.sections.optim import OptimConfig
+from ajet.config.sections.algorithm import AlgorithmConfig, OptimConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import ModelError, TrainingError
 from ajet.schema.sample import Sample

@@ -93,8 +93,9 @@ HOMES = {
     "transfer_queue": ("ajet/backbone/verl/",),
     "ray": ("ajet/backbone/ray_common/", "ajet/backbone/verl/", "ajet/backbone/trinity/"),
 }
-MAX_SHORT_FILES = 60
-"""Files of fewer than 40 lines; the goal is 30."""
+MAX_SHORT_FILES = 30
+"""Files of fewer than 40 lines, such as protocols and registered classes. Join a file that has one
+user with that user."""
 
 HEAVY = [
     "torch",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ajet.monitor.durable_files import read_json_lines
 from ajet.monitor.episode_log import FILE_NAME, EpisodeLog
-from ajet.monitor.json_lines import read_json_lines
 from ajet.schema.episode import Failure
 from tests.unit.monitor_records import make_episode
 

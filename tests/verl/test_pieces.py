@@ -39,8 +39,7 @@ from ajet.backbone.verl_common.logprob_agreement import agreement, check_agreeme
 from ajet.backbone.verl_common.loss import sample_loss
 from ajet.backbone.verl_common.optimizer import AdamWOnMatrices
 from ajet.config.loading.load import load_config
-from ajet.config.sections.algorithm import POLICY_LOSSES, AlgorithmConfig
-from ajet.config.sections.optim import OptimConfig
+from ajet.config.sections.algorithm import POLICY_LOSSES, AlgorithmConfig, OptimConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import ConfigError, TrainingError
 from ajet.training.checkpoints import Position

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ajet.config.sections.optim import OptimConfig
+from ajet.config.sections.algorithm import OptimConfig
 from ajet.errors import ModelError, TrainingError
 from ajet.training.updates import learning_rate
 

@@ -11,7 +11,7 @@ from trinity.common.constants import SyncMethod
 
 from ajet.backbone.ray_common.resources import trinity_needs
 from ajet.backbone.trinity.run_context import TrinityRunContext
-from ajet.config.sections.free_section import plain
+from ajet.config.sections.section import plain
 from ajet.errors import ConfigError
 from ajet.task_reader.task_batches import TaskBatches
 

@@ -15,9 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 from ajet.algorithm.registry import credit_rule
 from ajet.backbone.verl.refusals import lora_rank
 from ajet.config.messages import did_you_mean
-from ajet.config.sections.free_section import plain
-from ajet.config.sections.optim import OptimConfig
+from ajet.config.sections.algorithm import OptimConfig
 from ajet.config.sections.root import AjetConfig
+from ajet.config.sections.section import plain
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import ConfigError
 

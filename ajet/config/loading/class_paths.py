@@ -11,7 +11,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from ajet.config.loading.paths import find_path
 from ajet.config.messages import did_you_mean, value_error
-from ajet.config.sections.free_section import free
+from ajet.config.sections.section import free
 from ajet.config.sections.types import Words
 
 CLASS_PATH = Words('"path/to/file.py->Class" or "package.module->Class"')

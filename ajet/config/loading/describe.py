@@ -10,8 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from ajet.config.loading.class_paths import Registered
-from ajet.config.sections.free_section import FreeConfig
-from ajet.config.sections.section import BaseConfig
+from ajet.config.sections.section import BaseConfig, FreeConfig
 from ajet.config.sections.types import Available, Words
 
 WORDS = {

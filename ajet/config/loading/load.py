@@ -14,8 +14,8 @@ from ajet.config.loading.overrides import apply_overrides
 from ajet.config.loading.problems import problems_of
 from ajet.config.loading.yaml_file import Settings, parse_yaml
 from ajet.config.messages import config_error, did_you_mean
-from ajet.config.sections.free_section import FreeConfig
 from ajet.config.sections.root import AjetConfig, RootConfig
+from ajet.config.sections.section import FreeConfig
 from ajet.errors import ConfigError
 
 FREE_SECTIONS = tuple(

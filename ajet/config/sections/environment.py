@@ -9,8 +9,7 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from ajet.config.loading.class_paths import Registered, free_beside
 from ajet.config.messages import value_error
-from ajet.config.sections.free_section import FreeConfig
-from ajet.config.sections.section import BaseConfig
+from ajet.config.sections.section import BaseConfig, FreeConfig
 from ajet.config.sections.types import Count, Positive, Words
 
 ENVIRONMENTS: dict[str, str | None] = {

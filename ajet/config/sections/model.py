@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ajet.config.loading.paths import ModelPath
-from ajet.config.sections.free_section import FreeConfig
-from ajet.config.sections.section import BaseConfig
+from ajet.config.sections.section import BaseConfig, FreeConfig
 from ajet.config.sections.types import Count
 
 

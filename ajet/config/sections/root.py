@@ -10,15 +10,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Tag
 from ajet.config.backbones import BACKBONES
 from ajet.config.loading.class_paths import ClassPath
 from ajet.config.messages import value_error
-from ajet.config.sections.context_tracker import ContextTrackerConfig
-from ajet.config.sections.data import DataConfig
+from ajet.config.sections.data import ContextTrackerConfig, DataConfig
 from ajet.config.sections.debug import DebugConfig
 from ajet.config.sections.environment import EnvironmentConfig
-from ajet.config.sections.free_section import FreeConfig, free
 from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.config.sections.model import ModelConfig
 from ajet.config.sections.rollout import RolloutConfig
-from ajet.config.sections.section import BaseConfig
+from ajet.config.sections.section import BaseConfig, FreeConfig, free
 from ajet.config.sections.task_judge import TaskJudgeConfig
 from ajet.config.sections.task_reader import TaskReaderConfig
 from ajet.config.sections.task_runner import TaskRunnerConfig

@@ -1,10 +1,13 @@
-"""The base of every YAML section."""
+"""Base classes of YAML sections: with a schema, and free ones without."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import CoreSchema, core_schema
+
+from ajet.config.messages import did_you_mean
 
 
 class BaseConfig(BaseModel):
@@ -22,3 +25,44 @@ class BaseConfig(BaseModel):
     @classmethod
     def _empty_in_yaml(cls, value: Any) -> Any:
         return {} if value is None else value
+
+
+class FreeConfig(dict[str, Any]):
+    """A mapping whose keys can be read as attributes: `config.frozen_lake.is_slippery`.
+
+    A key with the name of a dict method (`items`, `get`, ...) is read as `section["items"]`.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            hint = did_you_mean(name, self)
+            raise AttributeError(f'this section has no key "{name}"{hint}') from None
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> CoreSchema:
+        is_mapping = core_schema.is_instance_schema(cls)
+        return core_schema.no_info_before_validator_function(_free_or_empty, is_mapping)
+
+
+def free(value: Any) -> Any:
+    """The value with every mapping in it, however deep, as a `FreeSection`."""
+    if isinstance(value, dict):
+        return FreeConfig({key: free(item) for key, item in value.items()})
+    if isinstance(value, list):
+        return [free(item) for item in value]
+    return value
+
+
+def plain(value: Any) -> Any:
+    """The opposite of `free`, for libraries that take no other mapping than a dict."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value
+
+
+def _free_or_empty(value: Any) -> Any:
+    return FreeConfig() if value is None else free(value)

@@ -10,8 +10,7 @@ from ajet.config.loading.class_paths import Registered, free_beside
 from ajet.config.loading.paths import DataFile
 from ajet.config.messages import value_error
 from ajet.config.sections.environment import ServiceUrl
-from ajet.config.sections.free_section import FreeConfig
-from ajet.config.sections.section import BaseConfig
+from ajet.config.sections.section import BaseConfig, FreeConfig
 from ajet.config.sections.types import Count
 
 TASK_READERS: dict[str, str | None] = {

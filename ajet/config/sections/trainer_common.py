@@ -8,9 +8,7 @@ from annotated_types import Ge
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from ajet.config.loading.class_paths import Registered, free_beside
-from ajet.config.sections.algorithm import AlgorithmConfig
-from ajet.config.sections.critic import CriticConfig
-from ajet.config.sections.optim import OptimConfig
+from ajet.config.sections.algorithm import AlgorithmConfig, CriticConfig, OptimConfig
 from ajet.config.sections.section import BaseConfig
 from ajet.config.sections.types import Count, EverySteps, NotNegative, Positive, Words
 

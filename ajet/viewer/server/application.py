@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import math
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI, Request
 from starlette.responses import FileResponse, Response
@@ -11,7 +14,6 @@ from starlette.staticfiles import StaticFiles
 
 from ajet.errors import RequestError
 from ajet.viewer.api import ViewerApi
-from ajet.viewer.json_reply import to_json
 
 logger = logging.getLogger(__name__)
 
@@ -47,3 +49,21 @@ async def _our_fault(request: Request, error: Exception) -> Response:
 
 def _json(value: object, status: int) -> Response:
     return Response(to_json(value), status_code=status, media_type="application/json")
+
+
+def to_json(value: Any) -> bytes:
+    """ASCII only, so that lone surrogates survive; NaN and infinity become their names."""
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    except ValueError:
+        return json.dumps(_finite(value), separators=(",", ":")).encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return value

@@ -1,14 +1,38 @@
-"""Files of one JSON object a line that outlive SIGKILL: a torn last line is never read as data."""
+"""Files of a run folder that survive a kill.
+
+A file that is written in one go is complete or absent. A file with one JSON object per line may
+end in a torn line, which is never read as data.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ajet.errors import DataError
-from ajet.monitor.atomic_file import written_aside
+
+ASIDE_SUFFIX = ".tmp"
+"""Ending of a file that is being written; one that a killed run left behind means nothing."""
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `path` when the block ends without an error.
+
+    The content is on disk before the rename, so that not even a power cut leaves half a file.
+    """
+    aside = path.with_name(path.name + ASIDE_SUFFIX)
+    try:
+        yield aside
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def append_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
