@@ -1,4 +1,4 @@
-"""Loads the classes that settings name: `package.module->Class` or `path/to/file.py->Class`."""
+"""Loads classes by class path: `package.module->Class` or `path/to/file.py->Class`."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ EXTRAS = {
     "torch": "local",
     "transformers": "local",
 }
-"""Modules that users' files import -> the extra that installs them."""
+"""Module that a user's file may import -> the extra that installs it."""
 
 
 def class_path_in(registry: Mapping[str, str | None], name: str, key: str) -> str:
-    """The class path that a setting means: that of a registered name, or the value itself.
+    """The class path of a registered name, or the value itself if it is a class path.
 
     Args:
         registry: name -> class path.
         name: the setting's value.
-        key: the setting, for messages.
+        key: the setting's key, for messages.
 
     Raises:
         ConfigError: the value is neither a registered name nor a class path.
@@ -48,20 +48,20 @@ def class_path_in(registry: Mapping[str, str | None], name: str, key: str) -> st
 
 
 def load_class(path: str, expected_base: type | None, key: str) -> type[Any]:
-    """The class that a class path names.
+    """Load the class that a class path names.
 
-    The current directory can be imported from, as under `python -m`. A file is loaded once,
-    under a module name of its own, so that two files with the same base name are two modules.
+    Modules in the current directory can be imported, as with `python -m`. Each file is loaded once
+    under a unique module name, so that two files with the same base name are two modules.
 
     Args:
         path: the class path.
-        expected_base: what the class must derive from; None: anything.
-        key: the setting that holds the path, for messages.
+        expected_base: the required base class; None: any class.
+        key: the setting's key, for messages.
 
     Raises:
-        ConfigError: there is no such file, module or class, the class has another base, or an
-            import or the syntax in it is wrong. Other errors of the module come as they are.
-        MissingExtraError: it imports a library that one of our extras installs.
+        ConfigError: there is no such file, module or class, the class has another base, or the
+            module has a wrong import or syntax. Other errors of the module are not changed.
+        MissingExtraError: the module needs a library that one of our extras installs.
     """
     module, name = _load_module_of(path, key)
     found = getattr(module, name, None)
@@ -75,11 +75,11 @@ def load_class(path: str, expected_base: type | None, key: str) -> type[Any]:
 
 
 def load_function(path: str, key: str) -> Callable[..., Any]:
-    """The function that a class path names.
+    """Load the function that a class path names.
 
     Args:
         path: `package.module->function` or `path/to/file.py->function`.
-        key: the configuration's key that holds the path, for messages.
+        key: the setting's key, for messages.
 
     Raises:
         ConfigError: there is no such file, module or function, or its import fails.
@@ -95,7 +95,7 @@ def load_function(path: str, key: str) -> Callable[..., Any]:
 
 
 def find_function(path: str, key: str) -> Callable[..., Any] | None:
-    """The plain function that a class path names; None if it names something else.
+    """Load the plain function that a class path names; None if it names something else.
 
     Raises:
         ConfigError: the path or its module is wrong, as for `load_class`.
@@ -107,7 +107,7 @@ def find_function(path: str, key: str) -> Callable[..., Any] | None:
 
 
 def class_path_of(cls: type) -> str:
-    """The class path of a class: by its file where its module cannot be imported by name.
+    """The class path of a class; uses its file if its module cannot be imported by name.
 
     Raises:
         ConfigError: the class is defined inside a function or class, or in no file.
@@ -149,7 +149,7 @@ def _load_module(where: str, key: str) -> ModuleType:
 
 
 def _in_one_line(error: ImportError | SyntaxError) -> str:
-    """What is wrong, and the file and line where the import stopped."""
+    """The error, with the file and line where the import stopped."""
     text = f"{type(error).__name__}: {error.msg}"
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}: {text}"

@@ -1,4 +1,4 @@
-"""The base class of what users write: an agent's work on one task."""
+"""The base class of workflows."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ __all__ = ["Workflow", "WorkflowOutput", "WorkflowTask", "load_workflow"]
 
 
 class Workflow(BaseModel):
-    """How one agent, or several, work on one task. Every episode gets a fresh instance."""
+    """Runs one or several agents on one task. Every episode gets a new instance."""
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
 
     name: str = "workflow"
     trainable_targets: list[str] | None = None
-    """The `target_tag`s that are trained; None: all."""
+    """The values of `target_tag` whose calls are trained; None: all calls."""
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
-        """Solve the task with the tuner's model. It may block: other episodes continue."""
+        """Solve the task with the tuner's model. May block: other episodes continue to run."""
         raise NotImplementedError(f"{type(self).__name__} has no execute()")
 
 
 def load_workflow(class_path: str) -> type[Workflow]:
-    """The workflow that `ajet.rollout.user_workflow` names.
+    """Load the workflow that `ajet.rollout.user_workflow` names.
 
-    An async function `(workflow_task, tuner)` becomes the `execute` of a workflow of its name.
+    An async function `(workflow_task, tuner)` becomes the `execute` of a workflow with its name.
 
     Raises:
-        ConfigError: it cannot be loaded, or is a class that is not a `Workflow`.
-        MissingExtraError: it imports a library that one of our extras installs.
+        ConfigError: it cannot be loaded, or its class is not a `Workflow`.
+        MissingExtraError: its module imports a library that one of our extras installs.
     """
     key = "ajet.rollout.user_workflow"
     if function := find_function(class_path, key):

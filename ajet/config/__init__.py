@@ -1,1 +1,1 @@
-"""The configuration: one pydantic class per YAML section, and how a file becomes one of them."""
+"""The configuration: pydantic classes for the YAML sections, and the loading of YAML files."""

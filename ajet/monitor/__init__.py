@@ -1,1 +1,1 @@
-"""What a person sees of a run, and what its folder keeps: progress, metrics, rollouts, summary."""
+"""Shows and stores a run: progress display, metrics, rollouts, summary."""

@@ -1,4 +1,4 @@
-"""`calls/step_000012.parquet`: a step's episodes with every call, so that it can be replayed."""
+"""`calls/step_000012.parquet`: a step's episodes with all calls, for `ajet replay`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ajet.schema.episode import Group
 
 FOLDER = "calls"
 VERSION = "1"
-"""Of the columns and of what they mean."""
+"""Version of the columns and of their meaning."""
 
 _VERSION_KEY = b"ajet.calls"
 
 
 class CallStore:
-    """Writes one file a step; a file is whole or not there.
+    """Writes one file per step; a file is complete or absent.
 
     Args:
         run_dir: the run's folder.
@@ -32,23 +32,23 @@ class CallStore:
         self._files = StepFiles(run_dir / FOLDER, resumed_step=resumed_step)
 
     def write(self, step: int, groups: Sequence[Group], discarded: Sequence[Group] = ()) -> Path:
-        """Write the groups that were trained on, and those that dynamic sampling replaced."""
+        """Write the trained groups and those that dynamic sampling discarded."""
         table = table_of_groups(groups, discarded)
         return self._files.write(step, table.replace_schema_metadata({_VERSION_KEY: VERSION}))
 
 
 def call_path(run_dir: Path, step: int) -> Path:
-    """Where the calls of a step are."""
+    """The file with the calls of a step."""
     return step_path(run_dir / FOLDER, step)
 
 
 def recorded_steps(run_dir: Path) -> list[int]:
-    """The steps whose calls are stored, the first one first."""
+    """The steps whose calls are stored, in ascending order."""
     return steps_in(run_dir / FOLDER)
 
 
 def read_calls(path: Path) -> StoredStep:
-    """A step's episodes as they were.
+    """The episodes of a step as they were recorded.
 
     Raises:
         DataError: the file is damaged, or another version of AgentJet wrote it.
@@ -59,5 +59,7 @@ def read_calls(path: Path) -> StoredStep:
         raise DataError(f"{path}: cannot be read: {error}") from error
     version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode()
     if version != VERSION:
-        raise DataError(f"{path}: of version {version}, this AgentJet reads version {VERSION}")
+        raise DataError(
+            f"{path}: file version {version}, expected {VERSION}: use the AgentJet that wrote it"
+        )
     return step_of(table)

@@ -1,8 +1,8 @@
-"""The episodes of a step with all their calls as an Arrow table and back, one row an episode.
+"""Converts a step's episodes with all their calls to an Arrow table and back, one row per episode.
 
-What a replay needs, and nothing that depends on the clock: the task as the workflow left it, what
-the workflow returned, what it was rewarded with, and every call's ids, logprobs and messages.
-`not_stored` names what JSON cannot hold of a task or an output.
+The table has what a replay needs: the task as the workflow left it, the workflow's output, the
+rewards, and the ids, logprobs and messages of every call. It has no times, so equal runs make equal
+files. The column `not_stored` names values of the task or output that JSON cannot hold.
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ class StoredStep:
     """The episodes of one training step."""
 
     groups: list[Group] = field(default_factory=list)
-    """Those that were trained on, in their order; their episodes have no samples yet."""
+    """The groups that were trained on, in order; their episodes have no samples yet."""
     discarded: list[Group] = field(default_factory=list)
-    """Those that dynamic sampling replaced."""
+    """The groups that dynamic sampling discarded."""
     not_stored: dict[str, list[str]] = field(default_factory=dict)
-    """Episode id -> what JSON could not hold: `output.metadata.environment`."""
+    """Episode id -> paths of values that JSON cannot hold: `output.metadata.environment`."""
 
     @property
     def episodes(self) -> list[Episode]:
-        """Of all groups."""
+        """The episodes of all groups, discarded ones included."""
         return [e for group in [*self.groups, *self.discarded] for e in group.episodes]
 
 
 def table_of_groups(groups: Sequence[Group], discarded: Sequence[Group]) -> pa.Table:
-    """One row an episode, in the order of groups and of their episodes."""
+    """One row per episode, in the order of the groups and of their episodes."""
     numbered = list(enumerate([*groups, *discarded]))
     rows = [(number, episode) for number, group in numbered for episode in group.episodes]
     episodes = [episode for _, episode in rows]
@@ -90,7 +90,7 @@ def table_of_groups(groups: Sequence[Group], discarded: Sequence[Group]) -> pa.T
 
 
 def step_of(table: pa.Table) -> StoredStep:
-    """What `table_of_groups` was given."""
+    """The inverse of `table_of_groups`."""
     step, groups = StoredStep(), dict[int, Group]()
     calls = _calls_of(table.column("calls").combine_chunks())
     call_rewards = token_arrays(table.column("call_rewards").combine_chunks(), np.float64)
@@ -108,8 +108,8 @@ def step_of(table: pa.Table) -> StoredStep:
 
 
 def _given(episode: Episode) -> tuple[str, str, list[str]]:
-    """Task and output as JSON, and what is missing in them."""
-    # A workflow may have put anything in the task's place.
+    """Task and output as JSON, and the paths of values that are missing there."""
+    # A workflow may assign any object to `workflow_task.task`.
     task = episode.final_task if isinstance(episode.final_task, Task) else episode.task
     task_json, lost_of_task = _stored_json(dict(task))
     output_json, lost_of_output = _stored_json(dict(episode.output))
@@ -119,12 +119,12 @@ def _given(episode: Episode) -> tuple[str, str, list[str]]:
 
 
 def _utf8(text: str) -> str:
-    """What cannot be written as UTF-8, such as an undecodable file name in an error, escaped."""
+    """The text with escapes for what UTF-8 cannot hold, such as an undecodable file name."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def _episode(row: dict[str, Any], calls: list[Call], call_rewards: np.ndarray | None) -> Episode:
-    # As they were: a workflow may have assigned values of other types.
+    # Without validation: a workflow may have assigned values of other types.
     task = Task.model_construct(**json.loads(row["task"]))
     output = WorkflowOutput.model_construct(**json.loads(row["output"]))
     failure = row["failure"] and Failure(kind=row["failure"], message=row["cause"])
@@ -174,16 +174,17 @@ def _calls_of(lists: pa.ListArray) -> Iterable[list[Call]]:
 
 
 def _stored_json(values: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The text, and the paths of what is not in it: `metadata.environment`.
+    """The values as JSON, and the paths of those left out, such as `metadata.environment`.
 
-    Whatever the values are, this does not fail: a record must never end a run. Of a mapping among
-    them, every entry that can be kept is kept.
+    Never fails: writing a record must not end a run. A mapping keeps the entries that JSON can
+    hold.
     """
     lost: list[str] = []
     kept = {}
     for name, value in values.items():
         if isinstance(value, dict):
-            entries = list(value.items())  # a workflow that hangs may be changing it
+            # A copy: the thread of an abandoned workflow may still change the mapping.
+            entries = list(value.items())
             kept[name] = _without_lost({k: _kept(v, f"{name}.{k}", lost) for k, v in entries})
         else:
             kept[name] = _kept(value, name, lost)
@@ -193,7 +194,8 @@ def _stored_json(values: Mapping[str, Any]) -> tuple[str, list[str]]:
 def _kept(value: Any, path: str, lost: list[str]) -> Any:
     try:
         return json.loads(json.dumps(value))
-    except (TypeError, ValueError, RuntimeError):  # the last: too deep, or changing meanwhile
+    # RuntimeError: nested too deep, or changed by another thread during the dump.
+    except (TypeError, ValueError, RuntimeError):
         lost.append(path)
         return _LOST
 

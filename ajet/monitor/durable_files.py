@@ -16,18 +16,16 @@ from typing import Any
 from ajet.errors import DataError
 
 ASIDE_SUFFIX = ".tmp"
-"""Ending of a file that is being written; one that a killed run left behind means nothing."""
+"""Suffix of a file that is being written; a killed run may leave such a file behind."""
 
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` when the block ends without an error.
-
-    The content is on disk before the rename, so that not even a power cut leaves half a file.
-    """
+    """Yield a temporary path that becomes `path` if the block ends without an error."""
     aside = path.with_name(path.name + ASIDE_SUFFIX)
     try:
         yield aside
+        # Before the rename: after a power cut, a renamed file could otherwise be empty.
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.replace(path)
@@ -36,17 +34,15 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 def append_json_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Append one line a record, in one write.
-
-    The file is opened for each call: once a step this costs nothing, and nothing stays open.
-    """
+    """Append one line per record, in a single write."""
     lines = (json.dumps(record, allow_nan=False) + "\n" for record in records)
+    # Opened per call: that costs nothing once per step, and a killed run leaves nothing unflushed.
     with path.open("ab") as file:
         file.write("".join(lines).encode())
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a file that may be growing, or that a killed process left.
+    """The records of a file that is still growing or that a killed process left behind.
 
     Raises:
         DataError: a line other than the torn last one is not a JSON object.
@@ -55,16 +51,15 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def start_json_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool] | None) -> None:
-    """Make `path` ready for a run's lines.
+    """Create the file, or drop the lines that a resumed run will write again.
 
     Args:
-        path: of the file.
-        is_kept: None makes a new file. Otherwise lines that are not kept are dropped, and a torn
-            last line with them: the run is about to write them again. The other lines keep their
-            bytes.
+        path: the file.
+        is_kept: which records of an existing file stay, byte for byte; a torn last line never
+            does. None creates a new file.
 
     Raises:
-        FileExistsError: a new run finds the lines of another.
+        FileExistsError: `is_kept` is None and the file exists.
         DataError: a line is not a JSON object.
     """
     if is_kept is None:

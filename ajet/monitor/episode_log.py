@@ -1,4 +1,4 @@
-"""`episodes.jsonl`: one line an episode, so that every outcome and every failure can be found."""
+"""`episodes.jsonl`: one line per episode with its outcome and, for a failure, the cause."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ EpisodePhase = Literal["train", "eval", "eval_greedy"]
 
 
 class EpisodeLog:
-    """Appends one line an episode, on disk when `write` returns.
+    """Appends one line per episode.
 
     Args:
         run_dir: the run's folder.
-        resumed_step: lines of later steps are dropped, all if it is -1; None: a new run.
-        was_evaluated: False: the evaluation of `resumed_step` is run again, so that what is there
-            of it is dropped too.
+        resumed_step: lines of later steps are dropped (-1: all lines); None: a new run.
+        was_evaluated: False if the evaluation of `resumed_step` will run again; its lines are
+            then dropped, too.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ def _record(episode: Episode) -> dict[str, Any]:
 
 
 def _agents(episode: Episode) -> dict[str, dict[str, int | None]]:
-    """How many calls of each agent were trained, were not, or were its debug model's."""
+    """Per agent, the numbers of trained calls, untrained calls and calls of its debug model."""
     agents: dict[str, dict[str, int | None]] = {}
     for name, number in episode.debug_calls.items():
         agents[name] = {"debug": number}

@@ -1,4 +1,4 @@
-"""The lines that move, drawn a few times a second: cheap, and never wider than the terminal."""
+"""The progress bars at the bottom of the terminal: cheap to draw, never wider than the terminal."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ COUNT_WIDTH = 9
 TIMES_WIDTH = 22
 MAX_BAR_WIDTH = 40
 TALL_ENOUGH = 20
-"""Terminal rows from which on the table of metrics is shown as well."""
+"""Number of terminal rows from which the metrics table is shown, too."""
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class Bar:
-    """Something that is partly done."""
+    """One progress bar."""
 
     label: str
     done: int
     total: int | None
-    """None: not counted, so no bar is drawn."""
+    """None: the total is unknown, so no bar is drawn."""
     times: str
-    """Time taken, and left."""
+    """Time taken and time left, as text."""
     style: str
 
 
 def live_view(console: Console, bars: Sequence[Bar], table: RenderableType | None) -> Group:
-    """The table of metrics where there is room for it, then one line a bar."""
+    """The metrics table if the terminal is tall enough, then one line per bar."""
     tables = [Text(), table] if table is not None and console.height >= TALL_ENOUGH else []
     return Group(*tables, Text(), *(_row(console, bar) for bar in bars))
 

@@ -1,4 +1,4 @@
-"""A step's metrics for people: the ones that matter, grouped; and the same as one plain line."""
+"""Shows a step's most important metrics as a grouped table and as one line of text."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ def percent(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits after the point, or scientific where they would all be zero."""
+    """Three decimal places; scientific notation if they would all be zero."""
     return f"{value:.3f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.1e}"
 
 
 def count(value: float) -> str:
-    """A whole number with thousands set apart."""
+    """A whole number with thousands separators."""
     return f"{value:,.0f}"
 
 
 def times(value: float) -> str:
-    """A ratio."""
+    """A ratio: `1.9` as `1.9x`."""
     return f"{value:.1f}x"
 
 
 def seconds(value: float) -> str:
-    """A short span of time."""
+    """A duration with one decimal place."""
     return f"{value:.1f} s"
 
 
 def rate(value: float) -> str:
-    """Tokens a second."""
+    """Tokens per second."""
     return f"{value:,.0f} tok/s"
 
 
@@ -88,7 +88,7 @@ GROUPS: dict[str, tuple[tuple[str, str, Show], ...]] = {
         ("time/eval_s", "eval", seconds),
     ),
 }
-"""Rows of the table: metric, label, how it is shown. A row fits into 80 columns."""
+"""Table row -> its cells: metric, label, formatter. A row fits into 80 columns."""
 
 LINE: tuple[tuple[str, str, Show], ...] = (
     ("reward/mean", "reward", number),
@@ -100,7 +100,7 @@ LINE: tuple[tuple[str, str, Show], ...] = (
 
 
 def metric_table(metrics: Mapping[str, float]) -> Group:
-    """One row a group, of what is there."""
+    """One row per group of metrics; absent metrics are left out."""
     rows = []
     for group, cells in GROUPS.items():
         row = Text(no_wrap=True, overflow="ellipsis")
@@ -113,7 +113,7 @@ def metric_table(metrics: Mapping[str, float]) -> Group:
 
 
 def step_line(step: int, total_steps: int, metrics: Mapping[str, float]) -> str:
-    """One step as one line, in columns that stand below those of the step before."""
+    """One line for a step; its columns align with those of other steps."""
     width = len(str(total_steps))
     parts = [f"step {step:>{width}}/{total_steps}"]
     parts += [f"{label} {show(metrics[name]):>5}" for name, label, show in LINE if name in metrics]

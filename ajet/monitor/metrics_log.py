@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: every number of a run, one JSON object a step."""
+"""`metrics.jsonl`: all metrics of a run, one JSON object per step."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FILE_NAME = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Appends one line a step, on disk when `write` returns.
+    """Appends one line per step.
 
     Args:
         run_dir: the run's folder.
-        resumed_step: lines of later steps are dropped, all if it is -1; None: a new run.
+        resumed_step: lines of later steps are dropped (-1: all lines); None: a new run.
     """
 
     def __init__(self, run_dir: Path, *, resumed_step: int | None = None) -> None:
@@ -31,7 +31,7 @@ class MetricsLog:
         """Append the metrics of a step.
 
         Raises:
-            TrainingError: one of them is NaN or infinite; nothing is written.
+            TrainingError: a metric is NaN or infinite; nothing is written.
         """
         values = {name: _plain(value) for name, value in metrics.items()}
         broken = {name: value for name, value in values.items() if not math.isfinite(value)}
@@ -41,11 +41,11 @@ class MetricsLog:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The lines of a run's `metrics.jsonl` so far, in order; none where there is no such file."""
+    """The lines of a run's `metrics.jsonl` so far; empty if there is no such file."""
     path = run_dir / FILE_NAME
     return list(read_json_lines(path)) if path.exists() else []
 
 
 def _plain(value: float) -> int | float:
-    """A Python number, also of a numpy or torch scalar; counts stay integers."""
+    """The value, possibly a numpy or torch scalar, as a Python number; an int stays an int."""
     return value if type(value) is int else float(value)

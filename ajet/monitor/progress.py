@@ -1,8 +1,8 @@
-"""What a person sees while a run works.
+"""The progress display of a run.
 
-On a terminal: a few lines at the bottom that move (step, phases, time left, last metrics), and
-one line a step that stays. Elsewhere (a file, a pipe, CI): one plain line at the end of each
-phase and step, and no control characters.
+On a terminal: live lines at the bottom (step, phases, time left, latest metrics), and one permanent
+line per step. Elsewhere (file, pipe, CI): one plain line at the end of each phase and step, without
+control characters.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from ajet.monitor.metric_table import metric_table, step_line
 from ajet.monitor.step_clock import StepClock, duration
 
 REFRESH_PER_S = 2
-"""The display's thread competes with a training that may have one thread."""
+"""Low, because the display's thread competes with a training that may have a single thread."""
 
 
 class Phase:
-    """One part of a step that is under way."""
+    """A phase of the current step, such as the rollout."""
 
     def __init__(self, name: str, total: int | None, started_s: float) -> None:
         self.name = name
@@ -37,8 +37,8 @@ class Phase:
         self._lock = Lock()
 
     def advance(self, count: int = 1) -> None:
-        """So much more is done. Any thread."""
-        with self._lock:
+        """Count finished items; safe to call from any thread."""
+        with self._lock:  # `+=` on an attribute is not atomic
             self.done += count
 
 
@@ -49,7 +49,7 @@ class Progress:
     moving lines. Leaving the context restores the terminal, whatever exception ends it.
 
     Args:
-        console: where to; standard output if None.
+        console: where to print; None: standard output.
         now: monotonic clock in seconds.
     """
 
@@ -63,9 +63,9 @@ class Progress:
         self.total_steps = 0
         self.done_steps = 0
         self.phases: list[Phase] = []
-        """Those under way; several where phases overlap."""
+        """The running phases; several if phases overlap."""
         self.table: RenderableType | None = None
-        """Metrics of the last step."""
+        """Metrics of the latest step."""
         self.clock = StepClock(now)
         self._live = self._make_live() if _can_move(self.console) else None
 
@@ -84,7 +84,7 @@ class Progress:
             self._live.stop()
 
     def start(self, total_steps: int, done_steps: int = 0) -> None:
-        """Training begins; a resumed run has steps behind it."""
+        """Training begins, after `done_steps` steps if the run is resumed."""
         self.total_steps, self.done_steps = total_steps, done_steps
         self.clock.start_steps()
         if done_steps:
@@ -92,11 +92,11 @@ class Progress:
 
     @contextmanager
     def phase(self, name: str, total: int | None = None) -> Iterator[Phase]:
-        """A part of a step, for example rollout, training, evaluation.
+        """Show a phase of the step while the block runs, for example rollout or evaluation.
 
         Args:
-            name: shown as it is.
-            total: how often `advance` will be called; None where nothing is counted.
+            name: label of the phase.
+            total: how many items `advance` will count; None: nothing is counted.
         """
         phase = Phase(name, total, self.clock.now)
         self.phases.append(phase)
@@ -112,7 +112,7 @@ class Progress:
             self.phases.remove(phase)
 
     def step_done(self, step: int, metrics: Mapping[str, float]) -> None:
-        """A step's metrics are there. Step 0 is what is measured before training."""
+        """Show the metrics of a finished step. Step 0 is the evaluation before training."""
         if step > self.done_steps:
             self.done_steps = step
             self.clock.step_done()
@@ -123,13 +123,13 @@ class Progress:
         self.line(line if self._live else f"{line}  left {duration(self.time_left)}")
 
     def line(self, text: str) -> None:
-        """Print one line that stays; without a terminal it begins with the time since the start."""
+        """Print one permanent line; without a terminal it begins with the time since the start."""
         stamp = "" if self._live else f"[{duration(self.clock.now)}] "
         self.console.print(Text(stamp + text), soft_wrap=True)
 
     @property
     def time_left(self) -> float | None:
-        """Seconds, by the pace of recent steps."""
+        """Seconds until the last step, at the pace of recent steps; None: unknown yet."""
         return self.clock.left(self.total_steps - self.done_steps)
 
     def _phase_line(self, phase: Phase, how: str) -> str:
@@ -155,7 +155,7 @@ class Progress:
                 times=duration(now - phase.started_s),
                 style="cyan",
             )
-            for phase in tuple(self.phases)
+            for phase in tuple(self.phases)  # a copy: the run's thread adds and removes phases
         ]
         return live_view(self.console, bars, self.table)
 
@@ -170,5 +170,5 @@ class Progress:
 
 
 def _can_move(console: Console) -> bool:
-    """A real terminal: `FORCE_COLOR` makes rich take a file for one."""
+    """Whether it is a real terminal: with `FORCE_COLOR`, rich takes a file for one."""
     return console.is_interactive and console.file.isatty()

@@ -1,4 +1,4 @@
-"""Everything that a run writes into its folder while it goes on."""
+"""Writes a run's metrics, episodes, samples and calls to its folder."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ from ajet.schema.episode import Episode, Group
 
 
 class Records:
-    """Metrics, episodes, samples and calls of a run.
+    """The files that a run appends to, and its metric sinks.
 
     Args:
-        run_folder: where they go.
+        run_folder: the run's folder.
         config: the resolved configuration; `trainer_common.logger` names the sinks.
-        resumed_step: what is there of later steps is removed, of all steps if it is -1;
-            None for a new run.
+        resumed_step: records of later steps are removed (-1: of all steps); None: a new run.
     """
 
     def __init__(self, run_folder: Path, config: RootConfig, *, resumed_step: int | None) -> None:
@@ -30,6 +29,7 @@ class Records:
         self._episodes = EpisodeLog(
             run_folder,
             resumed_step=resumed_step,
+            # Episodes are written before metrics: a run killed in between must evaluate again.
             was_evaluated=resumed_step is None or self.was_evaluated(resumed_step),
         )
         self._samples = RolloutStore(run_folder, resumed_step=resumed_step)
@@ -37,20 +37,20 @@ class Records:
         self._sinks = open_sinks(config, run_folder, resumed_step=resumed_step)
 
     def was_evaluated(self, step: int) -> bool:
-        """Validation results of this step are on disk."""
+        """Whether the validation results of this step are on disk."""
         return any(
             line["step"] == step and "eval/success_rate" in line
             for line in read_metrics(self._run_folder)
         )
 
     def write_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
-        """One line of `metrics.jsonl`, and the same to every sink."""
+        """Write the metrics to `metrics.jsonl` and to every sink."""
         self._metrics.write(step, metrics)
         for sink in self._sinks:
             sink.write(step, metrics)
 
     def write_episodes(self, step: int, phase: EpisodePhase, episodes: Sequence[Episode]) -> None:
-        """One line an episode; the samples of training episodes with all their tokens."""
+        """Write one line per episode; for training episodes also all samples."""
         self._episodes.write(step, phase, episodes)
         if phase == "train":
             self._samples.write(step, episodes)
@@ -58,17 +58,17 @@ class Records:
     def write_step(
         self, step: int, groups: Sequence[Group], discarded: Sequence[Group] = ()
     ) -> None:
-        """Everything of the episodes of a training step, so that it can be replayed.
+        """Write all that a replay of a training step needs.
 
         Args:
-            step: that was trained.
-            groups: in the order in which they were credited.
-            discarded: those that dynamic sampling replaced.
+            step: the number of the step.
+            groups: the trained groups, in the order in which they got their advantages.
+            discarded: groups that dynamic sampling discarded.
         """
         self._calls.write(step, groups, discarded)
         self.write_episodes(step, "train", [e for g in [*groups, *discarded] for e in g.episodes])
 
     def close(self) -> None:
-        """The run is over."""
+        """Close the sinks at the end of the run."""
         for sink in self._sinks:
             sink.close()

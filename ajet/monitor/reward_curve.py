@@ -1,4 +1,4 @@
-"""The learning curve of a run as `reward_curve.svg` and `reward_curve.png`."""
+"""Draws the learning curve of a run to `reward_curve.svg` and `reward_curve.png`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STYLE: dict[RcKeyType, Any] = {
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class CurveLine:
-    """One metric over steps."""
+    """One metric plotted over steps."""
 
     metric: str
     label: str
@@ -51,12 +51,12 @@ class CurveLine:
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class Panel:
-    """Lines that share an axis."""
+    """Lines that share a y-axis."""
 
     title: str
     lines: tuple[CurveLine, ...]
     is_share: bool
-    """Values are shares of one, shown in percent."""
+    """Whether values are shares from 0 to 1, shown in percent."""
 
 
 PANELS = (
@@ -82,7 +82,7 @@ def draw_reward_curve(run_dir: Path) -> list[Path]:
     """Draw validation success and training reward over steps, from the run's `metrics.jsonl`.
 
     Returns:
-        The files that were written; none where there is nothing to draw yet.
+        The written files; empty if there are no such metrics yet.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -119,7 +119,7 @@ def _figure(title: str, panels: Sequence[Panel], metrics: Sequence[Metrics]) -> 
 
 
 def _draw_panel(axes: Axes, panel: Panel, metrics: Sequence[Metrics]) -> None:
-    """Each line through the steps that have its metric, first and last value written beside."""
+    """Draw each metric through the steps that have it; label the first and last value."""
     from matplotlib.ticker import PercentFormatter
 
     axes.set_title(panel.title)
@@ -147,7 +147,7 @@ def _draw_panel(axes: Axes, panel: Panel, metrics: Sequence[Metrics]) -> None:
 
 
 def _label_ends(axes: Axes, panel: Panel, line: CurveLine, metrics: Sequence[Metrics]) -> None:
-    """Left of the first point and right of the last; of two lines, the upper's is the higher."""
+    """Label the first and last point with their values; a higher line's text is put higher."""
     points = _points(line, metrics)
     ends = {points[0]: (-8, "right"), points[-1]: (8, "left")}
     for (step, value), (shift, align) in ends.items():

@@ -1,4 +1,4 @@
-"""`rollouts/step_000012.parquet`: what a step trained on, token by token, one row a sample."""
+"""`rollouts/step_000012.parquet`: all tokens that a step trained on, one row per sample."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER = "rollouts"
 
 
 class RolloutStore:
-    """Writes one file a step; a file is whole or not there.
+    """Writes one file per step; a file is complete or absent.
 
     Args:
         run_dir: the run's folder.
@@ -32,10 +32,10 @@ class RolloutStore:
 
 
 def rollout_path(run_dir: Path, step: int) -> Path:
-    """Where the samples of a step are."""
+    """The file with the samples of a step."""
     return step_path(run_dir / FOLDER, step)
 
 
 def read_rollouts(path: Path) -> list[Sample]:
-    """The samples of one file, exactly as they were trained on: values, order and dtypes."""
+    """The samples of a file, exactly as trained: same values, order and dtypes."""
     return samples_of(pq.read_table(path))

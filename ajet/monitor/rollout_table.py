@@ -1,9 +1,9 @@
-"""Samples as an Arrow table and back, without a Python object for each token.
+"""Converts samples to an Arrow table and back, without a Python object per token.
 
-Columns that `Sample` does not have are for people and viewers: the episode's `repeat_index`,
-`reward` and `is_success` (null: failed), `call_spans` (which call of which agent sampled the
-trained tokens `start` to `end`, and which call it continued or why it continued none) and
-`messages` (JSON: the conversation that the sample is the tokens of).
+Additional columns are for readers and viewers: the episode's `repeat_index`, `reward` and
+`is_success` (null: failed); `call_spans`, which name for the trained tokens from `start` to `end`
+the call and agent that sampled them, and the call that it continued or why it continued none; and
+`messages`, the sample's conversation as JSON.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TOKEN_COLUMNS: dict[str, tuple[pa.DataType, type[np.generic]]] = {
     "temperature": (pa.float32(), np.float32),
     "advantages": (pa.float32(), np.float32),
 }
-"""The arrays of a sample, with their types there and here."""
+"""Array of a sample -> its type in the table and its numpy type."""
 
 SPAN = pa.struct(
     [("start", pa.int32()), ("end", pa.int32())]
@@ -39,7 +39,7 @@ SPAN = pa.struct(
 
 
 def table_of(episodes: Iterable[Episode]) -> pa.Table:
-    """One row a sample, in the order of episodes and of their samples."""
+    """One row per sample, in the order of the episodes and of their samples."""
     rows = [(episode, sample) for episode in episodes for sample in episode.samples]
     samples = [sample for _, sample in rows]
     columns = {
@@ -58,7 +58,7 @@ def table_of(episodes: Iterable[Episode]) -> pa.Table:
 
 
 def samples_of(table: pa.Table) -> list[Sample]:
-    """The samples of a table that `table_of` made."""
+    """The inverse of `table_of`."""
     plain = {
         name: table.column(name).to_pylist() for name in ("episode_id", "task_id", "agent_names")
     }
@@ -78,7 +78,7 @@ def samples_of(table: pa.Table) -> list[Sample]:
 
 
 def _spans(episode: Episode, sample: Sample) -> list[dict[str, Any]]:
-    """Runs of trained tokens of one call."""
+    """The spans of consecutive trained tokens that one call sampled."""
     calls, index = _by_index(episode), sample.call_index
     bounds = [0, *(np.flatnonzero(np.diff(index)) + 1).tolist(), len(index)]
     runs = [
@@ -100,7 +100,7 @@ def _spans(episode: Episode, sample: Sample) -> list[dict[str, Any]]:
 
 
 def _messages(episode: Episode, sample: Sample) -> str:
-    """The history of the call whose tokens come last."""
+    """The conversation of the last call in the sample, as JSON."""
     sampled = sample.call_index[sample.loss_mask]
     last = [_by_index(episode)[int(index)] for index in sampled[-1:]]
     return json.dumps([message for call in last for message in conversation(episode.calls, call)])

@@ -1,4 +1,4 @@
-"""`run.json`: which processes worked on a run, started how, with what, and how they ended."""
+"""`run.json`: the processes of a run, with command, versions, services and outcome of each."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _one_at_a_time = threading.Lock()
 
 @contextmanager
 def recorded(run_folder: Path, command: Sequence[str]) -> Iterator[None]:
-    """Add this process to `run.json`, and how it ended when the block is left.
+    """Add this process to `run.json`; when the block ends, add how it ended.
 
-    The file holds `{"processes": [...]}`, one entry for each time that the run was started or
-    resumed, the last one last. `outcome` is `running`, `finished`, `interrupted` or
-    `failed: ...`; after a kill it stays `running`. `services` are the processes that it started.
+    The file holds `{"processes": [...]}` with one entry per start or resume, in order. `outcome` is
+    `running`, `finished`, `interrupted` or `failed: ...`; after a kill it stays `running`.
+    `services` lists the processes that the run started.
     """
     _write(run_folder, [*read_processes(run_folder), _this_process(command)])
     try:
@@ -54,7 +54,7 @@ def recorded(run_folder: Path, command: Sequence[str]) -> Iterator[None]:
         try:
             with _last_entry(run_folder) as entry:
                 entry |= {"ended_at": _now(), "outcome": outcome}
-        except OSError as error:  # a full disk must not hide what ended the run
+        except OSError as error:  # a full disk must not hide the exception that ended the run
             logger.warning("%s cannot be written: %s", run_folder / FILE_NAME, error)
 
 
@@ -69,13 +69,13 @@ def service_recorder(run_folder: Path) -> Callable[[ServiceRecord], None]:
 
 
 def add_to_record(run_folder: Path, facts: Mapping[str, Any]) -> None:
-    """Add to the current process's entry of `run.json` what else is to be known of it."""
+    """Add fields to the current process's entry in `run.json`."""
     with _last_entry(run_folder) as entry:
         entry |= facts
 
 
 def read_processes(run_folder: Path) -> list[dict[str, Any]]:
-    """The entries of `run.json`; none where there is no such file."""
+    """The entries of `run.json`; empty if there is no such file."""
     path = run_folder / FILE_NAME
     if not path.is_file():
         return []
@@ -84,9 +84,9 @@ def read_processes(run_folder: Path) -> list[dict[str, Any]]:
 
 
 def run_id_of(run_folder: Path) -> str:
-    """An id of the run that stays the same when it is resumed or its folder is moved.
+    """An id that stays the same when the run is resumed or its folder is moved.
 
-    It is derived from what `run.json` says of the first process; without that, from the folder.
+    Derived from the first process in `run.json`, or from the folder's path if there is none.
     """
     first = [
         f"{entry['host']} {entry['started_at']} {entry['pid']}"
@@ -96,7 +96,7 @@ def run_id_of(run_folder: Path) -> str:
 
 
 def is_running(process: dict[str, Any]) -> bool:
-    """Whether a recorded process is at work: not ended, and its pid has the same start time."""
+    """Whether a recorded process still runs: not ended, and its pid has the same start time."""
     started = process["start_ticks"]
     is_there = started is not None and started == start_ticks(process["pid"])
     return is_there and process["outcome"] == "running"
@@ -131,7 +131,7 @@ def _versions() -> dict[str, str]:
 
 
 def _git_revision() -> str | None:
-    """Of the current directory, with `-dirty` where files differ; None outside a repository."""
+    """The commit of the current directory, `-dirty` if files differ; None outside a repository."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
@@ -146,7 +146,7 @@ def _now() -> str:
 
 @contextmanager
 def _last_entry(run_folder: Path) -> Iterator[dict[str, Any]]:
-    """The current process's entry, to be changed. Any thread."""
+    """Yield the current process's entry and write changes to it; safe from any thread."""
     with _one_at_a_time:
         processes = json.loads((run_folder / FILE_NAME).read_text(encoding="utf-8"))["processes"]
         yield processes[-1]

@@ -1,4 +1,4 @@
-"""Metric sinks: where metrics go besides the console and `metrics.jsonl`."""
+"""Metric sinks: destinations of metrics in addition to the console and `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ KEY = "ajet.trainer_common.logger"
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class SinkContext:
-    """What a sink is made with: the run it belongs to, and its own settings."""
+    """The argument of a sink's constructor: the run and the sink's own settings."""
 
     run_folder: Path
     run_id: str
-    """The same when the run is resumed, and unlike that of any other run."""
+    """Unique id of the run; it stays the same when the run is resumed."""
     resumed_step: int | None = None
-    """Step to resume after: what the sink has of later steps is superseded. -1: of all steps.
-    None: a new run."""
+    """The run continues after this step, so the sink's values of later steps (-1: of all steps) are
+    obsolete. None: a new run."""
     config: RootConfig
     """The resolved configuration, with `ajet.project_name` and `ajet.experiment_name`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Settings that stand beside the sink's class path in `trainer_common.logger`."""
+    """The sink's own settings: the keys next to its class path in `trainer_common.logger`."""
 
 
 class MetricSink(Protocol):
-    """A tracker that receives the metrics of each step. It is made with a `SinkContext`."""
+    """Receives the metrics of each step. Its constructor takes a `SinkContext`."""
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record the metrics of a step; they are on disk, or sent, when it returns."""
+        """Store or send the metrics of a step before returning."""
         ...
 
     def close(self) -> None:
-        """Called once, at the end of the run."""
+        """End of the run; called once."""
         ...
 
 
 def open_sinks(
     config: RootConfig, run_folder: Path, *, resumed_step: int | None = None
 ) -> list[MetricSink]:
-    """The sinks that `trainer_common.logger` names, in that order.
+    """Make the sinks that `trainer_common.logger` names, in order.
 
     Args:
         config: the resolved configuration.
@@ -56,7 +56,7 @@ def open_sinks(
 
     Raises:
         ConfigError: a sink cannot be loaded.
-        MissingExtraError: a sink that is named needs a library that is not installed.
+        MissingExtraError: a sink needs a library that is not installed.
     """
     logger = config.ajet.trainer_common.logger
     if logger == "auto":

@@ -1,15 +1,15 @@
-"""How long a run has taken, and how long it will."""
+"""Time since the start of a run, and an estimate of the time left."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 RECENT_STEPS = 10
-"""Steps that an estimate rests on: enough to even out evaluations, few enough to follow a drift."""
+"""Steps behind an estimate: enough to average over evaluations, few enough to follow a drift."""
 
 
 class StepClock:
-    """Time since it was made, and time left by the pace of recent steps.
+    """Measures the time since its creation and estimates the time left.
 
     Args:
         now: monotonic clock in seconds.
@@ -21,21 +21,22 @@ class StepClock:
         self._ends: tuple[float, ...] = ()
 
     def start_steps(self) -> None:
-        """The first step of this process begins now; what came before is not part of any step."""
+        """The first step of this process begins now; earlier time belongs to no step."""
         self._ends = (self._now(),)
 
     def step_done(self) -> None:
-        """A step ends, and the next one begins."""
+        """A step ends and the next one begins."""
         self._ends = (*self._ends, self._now())[-RECENT_STEPS - 1 :]
 
     @property
     def now(self) -> float:
-        """Seconds since the clock was made."""
+        """Seconds since the clock was created."""
         return self._now() - self._began
 
     def left(self, steps: int) -> float | None:
-        """Seconds until so many more steps are done; None before the first one is."""
-        ends = self._ends  # The display's thread reads while the training's thread writes.
+        """Estimated seconds for this number of steps; None before the first step has ended."""
+        # One read: the run's thread replaces the tuple while the display's thread reads it.
+        ends = self._ends
         if len(ends) < 2:
             return None
         pace = (ends[-1] - ends[0]) / (len(ends) - 1)
@@ -43,7 +44,7 @@ class StepClock:
 
 
 def duration(seconds: float | None) -> str:
-    """`1:02:03`, `2:03`; `-` where it is not known."""
+    """Seconds as text: `1:02:03`, `2:03`, or `-` for None."""
     if seconds is None:
         return "-"
     minutes, rest = divmod(round(seconds), 60)

@@ -18,10 +18,10 @@ from ajet.monitor.durable_files import ASIDE_SUFFIX, written_aside
 
 
 class StepFiles:
-    """Writes one table a step.
+    """Writes one table per step.
 
     Args:
-        folder: made here for a new run.
+        folder: created for a new run.
         resumed_step: files of later steps are removed; None: a new run.
     """
 
@@ -35,7 +35,7 @@ class StepFiles:
                 step_path(folder, step).unlink()
 
     def write(self, step: int, table: pa.Table) -> Path:
-        """Write the table of a step, and return the file's path."""
+        """Write the table of a step and return the file's path."""
         path = step_path(self._folder, step)
         with written_aside(path) as aside:
             pq.write_table(table, aside, compression="zstd")
@@ -43,17 +43,17 @@ class StepFiles:
 
 
 def step_path(folder: Path, step: int) -> Path:
-    """Where the file of a step is."""
+    """The file of a step."""
     return folder / f"step_{step:06d}.parquet"
 
 
 def steps_in(folder: Path) -> list[int]:
-    """The steps that have a file, the first one first."""
+    """The steps that have a file, in ascending order."""
     return sorted(int(path.stem.removeprefix("step_")) for path in folder.glob("step_*.parquet"))
 
 
 def token_column(arrays: Sequence[np.ndarray | None], arrow_type: pa.DataType) -> pa.Array:
-    """A list a row; null where there is no array."""
+    """A column with one array per row; None becomes null."""
     lengths = [0 if array is None else len(array) for array in arrays]
     missing = pa.array([array is None for array in arrays], pa.bool_())
     present = [array for array in arrays if array is not None]
@@ -62,7 +62,7 @@ def token_column(arrays: Sequence[np.ndarray | None], arrow_type: pa.DataType) -
 
 
 def token_arrays(lists: pa.ListArray, dtype: type[np.generic]) -> list[Any]:
-    """One array a row, None where the row is null."""
+    """The arrays of a column; None for null."""
     values = lists.values.to_numpy(zero_copy_only=False).astype(dtype)
     bounds = lists.offsets.to_numpy()
     missing = lists.is_null().to_numpy(zero_copy_only=False)
@@ -72,5 +72,5 @@ def token_arrays(lists: pa.ListArray, dtype: type[np.generic]) -> list[Any]:
 
 
 def list_offsets(lengths: Sequence[int]) -> pa.Array:
-    """Where each of so many values begins, and where the last one ends."""
+    """Arrow's offsets for lists of these lengths: each start, and the end of the last list."""
     return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())

@@ -1,4 +1,4 @@
-"""Wall and CPU seconds of a step's parts."""
+"""Measures wall and CPU seconds of the parts of a step."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 class Stopwatch:
-    """Adds up what each named part took. CPU seconds are of the whole process, all threads."""
+    """Sums the seconds of each named part. CPU seconds count all threads of the process."""
 
     def __init__(self) -> None:
         self.wall_s: dict[str, float] = {}
@@ -17,17 +17,17 @@ class Stopwatch:
 
     @property
     def total_wall_s(self) -> float:
-        """Since the watch was made."""
+        """Wall seconds since the watch was created."""
         return time.perf_counter() - self._started[0]
 
     @property
     def total_cpu_s(self) -> float:
-        """Since the watch was made."""
+        """CPU seconds since the watch was created."""
         return time.process_time() - self._started[1]
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Time the block as part `name`."""
+        """Add the block's time to part `name`."""
         wall, cpu = time.perf_counter(), time.process_time()
         try:
             yield

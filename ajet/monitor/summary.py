@@ -1,4 +1,4 @@
-"""The end of a run, from its folder alone: an episode before and after, what rose, where it is."""
+"""Prints the summary of a run from its folder: an episode before and after, metrics, files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BEFORE, AFTER = "before", "after"
 """Names under which the backbone saves the two transcripts (`save_transcript`)."""
 
 WIDE_ENOUGH = 120
-"""Columns from which on the two episodes stand side by side."""
+"""Console width from which the two episodes are printed side by side."""
 
 ROWS: tuple[tuple[str, str, Show], ...] = (
     ("eval/success_rate", "validation success, sampled", percent),
@@ -47,11 +47,11 @@ RESULTS = (
     (tensorboard_sink.FOLDER, "the metrics for TensorBoard"),
     ("checkpoints", "models in Hugging Face format"),
 )
-"""What a person may look for in a run folder; what is not there is not named."""
+"""File or folder of a run -> its meaning; the summary lists those that exist."""
 
 
 def print_summary(console: Console, run_dir: Path) -> None:
-    """Print how a run went; the last line is the path of its folder, and nothing else."""
+    """Print the summary of a run; the last line is exactly the path of its folder."""
     _print_episodes(console, run_dir)
     metrics = read_metrics(run_dir)
     if metrics:
@@ -67,7 +67,7 @@ def print_summary(console: Console, run_dir: Path) -> None:
 
 
 def _print_episodes(console: Console, run_dir: Path) -> None:
-    """Side by side where there is room, else one after the other."""
+    """Print the episode before and after training, side by side if the console is wide enough."""
     views: list[RenderableType] = []
     for name, title in ((BEFORE, "Before training"), (AFTER, "After training")):
         transcript = load_transcript(run_dir, name)
@@ -87,7 +87,7 @@ def _print_episodes(console: Console, run_dir: Path) -> None:
 
 
 def _start_to_end(metrics: Sequence[dict[str, Any]]) -> Table:
-    """First and last value of what should have changed, each with its own steps."""
+    """The first and last value of each metric that training should change, with their steps."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     for title in ("start", "end", "steps"):

@@ -1,7 +1,7 @@
-"""TensorBoard event files, by the `tensorboard` package's own record writer: no torch needed.
+"""Writes TensorBoard event files with the record writer of the `tensorboard` package.
 
-Its higher-level writers are not used: they import TensorFlow if it is installed, and write from a
-thread.
+The higher-level writers import TensorFlow if it is installed, or need torch, and write from a
+thread of their own, so a killed run could lose steps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FOLDER = "tensorboard"
 class TensorBoardSink:
     """Writes `<run folder>/tensorboard/events.out.tfevents.*`, one scalar per metric.
 
-    When a run is resumed, TensorBoard drops what earlier event files have of later steps.
+    When a run is resumed, TensorBoard ignores later steps in earlier event files.
 
     Raises:
         MissingExtraError: `tensorboard` is not installed.

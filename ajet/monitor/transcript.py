@@ -1,4 +1,4 @@
-"""One episode as a conversation that a person can read, kept in the run folder as text."""
+"""One episode as readable text, stored in the run folder."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ FOLDER = "transcripts"
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class Turn:
-    """What one party said."""
+    """One message of the transcript."""
 
     role: str
-    """system, user, assistant, tool; or `note`, a remark of ours."""
+    """A message's role, `thinking`, or `note` for a remark by AgentJet."""
     text: str
     agent: str = ""
-    """The agent whose conversation this is; empty where the episode has only one."""
+    """The agent whose conversation this is; empty if the episode has only one agent."""
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
@@ -32,9 +32,9 @@ class Transcript:
 
     task_id: str
     turns: tuple[Turn, ...]
-    """In the order of calls."""
+    """The messages in the order of calls."""
     outcome: str
-    """One line: reward, or why there is none."""
+    """One line with the reward, or the reason why there is none."""
     is_success: bool | None
 
     @classmethod
@@ -50,22 +50,22 @@ class Transcript:
 
 
 def choose_example(episodes: Sequence[Episode]) -> Episode:
-    """The episode to show before training: the first that did not succeed, else the first.
+    """The example to show: the first unsuccessful episode, otherwise the first episode.
 
-    The choice is made before training, so that the same task afterwards is an honest example.
+    It is chosen before training, so that showing the same task afterwards is an honest comparison.
     """
     return next((episode for episode in episodes if not episode.is_success), episodes[0])
 
 
 def save_transcript(transcript: Transcript, run_dir: Path, name: str) -> None:
-    """Write `transcripts/<name>.json`, so that a resumed run can still show it."""
+    """Write `transcripts/<name>.json`, which a resumed run can still show."""
     (run_dir / FOLDER).mkdir(exist_ok=True)
     with written_aside(run_dir / FOLDER / f"{name}.json") as aside:
         aside.write_text(json.dumps(asdict(transcript), indent=1))
 
 
 def load_transcript(run_dir: Path, name: str) -> Transcript | None:
-    """What `save_transcript` wrote; None where it wrote nothing."""
+    """Load a transcript that `save_transcript` wrote; None if there is none."""
     path = run_dir / FOLDER / f"{name}.json"
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""A transcript on the console: roles in colours; the same text without a terminal."""
+"""Shows a transcript on the console, with a colour per role."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.text import Text
 from ajet.monitor.transcript import Transcript, Turn
 
 MAX_CHARACTERS = 600
-"""Of one turn; the rollout store has it all."""
+"""Maximum length of one shown message; the rollout store has all of it."""
 
 STYLES = {
     "system": "dim",
@@ -23,11 +23,11 @@ STYLES = {
 }
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""What a model may sample and a terminal must not get: all control characters but tab, newline."""
+"""Control characters except tab and newline: sampled text must not control the terminal."""
 
 
 def transcript_view(transcript: Transcript, title: str) -> RenderableType:
-    """Title, one row a turn, and the outcome."""
+    """Title, one row per message, and the outcome."""
     head = Text.assemble((title, "bold"), (f"  task {transcript.task_id}", "dim"))
     colour = "bold green" if transcript.is_success else "bold red"
     outcome = Text(f"= {printable(transcript.outcome)}", style=colour)
@@ -35,7 +35,7 @@ def transcript_view(transcript: Transcript, title: str) -> RenderableType:
 
 
 def turns_view(transcript: Transcript) -> RenderableType:
-    """One row a turn."""
+    """One row per message."""
     rows = Table.grid(padding=(0, 2))
     rows.add_column(no_wrap=True)
     rows.add_column(overflow="fold")
@@ -47,7 +47,7 @@ def turns_view(transcript: Transcript) -> RenderableType:
 
 
 def printable(text: str) -> str:
-    """The text with its control characters written out."""
+    """The text with escapes for control characters."""
     return CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 

@@ -13,26 +13,26 @@ KEY = "ajet.task_judge.judge_protocol"
 
 
 class FunctionJudge(BaseJudge):
-    """Makes a judge of a function `(workflow_task, workflow_output)`, which may be async."""
+    """A judge made from a function `(workflow_task, workflow_output)`, which may be async."""
 
     def __init__(self, function: Callable[[WorkflowTask, WorkflowOutput], Any]) -> None:
         super().__init__(None)
         self._function = function
 
     def compute_reward(self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput) -> Any:
-        """What the function returns; it is checked like any judge's result."""
+        """Call the function; its result is checked like that of any judge."""
         return self._function(workflow_task, workflow_output)
 
 
 def make_judge(class_path: str | None, config: Any) -> BaseJudge | None:
-    """The judge that a class path names; None if the workflow gives the reward.
+    """Make the judge that a class path names; None if the workflow gives the reward.
 
     Args:
         class_path: `ajet.task_judge.judge_class`: a judge's class, or a plain function.
-        config: the whole configuration, handed to the judge.
+        config: the whole configuration, passed to the judge.
 
     Raises:
-        ConfigError: it cannot be loaded, or is a class that is not a `BaseJudge`.
+        ConfigError: the judge cannot be loaded, or its class is not a `BaseJudge`.
     """
     if class_path is None:
         return None

@@ -1,4 +1,4 @@
-"""Answers as people and models write them, brought into one form."""
+"""Normalizes answers as people and models write them, so that they can be compared."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _IN_MATH_MODE = re.compile(r"\$|\\\(|\\\[|\\boxed")
 
 
 def stated_answer(text: str) -> str:
-    r"""What stands after the last "####", "Answer:" or "answer is", without decoration.
+    r"""The text after the last "####", "Answer:" or "answer is", without decoration.
 
-    Signs that have a LaTeX name get it: "π" and "\pi" are one answer.
+    Symbols are replaced by their LaTeX names: "π" and "\pi" are the same answer.
     """
     text = unicodedata.normalize("NFC", text).translate(_SYMBOLS)
     return _LEAD_IN.sub("", text, count=1).strip().strip("*").rstrip(".").strip()
 
 
 def plain_number(answer: str) -> Decimal | None:
-    """The value of an answer that is a decimal number and nothing else, to six digits."""
+    """The value of an answer that is only a decimal number, to six decimal places; else None."""
     match = _NUMBER.fullmatch(answer)
     if match is None:
         return None
@@ -52,12 +52,12 @@ def plain_number(answer: str) -> Decimal | None:
 
 
 def is_unevaluated(answer: str) -> bool:
-    """It still has to be calculated: "7 - 3", but not "7 - 3 = 4" and not "2 * 10^3"."""
+    """Whether it still has to be calculated: "7 - 3", but not "7 - 3 = 4" or "2 * 10^3"."""
     return "=" not in answer and _CALCULATION.search(answer) is not None
 
 
 def in_math_mode(answer: str) -> str:
-    r"""A bare formula in dollar signs: without them, math-verify reads `2\pi` as the number 2."""
+    r"""Put a bare formula in dollar signs: without them, math-verify reads `2\pi` as 2."""
     if _IN_MATH_MODE.search(answer) or _WORD.search(answer):
         return answer
     return f"${answer}$"

@@ -1,4 +1,4 @@
-"""What every source of reward is."""
+"""The base class of judges."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ajet.schema.task import WorkflowOutput, WorkflowTask
 
 
 class BaseJudge:
-    """Gives the reward where a workflow gives none. Named in `ajet.task_judge.judge_protocol`.
+    """Gives the reward if a workflow gives none. Set its class path as `task_judge.judge_protocol`.
 
     One instance serves the whole run and many episodes at once: keep no state of an episode in it.
     An `async def compute_reward` runs on one event loop for the whole run, so a client made in
@@ -25,9 +25,9 @@ class BaseJudge:
     def compute_reward(
         self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput
     ) -> tuple[float, bool] | Awaitable[tuple[float, bool]]:
-        """Reward, and whether the task is solved; may be an `async def`.
+        """Return the reward and whether the task is solved; may be an `async def`.
 
-        An episode whose context overflowed comes with
-        `workflow_output.metadata["ended_by"] == "context_length_exceeded"` and nothing else.
+        After a context overflow, the workflow output contains only
+        `metadata["ended_by"] == "context_length_exceeded"`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no compute_reward()")

@@ -1,4 +1,4 @@
-"""The environment's own score as the reward."""
+"""Uses the environment's own score as the reward."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from ajet.schema.task import WorkflowOutput, WorkflowTask
 from ajet.task_judge.base_judge import BaseJudge
 
 SCORE = "environment_score"
-"""Where the score is kept in the output's metadata, so that a replay needs no environment."""
+"""Key of the score in the output's metadata, so that a replay needs no environment."""
 
 
 class EnvServiceJudge(BaseJudge):
     """Asks `gym_env.evaluate` for a score r, usually from 0 to 1.
 
-    The task is solved from r = 1 on. The reward is 1 + r/2 for a solved task and r/2 for another.
+    The task is solved if r >= 1. The reward is 1 + r/2 for a solved task, otherwise r/2.
     """
 
     def compute_reward(
         self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput
     ) -> tuple[float, bool]:
-        """Evaluate the episode.
+        """Ask the environment for the score of the episode.
 
         Raises:
             EpisodeError: the episode has no environment.

@@ -1,4 +1,4 @@
-"""Reward 1 for the right answer, by the math-verify library."""
+"""Reward 1 for the right answer, compared with the math-verify library."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ajet.task_judge.math_verify_process import MathVerifyProcess
 class MathAnswerAsJudge(BaseJudge):
     """Compares `metadata["final_answer"]` of the output with `metadata["answer"]` of the task.
 
-    A number, a formula in LaTeX or not, or a word; with or without "Answer:", "####" (GSM8K) or a
-    box around it. A final answer of None is a wrong one, and so is a context that overflowed, and
-    so is "7 - 3" where a number was asked for: the task was to calculate it.
+    An answer is a number, a formula (in LaTeX or not) or a word, with or without "Answer:", "####"
+    (GSM8K) or a box around it. These are wrong: a final answer of None, a context overflow, and a
+    calculation such as "7 - 3" if the right answer is a number.
     """
 
     def __init__(self, config: Any) -> None:
@@ -31,10 +31,10 @@ class MathAnswerAsJudge(BaseJudge):
     def compute_reward(
         self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput
     ) -> tuple[float, bool]:
-        """1.0 and True for the right answer, else 0.0 and False.
+        """Return (1.0, True) for the right answer, otherwise (0.0, False).
 
         Raises:
-            EpisodeError: task or output lacks its key.
+            EpisodeError: the task has no `answer` or the output no `final_answer`.
         """
         task, said = workflow_task.task.metadata, workflow_output.metadata
         if "answer" not in task:

@@ -1,11 +1,11 @@
-"""The program that runs math-verify, in a process of its own that may die.
+"""The program that runs math-verify in a separate process, which may die at any time.
 
-What a policy writes is hostile: comparing `9^{9^{9}}` with anything computes for hours and holds
-the interpreter's lock all the while, so that no thread of the same process could stop it.
+Text from a policy can be hostile: comparing `9^{9^{9}}` with anything computes for hours and holds
+the interpreter lock, so that no thread of the same process could stop it.
 
-Writes `ready`; then reads lines `[gold texts, answer texts]` of JSON and writes `true` or `false`
-for each. Of either list, the first text that math-verify can read counts. Ends when its input
-ends; ends itself when one comparison takes longer than `TIME_LIMIT_S`.
+The program writes `ready`. Then it reads JSON lines `[gold texts, answer texts]` and writes `true`
+or `false` for each. From each list it uses the first text that math-verify can parse. It exits when
+its input ends, or when one comparison takes longer than `TIME_LIMIT_S`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ MEMORY_LIMIT_BYTES = 2 << 30
 
 
 def main() -> None:
-    """Answer every line of standard input."""
+    """Compare the texts of every line of standard input."""
     from math_verify import parse, verify
 
-    logging.disable(logging.WARNING)  # it warns that there is no timeout; there is, below
+    logging.disable(logging.WARNING)  # it warns about no timeout; ours is below
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
 
     def read(texts: list[str]) -> list[Any]:
@@ -41,7 +41,7 @@ def main() -> None:
     with open(os.devnull, "w") as nowhere:
         for line in sys.stdin:
             gold, answer = json.loads(line)
-            # Its thread needs no interpreter lock, so it also ends a single endless operation.
+            # Its thread needs no interpreter lock, so it can end even one endless operation.
             faulthandler.dump_traceback_later(TIME_LIMIT_S, exit=True, file=nowhere)
             equal = verify(read(gold), read(answer), timeout_seconds=None)
             faulthandler.cancel_dump_traceback_later()

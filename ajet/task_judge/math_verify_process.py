@@ -1,4 +1,4 @@
-"""The math-verify library at a safe distance: a child process that may be lost at any time."""
+"""Runs the math-verify library in a child process, which may die at any time."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _CHILD = Path(__file__).with_name("math_verify_child.py")
 
 
 class MathVerifyProcess:
-    """Says whether two expressions are equal. Any thread; one comparison at a time.
+    """Decides whether two expressions are equal. Safe from any thread; one comparison at a time.
 
-    The child starts with the first question and is stopped with this object or this process.
+    The child starts with the first comparison. It ends with this object or this process.
     """
 
     def __init__(self) -> None:
@@ -28,12 +28,12 @@ class MathVerifyProcess:
         self._child: subprocess.Popen[str] | None = None
 
     def equal(self, gold: list[str], answer: list[str]) -> bool:
-        """Whether the two say the same; of either, the first text that can be read counts.
+        """Whether the two are equal; from each list, the first text that can be parsed counts.
 
-        False where the comparison takes too much time or memory.
+        False if the comparison takes too much time or memory.
 
         Raises:
-            EpisodeError: the child does not start; its own message says why.
+            EpisodeError: the child does not start; its own message gives the reason.
         """
         with self._lock:
             if self._child is None or self._child.poll() is not None:
@@ -41,7 +41,10 @@ class MathVerifyProcess:
             reply = _ask(self._child, json.dumps([gold, answer]))
             if not reply:
                 self._child = None
-                logger.warning("counted as wrong, too hard to compare: %.200r", answer[0])
+                logger.warning(
+                    "counted as wrong, too hard to compare: %.200r",
+                    answer[0],
+                )
             return reply == "true"
 
     def _start(self) -> subprocess.Popen[str]:
@@ -50,11 +53,11 @@ class MathVerifyProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # Ctrl-C is for us, and then we stop it
+            start_new_session=True,  # the terminal's Ctrl-C must reach only us; we stop the child
         )
         weakref.finalize(self, _stop, child)
         if _read(child) != "ready":
-            raise EpisodeError("math-verify cannot be started; its own message stands above")
+            raise EpisodeError("math-verify cannot be started; see its error message above")
         return child
 
 
@@ -66,7 +69,7 @@ def _ask(child: subprocess.Popen[str], question: str) -> str:
 
 
 def _read(child: subprocess.Popen[str]) -> str:
-    """The child's next line; empty, and the child gone, if it has ended."""
+    """The child's next line; if the child has died, clean up and return an empty text."""
     assert child.stdout is not None
     line = child.stdout.readline().strip()
     if not line:

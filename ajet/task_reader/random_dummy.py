@@ -1,4 +1,4 @@
-"""Made-up tasks, to try a workflow without data."""
+"""Generated tasks, to test a workflow without data."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from ajet.task_reader.task_reader_base import BaseTaskReader
 
 
 class RandomDummyTaskReader(BaseTaskReader):
-    """Sums of random numbers, the same ones in every run.
+    """Sums of random numbers, the same in every run.
 
     Args:
-        reader_config: has `random_dummy.num_tasks`, for each split.
+        reader_config: `random_dummy.num_tasks` is the number of tasks in each split.
     """
 
     def get_training_tasks(self) -> list[Task]:
-        """`num_tasks` tasks whose answer is in `metadata["answer"]`."""
+        """The training sums; the answer is in `metadata["answer"]`."""
         return self._tasks("training")
 
     def get_validation_tasks(self) -> list[Task]:
-        """As many others."""
+        """As many other sums."""
         return self._tasks("validation")
 
     def _tasks(self, split: str) -> list[Task]:

@@ -1,4 +1,4 @@
-"""The order in which tasks are trained on: shuffled by seed, and resumable."""
+"""The order of training tasks: shuffled by seed, and resumable."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ajet.schema.task import Task
 
 
 class TaskBatches:
-    """An endless stream of epochs, each a permutation that depends on (seed, epoch) alone.
+    """An endless stream of epochs, each a permutation that depends only on (seed, epoch).
 
-    No task is left out: a batch that an epoch cannot fill goes on with the next epoch.
+    No task is left out: a batch that an epoch cannot fill continues with the next epoch.
 
     Args:
         tasks: at least one, with unique ids.
-        seed: of the run.
-        shuffle: False: every epoch has the order of `tasks`.
+        seed: the seed of the run.
+        shuffle: False keeps the order of `tasks` in every epoch.
     """
 
     def __init__(self, tasks: Sequence[Task], *, seed: int, shuffle: bool = True) -> None:
         assert tasks, "readers refuse an empty data set"
         self.tasks = list(tasks)
-        """All of them, in the reader's order."""
+        """All tasks, in the reader's order."""
         self._seed = seed
         self._shuffle = shuffle
         self._num_taken = 0
@@ -34,11 +34,11 @@ class TaskBatches:
 
     @property
     def epoch(self) -> int:
-        """Epochs that are complete."""
+        """Number of completed epochs."""
         return self._num_taken // len(self.tasks)
 
     def num_batches(self, size: int, epochs: int) -> int:
-        """Batches of `size` in so many epochs; at least one."""
+        """Number of batches of `size` in this many epochs; at least 1."""
         return max(1, len(self.tasks) * epochs // size)
 
     def next_batch(self, size: int) -> list[Task]:
@@ -46,14 +46,14 @@ class TaskBatches:
         return [self._next() for _ in range(size)]
 
     def state(self) -> dict[str, Any]:
-        """The position in the stream, as JSON can hold it."""
+        """The position in the stream, as JSON values."""
         return {"num_taken": self._num_taken, "stream": self._fingerprint()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on after the position of `state`.
+        """Continue after the position of `state`.
 
         Raises:
-            CheckpointError: it belongs to other tasks, another order or another seed.
+            CheckpointError: the state belongs to other tasks, another order or another seed.
         """
         if state["stream"] != self._fingerprint():
             raise CheckpointError(

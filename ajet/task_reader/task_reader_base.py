@@ -1,4 +1,4 @@
-"""What every source of tasks is."""
+"""The base class of task readers."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from ajet.schema.task import Task
 
 
 class BaseTaskReader:
-    """A source of tasks. Users' own are named in `ajet.task_reader.type` by their class path.
+    """A source of tasks. Set the class path of your own reader as `ajet.task_reader.type`.
 
     Args:
         reader_config: the section `ajet.task_reader`, with attribute access.
     """
 
     needs_services = False
-    """Whether the tasks can be read only when the services of the run are running."""
+    """Whether tasks can be read only while the services of the run are running."""
 
     def __init__(self, reader_config: Any) -> None:
         self.reader_config = reader_config
 
     def get_training_tasks(self) -> Iterable[Task]:
-        """The tasks to train on, in a fixed order; it is called once for a run."""
+        """The training tasks, in a fixed order; called once per run."""
         raise NotImplementedError(f"{type(self).__name__} has no get_training_tasks()")
 
     def get_validation_tasks(self) -> Iterable[Task]:
-        """The tasks to evaluate on, in a fixed order; none if there are none."""
+        """The validation tasks, in a fixed order; may be empty."""
         return []

@@ -1,8 +1,8 @@
-"""Dynamic sampling: other tasks in place of groups that give no gradient.
+"""Dynamic sampling: replaces groups without a gradient by groups of other tasks.
 
-After DAPO (arXiv 2503.14476, section 3.2). There, sampling goes on until the batch is full; here
-for a limited number of rounds, each of which runs as many new tasks as there are groups to
-replace. What cannot be replaced stays, and is counted as a group of zero variance.
+From DAPO (arXiv 2503.14476, section 3.2). DAPO samples until the batch is full. We stop after a
+limited number of rounds, each of which runs as many new tasks as there are groups to replace. A
+group that could not be replaced stays and counts as a group of zero variance.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ class Resampled:
     """A step's groups after dynamic sampling."""
 
     groups: list[Group] = field(default_factory=list)
-    """As many as tasks were asked for."""
+    """The groups to train on, one per requested task."""
     discarded: list[Group] = field(default_factory=list)
-    """Sampled, and left out because they give no gradient."""
+    """Sampled groups that are not trained because they give no gradient."""
     rounds: int = 0
 
     def metrics(self) -> dict[str, float]:
-        """What it cost."""
+        """Number of additional rounds and of discarded groups."""
         return {
             "rollout/resample_rounds": self.rounds,
             "rollout/discarded_groups": len(self.discarded),
@@ -38,13 +38,13 @@ def resample(
     run_more: Callable[[int, int], list[Group]],
     max_rounds: int,
 ) -> Resampled:
-    """Replace groups that give no gradient, for `max_rounds` rounds at most.
+    """Replace groups without a gradient, in at most `max_rounds` rounds.
 
     Args:
-        groups: of the step's first rollout.
-        gives_gradient: whether there is something to learn from a group.
-        run_more: `(round from 1, number of groups)` to the groups of that many new tasks.
-        max_rounds: then the rest stays as it is.
+        groups: the groups of the step's first rollout.
+        gives_gradient: whether training on a group gives a gradient.
+        run_more: called with the round (from 1) and a number of tasks; returns their groups.
+        max_rounds: maximum number of additional rounds.
     """
     result = Resampled(groups=list(groups))
     while result.rounds < max_rounds:

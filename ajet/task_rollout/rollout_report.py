@@ -1,4 +1,4 @@
-"""What came of a rollout, in numbers and in words."""
+"""Metrics of a rollout, and a report of its failed episodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_COMMON = 5
 
 
 def check_failures(groups: Sequence[Group], max_failure_share: float) -> None:
-    """Warn of failed episodes, with their causes.
+    """Log a warning about failed episodes with their causes.
 
     Raises:
         TrainingError: more than `max_failure_share` of all episodes failed.
@@ -35,7 +35,7 @@ def check_failures(groups: Sequence[Group], max_failure_share: float) -> None:
 
 
 def _causes(failed: Sequence[Episode]) -> str:
-    """Counts of the most frequent causes, and the traceback of the first of them."""
+    """The most frequent causes with their counts, and one traceback of the most frequent."""
     failures = [episode.failure for episode in failed if episode.failure]
     counts = Counter((failure.kind, failure.message) for failure in failures)
     lines = [
@@ -52,11 +52,11 @@ def _causes(failed: Sequence[Episode]) -> str:
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
-    """The metrics of a rollout, by the names that all backbones share.
+    """The metrics of a rollout, with the names that all backbones share.
 
-    Rewards are of valid episodes. A failed episode counts as no success; its calls are counted,
-    its tokens only as dropped ones. A workflow's own metrics are `workflow/NAME`, the mean over
-    the episodes that have them. What nothing is known of is left out.
+    Reward metrics cover valid episodes only. A failed episode counts as unsuccessful; its calls
+    are counted, and its tokens only as dropped. A workflow's own metrics are `workflow/NAME`, the
+    mean over the episodes that report them. Metrics without data are left out.
     """
     episodes = [episode for group in groups for episode in group.episodes]
     valid = [episode for group in groups for episode in group.valid]

@@ -1,4 +1,4 @@
-"""Calls that could not continue a recorded one: how many, why, and where to look."""
+"""Metrics and reports of calls that could not continue the timeline of an earlier call."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ajet.schema.episode import Episode, Group
 logger = logging.getLogger(__name__)
 
 EXPECTED = ("first_call", "new_conversation")
-"""Reasons that say nothing about an agent's way with its history."""
+"""Reasons for a new timeline that every normal episode has."""
 
 
 def timeline_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
-    """`timeline/REASON` for each `NewTimelineReason`, and requests that overflowed the context."""
+    """`timeline/REASON` for each unexpected reason, and the number of context overflows."""
     counts = Counter(call.new_timeline for call in _diverged(episodes))
     metrics: dict[str, float] = {
         f"timeline/{reason}": counts[reason]
@@ -29,14 +29,14 @@ def timeline_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
 
 
 def report_divergence(groups: Sequence[Group], step: int) -> None:
-    """Log a warning about calls in a step that could not continue a recorded one."""
+    """Log a warning about the step's calls that could not continue an earlier call."""
     report = divergence_report([episode for group in groups for episode in group.episodes])
     if report is not None:
         logger.warning("step %d: calls that start a new timeline:\n  %s", step, report)
 
 
 def divergence_report(episodes: Sequence[Episode]) -> str | None:
-    """In words, with the first example of each reason; None where every call continued."""
+    """One line per reason with its first example; None if there is nothing unexpected."""
     counts = Counter(call.new_timeline for call in _diverged(episodes))
     lines = []
     for reason, count in counts.most_common():

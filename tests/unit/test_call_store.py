@@ -160,7 +160,7 @@ def test_resuming_removes_later_steps(tmp_path: Path) -> None:
 def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
     path = CallStore(tmp_path).write(1, [group_of(rewarded())])
     pq.write_table(pq.read_table(path).replace_schema_metadata({b"ajet.calls": b"99"}), path)
-    with pytest.raises(DataError, match="of version 99, this AgentJet reads version 1"):
+    with pytest.raises(DataError, match="file version 99, expected 1: use the AgentJet"):
         read_calls(call_path(tmp_path, 1))
 
 

@@ -28,7 +28,7 @@ from tests.unit.config_files import MINIMAL, load
                 "rollout.vllm.base_url=http://a:1",
                 "rollout.vllm.num_engines=2",
             ],
-            ["ajet.rollout.vllm.num_engines has no effect on servers that are there already"],
+            ["ajet.rollout.vllm.num_engines has no effect on servers that already run"],
         ),
         (
             ["context_tracker.timeline_merging_policy.timeline_compare_level=text"],

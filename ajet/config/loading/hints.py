@@ -1,4 +1,4 @@
-"""Settings that have no effect, or another effect than they seem to: a run names each once."""
+"""Warnings about settings that have no effect or a surprising one; a run logs each once."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from ajet.config.sections.section import BaseConfig
 
 
 def hints(ajet: AjetConfig) -> list[str]:
-    """One line for each setting that means something else than it seems to."""
+    """One line for each setting without effect, or with another effect than its name suggests."""
     policy = ajet.context_tracker.timeline_merging_policy
     key = "ajet.context_tracker.timeline_merging_policy"
     lines = []
     if policy.timeline_compare_level == "text":
         lines.append(
-            f'{key}.timeline_compare_level: "text" now means the same as "token": calls are merged '
-            "where their token ids are equal, and what was sampled is trained as it was"
+            f'{key}.timeline_compare_level: "text" means the same as "token": calls are merged if '
+            "their token ids are equal"
         )
     if policy.ignore_tools:
         lines.append(
-            f"{key}.ignore_tools: calls with other tools have other token ids, so they are never "
-            "one timeline"
+            f"{key}.ignore_tools has no effect: calls with different tools have different token "
+            "ids, so they are never merged"
         )
     common = ajet.trainer_common
     if "critic" in common.model_fields_set and common.algorithm.adv_estimator != "gae":
@@ -32,7 +32,7 @@ def hints(ajet: AjetConfig) -> list[str]:
 
 
 def _of_the_engine(rollout: RolloutConfig) -> list[str]:
-    """Settings that were given although the chosen engine does not have them."""
+    """One line for each given setting that the chosen engine ignores."""
     idle = {"embedded": ["vllm"], "vllm": ["schedule", "lockstep_patience_s"]}[rollout.name]
     lines = [
         f"ajet.rollout.{key} has no effect with the engine {rollout.name}"
@@ -42,7 +42,7 @@ def _of_the_engine(rollout: RolloutConfig) -> list[str]:
     if rollout.name == "vllm" and rollout.vllm.base_url:
         own = ("python", "num_engines", "options", "kv_cache_gb", "start_timeout_s")
         lines += [
-            f"ajet.rollout.vllm.{key} has no effect on servers that are there already"
+            f"ajet.rollout.vllm.{key} has no effect on servers that already run"
             for key in own
             if key in rollout.vllm.model_fields_set
         ]
@@ -50,7 +50,7 @@ def _of_the_engine(rollout: RolloutConfig) -> list[str]:
 
 
 def ignored_settings(config: RootConfig, backbone: str) -> list[str]:
-    """Settings that have no effect with this backbone, although their value is not the default."""
+    """Settings with a non-default value that this backbone ignores."""
     paths = settings_without_effect(backbone)
     return [f"ajet.{path}" for path in paths if not _is_default(config.ajet, path)]
 

@@ -29,35 +29,36 @@ POLICY_LOSSES = {
 
 
 class AlgorithmConfig(BaseConfig):
-    """Credit and loss."""
+    """Advantages and loss."""
 
     adv_estimator: Annotated[str, Registered(CREDIT)] = "grpo"
-    """How rewards become advantages; `gae` is PPO with a critic, which only the backbone verl has.
-    Or a function of your own."""
+    """The advantage estimator, or the class path of your own function. `gae` is PPO with a critic
+    and needs the backbone verl."""
     policy_loss: Annotated[str, Registered(POLICY_LOSSES)] = "clip"
-    """`clip`: PPO's clipped loss per token. `gspo`: one ratio per sequence; wants a clip range of
-    about 3e-4. `cispo`: clipped weights, no clipped gradients. Or a function of your own."""
+    """The loss, or the class path of your own function. `clip`: PPO's clipped loss per token.
+    `gspo`: one probability ratio per sequence; needs a clip range of about 3e-4. `cispo`: clips
+    the weights and keeps every token's gradient."""
     loss_agg: Literal["tokens", "samples", "episodes"] = "tokens"
-    """What weighs the same in the loss: each token, each sample or each episode."""
+    """The unit that has equal weight in the loss: each token, each sample or each episode."""
     clip_ratio_low: Share = 0.2
-    """The probability ratio is clipped below 1 minus this."""
+    """Lower clip bound of the probability ratio: 1 minus this value."""
     clip_ratio_high: NotNegative = 0.28
-    """The probability ratio is clipped above 1 plus this."""
+    """Upper clip bound of the probability ratio: 1 plus this value."""
     entropy_coeff: NotNegative = 0.0
     """Weight of the entropy bonus."""
 
 
 class CriticConfig(BaseConfig):
-    """The critic of `adv_estimator: gae`: a model of the policy's size that guesses rewards."""
+    """The critic of `adv_estimator: gae`: a value model of the same size as the policy."""
 
     lr: Positive = 1e-5
-    """Its learning rate."""
+    """Learning rate of the critic."""
     gamma: Share = 1.0
-    """Discount of a reward, for each trained token that it is away."""
+    """Discount factor of the reward per trained token."""
     lam: Share = 1.0
-    """GAE's lambda: 1 trusts the rewards that came, 0 the critic."""
+    """GAE's lambda: 1 relies on the rewards only, 0 on the critic."""
     value_clip: Positive = 0.5
-    """An update moves a token's value by at most this."""
+    """Largest change of a token's value in one update."""
 
 
 Beta = Annotated[float, Ge(0), Lt(1)]
@@ -69,13 +70,13 @@ class OptimConfig(BaseConfig):
     lr: Positive = 1e-6
     """Learning rate after the warm-up."""
     lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
-    """Its course from the warm-up to the last step."""
+    """Shape of the learning rate from the end of the warm-up to the last step."""
     lr_min_ratio: Share = 0.1
-    """The last step's learning rate, as a share of `lr`; `constant` does not use it."""
+    """Learning rate of the last step as a fraction of `lr`; not used by `constant`."""
     warmup_steps: Annotated[int, Ge(0)] = 0
-    """Steps in which the learning rate rises from 0."""
+    """Number of steps in which the learning rate rises from 0."""
     weight_decay: NotNegative = 0.01
-    """On matrices; norms and biases have none."""
+    """Weight decay of matrices; norms and biases have none."""
     betas: Annotated[tuple[Beta, Beta], Field(strict=False)] = (0.9, 0.95)
     """Decay of AdamW's two averages."""
     grad_clip: Positive = 1.0

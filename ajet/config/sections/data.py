@@ -9,28 +9,28 @@ from ajet.config.sections.types import Count
 
 
 class DataConfig(BaseConfig):
-    """How much is read and trained at a time."""
+    """Batch size, order of the tasks and limits of training samples."""
 
     train_batch_size: Count = 16
-    """Tasks in a step; each is tried `rollout.num_repeat` times."""
+    """Tasks per step; each task gets `rollout.num_repeat` episodes."""
     max_prompt_length: Count | None = None
-    """Tokens of a sample before its first trained one at most; a sample with more is dropped and
-    counted in `tokens/dropped`. Null: no limit but the model's."""
+    """Maximum tokens of a sample before its first trained token; a longer sample is dropped and
+    counted in `tokens/dropped`. Null: only the model's own limit."""
     max_response_length: Count | None = None
-    """Tokens of a sample from its first trained one on at most; what lies beyond is cut off and
-    counted in `tokens/dropped`. Null: no limit but the model's."""
+    """Maximum tokens of a sample from its first trained token on; the rest is cut off and counted
+    in `tokens/dropped`. Null: only the model's own limit."""
     shuffle: bool = True
-    """Take the training tasks in a new order each epoch, drawn from `trainer_common.seed`."""
+    """Shuffle the training tasks in each epoch, with `trainer_common.seed`."""
 
 
 class TimelineMergingPolicyConfig(BaseConfig):
-    """When calls share history. Token ids alone decide; the names are those of older files."""
+    """Accepted for compatibility: calls share a timeline where their token ids are equal."""
 
     timeline_compare_level: Literal["token", "text"] = "token"
-    """`token`: histories are one where their ids are. `text` is accepted and merges no more: text
-    that looks equal may be other tokens."""
+    """`text` is accepted and means the same as `token`: calls with equal text but different token
+    ids are not merged."""
     ignore_tools: bool = False
-    """Accepted; tools stand in the prompt, so calls with other tools have other ids."""
+    """Accepted without effect: tools are part of the prompt, so they change its token ids."""
 
 
 class ContextTrackerConfig(BaseConfig):
@@ -38,7 +38,7 @@ class ContextTrackerConfig(BaseConfig):
 
     timeline_merging_policy: TimelineMergingPolicyConfig = TimelineMergingPolicyConfig()
     detect_timeline_snap: bool = False
-    """Log, after each step, which calls could not continue a recorded one and why. The counts are
-    in the metrics `timeline/…` in any case."""
+    """Log after each step which calls could not continue an earlier call, and why. The metrics
+    `timeline/…` always have the counts."""
     fix_retokenization_drift: Literal[True] = True
-    """Always so: what was sampled is never turned into text and back."""
+    """Always true: sampled tokens are never decoded and encoded again."""

@@ -1,4 +1,4 @@
-"""`ajet.debug`: trying a workflow without training."""
+"""`ajet.debug`: running a workflow without training."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def _engine(value: str) -> str:
 
 
 class DebugConfig(BaseConfig):
-    """Trying a workflow without training: `ajet --backbone=debug`."""
+    """Running a workflow without training: `ajet --backbone=debug`."""
 
     num_tasks: Count = 2
-    """The first so many training tasks are run, one after the other."""
+    """Number of training tasks to run, from the first on, one at a time."""
     num_repeat: Count = 1
-    """Episodes of each task."""
+    """Episodes per task."""
     engine: Annotated[str, ENGINE, AfterValidator(_engine)] = "auto"
-    """What answers: `warm` (the one that `ajet engine start` keeps), `embedded`, or the URL of any
-    OpenAI-compatible server; `auto` is `warm` where one is up with this model, else
+    """The inference engine: `warm` (kept by `ajet engine start`), `embedded`, or the URL of any
+    OpenAI-compatible server. `auto`: `warm` if such an engine has this model, otherwise
     `embedded`."""
     model: str | None = None
-    """The model's name at that URL; null is the first that the server lists."""
+    """The model's name on the server at that URL; null: the first model that the server lists."""
     api_key_env: str = "OPENAI_API_KEY"
-    """The environment variable with the key for that URL."""
+    """Name of the environment variable with the API key for that URL."""

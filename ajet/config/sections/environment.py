@@ -32,30 +32,31 @@ ServiceUrl = Annotated[str, SERVICE_URL, AfterValidator(_service_url)]
 
 
 class EnvironmentConfig(BaseConfig):
-    """What a workflow acts on: `workflow_task.gym_env`, one instance per episode.
+    """The environment that a workflow acts on: `workflow_task.gym_env`, one instance per episode.
 
-    Other keys than those below are keyword arguments of your own class.
+    With a class path as `type`, additional keys are keyword arguments of that class.
     """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Annotated[Any, free_beside("type")]] = Field(init=False)
 
     type: Annotated[str, Registered(ENVIRONMENTS)] | None = None
-    """`service`: over HTTP; `gymnasium`: in this process; or your own class. Null: none, except
-    that tasks of the reader env_service have its service."""
+    """`service`: an environment service over HTTP; `gymnasium`: an environment in this process; or
+    the class path of your own environment. Null: no environment, except for tasks of the reader
+    `env_service`, which use its service."""
     id: str | None = None
-    """With `gymnasium`, or your own subclass of it: the id for `gymnasium.make`."""
+    """The id for `gymnasium.make`, for `gymnasium` or your own subclass of it."""
     options: FreeConfig = FreeConfig()
     """Keyword arguments of `gymnasium.make`."""
     url: ServiceUrl | None = None
-    """Of the service; null is `task_reader.env_service.env_url`."""
+    """URL of the service; null: `task_reader.env_service.env_url`."""
     request_timeout_s: Positive = 300.0
-    """Seconds that a call of the service may take, with all tries."""
+    """Time limit in seconds for one call of the service, all tries included."""
     max_tries: Count = 4
-    """How often a call is sent when the connection fails; a busy service is asked until
+    """How often a call is sent if the connection fails; a busy service is retried until
     `request_timeout_s`."""
     release_timeout_s: Positive = 30.0
-    """Seconds that releasing an instance may take; no episode waits for it."""
+    """Time limit in seconds for releasing an instance; episodes do not wait for it."""
 
     @model_validator(mode="after")
     def _has_what_the_type_needs(self) -> EnvironmentConfig:

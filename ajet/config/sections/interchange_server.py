@@ -14,31 +14,31 @@ class InterchangeServerConfig(BaseConfig):
     """The gateway as an HTTP server; it starts when a workflow first asks for a base URL."""
 
     host: str = "127.0.0.1"
-    """Address to listen on. Any other than a loopback address lets other machines connect; their
-    requests need an episode's key, and nothing is encrypted."""
+    """Address to listen on. With a non-loopback address other machines can connect: their requests
+    need an episode's key, and the traffic is not encrypted."""
     port: Annotated[int, Ge(0), Le(65535)] = 0
-    """0 takes a free one."""
+    """Port to listen on; 0: a free port."""
     public_host: str | None = None
-    """Name or address that base URLs have; null is `host`, or the loopback address where that
-    stands for all addresses."""
+    """Host name or address in base URLs. Null: `host`, or the loopback address if `host` means all
+    addresses."""
     max_header_bytes: Count = 32768
-    """Of a request's first line and headers; more is answered with 431."""
+    """Maximum size of a request line and headers; a larger one is answered with 431."""
     max_request_bytes: Count = 8388608
-    """Of a request's body; more is answered with 413."""
+    """Maximum size of a request body; a larger one is answered with 413."""
     max_concurrent_requests: Count = 1024
-    """Requests that are worked on at the same time; never fewer than `rollout.max_env_worker`,
-    because a lockstep engine waits for all of them."""
+    """Requests processed at the same time; at least `rollout.max_env_worker` are always allowed,
+    because a lockstep engine waits for all episodes."""
     max_queued_requests: Count = 1024
-    """Requests that may wait for the others; a request beyond them is answered with 429."""
+    """Requests that may wait for processing; further ones are answered with 429."""
     max_connections: Count = 4096
-    """Open connections; for a new one beyond them, the one that was idle longest is closed."""
+    """Maximum open connections; beyond it, a new connection closes the one idle for longest."""
     queue_timeout_s: Positive = 60.0
-    """Seconds that a request may wait for others before it is answered with 429."""
+    """Seconds that a request may wait for processing before it is answered with 429."""
     read_timeout_s: Positive = 60.0
-    """Seconds in which a request must have arrived."""
+    """Time limit in seconds for receiving a request."""
     send_timeout_s: Positive = 60.0
-    """Seconds for which a client may leave unread what was sent to it."""
+    """Time limit in seconds for a client that does not read its response."""
     keep_alive_s: Positive = 120.0
-    """Seconds for which a connection may be idle."""
+    """Seconds after which an idle connection is closed."""
     drain_timeout_s: Positive = 10.0
-    """Seconds that requests under way are given when the server stops."""
+    """Seconds that running requests may still take when the server stops."""

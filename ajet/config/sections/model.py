@@ -1,4 +1,4 @@
-"""`ajet.model`: the model that is tuned, and how it is loaded."""
+"""`ajet.model`: the model to train and how to load it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from ajet.config.sections.types import Count
 
 
 class ModelConfig(BaseConfig):
-    """The model that is tuned, and how it is loaded."""
+    """The model to train and how to load it."""
 
     path: ModelPath
     """A folder in Hugging Face format, a hub's `owner/name`, or `ajet:calculator`, the tiny model
     that AgentJet ships."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the weights; `auto` is float32 on a CPU and bfloat16 on a GPU."""
+    """Data type of the weights. `auto`: float32 on a CPU, bfloat16 on a GPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` is the GPU where there is one."""
+    """`auto`: the GPU if there is one, otherwise the CPU."""
     renderer: str = "auto"
-    """The chat format, by its name in the `renderers` library; `auto` asks the model."""
+    """Name of the chat format in the `renderers` library. `auto`: by the model."""
     renderer_options: FreeConfig = FreeConfig()
-    """Settings of that chat format, handed to it as they are."""
+    """Settings that are passed unchanged to that chat format."""
     enable_thinking: bool | None = None
-    """For models that can think or not; null leaves the choice to the chat format."""
+    """Turns thinking on or off for models with that choice. Null: the chat format's default."""
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """The attention of `transformers`."""
+    """The attention implementation of `transformers`."""
     torch_num_threads: Count | None = None
-    """Threads of torch; null is 1 on a CPU (two on a busy machine are far slower than one, and
-    one makes runs repeatable) and torch's own choice on a GPU."""
+    """Number of torch's threads. Null: torch's default on a GPU; 1 on a CPU, which makes runs
+    repeatable and is faster than two on a busy machine."""

@@ -12,103 +12,103 @@ from ajet.config.sections.types import Available, Count, Positive, Share, Temper
 
 
 class VllmConfig(BaseConfig):
-    """vLLM as the engine: servers that the run starts, or that are there already."""
+    """vLLM as the engine: servers that the run starts, or servers that already run."""
 
     base_url: str | list[str] | None = None
-    """Of servers that are there already, with `/v1` or without. Null: the run starts its own."""
+    """URLs of running servers, with or without `/v1`. Null: the run starts its own servers."""
     api_key_env: str = "VLLM_API_KEY"
-    """The environment variable with the key for `base_url`; servers that the run starts get a
-    fresh one."""
+    """Name of the environment variable with the API key for `base_url`. Servers that the run starts
+    get a generated key."""
     python: str | None = None
-    """The Python with vLLM, where that has an environment of its own; null is the one that runs."""
+    """Path of the Python that has vLLM, if it has its own environment. Null: the run's Python."""
     num_engines: Count = 1
-    """Servers to start; an episode stays with one of them."""
+    """Number of servers to start; each episode uses one of them."""
     options: FreeConfig = FreeConfig()
-    """More options of `vllm serve`, by their names: `max_num_batched_tokens: 4096`."""
+    """Additional options of `vllm serve`, for example `max_num_batched_tokens: 4096`."""
     kv_cache_gb: Positive | None = None
-    """Memory for key-values. Null is 1 on a CPU; on a GPU `options.gpu_memory_utilization` is
-    what counts."""
+    """Memory for the KV cache in GB. Null: 1 on a CPU; on a GPU, `options.gpu_memory_utilization`
+    decides."""
     start_timeout_s: Positive = 600.0
-    """Seconds until a server must answer."""
+    """Time limit in seconds for the start of a server."""
     update_timeout_s: Positive = 120.0
-    """Seconds that one update of the weights may take."""
+    """Time limit in seconds for one weight update."""
 
 
 ENGINES = ("embedded", "vllm")
 
 
 class MultiTurnConfig(BaseConfig):
-    """Limits on an episode with many calls."""
+    """Limits for episodes with many calls."""
 
     max_steps: Count = 30
-    """Model calls that an agent may make; the workflow reads it and keeps to it."""
+    """Maximum model calls of an agent. Not enforced: the workflow reads it."""
     max_sample_per_task: Count | None = None
-    """Training samples of one episode at most; later ones are dropped and counted in
-    `tokens/dropped`. Null is no limit."""
+    """Maximum training samples of one episode; later ones are dropped and counted in
+    `tokens/dropped`. Null: no limit."""
 
 
 class ValidationConfig(BaseConfig):
     """How validation tasks are run."""
 
     temperature: Temperature | None = None
-    """Of the sampled pass; null is `rollout.temperature`."""
+    """Temperature of the sampled pass. Null: `rollout.temperature`."""
     greedy: bool = True
     """Also run every validation task at temperature 0."""
     num_tasks: Count | None = None
-    """The first so many validation tasks; null is all."""
+    """Number of validation tasks to run, from the first on. Null: all."""
 
 
 class RolloutConfig(BaseConfig):
-    """Running the workflow, many episodes at once."""
+    """How episodes are run and how the model samples."""
 
     user_workflow: ClassPath
     """The workflow: `path/to/file.py->Class` or `package.module->Class`."""
     name: Annotated[Literal["embedded", "vllm"], Available(ENGINES)] = "embedded"
-    """The inference engine: the one of this process, or vLLM in processes of its own."""
+    """The inference engine: `embedded` in this process, or `vllm` in its own processes."""
     vllm: VllmConfig = VllmConfig()
     num_repeat: Count = 8
-    """Episodes of each task in a step: the group whose rewards are compared."""
+    """Episodes per task in a step: the group whose rewards are compared."""
     max_env_worker: Count = 64
     """Episodes that run at the same time."""
     ray_actors: Annotated[int, Ge(0)] = 0
-    """Processes that run the episodes, spread over the nodes of Ray; 0: the run's own process does.
-    With the backbone verl."""
+    """Number of Ray actors that run the episodes, spread over the nodes. 0: the run's own process
+    runs them. Only with the backbone verl."""
     max_num_seqs: Count = 128
     """Sequences that the engine decodes at the same time."""
     temperature: Temperature = 1.0
-    """Of requests that name none; 0 is greedy."""
+    """Temperature of requests that set none; 0: greedy."""
     top_p: Annotated[float, Gt(0), Le(1)] = 1.0
-    """Of requests that name none; 1 keeps every token."""
+    """Top-p of requests that set none; 1: no restriction."""
     top_k: Annotated[int, Ge(0)] = 0
-    """Of requests that name none; 0 keeps every token."""
+    """Top-k of requests that set none; 0: no restriction."""
     max_response_length_in_one_turn: Count = 512
-    """Tokens of one completion at most, for requests that name no limit."""
+    """Maximum tokens of one completion, for requests that set no limit."""
     max_model_len: Count | None = None
-    """Prompt and completion together, in tokens; null is what the model takes."""
+    """Maximum tokens of prompt and completion together. Null: the model's own limit."""
     multi_turn: MultiTurnConfig = MultiTurnConfig()
     call_timeout_s: Positive = 300.0
-    """Seconds that one model call may take."""
+    """Time limit in seconds for one model call."""
     episode_timeout_s: Positive = 1800.0
-    """Seconds that one episode may take; one that takes longer has failed."""
+    """Time limit in seconds for one episode; beyond it, the episode fails."""
     max_retries: Annotated[int, Ge(0)] = 2
-    """New attempts at an episode that an infrastructure fault ended; the workflow's own errors
-    are never tried again. A judge whose network fails is asked again as often."""
+    """Retries of an episode that ended with an infrastructure fault, and of a judge whose network
+    fails. Errors of the workflow are never retried."""
     max_failure_share: Share = 0.5
-    """The run stops when more than this share of a step's episodes fail."""
+    """The run stops if more than this share of a step's episodes fail."""
     dynamic_sampling: bool = False
-    """Sample other tasks in place of groups whose rewards are all equal, as DAPO does."""
+    """Replace groups whose rewards are all equal by groups of other tasks, as in DAPO."""
     dynamic_sampling_max_rounds: Count = 3
-    """Rounds of such sampling in a step at most."""
+    """Maximum rounds of dynamic sampling per step."""
     schedule: Literal["lockstep", "continuous"] = "lockstep"
-    """`lockstep` advances only when every open episode waits for the engine, so that a run can
-    be repeated bit by bit; `continuous` waits for nobody."""
+    """`lockstep`: the engine advances only when every open episode waits for it, so that runs
+    repeat bit by bit. `continuous`: it never waits."""
     lockstep_patience_s: Positive = 30.0
-    """Seconds after which `lockstep` goes on without an episode that is busy elsewhere; a quarter
-    of the shorter of the two timeouts above, if that is less."""
+    """Seconds after which `lockstep` continues without an episode that does not call the model; at
+    most a quarter of the shorter of `call_timeout_s` and `episode_timeout_s`."""
     compute_madness_checklist: list[Literal["nonsense", "wrong_toolcall", "non_ascii"]] = []
     """Rules for degenerate completions, checked on every completion of a trained agent.
-    `nonsense`: loops and broken characters; `wrong_toolcall`: a tool call that cannot be read or
-    names no offered tool; `non_ascii`: any character outside of ASCII."""
+    `nonsense`: loops and broken characters; `wrong_toolcall`: a tool call that cannot be parsed or
+    names no offered tool; `non_ascii`: any non-ASCII character."""
     agent_madness_reward: float = -1.0
     """Reward of an episode in which a completion fails one of these rules; it is no success."""
     agent_madness_termination: bool = False

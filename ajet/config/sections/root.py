@@ -1,4 +1,4 @@
-"""The whole configuration: `ajet:` and, beside it, the user's own sections."""
+"""The whole configuration: `ajet:` and the user's own sections next to it."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ class AjetConfig(BaseConfig):
     """Everything under `ajet:`."""
 
     project_name: str = "ajet"
-    """Groups experiments in trackers that know projects."""
+    """Name of the project, for metric trackers that group experiments."""
     experiment_name: FolderName = "default"
-    """The run folder's name; left out, it is the YAML file's name."""
+    """Name of the run folder; by default the YAML file's name."""
     experiment_dir: str = "saved_experiments"
-    """Where run folders are kept."""
+    """Directory of the run folders."""
     backbone: Backbone = "local"
-    """What trains; the default is `trinity` if Trinity-RFT is installed. A function of your own
-    is called as `run(config, run_folder, resume, inputs)`."""
+    """The training backbone; by default `trinity` if Trinity-RFT is installed. Your own function is
+    called as `run(config, run_folder, resume, inputs)`."""
     model: ModelConfig
     data: DataConfig = DataConfig()
     rollout: RolloutConfig
@@ -75,13 +75,13 @@ class AjetConfig(BaseConfig):
     task_runner: TaskRunnerConfig = TaskRunnerConfig()
     interchange_server: InterchangeServerConfig = InterchangeServerConfig()
     trinity: FreeConfig = FreeConfig()
-    """Handed to Trinity-RFT as it is; may also stand beside `ajet:`."""
+    """Settings passed unchanged to Trinity-RFT; may also be a top-level section next to `ajet:`."""
     verl: FreeConfig = FreeConfig()
-    """Handed to verl as it is; may also stand beside `ajet:`."""
+    """Settings passed unchanged to verl; may also be a top-level section next to `ajet:`."""
 
 
 class RootConfig(BaseModel):
-    """The resolved configuration. The user's own sections are attributes beside `ajet`."""
+    """The resolved configuration. The user's own sections are attributes next to `ajet`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(free)]]

@@ -11,7 +11,7 @@ from ajet.config.messages import did_you_mean
 
 
 class BaseConfig(BaseModel):
-    """A section under `ajet:`. Unknown keys are refused; nothing changes after loading."""
+    """A section under `ajet:`. Unknown keys are refused; instances are frozen."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -47,7 +47,7 @@ class FreeConfig(dict[str, Any]):
 
 
 def free(value: Any) -> Any:
-    """The value with every mapping in it, however deep, as a `FreeSection`."""
+    """The value with every nested mapping as a `FreeConfig`."""
     if isinstance(value, dict):
         return FreeConfig({key: free(item) for key, item in value.items()})
     if isinstance(value, list):
@@ -56,7 +56,7 @@ def free(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """The opposite of `free`, for libraries that take no other mapping than a dict."""
+    """The inverse of `free`, for libraries that accept only plain dicts."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""`ajet.task_judge`: what gives the reward when the workflow returns none."""
+"""`ajet.task_judge`: the judge, which gives the reward if the workflow returns none."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ JUDGES: dict[str, str | None] = {
     CUSTOM: None,
     "math_answer": "ajet.task_judge.math_answer_as_judge->MathAnswerAsJudge",
 }
-"""`task_judge.judge_type` -> class path. A new judge is one file and one line here; settings of its
-own are a section of that name below. `customized_protocol` is the class of `judge_protocol`."""
+"""`task_judge.judge_type` -> class path. To add a judge, write one file and add one line here; its
+own settings are a section of that name below. `customized_protocol` uses `judge_protocol`."""
 
 
 Own = Annotated[Any, free_beside("judge_type", "judge_protocol")]
 
 
 class TaskJudgeConfig(BaseConfig):
-    """What gives the reward when the workflow returns none.
+    """The judge gives the reward if the workflow returns none.
 
-    Other keys than those below are settings of your own judge, which reads them as
+    With a class path, additional keys are settings of your own judge, which reads them as
     `config.ajet.task_judge.my_key`.
     """
 
@@ -36,10 +36,10 @@ class TaskJudgeConfig(BaseConfig):
     )
 
     judge_type: Annotated[str, Registered(JUDGES, later=("rubrics_auto_grader",))] = CUSTOM
-    """A judge of AgentJet by its name; `customized_protocol` takes the one of `judge_protocol`."""
+    """Name of a judge that AgentJet ships; `customized_protocol` uses `judge_protocol`."""
     judge_protocol: ClassPath | None = None
-    """The judge's class, or a function `(workflow_task, workflow_output)` that returns reward and
-    success. Null: every workflow output must have a reward."""
+    """Class path of a judge, or of a function `(workflow_task, workflow_output)` that returns
+    reward and success. Null: no judge; every workflow output must have a reward."""
 
     @property
     def judge_class(self) -> str | None:

@@ -1,4 +1,4 @@
-"""`ajet.task_reader`: where tasks come from."""
+"""`ajet.task_reader`: the source of the tasks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ TASK_READERS: dict[str, str | None] = {
     "random_dummy": "ajet.task_reader.random_dummy->RandomDummyTaskReader",
     "env_service": "ajet.task_reader.env_service->EnvServiceTaskReader",
 }
-"""`task_reader.type` -> class path. A new reader is one file and one line here; settings of its own
-are a section of that name in `TaskReaderConfig`."""
+"""`task_reader.type` -> class path. To add a reader, write one file and add one line here; its own
+settings are a section of that name in `TaskReaderConfig`."""
 
 LATER = ("huggingface_dat_repo", "data_generation", "tracing")
 
@@ -28,54 +28,55 @@ class JsonlSplitConfig(BaseConfig):
     """One JSONL file."""
 
     file_path: DataFile | None = None
-    """The file, one JSON object a line."""
+    """The file, with one JSON object per line."""
 
 
 class JsonlDatasetFileConfig(BaseConfig):
     """Tasks from JSONL files."""
 
     training: JsonlSplitConfig = JsonlSplitConfig()
-    """The tasks that are trained on."""
+    """The training tasks."""
     validation: JsonlSplitConfig = JsonlSplitConfig()
-    """The tasks that are evaluated on; without a file there is no evaluation."""
+    """The validation tasks; without a file there is no evaluation."""
     query_key: str = "main_query"
-    """The field of a line that holds the query; what is no field of a task goes to metadata."""
+    """The key of the query in each line. Keys that are no field of a task go to its metadata."""
 
 
 class RandomDummyConfig(BaseConfig):
-    """Made-up tasks, to try a workflow without data."""
+    """Generated sums, to test a workflow without data."""
 
     num_tasks: Count = 64
-    """How many."""
+    """Number of tasks."""
 
 
 class EnvServiceConfig(BaseConfig):
-    """Tasks of an environment service, by their ids; each episode gets an instance."""
+    """Tasks from an environment service, by their ids; each episode gets an instance."""
 
     env_type: str = ""
-    """The kind of environment, for a service that has several."""
+    """The kind of environment, for a service with several kinds."""
     env_url: ServiceUrl = "http://127.0.0.1:8080"
-    """Where the service listens."""
+    """URL of the service."""
     env_action_preference: Literal["code", "text", "box"] = "code"
-    """Sent with `/create`: how the agent writes its actions."""
+    """Format of the agent's actions; sent with `/create`."""
     training_split: str = "train"
-    """The split that is trained on."""
+    """Name of the training split."""
     validation_split: str | None = "dev"
-    """The split that is evaluated on; null: there is no evaluation."""
+    """Name of the validation split. Null: no evaluation."""
 
 
 class TaskReaderConfig(BaseConfig):
-    """Where tasks come from.
+    """The source of the tasks.
 
-    Other keys than those below are settings of your own reader, which reads them as
-    `reader_config.my_key`.
+    With a class path as `type`, additional keys are settings of your own reader, which reads them
+    as `reader_config.my_key`.
     """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Annotated[Any, free_beside("type")]] = Field(init=False)
 
     type: Annotated[str, Registered(TASK_READERS, LATER)] = "jsonl_dataset_file"
-    """The kind of source, configured in the section of its name; or your own class."""
+    """The reader, with its settings in the section of the same name; or the class path of your own
+    reader."""
     jsonl_dataset_file: JsonlDatasetFileConfig = JsonlDatasetFileConfig()
     random_dummy: RandomDummyConfig = RandomDummyConfig()
     huggingface_dat_repo: FreeConfig = FreeConfig()

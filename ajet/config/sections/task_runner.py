@@ -1,4 +1,4 @@
-"""`ajet.task_runner`: one episode's surroundings."""
+"""`ajet.task_runner`: services that episodes need."""
 
 from __future__ import annotations
 
@@ -47,22 +47,23 @@ def _http_url(value: str) -> str:
 
 
 class ServiceConfig(BaseConfig):
-    """A process that the run starts before the first episode and stops after the last one."""
+    """A process that runs from before the first episode until after the last one."""
 
     name: Annotated[str, SERVICE_NAME, AfterValidator(_service_name)]
-    """Its log is `logs/services/NAME.log` in the run folder."""
+    """Name of the service; its log is `logs/services/NAME.log` in the run folder."""
     command: Annotated[list[str], COMMAND, BeforeValidator(_split), AfterValidator(_has_a_program)]
-    """The program and its arguments; no shell is in between."""
+    """The program and its arguments; it is not run by a shell."""
     env: dict[str, str] = {}
-    """Environment variables, on top of the run's own."""
+    """Environment variables, in addition to the run's own."""
     cwd: Folder | None = None
-    """Its current directory; null is that of the run."""
+    """Working directory. Null: that of the run."""
     ready_url: Annotated[str, HTTP_URL, AfterValidator(_http_url)] | None = None
-    """The run waits until a GET of this address gives a status below 500."""
+    """The run waits until a GET request to this URL returns a status below 500."""
     ready_port: Port | None = None
-    """Or until something listens on this port of this machine. With neither, it does not wait."""
+    """The run waits until this port of this machine accepts connections. With neither `ready_url`
+    nor `ready_port`, it does not wait."""
     start_timeout_s: Positive = 60.0
-    """Seconds that it waits."""
+    """Time limit in seconds until the service is ready."""
 
     @model_validator(mode="after")
     def _is_ready_in_one_way(self) -> ServiceConfig:
@@ -72,10 +73,10 @@ class ServiceConfig(BaseConfig):
 
 
 class TaskRunnerConfig(BaseConfig):
-    """One episode's surroundings."""
+    """Services that episodes need."""
 
     services: list[ServiceConfig] = []
-    """Processes that the episodes need, such as environments; started in this order."""
+    """Processes that episodes need, such as environments; started in this order."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> TaskRunnerConfig:

@@ -1,4 +1,4 @@
-"""`ajet.trainer_common`: training, with the names that every backbone shares."""
+"""`ajet.trainer_common`: training settings that all backbones share."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ METRIC_SINKS: dict[str, str | None] = {
     "console": None,
     "tensorboard": "ajet.monitor.tensorboard_sink->TensorBoardSink",
 }
-"""Names in `trainer_common.logger` -> class path. A new sink is one file and one line here. The
-console is the progress display, which every run has."""
+"""Name in `trainer_common.logger` -> class path. To add a sink, write one file and add one line
+here. `console` is the progress display, which every run has."""
 
 
 def _one_logger_as_list(value: object) -> object:
@@ -25,13 +25,13 @@ def _one_logger_as_list(value: object) -> object:
 
 
 class OwnSinkConfig(BaseConfig):
-    """A metric sink of your own with its settings: every key but `type` is one of them."""
+    """Your own metric sink; keys other than `type` are its settings."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Annotated[Any, free_beside("type")]] = Field(init=False)
 
     type: Annotated[str, Registered(METRIC_SINKS)]
-    """The sink's class path."""
+    """Class path of the sink."""
 
 
 SINK = Words(f"{Registered(METRIC_SINKS).text}, or a section with type and settings of that class")
@@ -44,37 +44,37 @@ LoggerNames = Annotated[
 
 
 class TrainerCommonConfig(BaseConfig):
-    """Training, with the names that every backbone shares."""
+    """Training settings that all backbones share."""
 
     total_epochs: Count = 1
     """Passes over the training tasks."""
     total_training_steps: Count | None = None
-    """Steps in all, however many epochs that takes; null: as `total_epochs` says."""
+    """Total number of steps, which overrides `total_epochs`. Null: `total_epochs` decides."""
     save_freq: EverySteps = None
-    """Write a checkpoint every so many steps; null or -1: only at the end."""
+    """Steps between checkpoints; null or -1: only one at the end."""
     test_freq: EverySteps = None
-    """Run the validation tasks every so many steps; null or -1: only at the end."""
+    """Steps between evaluations; null or -1: only one at the end."""
     val_before_train: bool = True
-    """Run the validation tasks before the first step."""
+    """Evaluate before the first step, too."""
     seed: Annotated[int, Ge(0)] = 0
-    """Everything random in a run is drawn from it."""
+    """Seed of all random numbers in a run."""
     algorithm: AlgorithmConfig = AlgorithmConfig()
     critic: CriticConfig = CriticConfig()
     use_kl_loss: bool = False
     """Add the KL divergence from the base model to the loss."""
     kl_loss_coef: NotNegative = 0.001
-    """Its weight."""
+    """Weight of the KL divergence in the loss."""
     optim: OptimConfig = OptimConfig()
     micro_batch_tokens: Count = 8192
-    """Tokens of one forward and backward pass at most: bounds the memory."""
+    """Maximum tokens per forward and backward pass; limits the memory."""
     logprob_diff_bound: Positive = 1e-3
-    """A larger difference between engine and trainer, on one token's logprob, is warned about."""
+    """Warn if the engine's and the trainer's logprob of a token differ by more than this."""
     logger: LoggerNames = "auto"
-    """Where metrics go, besides `metrics.jsonl` and the console; one name or a list. `auto`:
-    TensorBoard if it is installed."""
+    """One or several destinations of metrics, in addition to `metrics.jsonl` and the console.
+    `auto`: TensorBoard if it is installed."""
     n_gpus_per_node: Count = 1
-    """GPUs of each machine."""
+    """Number of GPUs per machine."""
     nnodes: Count = 1
-    """Machines."""
+    """Number of machines."""
     max_checkpoints_to_keep: Count | None = None
-    """Older checkpoints are deleted; null keeps all."""
+    """Number of checkpoints to keep; older ones are deleted. Null: all."""

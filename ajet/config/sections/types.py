@@ -1,4 +1,4 @@
-"""Kinds of values that more than one section uses."""
+"""Types of values that several sections use."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def _minus_one_is_none(value: object) -> object:
 
 
 EverySteps = Annotated[Count | None, BeforeValidator(_minus_one_is_none)]
-"""Every so many steps; null or -1 is never."""
+"""An interval in steps; null or -1: never."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """Says in words what a text must be, for messages and the reference."""
+    """Describes in words what a text must be, for error messages and the reference page."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Available:
-    """Marks which of the documented names this version has; the others are refused by name."""
+    """The documented names that this version supports; the others are refused by name."""
 
     names: tuple[str, ...]
 
