@@ -12,9 +12,8 @@ from ajet.commands.diagnose import check, doctor
 from ajet.commands.engine import engine
 from ajet.commands.kill import kill
 from ajet.commands.replay import replay
-from ajet.commands.report import report
 from ajet.commands.train import train
-from ajet.commands.view import view
+from ajet.commands.view import report, view
 from ajet.errors import AjetError, ConfigError
 from ajet.launcher.logs import log_to_console
 

@@ -1,4 +1,4 @@
-"""`ajet view RUN`: a run, or all runs of a folder, in the browser."""
+"""`ajet view` shows runs in the browser; `ajet report` writes one run as an HTML file."""
 
 from __future__ import annotations
 
@@ -40,3 +40,21 @@ def _print(link: str, token: str | None) -> None:
     # Whoever gave the token knows the link; it need not stand in a log as well.
     shown = link if token is None else link.partition("?")[0]
     typer.echo(f"{shown}\nCtrl-C ends the viewer")
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)],
+    out: Annotated[Path, typer.Option("-o", "--out", help="The file to write.")] = Path(
+        "report.html"
+    ),
+) -> None:
+    """Write one run as an HTML file: curves, examples, settings, how to repeat it.
+
+    The file is complete: it runs no script and loads nothing. Secrets in settings are left out.
+
+    Example: ajet report saved_experiments/math_agent_cpu -o report.html
+    """
+    from ajet.viewer.report.report import write_report
+
+    write_report(run, out)
+    typer.echo(str(out))

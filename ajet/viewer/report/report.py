@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ajet.errors import ConfigError
-from ajet.monitor.atomic_file import written_aside
+from ajet.monitor.durable_files import written_aside
 from ajet.monitor.metric_table import number, percent
 from ajet.viewer.report.examples import example_sections
 from ajet.viewer.report.html_text import Html, join, tag
