@@ -155,7 +155,7 @@ def default_backbone() -> str:
 def settings_without_effect(name: str) -> Iterable[str]:
     """Settings under `ajet` that a backbone ignores, the sections of other backbones included.
 
-    Of a user's own backbone nothing is known, so no setting is reported.
+    Nothing is known about a user's own backbone, so none is reported for it.
     """
     if name not in BACKBONES:
         return ()

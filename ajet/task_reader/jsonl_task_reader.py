@@ -1,4 +1,4 @@
-"""Tasks from JSONL files."""
+"""Reads tasks from JSONL files."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ MAX_DEPTH = 200
 class JsonlTaskReader(BaseTaskReader):
     """One JSON object per line, with the fields of `Task`.
 
-    `query_key` names the field that holds the query; what is no field of a task goes to its
-    metadata. Blank lines are skipped. A field of a task that is null counts as absent, an integer
-    `task_id` as its text. Equal rows without an id get numbered ids.
+    `query_key` is the key of the query. Keys that are no field of `Task` go to its metadata. Blank
+    lines are skipped. A null field of a task counts as absent; an integer `task_id` becomes text.
+    Equal rows without an id get numbered ids.
 
     Args:
-        reader_config: has `jsonl_dataset_file.training.file_path`, `.validation.file_path` and
+        reader_config: uses `jsonl_dataset_file.training.file_path`, `.validation.file_path` and
             `.query_key`.
     """
 
@@ -40,21 +40,21 @@ class JsonlTaskReader(BaseTaskReader):
         """All tasks of the training file.
 
         Raises:
-            DataError: the file is missing, empty or malformed; the message has the line.
+            DataError: the file is missing, empty or malformed; the message names the line.
         """
         if self._files.training.file_path is None:
-            raise DataError(f"{SECTION}.training.file_path: not set, and there is no other data")
+            raise DataError(f"{SECTION}.training.file_path is not set, expected a JSONL file")
         return read_jsonl(self._files.training.file_path, self._files.query_key)
 
     def get_validation_tasks(self) -> list[Task]:
-        """All tasks of the validation file; none if no file is named. Errors as for training."""
+        """All tasks of the validation file; empty without a file. Raises the same errors."""
         if self._files.validation.file_path is None:
             return []
         return read_jsonl(self._files.validation.file_path, self._files.query_key)
 
 
 def read_jsonl(path: str | Path, query_key: str) -> list[Task]:
-    """Every task of a file, each with an id.
+    """Read all tasks of a file; each gets an id.
 
     Raises:
         DataError: the file cannot be read, has no task, a malformed line or an id twice.
@@ -63,7 +63,7 @@ def read_jsonl(path: str | Path, query_key: str) -> list[Task]:
         (place, _task(record, query_key, place)) for place, record in _records(Path(path))
     )
     if not tasks:
-        raise DataError(f"{path}: no task in it; expected one JSON object a line")
+        raise DataError(f"{path}: the file has no task; expected one JSON object per line")
     return tasks
 
 
@@ -141,10 +141,10 @@ def _task(record: dict[str, Any], query_key: str, place: str) -> Task:
         raise DataError(f"{place}: {field}: {first['msg']}, got {first['input']!r}") from error
     if not task.main_query and not task.init_messages:
         raise DataError(
-            f'{place}: no query: neither "{query_key}" nor "init_messages" has one; the keys are '
-            f"{keys or 'none'} ({SECTION}.query_key names the one to use)"
+            f'{place}: no query in "{query_key}" or "init_messages"; the keys are '
+            f"{keys or 'none'} (set {SECTION}.query_key to the right one)"
         )
     if both := sorted(record.keys() & task.metadata.keys()):
-        raise DataError(f'{place}: "{both[0]}" is in the object and in its metadata: keep one')
+        raise DataError(f'{place}: "{both[0]}" is in the object and in its metadata: remove one')
     task.metadata.update(record)
     return task

@@ -1,4 +1,4 @@
-"""All tasks of a reader, checked: each is a `Task` with an id of its own."""
+"""Makes task readers and checks their tasks: each is a `Task` with a unique id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def make_task_reader(reader_config: Any) -> BaseTaskReader:
-    """The reader that `ajet.task_reader.type` names, registered or by its class path.
+    """Make the reader that `ajet.task_reader.type` names: a registered name or a class path.
 
     Raises:
         ConfigError: there is no such reader.
@@ -31,7 +31,7 @@ def make_task_reader(reader_config: Any) -> BaseTaskReader:
 
 
 def training_tasks(reader: BaseTaskReader) -> list[Task]:
-    """The tasks to train on: at least one, each with an id of its own.
+    """The training tasks: at least one, each with a unique id.
 
     Raises:
         DataError: there is no task, an id occurs twice, or an item is not a `Task`.
@@ -39,12 +39,12 @@ def training_tasks(reader: BaseTaskReader) -> list[Task]:
     source = f"{type(reader).__name__}.get_training_tasks()"
     tasks = with_unique_ids(_located(reader.get_training_tasks(), source))
     if not tasks:
-        raise DataError(f"{source} gave no task")
+        raise DataError(f"{source} returned no task; expected at least one")
     return tasks
 
 
 def validation_tasks(reader: BaseTaskReader) -> list[Task]:
-    """The tasks to evaluate on; may be empty.
+    """The validation tasks, each with a unique id; may be empty.
 
     Raises:
         DataError: an id occurs twice, or an item is not a `Task`.
@@ -56,8 +56,8 @@ def validation_tasks(reader: BaseTaskReader) -> list[Task]:
 def with_unique_ids(located: Iterable[tuple[str, Task]]) -> list[Task]:
     """Fill in missing ids and refuse duplicate ones.
 
-    A missing id is made from the content. Equal tasks get numbered ids, and one warning counts
-    them.
+    A missing id is a hash of the content. Equal tasks get numbered ids, and one warning with their
+    number is logged.
 
     Args:
         located: each task with the place it comes from, for messages.
@@ -82,14 +82,14 @@ def with_unique_ids(located: Iterable[tuple[str, Task]]) -> list[Task]:
         first = places.setdefault(task.task_id, place)
         if first != place:
             raise DataError(
-                f'{place}: task_id "{task.task_id}" is already at {first}: give each task an id '
-                "of its own"
+                f'{place}: task_id "{task.task_id}" is already used at {first}: give each task '
+                "a unique id"
             )
         tasks.append(task)
     if first_repeat:
         logger.warning(
-            "%d tasks are equal to earlier ones (%s): each is a task of its own, with a numbered "
-            "id; remove them if they are not meant",
+            "%d tasks are equal to earlier ones (%s): each becomes a separate task with a "
+            "numbered id; remove them if that is not intended",
             repeats.total() - len(repeats),
             first_repeat,
         )

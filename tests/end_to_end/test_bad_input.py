@@ -97,7 +97,7 @@ def test_a_wrong_workflow(tmp_path: Path, text: str | None, told: str) -> None:
             '{"main_query": "1 + 1?"}\n\n{"main_query": "1 +\n',
             "{file}:3: not valid JSON: Invalid control character at (column 20)",
         ),
-        ("\n", "{file}: no task in it; expected one JSON object a line"),
+        ("\n", "{file}: the file has no task; expected one JSON object per line"),
     ],
 )
 def test_wrong_data(tmp_path: Path, text: str, told: str) -> None:

@@ -87,7 +87,7 @@ def test_messages_do_for_a_query(tmp_path: Path) -> None:
         ('{"a":}', ":2: not valid JSON: Expecting value (column 6)"),
         (b'{"main_query": "\xff"}', ":2: not valid UTF-8: invalid start byte (byte 16)"),
         ('["a"]', ":2: got a JSON list, expected an object"),
-        ('{"question": "b"}', ':2: no query: neither "main_query" nor "init_messages" has one; '),
+        ('{"question": "b"}', ':2: no query in "main_query" or "init_messages"; '),
         ('{"question": "b"}', "the keys are question"),
         ('{"main_query": ""}', ":2: no query"),
         ("{}", "the keys are none"),
@@ -98,7 +98,7 @@ def test_messages_do_for_a_query(tmp_path: Path) -> None:
             ":2: task_id: Input should be a valid string, got",
         ),
         ('{"main_query": "b", "x": 1, "metadata": {"x": 2}}', ':2: "x" is in the object and'),
-        (GOOD, ':2: task_id "a" is already at'),
+        (GOOD, ':2: task_id "a" is already used at'),
         (r'{"main_query": "\ud800 hi"}', r":2: a text has half of a surrogate pair ('\ud800')"),
         (r'{"main_query": "hi", "task_id": "b", "x\uD83D": 1}', "half of a surrogate pair"),
         (NESTED.format("[" * 100_000 + "]" * 100_000), ":2: nested too deeply: expected at most"),
@@ -116,7 +116,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str | bytes, message: str) ->
 
 def test_both_lines_of_a_duplicate_id_are_named(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD, "", GOOD)
-    with pytest.raises(DataError, match=f"{path}:3: .* already at {path}:1: give each task"):
+    with pytest.raises(DataError, match=f"{path}:3: .* already used at {path}:1: give each task"):
         read_jsonl(path, "main_query")
 
 
@@ -147,7 +147,7 @@ def test_a_pair_of_surrogate_escapes_is_a_character(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lines", [[], ["", "  "]])
 def test_an_empty_file_is_refused(tmp_path: Path, lines: list[str]) -> None:
-    with pytest.raises(DataError, match="no task in it"):
+    with pytest.raises(DataError, match="the file has no task"):
         read_jsonl(write(tmp_path, *lines), "main_query")
 
 
@@ -218,8 +218,11 @@ def reader_of(tasks: Iterable[Any]) -> BaseTaskReader:
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
-        ([], "gave no task"),
-        ([Task(task_id="a"), Task(task_id="a")], r"\[1\]: task_id \"a\" is already at .*\[0\]"),
+        ([], "returned no task; expected at least one"),
+        (
+            [Task(task_id="a"), Task(task_id="a")],
+            r"\[1\]: task_id \"a\" is already used at .*\[0\]",
+        ),
         ([Task(main_query="\ud800")], r"\[0\]: the task cannot be written as JSON"),
         ([{"main_query": "a"}], r"get_training_tasks\(\)\[0\]: got a dict, expected a Task"),
     ],

@@ -1,4 +1,4 @@
-"""What a field takes, in words: for error messages and for the reference page."""
+"""Describes in words what a setting accepts, for error messages and the reference page."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ WORDS = {
 
 
 def subsection(field: FieldInfo) -> type[BaseConfig] | None:
-    """The section's class, if the field is a section or a list of sections."""
+    """The class of the section, or None if the field is not a section or a list of sections."""
     kind = get_args(field.annotation)[0] if is_list(field) else field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, BaseConfig) else None
 
 
 def is_list(field: FieldInfo) -> bool:
-    """Whether it takes a list and nothing else."""
+    """Whether the field accepts only a list."""
     return get_origin(field.annotation) is list
 
 
 def choices(annotation: Any) -> list[str]:
-    """Every name that a field with fixed names takes."""
+    """All names that a field with fixed names accepts."""
     if get_origin(annotation) is Literal:
         return [str(name) for name in get_args(annotation)]
     return [name for part in get_args(annotation) for name in choices(part)]
 
 
 def expected(field: FieldInfo) -> str:
-    """Such as `an integer above 0, or null`."""
+    """The accepted values in words, such as `an integer above 0, or null`."""
     if section := subsection(field):
         required = [name for name, key in section.model_fields.items() if key.is_required()]
         kind = "a list, each entry a section" if is_list(field) else "a section"

@@ -1,4 +1,4 @@
-"""Command-line overrides: `rollout.num_repeat=4`, the value read as YAML."""
+"""Command-line overrides such as `rollout.num_repeat=4`; the value is parsed as YAML."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ COMMAND_LINE = "command line"
 
 
 def apply_overrides(settings: Settings, overrides: Iterable[str]) -> list[str]:
-    """Put each `key.path=value` into the settings; return a line for each that cannot be.
+    """Apply each `key.path=value` to the settings; return a line for each one that fails.
 
-    A path starts at `ajet.`, at a section of `ajet`, or at a section of the user's own. In the
-    user's own sections only keys that the file has can be set: another one would be a typing
-    mistake that nobody sees. Keys under `ajet` are checked with those of the file.
+    A path starts at `ajet.`, at a section of `ajet`, or at one of the user's own sections. In the
+    user's sections only keys that the file has can be set, because nothing would find a typing
+    mistake. Keys under `ajet` are checked together with those of the file.
     """
     problems = []
     for override in overrides:
@@ -30,13 +30,13 @@ def apply_overrides(settings: Settings, overrides: Iterable[str]) -> list[str]:
 
 
 def key_path(key: str) -> tuple[str, ...]:
-    """The whole path: `rollout.num_repeat` is under `ajet`, what `ajet` has not is the user's."""
+    """The complete path: adds `ajet` if the first key is one of its sections."""
     path = tuple(key.split("."))
     return ("ajet", *path) if path[0] in AjetConfig.model_fields else path
 
 
 def set_key(settings: Settings, path: tuple[str, ...], value: Any, place: str) -> None:
-    """Set one key, making the sections above it where they are missing."""
+    """Set one key; missing sections above it are created."""
     section = settings.data
     for depth, key in enumerate(path[:-1], start=1):
         if not isinstance(section.get(key), dict):

@@ -1,4 +1,4 @@
-"""YAML text into plain data, with the line on which each key stands."""
+"""Parses YAML into plain data and records the line of each key."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KeyPath = tuple[str | int, ...]
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 as PyYAML reads it, but `1e-6` is a number, as in YAML 1.2."""
+    """PyYAML's YAML 1.1, except that `1e-6` is a number, as in YAML 1.2."""
 
 
 _Loader.add_implicit_resolver(
@@ -25,7 +25,7 @@ _Loader.add_implicit_resolver(
 
 
 _NOT_YAML = (yaml.YAMLError, ValueError)
-"""ValueError: a date that does not exist."""
+"""The errors of invalid YAML; PyYAML raises ValueError for a date that does not exist."""
 
 
 def _problem(error: Exception) -> str:
@@ -35,16 +35,16 @@ def _problem(error: Exception) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class Settings:
-    """Plain data as a file and the command line give it, before any check of names and types."""
+    """The data of a file and the command line, before names and types are checked."""
 
     data: dict[str, Any]
     places: dict[KeyPath, str] = field(default_factory=dict)
-    """For each key and entry of a list: `file.yaml:12`, or `command line`."""
+    """Key or list entry -> its place: `file.yaml:12`, or `command line`."""
     source: str
-    """What all of it comes from, for problems that have no key of their own."""
+    """Name of the file, for problems that concern no single key."""
 
     def place(self, path: KeyPath) -> str:
-        """Where the key stands; for one that is absent, where its section stands."""
+        """The place of a key; for an absent key, the place of its section."""
         for length in range(len(path), 0, -1):
             if found := self.places.get(path[:length]):
                 return found
@@ -52,7 +52,7 @@ class Settings:
 
 
 def parse_value(text: str) -> Any:
-    """One YAML value, such as the right side of `rollout.num_repeat=4`.
+    """Parse one YAML value, such as the right side of `rollout.num_repeat=4`.
 
     Raises:
         ValueError: the text is not YAML.
@@ -64,14 +64,14 @@ def parse_value(text: str) -> Any:
 
 
 def parse_yaml(text: str, source: str) -> Settings:
-    """A whole file.
+    """Parse the text of a YAML file.
 
     Args:
         text: the file's content.
-        source: the file's name, as messages shall have it.
+        source: the file's name, for messages.
 
     Raises:
-        ConfigError: not YAML, empty, not a mapping, or a key that stands twice.
+        ConfigError: the text is not YAML, empty, not a mapping, or has a duplicate key.
     """
     settings = Settings(data={}, source=source)
     try:
@@ -95,7 +95,7 @@ def parse_yaml(text: str, source: str) -> Settings:
 def _walk(
     node: yaml.Node, path: KeyPath, settings: Settings, above: tuple[yaml.Node, ...] = ()
 ) -> list[str]:
-    """Note the line of all that is below the node; return a problem for each key given twice."""
+    """Record the lines of all keys below the node; return a problem for each duplicate key."""
     if node in above:
         return [f"{settings.place(path)}: {dotted(path)}: an alias that contains itself"]
     above = (*above, node)
