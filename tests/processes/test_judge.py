@@ -1,4 +1,4 @@
-"""The math judge: what is the same answer, what never is, and that no answer can hang it."""
+"""The math judge: which answers are equal, which are not, and that no answer blocks it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,9 @@ def test_the_right_answer_is_rewarded(
 
 
 @pytest.mark.parametrize(("answer", "final_answer"), DIFFERENT)
-def test_a_wrong_answer_is_not(judge: MathAnswerAsJudge, answer: Any, final_answer: Any) -> None:
+def test_a_wrong_answer_is_not_rewarded(
+    judge: MathAnswerAsJudge, answer: Any, final_answer: Any
+) -> None:
     assert verdict(judge, answer, final_answer) == (0.0, False)
 
 
@@ -133,7 +135,7 @@ def test_the_last_stated_answer_counts(text: str, stated: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["1e5", "3/4", "51 cm", "1,23", "", "1.", "--1"])
-def test_what_is_more_than_a_number_is_no_plain_number(text: str) -> None:
+def test_a_text_with_more_than_a_number_is_no_plain_number(text: str) -> None:
     assert plain_number(text) is None
 
 
@@ -146,7 +148,7 @@ def test_only_bare_formulas_are_put_in_math_mode() -> None:
 # The process.
 
 
-def test_many_threads_may_ask_at_once(judge: MathAnswerAsJudge) -> None:
+def test_many_threads_may_compare_at_once(judge: MathAnswerAsJudge) -> None:
     results: list[tuple[float, bool]] = []
 
     def ask(number: int) -> None:
@@ -163,7 +165,7 @@ def test_many_threads_may_ask_at_once(judge: MathAnswerAsJudge) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bomb", ["$9^{9^{9}}$", "$10^{10^{10}}$"])
-def test_an_answer_that_never_ends_is_wrong_and_harms_nobody(
+def test_an_endless_comparison_counts_as_wrong_and_does_no_harm(
     judge: MathAnswerAsJudge, bomb: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert verdict(judge, "51", bomb) == (0.0, False)

@@ -1,4 +1,4 @@
-"""Rules of what a person reads at the end: two episodes, what rose, where it is; a curve."""
+"""Rules of the summary at the end: two episodes, metrics, files; the learning curve."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_transcript_reads_as_a_conversation_with_tools_and_reward() -> None:
     ]
 
 
-def test_several_agents_are_told_apart() -> None:
+def test_messages_of_several_agents_are_labelled() -> None:
     episode = make_episode(solved=False)
     answer = {"role": "assistant", "content": "fine"}
     episode.calls.append(
@@ -92,13 +92,13 @@ def test_long_turns_are_cut_and_control_characters_never_reach_the_terminal() ->
     assert f"{2011 - MAX_CHARACTERS:,} more characters" in text
 
 
-def test_the_example_is_the_first_that_failed_before_training() -> None:
+def test_the_example_is_the_first_unsuccessful_episode_before_training() -> None:
     good, bad = make_episode(), make_episode(solved=False)
     assert choose_example([good, bad, good]) is bad
     assert choose_example([good]) is good
 
 
-def test_a_resumed_run_finds_the_transcript_of_before(tmp_path: Path) -> None:
+def test_a_resumed_run_loads_the_transcript_from_before_training(tmp_path: Path) -> None:
     transcript = Transcript.of(make_episode())
     assert load_transcript(tmp_path, BEFORE) is None
     save_transcript(transcript, tmp_path, BEFORE)
@@ -162,7 +162,7 @@ def test_the_curve_is_drawn_as_svg_and_png(tmp_path: Path) -> None:
         [{"eval/greedy_success_rate": 0.0}, {"reward/mean": 1.0}, {"eval/success_rate": 1.0}],
     ],
 )
-def test_the_curve_does_with_what_points_there_are(
+def test_the_curve_is_drawn_from_the_available_points(
     tmp_path: Path, lines: list[dict[str, float]]
 ) -> None:
     pytest.importorskip("matplotlib")

@@ -20,7 +20,7 @@ ajet:
 
 
 def write(folder: Path, text: str = MINIMAL, name: str = "math.yaml") -> Path:
-    """The file, beside the workflow that it names."""
+    """Write the configuration next to the workflow that it names."""
     (folder / "agent.py").write_text("from ajet import Workflow\nclass Agent(Workflow): pass\n")
     (folder / name).write_text(text)
     return folder / name
@@ -31,7 +31,7 @@ def load(folder: Path, text: str = MINIMAL, *overrides: str) -> RootConfig:
 
 
 def problems(folder: Path, text: str = MINIMAL, *overrides: str) -> list[str]:
-    """The lines of the complaint, without the folder's name."""
+    """The lines of the configuration error, without the folder's name."""
     path = write(folder, text)
     with pytest.raises(ConfigError) as error:
         load_config(path, overrides)

@@ -1,4 +1,4 @@
-"""A training run without model or training: what `ajet.monitor` shows and keeps, to look at.
+"""A training run without model or training: shows what `ajet.monitor` displays and stores.
 
 `python -m tests.unit.fake_run RUN_DIR [--speed 20] [--steps 20] [--resume STEP]`
 """
@@ -54,7 +54,7 @@ def run_phase(progress: Progress, name: str, total: int, took_s: float) -> None:
 
 
 def train(progress: Progress, run_dir: Path, args: argparse.Namespace) -> None:
-    """The loop."""
+    """The training loop."""
     metrics_log = MetricsLog(run_dir, resumed_step=args.resume)
     episodes = EpisodeLog(run_dir, resumed_step=args.resume)
     rollouts = RolloutStore(run_dir, resumed_step=args.resume)
@@ -88,7 +88,7 @@ def train(progress: Progress, run_dir: Path, args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run it, and sum it up."""
+    """Run the loop and print the summary."""
     parser = argparse.ArgumentParser()
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--speed", type=float, default=1.0)

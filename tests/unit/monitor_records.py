@@ -1,4 +1,4 @@
-"""Made-up episodes and metrics of the calculator agent, for what shows and stores them."""
+"""Example episodes and metrics of the calculator agent, for tests of `ajet.monitor`."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def make_episode(*, solved: bool = True, repeat_index: int = 0) -> Episode:
 
 
 def train_metrics(step: int) -> dict[str, float]:
-    """What a step of the demo reports."""
+    """Metrics of a training step."""
     success = 0.93 - 0.66 * math.exp(-step / 5) + 0.03 * math.sin(7 * step)
     return {
         "reward/mean": success,
@@ -139,7 +139,7 @@ def train_metrics(step: int) -> dict[str, float]:
 
 
 def eval_metrics(step: int) -> dict[str, float]:
-    """What an evaluation of the demo reports."""
+    """Metrics of an evaluation."""
     success = 0.92 - 0.65 * math.exp(-step / 5)
     return {
         "eval/success_rate": success,

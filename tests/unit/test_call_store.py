@@ -1,4 +1,4 @@
-"""Rules of `calls/`: a step's episodes come back as they were; what cannot is named."""
+"""Rules of `calls/`: a step's episodes are restored unchanged; values that cannot be are named."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def assert_same_call(before: Call, after: Call) -> None:
             assert one == other, name
 
 
-def test_every_call_comes_back_but_for_the_clock(tmp_path: Path) -> None:
+def test_every_call_is_restored_except_for_its_times(tmp_path: Path) -> None:
     before = rewarded()
     before.calls[1].tools = [{"type": "function", "function": {"name": "ä"}}]
     before.calls[1].temperature = 0.7
@@ -64,7 +64,7 @@ def test_every_call_comes_back_but_for_the_clock(tmp_path: Path) -> None:
         assert_same_call(call, again)
 
 
-def test_control_a_changed_call_is_seen(tmp_path: Path) -> None:
+def test_control_a_changed_call_is_detected(tmp_path: Path) -> None:
     before = rewarded()
     after = one(tmp_path, before)
     after.calls[0].completion_ids[2] += 1
@@ -72,7 +72,7 @@ def test_control_a_changed_call_is_seen(tmp_path: Path) -> None:
         assert_same_call(before.calls[0], after.calls[0])
 
 
-def test_what_the_workflow_returned_and_was_rewarded_with_comes_back(tmp_path: Path) -> None:
+def test_output_and_rewards_are_restored(tmp_path: Path) -> None:
     output = WorkflowOutput(
         reward={"solver": 0.1}, is_success=False, metadata={"a": [1, None]}, log_metrics={"x": 2}
     )
@@ -87,7 +87,7 @@ def test_what_the_workflow_returned_and_was_rewarded_with_comes_back(tmp_path: P
     assert after.call_rewards.tolist() == [1.0, 1.0, 1.0]
 
 
-def test_a_failed_episode_comes_back_without_reward(tmp_path: Path) -> None:
+def test_a_failed_episode_is_restored_without_reward(tmp_path: Path) -> None:
     failure = Failure(kind="judge_error", message="KeyError: 'x'")
     before = rewarded(failure=failure, reward=None, call_rewards=None, is_success=None, calls=[])
     after = one(tmp_path, before)
@@ -95,7 +95,7 @@ def test_a_failed_episode_comes_back_without_reward(tmp_path: Path) -> None:
     assert (after.reward, after.call_rewards, after.is_success, after.calls) == (None,) * 3 + ([],)
 
 
-def test_groups_stay_apart_in_their_order_and_discarded_ones_are_told(tmp_path: Path) -> None:
+def test_groups_keep_their_order_and_discarded_ones_are_marked(tmp_path: Path) -> None:
     groups = [
         group_of(rewarded(repeat_index=0), rewarded(repeat_index=1)),
         group_of(rewarded(repeat_index=0)),
@@ -110,7 +110,7 @@ def test_a_step_without_episodes_is_a_file_without_rows(tmp_path: Path) -> None:
     assert stored(tmp_path, []) == StoredStep()
 
 
-def test_what_json_cannot_hold_is_left_out_and_named(tmp_path: Path) -> None:
+def test_values_that_json_cannot_hold_are_left_out_and_named(tmp_path: Path) -> None:
     circle: dict[str, Any] = {}
     circle["circle"] = circle
     metadata = {"answer": "49", "environment": object(), "circle": circle, "array": np.zeros(2)}
@@ -131,7 +131,7 @@ def test_what_json_cannot_hold_is_left_out_and_named(tmp_path: Path) -> None:
     }
 
 
-def test_whatever_a_workflow_did_to_its_task_the_record_is_written(tmp_path: Path) -> None:
+def test_the_record_is_written_whatever_a_workflow_did_to_its_task(tmp_path: Path) -> None:
     changed = Task(task_id="t")
     changed.main_query = ["of", "another", "type"]  # type: ignore[assignment]
     episode = rewarded(final_task=changed)
@@ -142,7 +142,7 @@ def test_whatever_a_workflow_did_to_its_task_the_record_is_written(tmp_path: Pat
         assert after.final_task == episode.task
 
 
-def test_a_cause_that_is_no_utf8_is_escaped(tmp_path: Path) -> None:
+def test_a_cause_that_is_not_utf8_is_escaped(tmp_path: Path) -> None:
     failure = Failure(kind="workflow_error", message="no file \udcff")
     after = one(tmp_path, rewarded(failure=failure, reward=None, call_rewards=None))
     assert after.failure is not None

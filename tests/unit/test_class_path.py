@@ -29,7 +29,7 @@ def test_a_class_is_loaded_from_a_module():
     assert load_class("collections->OrderedDict", dict, KEY) is OrderedDict
 
 
-def test_files_of_one_base_name_are_two_modules(tmp_path):
+def test_files_with_the_same_base_name_are_two_modules(tmp_path):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "agent.py").write_text(f"class Agent:\n    where = '{folder}'\n")
@@ -66,11 +66,11 @@ def test_a_missing_file_module_or_class_is_refused():
     assert 'no class "namedtuple"' in refused("collections->namedtuple")
 
 
-def test_a_class_of_another_kind_is_refused():
+def test_a_class_with_another_base_is_refused():
     assert refused("collections->OrderedDict", BaseJudge).endswith("is not a subclass of BaseJudge")
 
 
-def test_what_cannot_be_imported_is_told_with_file_and_line(tmp_path):
+def test_import_errors_name_file_and_line(tmp_path):
     bad_import, bad_syntax = tmp_path / "bad_import.py", tmp_path / "bad_syntax.py"
     bad_import.write_text("import json\nfrom json import no_such\n")
     bad_syntax.write_text("class Agent:\n  def (\n")
@@ -78,14 +78,14 @@ def test_what_cannot_be_imported_is_told_with_file_and_line(tmp_path):
     assert f"{bad_syntax}:2: SyntaxError" in refused(f"{bad_syntax}->Agent")
 
 
-def test_a_library_of_an_extra_is_told_with_the_command(tmp_path, monkeypatch):
+def test_a_missing_library_of_an_extra_is_reported_with_the_command(tmp_path, monkeypatch):
     (tmp_path / "agent.py").write_text("import langchain_openai\n")
     monkeypatch.setitem(sys.modules, "langchain_openai", None)
     with pytest.raises(MissingExtraError, match=r'pip install "agentjet\[langchain\]"'):
         load_class(f"{tmp_path}/agent.py->Agent", None, KEY)
 
 
-def test_another_error_comes_as_it_is_and_leaves_no_half_module(tmp_path):
+def test_other_errors_are_not_changed_and_leave_no_partial_module(tmp_path):
     file = tmp_path / "agent.py"
     file.write_text("1 / 0\n")
     for _ in range(2):

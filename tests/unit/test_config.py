@@ -89,7 +89,7 @@ verl: {actor: {strategy: fsdp}}
     assert ajet.verl.actor.strategy == "fsdp"
 
 
-def test_all_problems_are_told_at_once_with_their_lines(tmp_path):
+def test_all_problems_are_reported_at_once_with_their_lines(tmp_path):
     text = """\
 ajet:
   model:
@@ -141,7 +141,7 @@ ajet:
         ("max_model_len: [1]", "got [1], expected an integer above 0, or null"),
     ],
 )
-def test_bad_values_are_told_with_what_was_expected(tmp_path, line, problem):
+def test_bad_values_are_reported_with_the_expected_ones(tmp_path, line, problem):
     text = MINIMAL.replace("    user_workflow", f"    {line}\n    user_workflow")
     key = line.partition(":")[0]
     assert problems(tmp_path, text) == [f"math.yaml:5: ajet.rollout.{key}: {problem}"]
@@ -172,7 +172,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
             load_config(tmp_path / name)
 
 
-def test_missing_sections_are_told_with_what_they_need(tmp_path):
+def test_missing_sections_are_reported_with_their_required_keys(tmp_path):
     assert problems(tmp_path, "ajet: {}\n") == [
         "math.yaml:1: ajet.model: missing; expected a section with path",
         "math.yaml:1: ajet.rollout: missing; expected a section with user_workflow",
@@ -186,12 +186,12 @@ def test_missing_sections_are_told_with_what_they_need(tmp_path):
         ("task_reader.type=tracing", '"tracing" is not part of this version'),
     ],
 )
-def test_what_a_later_version_brings_is_refused_by_name(tmp_path, override, names):
+def test_names_of_a_later_version_are_refused(tmp_path, override, names):
     [problem] = problems(tmp_path, MINIMAL, override)
     assert names in problem
 
 
-def test_what_stands_beside_ajet_is_the_users(tmp_path):
+def test_sections_next_to_ajet_are_the_users(tmp_path):
     text = MINIMAL + "frozen_lake: {is_slippery: true, maps: [{size: 4}]}\nmy_number: 3\n"
     config = load(tmp_path, text)
     assert config.frozen_lake.is_slippery is True
@@ -207,13 +207,13 @@ def test_a_section_that_could_not_be_read_as_an_attribute_is_refused(tmp_path, n
     assert problem.endswith("a section of yours needs another name")
 
 
-def test_a_section_of_ajet_beside_it_is_an_indentation_mistake(tmp_path):
+def test_a_section_of_ajet_at_the_top_level_is_an_indentation_mistake(tmp_path):
     assert problems(tmp_path, MINIMAL + "data: {train_batch_size: 2}\n") == [
         "math.yaml:8: data: indent it under `ajet:`, where it belongs"
     ]
 
 
-def test_verl_and_trinity_may_stand_inside_or_beside_but_not_both(tmp_path):
+def test_verl_and_trinity_may_be_inside_ajet_or_top_level_but_not_both(tmp_path):
     assert load(tmp_path, MINIMAL + "verl: {a: 1}\n").ajet.verl == {"a": 1}
     assert load(tmp_path, MINIMAL + "  verl: {a: 1}\n").ajet.verl == {"a": 1}
     assert problems(tmp_path, MINIMAL + "  verl: {a: 1}\nverl: {a: 2}\n") == [
@@ -305,7 +305,7 @@ def test_nothing_changes_after_loading(tmp_path):
         (False, ["backbone=trinity"], "trinity"),
     ],
 )
-def test_the_backbone_that_is_not_named_is_trinity_where_it_is_installed(
+def test_the_default_backbone_is_trinity_if_it_is_installed(
     tmp_path, monkeypatch, is_installed, overrides, backbone
 ):
     def distribution(name: str) -> None:
@@ -327,7 +327,7 @@ def test_every_name_in_the_table_of_ignored_settings_is_a_setting():
     assert {f"ajet.{path}" for name in BACKBONES for path in settings_without_effect(name)} <= keys
 
 
-def test_an_unknown_backbone_is_refused_with_the_names_that_there_are(tmp_path):
+def test_an_unknown_backbone_is_refused_with_the_known_names(tmp_path):
     [problem] = problems(tmp_path, MINIMAL, "backbone=trinty")
     assert problem.endswith(
         'ajet.backbone: got "trinty", expected one of "local", "debug", "verl", "trinity", or '

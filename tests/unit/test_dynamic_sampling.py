@@ -1,4 +1,4 @@
-"""Groups that give no gradient are replaced, for a limited number of rounds."""
+"""Groups without a gradient are replaced, in a limited number of rounds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def gives_gradient(group: Group) -> bool:
     return group.task.task_id.startswith("good")
 
 
-def test_flat_groups_are_replaced_by_new_ones() -> None:
+def test_groups_without_gradient_are_replaced_by_new_ones() -> None:
     more = iter([[group_of("flat3"), group_of("good4")], [group_of("good5")]])
     asked: list[tuple[int, int]] = []
 
@@ -38,7 +38,7 @@ def test_flat_groups_are_replaced_by_new_ones() -> None:
     assert result.metrics() == {"rollout/resample_rounds": 2, "rollout/discarded_groups": 3}
 
 
-def test_resampling_has_an_end_and_keeps_what_it_cannot_replace() -> None:
+def test_resampling_is_limited_and_keeps_groups_that_it_cannot_replace() -> None:
     result = resample(
         [group_of("flat")],
         gives_gradient=gives_gradient,
@@ -49,7 +49,7 @@ def test_resampling_has_an_end_and_keeps_what_it_cannot_replace() -> None:
     assert (result.rounds, len(result.discarded)) == (3, 3)
 
 
-def test_nothing_is_resampled_where_every_group_gives_a_gradient() -> None:
+def test_nothing_is_resampled_if_every_group_gives_a_gradient() -> None:
     result = resample(
         [group_of("good")],
         gives_gradient=gives_gradient,

@@ -1,4 +1,4 @@
-"""Rules of `episodes.jsonl`: every outcome and every cause of failure is found there."""
+"""Rules of `episodes.jsonl`: one line per episode with its outcome and the cause of a failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules of `metrics.jsonl`: one finite JSON object a step, whole lines only, exact on resume."""
+"""Rules of `metrics.jsonl`: one line of finite numbers per step, exact on resume."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_resuming_before_the_first_step_drops_every_line(tmp_path: Path) -> None
     assert read_metrics(tmp_path) == []
 
 
-def test_resuming_a_run_that_wrote_nothing_begins_its_file(tmp_path: Path) -> None:
+def test_resuming_a_run_without_records_creates_the_file(tmp_path: Path) -> None:
     MetricsLog(tmp_path, resumed_step=0).write(1, {"a": 1})
     assert len(read_metrics(tmp_path)) == 1
 
@@ -97,5 +97,5 @@ def test_a_broken_line_that_is_not_the_last_is_an_error_with_its_number(tmp_path
     assert path.read_bytes() == before
 
 
-def test_a_run_without_metrics_reads_as_none(tmp_path: Path) -> None:
+def test_a_run_without_metrics_has_no_lines(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == []

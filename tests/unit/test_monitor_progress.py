@@ -1,4 +1,4 @@
-"""Rules of the progress display: plain lines without a terminal, moving ones with; time left."""
+"""Rules of the progress display: plain lines without a terminal, live lines on one; time left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.unit.monitor_records import eval_metrics, train_metrics
 
 
 class Clock:
-    """Time that a test moves."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.time = 100.0
@@ -72,7 +72,7 @@ def test_forced_colour_does_not_make_a_file_a_terminal(monkeypatch: pytest.Monke
     assert "\x1b[?25l" not in file.getvalue()
 
 
-def test_time_left_rests_on_this_process_and_not_on_steps_before_it() -> None:
+def test_time_left_uses_steps_of_this_process_only() -> None:
     progress, file, clock = plain_progress()
     clock.time += 50
     progress.start(total_steps=20, done_steps=8)
@@ -85,7 +85,7 @@ def test_time_left_rests_on_this_process_and_not_on_steps_before_it() -> None:
     assert "resumed after step 8 of 20" in file.getvalue()
 
 
-def test_what_happens_before_the_first_step_is_not_taken_for_a_step() -> None:
+def test_time_before_the_first_step_belongs_to_no_step() -> None:
     progress, _, clock = plain_progress()
     progress.start(total_steps=10)
     clock.time += 60
@@ -129,7 +129,7 @@ def test_a_phase_counts_from_many_threads() -> None:
     assert "rollout 8000/8000" in file.getvalue()
 
 
-def test_a_phase_that_is_interrupted_says_how_far_it_came() -> None:
+def test_an_interrupted_phase_reports_its_progress() -> None:
     progress, file, clock = plain_progress()
     with pytest.raises(KeyboardInterrupt), progress, progress.phase("rollout", total=5) as phase:
         phase.advance(2)
@@ -139,7 +139,7 @@ def test_a_phase_that_is_interrupted_says_how_far_it_came() -> None:
     assert progress.phases == []
 
 
-def test_a_step_line_fits_into_80_columns_and_stands_below_the_last() -> None:
+def test_step_lines_are_aligned_and_fit_into_80_columns() -> None:
     long = step_line(10, 20, train_metrics(10) | eval_metrics(10))
     assert len(long) <= 80
     short = step_line(9, 20, train_metrics(9))
@@ -148,12 +148,12 @@ def test_a_step_line_fits_into_80_columns_and_stands_below_the_last() -> None:
     ]
 
 
-def test_failed_episodes_are_named_in_the_line_only_where_there_are_some() -> None:
+def test_the_step_line_counts_failed_episodes_if_there_are_any() -> None:
     assert step_line(3, 20, train_metrics(3)).endswith("failed 2")
     assert "failed" not in step_line(4, 20, train_metrics(4))
 
 
-def test_the_table_shows_what_is_there_and_fits_into_80_columns() -> None:
+def test_the_table_shows_available_metrics_and_fits_into_80_columns() -> None:
     file = io.StringIO()
     Console(file=file, width=200).print(metric_table(train_metrics(7) | eval_metrics(7)))
     lines = file.getvalue().splitlines()
@@ -189,7 +189,7 @@ with Progress() as progress:
 """
 
 
-def test_on_a_terminal_lines_move_below_what_is_printed_and_ctrl_c_gives_it_back() -> None:
+def test_live_lines_stay_below_printed_text_and_ctrl_c_restores_the_terminal() -> None:
     main, process = start_on_a_terminal(LIVE_LOOP)
     shown = read_until(main, "40/100")
     process.send_signal(signal.SIGINT)
@@ -204,7 +204,7 @@ def test_on_a_terminal_lines_move_below_what_is_printed_and_ctrl_c_gives_it_back
     assert max(len(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line)) for line in moving) <= 80
 
 
-def test_a_terminal_that_cannot_move_gets_plain_lines() -> None:
+def test_a_dumb_terminal_gets_plain_lines() -> None:
     main, process = start_on_a_terminal(LIVE_LOOP, TERM="dumb")
     shown = read_until(main, "a print")
     process.send_signal(signal.SIGINT)
@@ -215,7 +215,7 @@ def test_a_terminal_that_cannot_move_gets_plain_lines() -> None:
 
 
 def start_on_a_terminal(code: str, **env: str) -> tuple[int, subprocess.Popen[bytes]]:
-    """A Python process on a pseudo-terminal of 80 x 24, and our end of it."""
+    """Start Python on a pseudo-terminal of 80 x 24; return our end and the process."""
     main, side = pty.openpty()
     env = os.environ | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"} | env
     root = Path(__file__).parents[2]
@@ -227,7 +227,7 @@ def start_on_a_terminal(code: str, **env: str) -> tuple[int, subprocess.Popen[by
 
 
 def read_until(main: int, wanted: str, timeout_s: float = 20) -> str:
-    """What the process writes, up to and including `wanted`."""
+    """Read the process's output up to and including `wanted`."""
     got, deadline = b"", time.monotonic() + timeout_s
     while wanted.encode() not in got and time.monotonic() < deadline:
         if select.select([main], [], [], 0.1)[0]:

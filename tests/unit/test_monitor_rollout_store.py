@@ -1,4 +1,4 @@
-"""Rules of `rollouts/`: one whole file a step; rows say who sampled what, and in which talk."""
+"""Rules of `rollouts/`: one complete file per step, with the calls and messages of each sample."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_new_run_does_not_write_into_the_folder_of_another(tmp_path: Path) -> 
         RolloutStore(tmp_path)
 
 
-def test_a_write_that_fails_leaves_neither_file_nor_rest(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
     store = RolloutStore(tmp_path)
     episode = make_episode()
     episode.samples[0].call_index[5] = 99

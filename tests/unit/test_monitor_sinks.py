@@ -54,7 +54,7 @@ def test_console_alone_opens_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", ["[console, wandb]", "wandb"])
-def test_an_unknown_name_is_refused_with_those_that_there_are(tmp_path: Path, names: str) -> None:
+def test_an_unknown_name_is_refused_with_the_known_names(tmp_path: Path, names: str) -> None:
     [problem] = problems(tmp_path, MINIMAL, f"trainer_common.logger={names}")
     assert 'got "wandb", expected one of "console", "tensorboard", or "path/to/file.py' in problem
 
@@ -64,7 +64,7 @@ def test_a_mistyped_name_gets_a_suggestion(tmp_path: Path) -> None:
     assert problem.endswith('did you mean "tensorboard"?')
 
 
-def test_settings_stand_beside_a_class_path_and_not_beside_a_name(tmp_path: Path) -> None:
+def test_only_a_class_path_may_have_settings(tmp_path: Path) -> None:
     (tmp_path / "my_sink.py").write_text(OWN)
     logger = "[console, {type: my_sink.py->Sink, url: there, tags: {a: 1}}]"
     (sink,) = opened(tmp_path, logger)
@@ -84,7 +84,7 @@ def test_a_sink_knows_its_run_and_configuration(tmp_path: Path) -> None:
     assert context.settings == {}
 
 
-def test_a_resumed_run_has_the_run_id_that_it_had(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_its_run_id(tmp_path: Path) -> None:
     (tmp_path / "my_sink.py").write_text(OWN)
 
     def run_id(name: str) -> Any:
@@ -111,7 +111,7 @@ def test_a_new_sink_is_one_file_and_one_line(
     assert sink.written == [(1, {"reward/mean": 0.5})]  # type: ignore[attr-defined]
 
 
-def test_auto_does_without_tensorboard_and_its_name_does_not(
+def test_auto_works_without_tensorboard_but_its_name_needs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ajet.monitor.sinks.find_spec", lambda name: None)
@@ -121,7 +121,7 @@ def test_auto_does_without_tensorboard_and_its_name_does_not(
         opened(tmp_path, "[tensorboard]")
 
 
-def test_tensorboard_reads_what_was_written_before_the_run_ends(tmp_path: Path) -> None:
+def test_tensorboard_can_read_metrics_during_the_run(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     (sink,) = opened(tmp_path, "auto")
     sink.write(1, {"reward/mean": 0.25, "policy/loss": -1.5})
@@ -131,14 +131,14 @@ def test_tensorboard_reads_what_was_written_before_the_run_ends(tmp_path: Path) 
     sink.close()
 
 
-def test_tensorboard_forgets_what_a_resumed_run_writes_again(tmp_path: Path) -> None:
+def test_tensorboard_drops_steps_that_a_resumed_run_repeats(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     write(tensorboard(tmp_path), {1: 0.125, 2: 0.25, 3: 0.5, 4: 1.0})
     write(tensorboard(tmp_path, resumed_step=2), {3: 0.75})
     assert curve(tmp_path, "reward/mean") == [(1, 0.125), (2, 0.25), (3, 0.75)]
 
 
-def test_control_a_second_run_that_is_no_resume_keeps_both(tmp_path: Path) -> None:
+def test_control_a_second_run_without_resume_keeps_both(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     write(tensorboard(tmp_path), {1: 0.1, 2: 0.2, 3: 0.3})
     write(tensorboard(tmp_path), {3: 0.75})

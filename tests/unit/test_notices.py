@@ -1,4 +1,4 @@
-"""A setting that means something else than it seems to, or nothing, is named once."""
+"""A setting without effect, or with a surprising one, is named once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.unit.config_files import MINIMAL, load
         ),
     ],
 )
-def test_what_has_no_effect_is_named(tmp_path, overrides, named):
+def test_settings_without_effect_are_named(tmp_path, overrides, named):
     lines = hints(load(tmp_path, MINIMAL, *overrides).ajet)
     assert len(lines) == len(named)
     assert all(line.startswith(start) for line, start in zip(lines, named, strict=True))

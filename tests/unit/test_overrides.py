@@ -17,7 +17,7 @@ def test_a_path_may_start_at_ajet_or_at_its_section(tmp_path, key):
     assert load(tmp_path, TEXT, f"{key}=4").ajet.rollout.num_repeat == 4
 
 
-def test_a_section_that_the_file_lacks_is_made(tmp_path):
+def test_a_missing_section_is_created(tmp_path):
     assert load(tmp_path, TEXT, "trainer_common.optim.lr=3e-4").ajet.trainer_common.optim.lr == 3e-4
 
 
@@ -46,7 +46,7 @@ def test_a_value_is_read_as_yaml(tmp_path, value, expected):
     assert load(tmp_path, TEXT, value).frozen_lake.is_slippery == expected
 
 
-def test_the_last_one_wins(tmp_path):
+def test_the_last_override_wins(tmp_path):
     overrides = ["rollout.num_repeat=2", "rollout={user_workflow: m->A}", "rollout.top_k=3"]
     rollout = load(tmp_path, TEXT, *overrides).ajet.rollout
     assert (rollout.num_repeat, rollout.user_workflow, rollout.top_k) == (8, "m->A", 3)
@@ -68,13 +68,13 @@ def test_the_last_one_wins(tmp_path):
         ("backbone=locl", 'ajet.backbone: got "locl", expected one of "local", '),
     ],
 )
-def test_wrong_overrides_are_told(tmp_path, override, problem):
+def test_wrong_overrides_are_reported(tmp_path, override, problem):
     [line] = problems(tmp_path, TEXT, override)
     assert line.startswith("command line: ")
     assert problem in line
 
 
-def test_problems_of_file_and_command_line_come_together(tmp_path):
+def test_problems_of_file_and_command_line_are_reported_together(tmp_path):
     text = TEXT.replace("type: random_dummy", "type: randm_dummy")
     lines = problems(tmp_path, text, "rollout.num_repeat=0", "nonsense")
     assert [line.split(": ")[0] for line in lines] == [

@@ -1,4 +1,4 @@
-"""What is said of a rollout: failures with their causes, and metrics.
+"""Reports of a rollout: failures with their causes, and metrics.
 
 1. Failed episodes stay in their group as data; too many of them end the run.
 2. A failed episode has no reward and is no success; what nothing is known of is no metric.
@@ -55,7 +55,7 @@ def test_a_group_keeps_its_valid_episodes() -> None:
     assert len(groups[0].episodes) == 4
 
 
-def test_failures_up_to_the_share_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_up_to_the_allowed_share_cause_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     groups = rollout_of(FailingForSome, max_failure_share=0.5).run(
         tasks_of(4), num_repeat=2, tag="x"
     )
@@ -64,7 +64,7 @@ def test_failures_up_to_the_share_are_a_warning(caplog: pytest.LogCaptureFixture
     assert "2 x workflow_error: ValueError: tool 0 is broken" in caplog.text
 
 
-def test_more_failures_end_the_run_with_their_causes() -> None:
+def test_more_failures_stop_the_run_and_name_their_causes() -> None:
     done: list[Episode] = []
     with pytest.raises(TrainingError) as raised:
         rollout_of(FailingForSome, max_failure_share=0.49).run(
@@ -78,7 +78,7 @@ def test_more_failures_end_the_run_with_their_causes() -> None:
     assert len(done) == 8
 
 
-def test_many_different_causes_are_cut_short() -> None:
+def test_a_long_list_of_causes_is_shortened() -> None:
     failures = [Failure(kind="judge_error", message=f"cause {i}") for i in range(9)]
     episodes = [
         Episode(episode_id=str(i), task=Task(), repeat_index=i, failure=failure)
@@ -122,6 +122,6 @@ def test_metrics_of_a_rollout() -> None:
     }
 
 
-def test_what_nothing_is_known_of_is_not_a_metric() -> None:
+def test_metrics_without_data_are_left_out() -> None:
     assert "reward/mean" not in rollout_metrics([])
     assert rollout_metrics([])["episode/count"] == 0

@@ -1,4 +1,4 @@
-"""Where tasks come from: every task has a query and an id of its own, or an error says where."""
+"""Task readers: every task has a query and a unique id, otherwise an error names its place."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_blank_lines_and_a_byte_order_mark_are_skipped(tmp_path: Path) -> None:
     assert len(read_jsonl(write(tmp_path, *lines), "main_query")) == 2
 
 
-def test_messages_do_for_a_query(tmp_path: Path) -> None:
+def test_a_task_may_have_messages_instead_of_a_query(tmp_path: Path) -> None:
     line = '{"init_messages": [{"role": "user", "content": "hi"}]}'
     (task,) = read_jsonl(write(tmp_path, line), "main_query")
     assert task.main_query == ""
@@ -168,14 +168,14 @@ def test_validation_data_may_be_absent(tmp_path: Path) -> None:
 # By name, by class path.
 
 
-def test_every_name_makes_its_reader(tmp_path: Path) -> None:
+def test_every_registered_name_makes_its_reader(tmp_path: Path) -> None:
     config = config_of(write(tmp_path, GOOD))
     assert [task.task_id for task in training_tasks(make_task_reader(config))] == ["a"]
     dummy = make_task_reader(TaskReaderConfig(type="random_dummy"))
     assert len(training_tasks(dummy)) == len(validation_tasks(dummy)) == 64
 
 
-def test_dummy_tasks_are_always_the_same_and_not_those_of_validation() -> None:
+def test_dummy_tasks_are_repeatable_and_differ_from_validation_tasks() -> None:
     config = TaskReaderConfig(type="random_dummy")
     first, second = (make_task_reader(config) for _ in range(2))
     assert first.get_training_tasks() == second.get_training_tasks()
@@ -227,11 +227,11 @@ def reader_of(tasks: Iterable[Any]) -> BaseTaskReader:
         ([{"main_query": "a"}], r"get_training_tasks\(\)\[0\]: got a dict, expected a Task"),
     ],
 )
-def test_what_a_users_reader_gives_is_checked(tasks: list[Any], message: str) -> None:
+def test_tasks_of_a_users_reader_are_checked(tasks: list[Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         training_tasks(reader_of(tasks))
 
 
-def test_a_reader_without_tasks_says_what_is_missing() -> None:
+def test_a_reader_without_methods_names_the_missing_one() -> None:
     with pytest.raises(NotImplementedError, match=r"BaseTaskReader has no get_training_tasks"):
         training_tasks(BaseTaskReader(None))
