@@ -15,6 +15,7 @@ from collections.abc import Coroutine
 from functools import cache
 from typing import Any
 
+from ajet.boundary import caught_error
 from ajet.errors import EpisodeError
 from ajet.gateway.background_loop import BackgroundLoop
 from ajet.schema.task import WorkflowOutput, WorkflowTask
@@ -63,12 +64,13 @@ async def ask_judge(
     """
     pause_s = FIRST_PAUSE_S
     for retries_left in reversed(range(max_retries + 1)):
-        try:
+        with caught_error() as caught:
             return await _ask(judge, workflow_task, output)
-        except Exception as error:
-            if not retries_left or not is_transport_error(error):
-                raise
-            logger.info("judge: %s: %s; asking again", type(error).__name__, error)
+        error = caught.error
+        assert error is not None, "without an error the block returned"
+        if not retries_left or not is_transport_error(error):
+            raise error
+        logger.info("judge: %s: %s; asking again", type(error).__name__, error)
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
     raise AssertionError("the last attempt returns or raises")
