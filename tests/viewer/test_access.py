@@ -35,7 +35,7 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address(stranger):
     assert response.headers["location"] == "/"
     cookie = response.headers["set-cookie"]
     assert "HttpOnly" in cookie
-    assert "SameSite=Strict" in cookie
+    assert "SameSite=Lax" in cookie
     assert stranger.get("/api/runs").status_code == 200
 
 

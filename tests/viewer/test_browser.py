@@ -123,6 +123,14 @@ def test_from_the_link_to_a_token_whose_numbers_are_those_of_the_file(page, plac
     assert f"token={first + 3}" in page.url  # it is the last one
 
 
+def test_the_link_may_stand_in_another_page(chromium, link):
+    page = chromium.new_context().new_page()
+    page.goto(link.partition("?")[0].replace("127.0.0.1", "localhost"))  # another site, no token
+    page.evaluate("link => { location.href = link }", link)
+    page.wait_for_selector("main h1")
+    page.context.close()
+
+
 def test_every_view_has_a_link(page, link):
     address = "#/run/demo/episode/2/e-2-task-1-2?token=12&colour=advantage"
     go(page, address)

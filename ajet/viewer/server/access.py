@@ -85,7 +85,9 @@ class Access:
         if not hmac.compare_digest(_digest(token), self._digest):
             await _plain(send, 401, _NO_TOKEN)
             return
-        cookie = f"{self._cookie}={quote(self._token)}; HttpOnly; SameSite=Strict; Path=/"
+        # Lax: with Strict, a click on the link in another page would arrive without the cookie.
+        # Requests that other pages make for scripts, images or data carry neither.
+        cookie = f"{self._cookie}={quote(self._token)}; HttpOnly; SameSite=Lax; Path=/"
         await _plain(send, 303, "", [("location", "/"), ("set-cookie", cookie)])
 
     def _has_cookie(self, headers: Iterable[tuple[bytes, bytes]]) -> bool:
