@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ajet.context_tracker.tokenizer import load_tokenizer
+from ajet.context_tracker.chat_format import load_tokenizer
 from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.engine.embedded.load import load_model
-from ajet.schema.generation import SamplingParams
+from ajet.schema.call import SamplingParams
 
 MODEL = Path("ajet/tiny_model/calculator")
 PROMPT_TOKENS = 70

@@ -13,8 +13,7 @@ import resource
 import sys
 from typing import Any
 
-from ajet.context_tracker.chat_format import load_chat_format
-from ajet.context_tracker.tokenizer import load_tokenizer
+from ajet.context_tracker.chat_format import load_chat_format, load_tokenizer
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.engine.scripted import ScriptedEngine
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults

@@ -9,8 +9,7 @@ from __future__ import annotations
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, cast
 
-from ajet.algorithm.baseline import AdvantageEstimator
-from ajet.algorithm.credit import CreditRule, credit
+from ajet.algorithm.credit import AdvantageEstimator, CreditRule, credit
 from ajet.class_path import load_function
 from ajet.config.sections.algorithm import CREDIT, POLICY_LOSSES
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ajet.algorithm.baseline import Baseline, GroupRewards
+from ajet.algorithm.credit import Baseline, GroupRewards
 
 
 def rloo(groups: Sequence[GroupRewards]) -> list[Baseline]:

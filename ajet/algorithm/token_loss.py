@@ -72,3 +72,11 @@ def clipped_surrogate(
     # Only the side towards which the advantage pushes loses its gradient.
     is_clipped = torch.where(advantages > 0, ratio > high, (advantages < 0) & (ratio < low))
     return TokenLoss(loss=loss, is_clipped=is_clipped)
+
+
+def clip(tokens: TrainedTokens, settings: LossSettings) -> TokenLoss:
+    """Clipped surrogate with each token's own ratio (PPO, arXiv:1707.06347).
+
+    The upper clip may be wider than the lower one (DAPO, arXiv:2503.14476).
+    """
+    return clipped_surrogate(tokens.log_ratio().exp(), tokens.advantages, settings)

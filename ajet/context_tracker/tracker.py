@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from ajet.context_tracker.chat_format import ChatFormat, Tools
-from ajet.context_tracker.history import History, Match
-from ajet.context_tracker.messages import normalize_messages
+from ajet.context_tracker.history import History, Match, normalize_messages
 from ajet.context_tracker.samples import SampleLimits, build_samples
 from ajet.errors import EngineError
-from ajet.schema.call import Call, NewTimelineReason
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Call, Generation, NewTimelineReason, SamplingParams
 from ajet.schema.sample import Sample
 
 

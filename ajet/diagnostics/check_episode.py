@@ -9,12 +9,12 @@ from ajet.config.sections.root import RootConfig
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.diagnostics.finding import Finding
 from ajet.engine.scripted import ScriptedEngine
+from ajet.schema.call import SamplingParams
 from ajet.schema.episode import Episode
-from ajet.schema.generation import SamplingParams
 from ajet.schema.task import Task
 from ajet.task_rollout.executor import EpisodeLimits
 from ajet.task_rollout.workers import ThreadExecutor
-from ajet.task_runner.attempt import Attempt
+from ajet.task_runner.episode_run import Attempt
 from ajet.training.episodes import make_runner, open_http_endpoint
 from ajet.training.inputs import UserCode
 

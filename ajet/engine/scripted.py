@@ -12,7 +12,7 @@ from typing import Protocol
 from ajet.engine.base import OnToken
 from ajet.engine.stopping import finish_reason, max_new_tokens
 from ajet.errors import EngineError
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 
 Script = Callable[[list[int], SamplingParams, str], Generation | list[int]]
 """From prompt ids, parameters and session to the completion: its token ids, or a `Generation`."""

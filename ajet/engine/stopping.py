@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ajet.errors import ContextLengthError
-from ajet.schema.generation import FinishReason, SamplingParams
+from ajet.schema.call import FinishReason, SamplingParams
 
 
 def max_new_tokens(prompt_length: int, params: SamplingParams, max_model_len: int) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from ajet.context_tracker.chat_format import ChatFormat, ParsedMessage
 from ajet.context_tracker.tracker import Prompt
 from ajet.gateway.pending import PendingCompletion
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 
 
 @dataclass(slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from ajet.gateway.prefill import split_prefill, with_prefill
 from ajet.gateway.stored_turns import StoredTurns
 from ajet.gateway.stream import ChoiceStream, StreamNotifier
 from ajet.gateway.upstream import Upstream
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 
 MODEL_NAME = "policy"
 """The policy's name in requests and answers; requests may use any other name too."""

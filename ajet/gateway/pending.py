@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ajet.context_tracker.tracker import Prompt
 from ajet.gateway.apis.chat_completions.request import ChatRequest
-from ajet.schema.generation import SamplingParams
+from ajet.schema.call import SamplingParams
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ajet.context_tracker.call_markup import call_opening
 from ajet.context_tracker.chat_format import ChatFormat
-from ajet.context_tracker.messages import normalize_messages
+from ajet.context_tracker.history import normalize_messages
 from ajet.context_tracker.tracker import Prompt
 from ajet.errors import RequestError
 from ajet.gateway.apis.chat_completions.request import ChatRequest

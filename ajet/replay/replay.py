@@ -11,8 +11,8 @@ from typing import Any
 
 from ajet.config.loading.load import load_config
 from ajet.config.sections.root import AjetConfig, RootConfig
+from ajet.context_tracker.chat_format import load_tokenizer
 from ajet.context_tracker.samples import build_samples
-from ajet.context_tracker.tokenizer import load_tokenizer
 from ajet.errors import ConfigError, DataError, ModelError
 from ajet.monitor.call_store import call_path, read_calls, recorded_steps
 from ajet.monitor.call_table import StoredStep

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ajet.schema.episode import Episode
-from ajet.task_runner.attempt import Attempt
-from ajet.task_runner.episode_run import EpisodeRunner
+from ajet.task_runner.episode_run import Attempt, EpisodeRunner
 
 OnEnded = Callable[[Attempt, Episode], None]
 

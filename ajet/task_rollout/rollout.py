@@ -11,8 +11,7 @@ from ajet.schema.task import Task
 from ajet.task_rollout.executor import EpisodeExecutor, EpisodeLimits
 from ajet.task_rollout.rollout_report import check_failures
 from ajet.task_rollout.workers import ThreadExecutor
-from ajet.task_runner.attempt import Attempt
-from ajet.task_runner.episode_run import EpisodeRunner
+from ajet.task_runner.episode_run import Attempt, EpisodeRunner
 
 logger = logging.getLogger(__name__)
 

@@ -24,8 +24,7 @@ from typing import Any, TypeVar
 
 from ajet.schema.episode import INFRASTRUCTURE_FAULTS, Episode, Failure
 from ajet.task_rollout.executor import EpisodeLimits, OnEnded
-from ajet.task_runner.attempt import Attempt
-from ajet.task_runner.episode_run import EpisodeRun, EpisodeRunner
+from ajet.task_runner.episode_run import Attempt, EpisodeRun, EpisodeRunner
 from ajet.task_runner.failures import failure_of, stack_of
 
 logger = logging.getLogger(__name__)

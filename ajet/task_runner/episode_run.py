@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import math
 import time
+import uuid
 from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -36,9 +38,8 @@ from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import Gateway
 from ajet.schema.episode import Episode, Failure, FailureKind
-from ajet.schema.task import WorkflowOutput, WorkflowTask
+from ajet.schema.task import Task, WorkflowOutput, WorkflowTask
 from ajet.task_judge.base_judge import BaseJudge
-from ajet.task_runner.attempt import Attempt
 from ajet.task_runner.failures import failure_of, is_context_overflow
 from ajet.task_runner.judging import ask_judge
 from ajet.task_runner.rewards import Rewards, spread_reward
@@ -280,3 +281,29 @@ class EpisodeRun:
         rewards = spread_reward(reward, self._tracker.calls)
         self._is_success = rewards.episode > 0 if is_success is None else bool(is_success)
         self._rewards = rewards
+
+
+_NAMESPACE = uuid.UUID("6f0c7a52-3d0b-5a53-9f0e-5d3c1c1f7a11")
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Attempt:
+    """One attempt at one episode of a task. Its id and what derives from it are reproducible."""
+
+    seed: int
+    """Seed of the run."""
+    tag: str
+    """Name of the phase, such as `train/000012`; unique within a run."""
+    task: Task
+    group_index: int
+    """Position of the task in the phase; a task that occurs twice makes two groups."""
+    repeat_index: int
+    """Index of the episode in its group, from 0."""
+    retries: int = 0
+    """Earlier attempts, each ended by an infrastructure fault."""
+
+    @property
+    def episode_id(self) -> str:
+        """A UUID that depends only on the fields of this attempt."""
+        names = [self.seed, self.tag, self.group_index, self.task.task_id, self.repeat_index]
+        return str(uuid.uuid5(_NAMESPACE, json.dumps([*names, self.retries])))

@@ -19,8 +19,7 @@ from ajet.schema.sample import Sample
 from ajet.schema.task import Task
 from ajet.task_reader.task_batches import TaskBatches
 from ajet.task_rollout.dynamic_sampling import resample
-from ajet.task_rollout.rollout_report import rollout_metrics
-from ajet.task_rollout.timelines import report_divergence
+from ajet.task_rollout.rollout_report import report_divergence, rollout_metrics
 from ajet.training.checkpoints import Position
 from ajet.training.evaluation import Evaluation
 from ajet.training.interrupts import deferred_interrupt

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ajet.config.sections.model import ModelConfig
-from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
-from ajet.context_tracker.tokenizer import load_tokenizer
+from ajet.context_tracker.chat_format import ChatFormat, load_chat_format, load_tokenizer
 from ajet.errors import ModelError, RequestError
 
 

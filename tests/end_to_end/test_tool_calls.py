@@ -17,16 +17,14 @@ from typing import Any
 import pytest
 
 from ajet.config.loading.paths import SHIPPED_MODELS
-from ajet.context_tracker.chat_format import load_chat_format
-from ajet.context_tracker.tokenizer import load_tokenizer
+from ajet.context_tracker.chat_format import load_chat_format, load_tokenizer
 from ajet.engine.scripted import ScriptedEngine
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.gateway import Gateway
 from ajet.schema.episode import Episode
 from ajet.schema.task import Task
 from ajet.task_judge.math_answer_as_judge import MathAnswerAsJudge
-from ajet.task_runner.attempt import Attempt
-from ajet.task_runner.episode_run import EpisodeRunner
+from ajet.task_runner.episode_run import Attempt, EpisodeRunner
 from ajet.workflow import Workflow
 from tests.end_to_end.command import AGENTSCOPE_AGENT, OPENAI_AGENT, SMALL, start, wait
 from tests.end_to_end.run_folders import NAME, lines_of, rollouts_of

@@ -14,15 +14,14 @@ from urllib.parse import urlsplit
 import httpx2
 
 from ajet.config.sections.interchange_server import InterchangeServerConfig
-from ajet.context_tracker.chat_format import load_chat_format
-from ajet.context_tracker.tokenizer import load_tokenizer
+from ajet.context_tracker.chat_format import load_chat_format, load_tokenizer
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.engine.base import OnToken
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey, HttpEndpoint
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import Gateway
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 from ajet.tuner import AjetTuner
 
 TOKENIZER = load_tokenizer("ajet/tiny_model/calculator")

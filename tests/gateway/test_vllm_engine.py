@@ -17,7 +17,7 @@ import pytest
 
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.errors import ContextLengthError, EngineError
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 from tests.gateway.fake_vllm import FakeVllm, fakes
 
 

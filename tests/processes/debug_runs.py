@@ -18,7 +18,7 @@ from ajet.backbone.debug.warm_engine.registry import WarmEngine, fingerprint, st
 from ajet.backbone.debug.warm_engine.server import CompletionServer
 from ajet.config.loading.load import load_config
 from ajet.config.loading.paths import resolve_model_path
-from ajet.context_tracker.tokenizer import load_tokenizer
+from ajet.context_tracker.chat_format import load_tokenizer
 from ajet.engine.scripted import ScriptedEngine
 from ajet.service.probes import start_ticks
 

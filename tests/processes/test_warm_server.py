@@ -19,7 +19,7 @@ from ajet.backbone.debug.warm_engine.server import CompletionServer
 from ajet.engine.scripted import ScriptedEngine
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.errors import ContextLengthError, EngineError
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 
 KEY = "secret"
 SAID = Generation(token_ids=[5, 6, 7], logprobs=[-0.5, -0.25, -0.125], policy_versions=[0, 0, 0])

@@ -22,7 +22,7 @@ from ajet.gateway.apis.chat_completions.api import completion_body
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults, parse_chat_request
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 from tests.property.toy_tokenizer import ToyTokenizer
 
 FORMATS: list[tuple[str, dict[str, Any]]] = [

@@ -7,8 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ajet.context_tracker.history import MAX_HEADS, History, Match
-from ajet.context_tracker.messages import normalize_messages
+from ajet.context_tracker.history import MAX_HEADS, History, Match, normalize_messages
 
 contents = st.sampled_from(["a", "b", "", None, [{"type": "text", "text": "a"}]])
 calls = st.sampled_from(["{}", '{"x": 1}', '{ "x": 1 }', {"x": 1}])

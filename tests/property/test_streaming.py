@@ -33,7 +33,7 @@ from ajet.gateway.completion import Choice, Completion, make_choice
 from ajet.gateway.gateway import AgentSession
 from ajet.gateway.pending import PendingCompletion
 from ajet.gateway.stable_text import StableText
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 from tests.property.random_agents import FORMATS, TOOL, programs, run_program
 from tests.property.toy_tokenizer import ToyTokenizer
 

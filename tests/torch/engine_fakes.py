@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ajet.engine.embedded.engine import EmbeddedEngine
-from ajet.schema.generation import Generation
+from ajet.schema.call import Generation
 
 
 class Numbers:

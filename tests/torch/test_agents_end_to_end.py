@@ -15,8 +15,8 @@ import pytest
 pytest.importorskip("torch")
 
 from ajet import Task, Workflow
+from ajet.backbone.local.entry import EmbeddedServing
 from ajet.backbone.local.policy import load_policy
-from ajet.backbone.local.serving import EmbeddedServing
 from ajet.class_path import load_class
 from ajet.config.loading.load import load_config
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults

@@ -25,8 +25,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from ajet.backbone.local.forward import check_forward, trained_logits
-from ajet.backbone.local.micro_batches import pack
+from ajet.backbone.local.micro_batches import check_forward, pack, trained_logits
 from ajet.errors import ModelError
 from ajet.schema.sample import Sample
 from tests.make_samples import make_sample

@@ -14,13 +14,12 @@ from ajet.context_tracker.chat_format import ParsedMessage
 from ajet.errors import EngineError
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.gateway import Gateway
+from ajet.schema.call import Generation, SamplingParams
 from ajet.schema.episode import Episode
-from ajet.schema.generation import Generation, SamplingParams
 from ajet.schema.task import Task
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_rollout.rollout import Rollout
-from ajet.task_runner.attempt import Attempt
-from ajet.task_runner.episode_run import EpisodeRunner
+from ajet.task_runner.episode_run import Attempt, EpisodeRunner
 
 ANSWER = b"ok"
 

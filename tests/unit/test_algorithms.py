@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ajet.algorithm.baseline import AdvantageEstimator, Baseline, GroupRewards
-from ajet.algorithm.credit import CreditRule, credit
+from ajet.algorithm.credit import AdvantageEstimator, Baseline, CreditRule, GroupRewards, credit
 from ajet.algorithm.registry import credit_rule
 from ajet.algorithm.token_rewards import place_rewards
 from ajet.config.sections.algorithm import CREDIT
@@ -58,7 +57,7 @@ def test_every_registered_name_is_an_estimator_or_credit_without_a_group() -> No
 
 OWN = """
 import numpy as np
-from ajet.algorithm.baseline import Baseline
+from ajet.algorithm.credit import Baseline
 from ajet.algorithm.credit import CreditReport, CreditRule
 
 def short_is_better(groups):

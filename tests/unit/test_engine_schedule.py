@@ -17,7 +17,7 @@ import pytest
 from ajet.engine.embedded import schedule as schedule_module
 from ajet.engine.embedded.request import Request, uniforms
 from ajet.engine.embedded.schedule import ContinuousSchedule, LockstepSchedule
-from ajet.schema.generation import SamplingParams
+from ajet.schema.call import SamplingParams
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ajet.engine.embedded.request import Request
 from ajet.engine.embedded.slots import MIN_SHARED, PrefillPlan, SlotTable
-from ajet.schema.generation import SamplingParams
+from ajet.schema.call import SamplingParams
 
 pytestmark = pytest.mark.filterwarnings("error")
 

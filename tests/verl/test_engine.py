@@ -19,7 +19,7 @@ from ray.exceptions import RayActorError
 
 from ajet.backbone.verl.engine import VerlEngine
 from ajet.errors import ContextLengthError, EngineError
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 
 pytestmark = pytest.mark.verl
 

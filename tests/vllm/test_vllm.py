@@ -28,7 +28,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ajet.errors import EngineError, ServiceError
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 from ajet.training.weight_sync_check import check_weights, probe_ids
 from tests.torch.small_model import VOCABULARY
 from tests.vllm.conftest import MAX_MODEL_LEN, Running, make_server, save

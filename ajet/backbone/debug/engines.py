@@ -65,8 +65,8 @@ def _warm(ajet: AjetConfig, warm: WarmEngine, folder: Path) -> Iterator[DebugPol
 @contextmanager
 def _embedded(ajet: AjetConfig) -> Iterator[DebugPolicyModel]:
     try:
+        from ajet.backbone.local.entry import EmbeddedServing
         from ajet.backbone.local.policy import load_policy
-        from ajet.backbone.local.serving import EmbeddedServing
     except ModuleNotFoundError as error:
         if error.name not in ("torch", "transformers"):
             raise

@@ -19,8 +19,7 @@ from ajet.backbone.debug.view import show_episode, show_problem, show_text_episo
 from ajet.schema.episode import Episode, Failure, Group
 from ajet.schema.task import Task
 from ajet.task_rollout.workers import run_in_new_loop
-from ajet.task_runner.attempt import Attempt
-from ajet.task_runner.episode_run import EpisodeRun, EpisodeRunner
+from ajet.task_runner.episode_run import Attempt, EpisodeRun, EpisodeRunner
 from ajet.task_runner.failures import failure_of
 
 TAG = "debug"

@@ -15,7 +15,7 @@ from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.engine.base import OnToken
 from ajet.engine.stopping import max_new_tokens
 from ajet.errors import EngineError
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 
 
 def rollout_models(context: TrinityRunContext) -> list[ActorHandle]:

@@ -29,7 +29,7 @@ from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.run_record import add_to_record
-from ajet.task_rollout.timelines import report_divergence
+from ajet.task_rollout.rollout_report import report_divergence
 from ajet.training.evaluation import Evaluation
 from ajet.training.interrupts import deferred_interrupt
 from ajet.training.schedule import evaluation_is_due, first_evaluation_is_due

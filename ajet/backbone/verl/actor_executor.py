@@ -17,8 +17,7 @@ from ajet.errors import TrainingError
 from ajet.schema.episode import Episode, Failure
 from ajet.task_rollout.executor import EpisodeLimits, OnEnded
 from ajet.task_rollout.workers import GRACE_S
-from ajet.task_runner.attempt import Attempt
-from ajet.task_runner.episode_run import EpisodeRunner
+from ajet.task_runner.episode_run import Attempt, EpisodeRunner
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from ajet.engine.base import OnToken
 from ajet.engine.stopping import max_new_tokens
 from ajet.errors import EngineError
-from ajet.schema.generation import FinishReason, Generation, SamplingParams
+from ajet.schema.call import FinishReason, Generation, SamplingParams
 
 
 class VerlEngine:

@@ -15,7 +15,7 @@ from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.schema.episode import Episode, Failure
 from ajet.task_rollout.executor import EpisodeLimits
 from ajet.task_rollout.workers import ThreadExecutor
-from ajet.task_runner.attempt import Attempt
+from ajet.task_runner.episode_run import Attempt
 from ajet.training.episodes import make_runner, open_http_endpoint
 from ajet.training.inputs import UserCode
 from ajet.training.model_folder import chat_format_of

@@ -21,7 +21,7 @@ from ajet.engine.embedded.schedule import ContinuousSchedule, LockstepSchedule
 from ajet.engine.embedded.slots import SlotTable
 from ajet.engine.stopping import max_new_tokens
 from ajet.errors import EngineError, ModelError
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ajet.engine.base import OnToken
 from ajet.errors import EngineError
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ajet.schema.generation import SamplingParams
+from ajet.schema.call import SamplingParams
 
 
 def sample(

@@ -16,7 +16,7 @@ from ajet.engine.vllm.client import ServerLost, VllmClient
 from ajet.engine.vllm.replica import Replica
 from ajet.engine.vllm.server import KEEPALIVE_S, VllmServer
 from ajet.errors import EngineError, ServiceError
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 
 logger = logging.getLogger(__name__)
 

@@ -99,8 +99,8 @@ def _wait(order: Order, served: Served) -> None:
 
 @contextmanager
 def _embedded(ajet: AjetConfig, folder: Path, log: Path) -> Iterator[Served]:
+    from ajet.backbone.local.entry import EmbeddedServing
     from ajet.backbone.local.policy import load_policy
-    from ajet.backbone.local.serving import EmbeddedServing
 
     policy = load_policy(ajet.model)
     settings = ajet.rollout.model_copy(update={"schedule": "continuous", "max_model_len": None})

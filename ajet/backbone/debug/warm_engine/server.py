@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 from ajet.engine.base import Engine
 from ajet.errors import AjetError, EngineError
 from ajet.gateway.background_loop import start
-from ajet.schema.generation import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams
 
 MODEL_NAME = "policy"
 MAX_BODY_BYTES = 64 * 2**20

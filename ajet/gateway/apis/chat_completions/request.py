@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
 from ajet.gateway.parameters import invalid, read_parameters, unsupported
-from ajet.schema.generation import SamplingParams
+from ajet.schema.call import SamplingParams
 
 _WITHOUT_EFFECT = {"model", "user", "metadata", "store", "service_tier", "timeout"}
 _WITHOUT_EFFECT |= {"safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
