@@ -78,6 +78,7 @@ HOMES = {
     "fastapi": ("ajet/gateway/server/", "ajet/environment/serving.py", "ajet/viewer/server/"),
     "starlette": ("ajet/gateway/server/", "ajet/environment/serving.py", "ajet/viewer/server/"),
     "uvicorn": ("ajet/gateway/server/", "ajet/environment/serving.py", "ajet/viewer/server/"),
+    "datasets": ("ajet/task_reader/huggingface_dat_repo.py",),
     "gymnasium": ("ajet/environment/gymnasium_environment.py",),
     "tenacity": ("ajet/environment/client.py",),
     "httptools": ("ajet/gateway/server/",),
@@ -113,6 +114,7 @@ HEAVY = [
     "math_verify",
     "matplotlib",
     "pyarrow",
+    "datasets",
 ]
 
 

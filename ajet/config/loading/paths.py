@@ -19,6 +19,14 @@ from ajet.config.sections.types import Words
 SHIPPED_PREFIX = "ajet:"
 SHIPPED_MODELS = Path(__file__).resolve().parents[2] / "tiny_model"
 
+HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+"""What may be the id of a model or data set on a hub."""
+DATA_SUFFIXES = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"} | {
+    ".tsv": "csv",
+    ".arrow": "arrow",
+}
+"""Suffix of a data file -> the format's name in the library `datasets`."""
+
 
 def find_path(name: str, info: ValidationInfo, exists: Callable[[Path], bool]) -> str:
     """The absolute form of a path, relative to the first folder where it exists."""
@@ -40,13 +48,23 @@ def _folder(value: str, info: ValidationInfo) -> str:
     return find_path(value, info, Path.is_dir)
 
 
+def _dataset_path(value: str, info: ValidationInfo) -> str:
+    try:
+        return find_path(value, info, Path.exists)
+    except ValueError:
+        is_name = HUB_NAME.fullmatch(value) or re.fullmatch(r"[\w-]+", value)
+        if is_name and Path(value).suffix not in DATA_SUFFIXES:
+            return value
+        raise
+
+
 def _model_path(value: str, info: ValidationInfo) -> str:
     if value.startswith(SHIPPED_PREFIX):
         return resolve_model_path(value)
     try:
         return find_path(value, info, Path.is_dir)
     except ValueError:
-        if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", value):  # may be a model's id on a hub
+        if HUB_NAME.fullmatch(value):
             return value
         raise
 
@@ -68,6 +86,9 @@ def resolve_model_path(path: str) -> str:
 
 DataFile = Annotated[str, Words("a file"), AfterValidator(_data_file)]
 Folder = Annotated[str, Words("a folder"), AfterValidator(_folder)]
+DatasetPath = Annotated[
+    str, Words('a hub\'s "owner/name", a folder or a file'), AfterValidator(_dataset_path)
+]
 ModelPath = Annotated[
     str, Words('a folder, a hub\'s "owner/name", or "ajet:NAME"'), AfterValidator(_model_path)
 ]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from ajet.config.loading.class_paths import Registered, free_beside
-from ajet.config.loading.paths import DataFile
+from ajet.config.loading.paths import DataFile, DatasetPath
 from ajet.config.messages import value_error
 from ajet.config.sections.environment import ServiceUrl
 from ajet.config.sections.section import BaseConfig, FreeConfig
@@ -16,12 +16,13 @@ from ajet.config.sections.types import Count
 TASK_READERS: dict[str, str | None] = {
     "jsonl_dataset_file": "ajet.task_reader.jsonl_task_reader->JsonlTaskReader",
     "random_dummy": "ajet.task_reader.random_dummy->RandomDummyTaskReader",
+    "huggingface_dat_repo": "ajet.task_reader.huggingface_dat_repo->HuggingFaceTaskReader",
     "env_service": "ajet.task_reader.env_service->EnvServiceTaskReader",
 }
 """`task_reader.type` -> class path. To add a reader, write one file and add one line here; its own
 settings are a section of that name in `TaskReaderConfig`."""
 
-LATER = ("huggingface_dat_repo", "data_generation", "tracing")
+LATER = ("data_generation", "tracing")
 
 
 class JsonlSplitConfig(BaseConfig):
@@ -47,6 +48,31 @@ class RandomDummyConfig(BaseConfig):
 
     num_tasks: Count = 64
     """Number of tasks."""
+
+
+class HuggingFaceConfig(BaseConfig):
+    """Tasks from a Hugging Face data set: of the hub, or a local folder or file.
+
+    Each row is a task, with all of its columns in the metadata. A column `task_id` gives the ids.
+    """
+
+    dataset_path: DatasetPath | None = None
+    """The name on the hub (`owner/name`), a folder, or a file: parquet, JSONL, CSV or Arrow."""
+    dataset_name: str | None = None
+    """The configuration of a data set that has several, such as `main`."""
+    training_split: str = "train"
+    """The split that is trained on, or a part of one: `train[:1000]`, `train[10%:]`."""
+    validation_split: str | None = None
+    """The split that is evaluated on; null: there is no evaluation."""
+    query_key: str | None = None
+    """The column that holds the query; null: the first of question, query, prompt, problem and
+    main_query that is there."""
+    answer_key: str | None = None
+    """A column that is copied to the metadata as `answer`, where judges look for it."""
+    drop_columns: list[str] = []
+    """Columns that are left out, such as images."""
+    streaming: bool = False
+    """True: rows are read as they arrive, so that a part of a split costs no full download."""
 
 
 class EnvServiceConfig(BaseConfig):
@@ -79,8 +105,7 @@ class TaskReaderConfig(BaseConfig):
     reader."""
     jsonl_dataset_file: JsonlDatasetFileConfig = JsonlDatasetFileConfig()
     random_dummy: RandomDummyConfig = RandomDummyConfig()
-    huggingface_dat_repo: FreeConfig = FreeConfig()
-    """Read by a later version."""
+    huggingface_dat_repo: HuggingFaceConfig = HuggingFaceConfig()
     env_service: EnvServiceConfig = EnvServiceConfig()
     data_generation: FreeConfig = FreeConfig()
     """Read by a later version."""
@@ -91,4 +116,6 @@ class TaskReaderConfig(BaseConfig):
     def _has_training_data(self) -> TaskReaderConfig:
         if self.type == "jsonl_dataset_file" and not self.jsonl_dataset_file.training.file_path:
             raise value_error(f'type "{self.type}" needs {self.type}.training.file_path')
+        if self.type == "huggingface_dat_repo" and not self.huggingface_dat_repo.dataset_path:
+            raise value_error(f'type "{self.type}" needs {self.type}.dataset_path')
         return self

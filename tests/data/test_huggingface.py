@@ -1,0 +1,312 @@
+"""Tasks from data sets of the library `datasets`.
+
+1. Every local form of the same rows gives the same tasks.
+2. A hub's data set gives them, too; offline, from the cache.
+3. Columns become JSON values, or the message names the column.
+4. What is missing is named: split, column, configuration, data set, network.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+
+from ajet.config.sections.task_reader import TaskReaderConfig
+from ajet.errors import ConfigError, DataError
+from ajet.schema.task import Task
+from ajet.task_reader.huggingface_dat_repo import HuggingFaceTaskReader
+from ajet.task_reader.read_tasks import make_task_reader
+from tests.data.hub_server import hub
+from tests.end_to_end.command import ROOT
+
+ROWS = [{"question": f"{i} + 1", "solution": str(i + 1), "level": i} for i in range(10)]
+SECTION = "ajet.task_reader.huggingface_dat_repo"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+
+
+def reader_of(path: Path | str, **settings: Any) -> HuggingFaceTaskReader:
+    section = {"dataset_path": str(path), **settings}
+    config = TaskReaderConfig.model_validate(
+        {"type": "huggingface_dat_repo", "huggingface_dat_repo": section}
+    )
+    reader = make_task_reader(config)
+    assert isinstance(reader, HuggingFaceTaskReader)
+    return reader
+
+
+def tasks_of(path: Path | str, **settings: Any) -> list[Task]:
+    return list(reader_of(path, **settings).get_training_tasks())
+
+
+def rows_of(rows: list[dict[str, Any]], folder: Path, **settings: Any) -> list[Task]:
+    datasets.Dataset.from_list(rows).save_to_disk(folder / "saved")
+    return tasks_of(folder / "saved", **settings)
+
+
+def write(form: str, folder: Path) -> Path:
+    rows = datasets.Dataset.from_list(ROWS)
+    path = folder / f"rows.{form}"
+    if form == "parquet":
+        rows.to_parquet(path)
+    elif form == "jsonl":
+        rows.to_json(path)
+    elif form == "csv":
+        rows.to_csv(path, index=False)
+    elif form == "tsv":
+        rows.to_csv(path, index=False, sep="\t")
+    elif form == "arrow":
+        with datasets.arrow_writer.ArrowWriter(path=str(path), features=rows.features) as writer:
+            writer.write_batch(rows.to_dict())
+            writer.finalize()
+    elif form == "saved":
+        rows.save_to_disk(path)
+    elif form == "saved splits":
+        datasets.DatasetDict({"train": rows, "test": rows.select([0])}).save_to_disk(path)
+    elif form == "folder":
+        path.mkdir()
+        rows.to_parquet(path / "train.parquet")
+        rows.select([0]).to_parquet(path / "test.parquet")
+    return path
+
+
+# 1. Local forms.
+
+
+@pytest.mark.parametrize(
+    "form", ["parquet", "jsonl", "csv", "tsv", "arrow", "saved", "saved splits", "folder"]
+)
+def test_every_local_form_gives_the_same_tasks(form: str, tmp_path: Path) -> None:
+    path = write(form, tmp_path)
+    tasks = tasks_of(path, answer_key="solution")
+    assert [task.main_query for task in tasks] == [row["question"] for row in ROWS]
+    assert [int(task.metadata["answer"]) for task in tasks] == list(range(1, 11))
+    assert tasks[3].metadata["level"] == 3
+    assert tasks[3].task_id == tasks[3].content_id()
+    part = tasks_of(path, training_split="train[2:4]")
+    assert [task.main_query for task in part] == ["2 + 1", "3 + 1"]
+    (last,) = tasks_of(path, training_split="train[90%:]")
+    assert last.main_query == "9 + 1"
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "csv", "arrow", "folder"])
+def test_streamed_rows_are_the_same(form: str, tmp_path: Path) -> None:
+    path = write(form, tmp_path)
+    assert tasks_of(path, streaming=True) == tasks_of(path)
+    part = tasks_of(path, streaming=True, training_split="train[2:4]")
+    assert part == tasks_of(path, training_split="train[2:4]")
+    with pytest.raises(DataError, match="percentages and sums need streaming: false"):
+        tasks_of(path, streaming=True, training_split="train[:10%]")
+
+
+def test_validation_has_a_split_of_its_own(tmp_path: Path) -> None:
+    path = write("saved splits", tmp_path)
+    assert reader_of(path).get_validation_tasks() == []
+    (task,) = reader_of(path, validation_split="test").get_validation_tasks()
+    assert task.main_query == "0 + 1"
+
+
+def test_the_column_of_the_query_is_found_in_order_and_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "ajet")
+    row = {"problem": "a", "prompt": "b", "text": "c"}
+    assert rows_of([row], tmp_path)[0].main_query == "b"
+    assert 'query from "prompt"' in caplog.text
+    assert tasks_of(tmp_path / "saved", query_key="text")[0].main_query == "c"
+
+
+def test_a_column_task_id_gives_the_ids(tmp_path: Path) -> None:
+    rows = [{"query": "a", "task_id": 7}, {"query": "a", "task_id": 8}]
+    assert [task.task_id for task in rows_of(rows, tmp_path)] == ["7", "8"]
+
+
+def test_chat_messages_fill_init_messages_without_the_answer(tmp_path: Path) -> None:
+    chat = [{"role": r, "content": r} for r in ("system", "user", "assistant")]
+    (task,) = rows_of([{"messages": chat, "level": 1}], tmp_path)
+    assert task.init_messages == chat[:2]
+    assert task.main_query == "user"
+    assert task.metadata == {"messages": chat, "level": 1}
+
+
+def test_a_prompt_may_be_chat_messages(tmp_path: Path) -> None:
+    (task,) = rows_of([{"prompt": [{"role": "user", "content": "hi"}]}], tmp_path)
+    assert (task.main_query, len(task.init_messages)) == ("hi", 1)
+
+
+# 2. The hub.
+
+SCRIPT = """
+import json, sys
+from ajet.config.sections.task_reader import TaskReaderConfig
+from ajet.errors import DataError
+from ajet.task_reader.read_tasks import make_task_reader, training_tasks
+section = json.loads(sys.argv[1])
+config = {"type": "huggingface_dat_repo", "huggingface_dat_repo": section}
+reader = make_task_reader(TaskReaderConfig.model_validate(config))
+try:
+    print(json.dumps([task.main_query for task in training_tasks(reader)]))
+except DataError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+class Hub:
+    """Reads in a fresh process: the library takes its addresses when it is imported."""
+
+    def __init__(self, url: str, cache: Path) -> None:
+        self.url = url
+        self.cache = cache
+
+    def read(self, offline: bool = False, **section: Any) -> Any:
+        env = {**os.environ, "HF_ENDPOINT": self.url, "HF_HOME": str(self.cache)}
+        env |= {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": str(int(offline))}
+        section = {"dataset_path": "someone/sums", **section}
+        command = [sys.executable, "-c", SCRIPT, json.dumps(section)]
+        ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
+        assert ended.returncode == 0, ended.stderr
+        return json.loads(ended.stdout.splitlines()[-1])
+
+
+@pytest.fixture
+def a_hub(tmp_path: Path) -> Iterator[Hub]:
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    rows = datasets.Dataset.from_list(ROWS)
+    for name, part in (("easy", rows.select(range(4))), ("hard", rows)):
+        (folder / name).mkdir()
+        part.to_parquet(folder / name / "train.parquet")
+    configs = "".join(f"- config_name: {x}\n  data_dir: {x}\n" for x in ("easy", "hard"))
+    (folder / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    with hub(folder, "someone/sums") as server:
+        yield Hub(server.url, tmp_path / "cache")
+
+
+@pytest.mark.slow
+def test_a_data_set_of_the_hub_is_read_and_offline_from_the_cache(a_hub: Hub) -> None:
+    queries = [row["question"] for row in ROWS]
+    first = a_hub.read(dataset_name="hard", training_split="train[:3]")
+    assert first == queries[:3]
+    assert a_hub.read(dataset_name="easy", streaming=True) == queries[:4]
+    away = Hub("http://127.0.0.1:9", a_hub.cache)
+    assert away.read(offline=True, dataset_name="hard", training_split="train[:3]") == first
+
+
+@pytest.mark.slow
+def test_what_the_hub_lacks_is_named(a_hub: Hub) -> None:
+    assert "dataset_name: cannot read" in a_hub.read(dataset_name="medium")
+    assert "there is no data set someone/else" in a_hub.read(dataset_path="someone/else")
+    message = a_hub.read(dataset_name="easy", training_split="dev")
+    assert message.startswith(f'{SECTION}.training_split: cannot read split "dev"')
+
+
+@pytest.mark.slow
+def test_without_a_network_the_message_says_so(tmp_path: Path) -> None:
+    away = Hub("http://127.0.0.1:9", tmp_path)
+    assert "Check the network and HF_ENDPOINT" in away.read()
+    assert "HF_HUB_OFFLINE forbids to fetch it" in away.read(offline=True)
+
+
+# 3. Values.
+
+
+def test_values_become_json(tmp_path: Path) -> None:
+    day = datetime.date(2026, 1, 2)
+    row = {
+        "query": "a",
+        "day": day,
+        "at": datetime.datetime(2026, 1, 2, 3, 4),
+        "took": datetime.timedelta(seconds=90),
+        "price": decimal.Decimal("1.50"),
+        "vector": np.array([1.5, 2.0]),
+        "nested": {"days": [day], "none": None},
+    }
+    (task,) = rows_of([row], tmp_path)
+    assert json.loads(json.dumps(task.metadata)) == task.metadata
+    assert task.metadata["day"] == "2026-01-02"
+    assert task.metadata["at"] == "2026-01-02T03:04:00"
+    assert task.metadata["took"] == 90.0
+    assert task.metadata["price"] == "1.50"
+    assert task.metadata["vector"] == [1.5, 2.0]
+    assert task.metadata["nested"] == {"days": ["2026-01-02"], "none": None}
+
+
+@pytest.mark.parametrize("kind", [datasets.Image(), datasets.List(datasets.Image())])
+def test_images_are_refused_by_column_unless_dropped(kind: Any, tmp_path: Path) -> None:
+    features = datasets.Features({"query": datasets.Value("string"), "photo": kind})
+    photo = {"bytes": b"x", "path": None}
+    value = [[photo]] if isinstance(kind, datasets.List) else [photo]
+    rows = datasets.Dataset.from_dict({"query": ["a"], "photo": value}, features=features)
+    rows.save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match=r'column "photo" of .* holds images, .*drop_columns'):
+        tasks_of(tmp_path / "saved")
+    (task,) = tasks_of(tmp_path / "saved", drop_columns=["photo"])
+    assert task.metadata == {"query": "a"}
+
+
+def test_bytes_are_refused_by_row_and_column(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r'\[0\]: column "raw" holds bytes, which has no JSON'):
+        rows_of([{"query": "a", "raw": b"x"}], tmp_path)
+
+
+# 4. What is missing.
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"query_key": "q"}, 'query_key: .* has no column "q"; the columns are question, sol'),
+        ({"answer_key": "a"}, 'answer_key: .* has no column "a"; the columns are'),
+        ({"training_split": "dev"}, r'training_split: cannot read split "dev" .*train'),
+        ({"drop_columns": ["question"]}, "query_key: .* has none of the columns question, query"),
+        ({"query_key": "level"}, r'\[0\]: column "level": Input should be a valid string, got 0'),
+        ({"training_split": "train[5:5]"}, r'training_split: .*"train\[5:5\]"'),
+    ],
+)
+def test_what_is_missing_is_named(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
+    path = write("folder", tmp_path)
+    with pytest.raises(DataError, match=message):
+        tasks_of(path, **settings)
+
+
+def test_an_empty_query_is_named_with_its_row(tmp_path: Path) -> None:
+    rows = [{"question": "a"}, {"question": None}]
+    with pytest.raises(DataError, match=r'\[1\]: no query: column "question" is empty'):
+        rows_of(rows, tmp_path)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "rows.parquet"
+    broken.write_bytes(b"PAR1 this is no parquet")
+    with pytest.raises(DataError, match=r"dataset_path: cannot read .*rows\.parquet: "):
+        tasks_of(broken)
+    with pytest.raises(DataError, match='got a file ".xlsx", expected one of .parquet'):
+        (tmp_path / "rows.xlsx").write_text("")
+        tasks_of(tmp_path / "rows.xlsx")
+
+
+def test_a_path_that_is_no_hub_name_is_refused_by_the_configuration(tmp_path: Path) -> None:
+    from ajet.config.loading.load import load_config
+
+    conf = tmp_path / "run.yaml"
+    section = "{dataset_path: data/rows.parquet}"
+    conf.write_text(
+        "ajet:\n  task_reader:\n    type: huggingface_dat_repo\n"
+        f"    huggingface_dat_repo: {section}\n"
+    )
+    with pytest.raises(ConfigError, match=r'"data/rows.parquet" not found'):
+        load_config(conf)
