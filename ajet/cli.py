@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from ajet.commands.diagnose import check, doctor
 from ajet.commands.engine import engine
+from ajet.commands.init import init
 from ajet.commands.kill import kill
 from ajet.commands.replay import replay
 from ajet.commands.train import train
@@ -52,6 +53,7 @@ app = typer.Typer(
     help=train.__doc__,
 )
 app.command(context_settings=HELP)(train)
+app.command(context_settings=HELP)(init)
 app.command(context_settings=HELP)(engine)
 app.command(context_settings=HELP)(kill)
 app.command(context_settings=HELP)(replay)

@@ -37,6 +37,13 @@ def run_scripted(
         return answer
 
     engine = ScriptedEngine(script, max_model_len=max_model_len, tokenizer=tokenizer)
+    return run_with_engine(config, chat_format, code, task, engine)
+
+
+def run_with_engine(
+    config: RootConfig, chat_format: ChatFormat, code: UserCode, task: Task, engine: ScriptedEngine
+) -> Episode:
+    """Run the workflow, the environment and the judge on one task, with the answers of `engine`."""
     seed, limit_s = config.ajet.trainer_common.seed, config.ajet.rollout.episode_timeout_s
     attempt = Attempt(seed=seed, tag="check", task=task, group_index=0, repeat_index=0)
     episodes: list[Episode] = []

@@ -35,7 +35,7 @@ LAYERS = [
     ["ajet.backbone"],
     ["ajet.launcher"],
     ["ajet.diagnostics", "ajet.replay", "ajet.viewer"],
-    ["ajet.commands", "ajet.job"],
+    ["ajet.commands", "ajet.job", "ajet.testing"],
     ["ajet.cli"],
     ["ajet"],
 ]
