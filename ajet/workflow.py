@@ -27,7 +27,10 @@ class Workflow(BaseModel):
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         """Solve the task with the tuner's model. May block: other episodes continue to run."""
-        raise NotImplementedError(f"{type(self).__name__} has no execute()")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no execute(): a subclass of ajet.Workflow needs "
+            "`async def execute(self, workflow_task, tuner)`"
+        )
 
 
 def load_workflow(class_path: str) -> type[Workflow]:

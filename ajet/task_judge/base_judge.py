@@ -30,4 +30,8 @@ class BaseJudge:
         After a context overflow, the workflow output contains only
         `metadata["ended_by"] == "context_length_exceeded"`.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no compute_reward()")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no compute_reward(): a subclass of BaseJudge "
+            "(ajet.task_judge.base_judge) needs "
+            "`def compute_reward(self, workflow_task, workflow_output)`"
+        )

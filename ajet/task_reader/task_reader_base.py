@@ -23,7 +23,10 @@ class BaseTaskReader:
 
     def get_training_tasks(self) -> Iterable[Task]:
         """The training tasks, in a fixed order; called once per run."""
-        raise NotImplementedError(f"{type(self).__name__} has no get_training_tasks()")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no get_training_tasks(): a subclass of BaseTaskReader "
+            "(ajet.task_reader.task_reader_base) needs `def get_training_tasks(self)`"
+        )
 
     def get_validation_tasks(self) -> Iterable[Task]:
         """The validation tasks, in a fixed order; may be empty."""
