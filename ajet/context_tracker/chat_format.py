@@ -7,11 +7,12 @@ new messages without changing its ids (the bridge), and parses a completion by s
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,18 @@ _RENDER_ERRORS = (ValueError, TypeError, LookupError, AttributeError, RuntimeErr
 
 Messages = list[dict[str, Any]]
 Tools = list[dict[str, Any]] | None
+
+
+_QUESTION: dict[str, Any] = {"role": "user", "content": "?"}
+_EXAMPLE: dict[str, Any] = {"name": "f", "arguments": {"a": "b"}}
+_EXAMPLE_TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "f",
+        "description": "",
+        "parameters": {"type": "object", "properties": {"a": {"type": "string"}}},
+    },
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,17 +129,48 @@ class ChatFormat:
         if parsed.tool_calls and not self.parses_tool_calls:
             content = self._with_calls_as_text(parsed, completion_ids)
             return ParsedMessage(content=content, reasoning=parsed.reasoning_content)
-        good = [call for call in parsed.tool_calls if call.status == ToolCallParseStatus.OK]
-        bad = [call for call in parsed.tool_calls if call.status != ToolCallParseStatus.OK]
-        content = parsed.content or ""
-        for call in bad:
-            content = f"{content}\n{call.raw}" if content else call.raw
+        calls = [_name_and_arguments(call) for call in parsed.tool_calls]
+        texts = [parsed.content or ""]
+        if parsed.tool_calls:
+            is_call = [call is not None for call in calls]
+            texts += self._texts_beside_calls(parsed.tool_calls, is_call, completion_ids)
         return ParsedMessage(
-            content=content,
+            content="\n".join(filter(None, texts)),
             reasoning=parsed.reasoning_content,
-            tool_calls=[_name_and_arguments(call) for call in good],
-            malformed_tool_calls=len(bad),
+            tool_calls=[call for call in calls if call is not None],
+            malformed_tool_calls=calls.count(None),
         )
+
+    def _texts_beside_calls(
+        self, calls: list[ParsedToolCall], is_call: list[bool], completion_ids: list[int]
+    ) -> list[str]:
+        """The text of malformed calls, and the text after each call, in their order."""
+        ids = list(takewhile(lambda token: token not in self.stop_token_ids, completion_ids))
+        starts = [call.token_span[0] for call in calls[1:] if call.token_span] + [len(ids)]
+        texts = []
+        for position, call in enumerate(calls):
+            if not is_call[position]:
+                texts.append(call.raw)
+            if call.token_span is not None and len(starts) == len(calls):
+                after = self.tokenizer.decode(ids[call.token_span[1] : starts[position]])
+                texts.append(after.replace(self._calls_end, "").strip())
+        return texts
+
+    @cached_property
+    def _calls_end(self) -> str:
+        """The mark after the last of a turn's calls, in formats that have one."""
+        call = {"id": "functions.f:0", "type": "function", "function": _EXAMPLE}
+        turn = {"role": "assistant", "content": "", "tool_calls": [call]}
+        try:
+            head = self.render([_QUESTION], [_EXAMPLE_TOOL])
+            whole = self.render([_QUESTION, turn], [_EXAMPLE_TOOL])
+            ids = whole[len(head) :]
+            ids = list(takewhile(lambda token: token not in self.stop_token_ids, ids))
+            calls = self._renderer.parse_response(ids, tools=None, prompt_ids=head).tool_calls
+        except (RequestError, *_RENDER_ERRORS):
+            return ""
+        span = calls[-1].token_span if calls and whole[: len(head)] == head else None
+        return "" if span is None else self.tokenizer.decode(ids[span[1] :]).strip()
 
     def _with_calls_as_text(self, parsed: Any, completion_ids: list[int]) -> str:
         """The content with everything from the first tool call on, as the model wrote it."""
@@ -196,13 +240,45 @@ def _transformers_tokenizer(tokenizer: ChatTokenizer) -> Any:
     return AutoTokenizer.from_pretrained(tokenizer.folder)
 
 
-def _name_and_arguments(call: ParsedToolCall) -> tuple[str, dict[str, Any] | str]:
+def _name_and_arguments(call: ParsedToolCall) -> tuple[str, dict[str, Any] | str] | None:
+    """Name and arguments of a call; None if it is malformed or its arguments are not JSON."""
+    if call.status != ToolCallParseStatus.OK:
+        return None
     assert call.name is not None, "a call that parsed has a name"
-    return call.name, call.arguments if call.arguments is not None else {}
+    arguments = call.arguments or _parameters(call.raw)
+    try:
+        json.dumps(arguments, allow_nan=False)
+    except ValueError:  # NaN, or a number that is too large, such as 1e400
+        return None
+    return call.name, arguments
+
+
+def _parameters(raw: str) -> dict[str, Any]:
+    """Arguments under the key `parameters`, which models write that learned several formats."""
+    try:
+        call = json.loads(raw)
+    except ValueError:
+        return {}
+    parameters = call.get("parameters") if isinstance(call, dict) else None
+    return parameters if isinstance(parameters, dict) else {}
 
 
 _CACHED_TEXTS = 8192
 _LONGEST_CACHED_TEXT = 4096
+
+
+_BYTE_TOKEN = re.compile("<0x([0-9A-F]{2})>")
+
+
+def _byte_of_char() -> dict[str, int]:
+    """Character -> byte, as byte-level BPE writes bytes: printable ones as themselves."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    chars = [chr(byte) for byte in printable] + [chr(256 + n) for n in range(len(others))]
+    return dict(zip(chars, printable + others, strict=True))
+
+
+_BYTE_OF_CHAR = _byte_of_char()
 
 
 class ChatTokenizer:
@@ -244,6 +320,21 @@ class ChatTokenizer:
         assert not clean_up_tokenization_spaces, "it would change the text"
         ids = [token_ids] if isinstance(token_ids, int) else list(token_ids)
         return str(self._backend.decode(ids, skip_special_tokens=skip_special_tokens))
+
+    def token_bytes(self, token_id: int) -> bytes | None:
+        """The bytes that a token stands for, also if it is only a part of a character.
+
+        None if the tokenizer does not say.
+        """
+        text = self.decode(token_id)
+        if "\ufffd" not in text:
+            return text.encode()
+        token = self._backend.id_to_token(token_id) or ""
+        if byte := _BYTE_TOKEN.fullmatch(token):  # SentencePiece with byte fallback
+            return bytes([int(byte[1], 16)])
+        if all(char in _BYTE_OF_CHAR for char in token):  # byte-level BPE
+            return bytes(_BYTE_OF_CHAR[char] for char in token)
+        return None
 
     def convert_tokens_to_ids(self, tokens: str | list[str]) -> Any:
         """Id of a token, or ids of several; `unk_token_id` for an unknown token."""

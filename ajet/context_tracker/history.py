@@ -157,7 +157,9 @@ def _normalize(message: dict[str, Any], position: int) -> dict[str, Any]:
             "assistant or tool",
             param=f"{where}.role",
         )
-    content = _text(message.get("content"), f"{where}.content")
+    # Parts of a tool's result are outputs of their own; of other messages, pieces of one text.
+    between = "\n" if role == "tool" else ""
+    content = _text(message.get("content"), f"{where}.content", between)
     if not content and message.get("refusal"):
         content = _text(message["refusal"], f"{where}.refusal")
     normal: dict[str, Any] = {"role": role, "content": content}
@@ -168,10 +170,13 @@ def _normalize(message: dict[str, Any], position: int) -> dict[str, Any]:
         normal["name"] = _text(message["name"], f"{where}.name")
     if message.get("tool_calls"):
         normal["tool_calls"] = _tool_calls(message["tool_calls"], f"{where}.tool_calls")
+    elif message.get("function_call"):  # the API's form before there were several calls in a turn
+        call = {"function": message["function_call"]}
+        normal["tool_calls"] = [_normalize_tool_call(call, f"{where}.function_call")]
     return normal
 
 
-def _text(content: Any, where: str) -> str:
+def _text(content: Any, where: str, between: str = "") -> str:
     if content is None:
         return ""
     if isinstance(content, str):
@@ -181,7 +186,7 @@ def _text(content: Any, where: str) -> str:
             f"{where}: got {type(content).__name__}; expected text or a list of parts",
             param=where,
         )
-    return "".join(_text_of_part(part, where) for part in content)
+    return between.join(_text_of_part(part, where) for part in content)
 
 
 def _text_of_part(part: Any, where: str) -> str:

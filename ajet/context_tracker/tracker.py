@@ -69,8 +69,21 @@ class ContextTracker:
         """The training samples, and the dropped tokens by rule; see `build_samples`."""
         return build_samples(self.calls, self.episode_id, self.task_id, limits)
 
-    def prompt(self, agent_name: str, messages: list[dict[str, Any]], tools: Tools) -> Prompt:
+    def prompt(
+        self,
+        agent_name: str,
+        messages: list[dict[str, Any]],
+        tools: Tools,
+        *,
+        is_counted: bool = True,
+    ) -> Prompt:
         """Turn a request into ids: the recorded ids of the call that it continues, then the new.
+
+        Args:
+            agent_name: of the agent that asks.
+            messages: of the request.
+            tools: that the model gets to see.
+            is_counted: False: the request is not one of the episode's, and is never recorded.
 
         Raises:
             RequestError: a message cannot be rendered.
@@ -79,7 +92,8 @@ class ContextTracker:
         with self._lock:
             history = self._histories.setdefault(agent_name, History())
             match = history.find(messages)
-            arrival, self._num_requests = self._num_requests, self._num_requests + 1
+            arrival = self._num_requests
+            self._num_requests += is_counted
             first = history.empty
             parent = self._calls[match.call_id] if match.call_id is not None else None
             is_of_another = parent is None and any(

@@ -122,17 +122,23 @@ def before_stop(text: str, stop: tuple[str, ...], prefill: str = "") -> str:
 def token_logprobs(
     chat_format: ChatFormat, token_ids: list[int], logprobs: list[float]
 ) -> list[dict[str, Any]]:
-    """Text and logprob of each token; `bytes` is None for a token that is part of a character."""
-    texts = [chat_format.tokenizer.decode(token) for token in token_ids]
-    return [
-        {
-            "token": text,
-            "logprob": logprob,
-            "bytes": None if "\ufffd" in text else list(text.encode()),
-            "top_logprobs": [],
-        }
-        for text, logprob in zip(texts, logprobs, strict=True)
-    ]
+    """Text, bytes and logprob of each token.
+
+    The text of a token that is part of a character is a replacement character; its bytes are exact,
+    so that a client can put the character together.
+    """
+    tokenizer, entries = chat_format.tokenizer, []
+    for token, logprob in zip(token_ids, logprobs, strict=True):
+        in_bytes = tokenizer.token_bytes(token)
+        entries.append(
+            {
+                "token": tokenizer.decode(token),
+                "logprob": logprob,
+                "bytes": None if in_bytes is None else list(in_bytes),
+                "top_logprobs": [],
+            }
+        )
+    return entries
 
 
 def _stop_string(

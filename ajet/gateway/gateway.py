@@ -106,6 +106,16 @@ class AgentSession:
             request=request, name=name, completions=completions, started_s=started_s
         )
 
+    def count_tokens(self, request: ChatRequest) -> int:
+        """Number of tokens in the prompt of a request that is not answered.
+
+        Raises:
+            RequestError: it cannot be honoured, or the episode is over.
+        """
+        self.check_open()
+        history, prefill = split_prefill(request)
+        return len(self._prompt(request, history, prefill, is_counted=False).ids)
+
     async def complete(self, pending: PendingRequest) -> Completion:
         """Sample all completions of a request and record them.
 
@@ -181,14 +191,12 @@ class AgentSession:
         self, request: ChatRequest, history: list[dict[str, Any]], prefill: str, index: int
     ) -> PendingCompletion:
         chat_format, episode_id = self._gateway.chat_format, self._tracker.episode_id
-        tools = request.visible_tools if chat_format.parses_tool_calls else None
-        prompt = self._tracker.prompt(self.agent_name, history, tools)
-        prompt = with_prefill(chat_format, prompt, request, prefill)
+        prompt = self._prompt(request, history, prefill)
         seed = call_seed(episode_id, prompt.arrival)
         if request.seed is not None:
             seed = request.seed + index
         stop_ids, one_call = chat_format.stop_token_ids, request.parallel_tool_calls is False
-        if one_call and tools:
+        if one_call and prompt.tools:
             closing = call_closing(chat_format)
             stop_ids += () if closing is None else (closing,)
         return PendingCompletion(
@@ -199,6 +207,18 @@ class AgentSession:
             max_calls=1 if one_call else None,
             with_logprobs=bool(request.logprobs),
         )
+
+    def _prompt(
+        self,
+        request: ChatRequest,
+        history: list[dict[str, Any]],
+        prefill: str,
+        is_counted: bool = True,
+    ) -> Prompt:
+        chat_format = self._gateway.chat_format
+        tools = request.visible_tools if chat_format.parses_tool_calls else None
+        prompt = self._tracker.prompt(self.agent_name, history, tools, is_counted=is_counted)
+        return with_prefill(chat_format, prompt, request, prefill)
 
     async def _generate_all(
         self, pending: PendingRequest, on_token: Sequence[OnToken | None] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from ajet.errors import RequestError
@@ -16,6 +16,24 @@ _LONGEST_SHOWN = 200
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class Parameters(BaseModel):
+    """Parameters within a parameter: unknown ones are refused, null is the same as absent."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_nulls(cls, given: Any) -> Any:
+        return without_nulls(given)
+
+
+def without_nulls(value: Any) -> Any:
+    """A JSON value without object entries that are null, which clients send for absent ones."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return value
+
+
 def read_parameters(
     body: Any,
     model: type[Model],
@@ -23,7 +41,7 @@ def read_parameters(
     without_effect: Collection[str],
     neutral: Mapping[str, tuple[Any, ...]],
 ) -> Model:
-    """Check a request's body and return its parameters.
+    """Check a request's body and return its parameters; null is the same as absent.
 
     Args:
         body: the parsed JSON.
@@ -37,9 +55,13 @@ def read_parameters(
     """
     if not isinstance(body, dict):
         raise RequestError(f"body: got {type(body).__name__}; expected a JSON object")
-    kept = {name: value for name, value in body.items() if name not in without_effect}
+    kept = {
+        name: value
+        for name, value in body.items()
+        if value is not None and name not in without_effect
+    }
     for name in neutral.keys() & kept.keys():
-        if kept.pop(name) not in neutral[name]:
+        if without_nulls(kept.pop(name)) not in neutral[name]:
             raise unsupported(name, body[name])
     try:
         return model.model_validate(kept)

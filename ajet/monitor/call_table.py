@@ -84,6 +84,7 @@ def table_of_groups(groups: Sequence[Group], discarded: Sequence[Group]) -> pa.T
             "is_success": pa.array([e.is_success for e in episodes], pa.bool_()),
             "failure": pa.array([f.kind if f else None for f in failures], pa.string()),
             "cause": pa.array([_utf8(f.message) if f else None for f in failures], pa.string()),
+            "debug_calls": pa.array([json.dumps(e.debug_calls) for e in episodes], pa.string()),
             "calls": _calls_column([episode.calls for episode in episodes]),
         }
     )
@@ -139,6 +140,7 @@ def _episode(row: dict[str, Any], calls: list[Call], call_rewards: np.ndarray | 
         reward=row["reward"],
         reward_per=row["reward_per"],
         call_rewards=call_rewards,
+        debug_calls=json.loads(row.get("debug_calls") or "{}"),
         is_success=row["is_success"],
         failure=failure,
     )

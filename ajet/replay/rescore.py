@@ -54,7 +54,7 @@ class Rescorer:
         with caught_error() as caught:
             if reward is None or self.asks_always:
                 reward, is_success = await self._ask(episode)
-            rewards = spread_reward(reward, episode.calls)
+            rewards = spread_reward(reward, episode.calls, episode.debug_calls)
         if caught.error:
             failure = failure_of(caught.error, "judge_error")
             return replace(

@@ -278,7 +278,8 @@ class EpisodeRun:
         self._set_rewards(*verdict)
 
     def _set_rewards(self, reward: Any, is_success: bool | None) -> None:
-        rewards = spread_reward(reward, self._tracker.calls)
+        debug_agents = self._tuner.debug_calls if self._tuner else {}
+        rewards = spread_reward(reward, self._tracker.calls, debug_agents)
         self._is_success = rewards.episode > 0 if is_success is None else bool(is_success)
         self._rewards = rewards
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,17 +25,26 @@ class Rewards:
     """What the workflow or judge gave rewards for."""
 
 
-def spread_reward(reward: float | list[float] | dict[str, float], calls: Sequence[Call]) -> Rewards:
+def spread_reward(
+    reward: float | list[float] | dict[str, float],
+    calls: Sequence[Call],
+    debug_agents: Collection[str] = (),
+) -> Rewards:
     """Give each call a reward: its own, that of its agent, or that of the episode.
 
     Agents that are not trained may be left out; their calls get the reward of the episode.
+
+    Args:
+        reward: of the episode, of each call, or of each agent by its name.
+        calls: of the episode.
+        debug_agents: names of the agents that a debug model answered; a reward may name them.
 
     Raises:
         EpisodeError: NaN or infinite, a list of the wrong length, an agent that made no call, or
             a trained agent without a reward.
     """
     if isinstance(reward, dict):
-        _check_agents(reward, calls)
+        _check_agents(reward, calls, debug_agents)
         mean = _mean([_finite(value, f' of agent "{name}"') for name, value in reward.items()])
         credited = [reward.get(call.agent_name, mean) for call in calls]
         return Rewards(episode=mean, calls=np.array(credited, np.float64), per="agent")
@@ -51,9 +60,12 @@ def spread_reward(reward: float | list[float] | dict[str, float], calls: Sequenc
     return Rewards(episode=value, calls=np.full(len(calls), value, np.float64), per="episode")
 
 
-def _check_agents(reward: dict[str, float], calls: Sequence[Call]) -> None:
-    names = ", ".join(dict.fromkeys(f'"{call.agent_name}"' for call in calls)) or "none"
-    if unknown := [name for name in reward if all(call.agent_name != name for call in calls)]:
+def _check_agents(
+    reward: dict[str, float], calls: Sequence[Call], debug_agents: Collection[str]
+) -> None:
+    known = dict.fromkeys([*(call.agent_name for call in calls), *debug_agents])
+    names = ", ".join(f'"{name}"' for name in known) or "none"
+    if unknown := [name for name in reward if name not in known]:
         raise EpisodeError(
             f'reward names agent "{unknown[0]}", which made no call; agents with calls: {names}'
         )

@@ -35,6 +35,8 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
+    protocol_version = "HTTP/1.1"
+    """Connections stay open, as those of real servers, so that clients use them again."""
 
     def do_GET(self) -> None:
         self.server.requests.append((self.path, self.headers["authorization"], {}))

@@ -140,6 +140,31 @@ def test_calls_of_debug_models_are_counted_and_logged_and_never_sampled(
     }
 
 
+def test_a_reward_may_name_an_agent_that_a_debug_model_answered(server: Server) -> None:
+    class Keeps(Workflow):
+        trainable_targets: list[str] | None = ["solver"]
+
+        async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+            keeper = tuner.as_raw_openai_sdk_client("keeper", "keeper", server.model())
+            await keeper.chat.completions.create(model="policy", messages=HELLO)
+            await ask_policy(tuner, "solver")
+            return rewarded({"solver": 1.0, "keeper": 0.0, **self.more})
+
+        more: dict[str, float] = {}
+
+    class NamesNobody(Keeps):
+        more: dict[str, float] = {"nobody": 1.0}
+
+    episode = run_episode(Keeps)
+    assert episode.failure is None
+    assert episode.call_rewards is not None
+    assert episode.call_rewards.tolist() == [1.0]
+    assert [sample.agent_names for sample in episode.samples] == [("solver",)]
+    failure = run_episode(NamesNobody).failure
+    assert failure is not None
+    assert '"nobody", which made no call; agents with calls: "solver", "keeper"' in failure.message
+
+
 def test_after_the_episode_the_debug_model_is_not_asked(server: Server) -> None:
     from openai import APIStatusError
 

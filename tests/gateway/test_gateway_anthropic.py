@@ -303,8 +303,8 @@ def test_closing_a_stream_cancels_the_request() -> None:
     [
         ({"max_tokens": None}, "max_tokens"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
-        ({"output_config": {"effort": "low"}}, "output_config"),
+        ({"mcp_servers": [{"type": "url"}]}, "mcp_servers"),
+        ({"output_config": {"colour": "red"}}, "output_config.colour"),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
         ({"tools": [{"name": "look"}]}, "tools[0].input_schema"),
         ({"tools": [{"input_schema": {}}]}, "tools[0]"),
@@ -338,5 +338,5 @@ def test_what_cannot_be_honoured_is_refused_by_name(body: dict[str, Any], named:
 def test_an_unknown_path_below_the_apis_is_its_error() -> None:
     agent = agent_of([])
     with pytest.raises(anthropic.NotFoundError) as caught:
-        run(lambda: agent.anthropic.messages.count_tokens(model="policy", messages=USER))
+        run(lambda: agent.anthropic.messages.batches.retrieve("b"))
     assert caught.value.body["error"]["type"] == "not_found_error"  # type: ignore[index]

@@ -62,6 +62,10 @@ class ToyTokenizer:
         parts = [self._text[i].encode() if i in self._text else bytes([i]) for i in ids]
         return b"".join(parts).decode(errors="replace")
 
+    def token_bytes(self, token_id: int) -> bytes:
+        text = self._text.get(token_id)
+        return bytes([token_id]) if text is None else text.encode()
+
     def convert_tokens_to_ids(self, tokens: str | list[str]) -> object:
         if isinstance(tokens, str):
             return self.special.get(tokens)

@@ -37,6 +37,8 @@ class WireApi(ABC):
 
     parameters: ClassVar[type[BaseModel]]
     """The body's parameters that are honoured, for the OpenAPI document."""
+    only_counts: ClassVar[bool] = False
+    """True: the request is not answered; its prompt's tokens are counted (`token_count`)."""
     chat_request: ChatRequest
     """The request in the gateway's own terms."""
 
@@ -51,6 +53,10 @@ class WireApi(ABC):
     @abstractmethod
     def encoder(self, pending: PendingRequest) -> StreamEncoder:
         """The same answer as a stream."""
+
+    def token_count(self, num_tokens: int) -> dict[str, Any]:
+        """The number of the prompt's tokens as a JSON object, where `only_counts` is True."""
+        raise NotImplementedError(f"{type(self).__name__} has no token_count()")
 
     @staticmethod
     @abstractmethod

@@ -22,6 +22,7 @@ APIS = {
     "/v1/chat/completions": "ajet.gateway.apis.chat_completions.api->ChatCompletionsApi",
     "/v1/responses": "ajet.gateway.apis.responses.api->ResponsesApi",
     "/v1/messages": "ajet.gateway.apis.messages.api->MessagesApi",
+    "/v1/messages/count_tokens": "ajet.gateway.apis.messages.api->CountTokensApi",
 }
 """Path of the POST route -> class path of its `WireApi`, which is imported with its first request.
 A user's file may add its own API here before the run's HTTP server starts."""
@@ -40,8 +41,8 @@ def routes() -> list[tuple[str, str]]:
 
 def load_api(path: str) -> type[WireApi]:
     """The wire API that a path belongs to; chat completions where no API is registered."""
-    owner = next((known for known in APIS if path.startswith(known)), "/v1/chat/completions")
-    return _load_api(APIS[owner])
+    owners = [known for known in APIS if path.startswith(known)]
+    return _load_api(APIS[max(owners, key=len, default="/v1/chat/completions")])
 
 
 async def respond(session: AgentSession, method: str, path: str, body: bytes) -> Reply:
@@ -68,6 +69,8 @@ def error_reply(path: str, error: AjetError) -> Reply:
 
 async def _answer(session: AgentSession, api: type[WireApi], content: Any) -> Reply:
     request = api(content, session.stored_turns)
+    if request.only_counts:
+        return json_reply(request.token_count(session.count_tokens(request.chat_request)))
     # Outside the stream: a request that cannot be honoured gets a status, not an error event.
     pending = session.prepare(request.chat_request)
     if request.chat_request.stream:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
+from typing import Any
 
 import httpx2
 from openai import AsyncOpenAI
@@ -10,7 +12,7 @@ from openai._base_client import Platform, get_platform
 
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.clients.transports import BASE_URL, BlockingTransport, InProcessTransport
-from ajet.gateway.gateway import AgentSession
+from ajet.gateway.gateway import MODEL_NAME, AgentSession
 
 
 def openai_client(session: AgentSession, http_endpoint: HttpEndpoint | None = None) -> AsyncOpenAI:
@@ -22,7 +24,26 @@ def openai_client(session: AgentSession, http_endpoint: HttpEndpoint | None = No
         base_url=BASE_URL, api_key="in-process", http_client=http_client(session), max_retries=0
     )
     set_platform(client)
+    completions = client.chat.completions
+    completions.create = _with_defaults(completions.create)  # type: ignore[method-assign]
+    completions.parse = _with_defaults(completions.parse)  # type: ignore[method-assign]
+    completions.stream = _with_defaults(completions.stream)  # type: ignore[method-assign]
     return client
+
+
+def _with_defaults(method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method with an optional `model` and with messages that may be positional.
+
+    Workflows written for AgentJet call it like that; any model name means the policy here.
+    """
+
+    @wraps(method)
+    def call(*messages: Any, **fields: Any) -> Any:
+        if len(messages) == 1:
+            fields, messages = {"messages": messages[0], **fields}, ()
+        return method(*messages, **{"model": MODEL_NAME, **fields})
+
+    return call
 
 
 def http_client(session: AgentSession) -> httpx2.AsyncClient:

@@ -15,20 +15,20 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
-from ajet.gateway.parameters import invalid, read_parameters, unsupported
+from ajet.gateway.parameters import Parameters, invalid, read_parameters, unsupported
 from ajet.schema.call import SamplingParams
 
 _WITHOUT_EFFECT = {"model", "user", "metadata", "store", "service_tier", "timeout"}
 _WITHOUT_EFFECT |= {"safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "response_format": (None, {"type": "text"}),
-    "frequency_penalty": (0, None),
-    "presence_penalty": (0, None),
-    "logit_bias": (None, {}),
-    "top_logprobs": (None, 0),
-    "reasoning_effort": (None,),
-    "verbosity": (None, "medium"),
-    "modalities": (None, ["text"]),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logit_bias": ({},),
+    "top_logprobs": (0,),
+    "reasoning_effort": (),
+    "verbosity": ("medium",),
+    "modalities": (["text"],),
 }
 
 
@@ -41,10 +41,8 @@ class SamplingDefaults(BaseModel):
     top_k: int = 0
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Parameters):
     """Options of a streamed answer."""
-
-    model_config = ConfigDict(extra="forbid")
 
     include_usage: bool = False
     include_obfuscation: bool = False
@@ -134,7 +132,7 @@ def parse_chat_request(body: Any) -> ChatRequest:
 
 
 def _check_tool(tool: dict[str, Any], where: str) -> None:
-    if tool.get("type", "function") != "function":
+    if (tool.get("type") or "function") != "function":
         raise unsupported(f"{where}.type", tool["type"], "only functions are")
     function = tool.get("function")
     name = function.get("name") if isinstance(function, dict) else None

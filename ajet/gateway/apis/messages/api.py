@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
 
 from ajet.errors import AjetError
 from ajet.gateway.apis.base import WireApi
@@ -18,7 +20,12 @@ from ajet.gateway.apis.messages.body import (
     thinking_block,
     tool_use_block,
 )
-from ajet.gateway.apis.messages.request import MessagesRequest, to_chat_request
+from ajet.gateway.apis.messages.request import (
+    CountTokensRequest,
+    MessagesRequest,
+    to_chat_request,
+    to_counted_request,
+)
 from ajet.gateway.completion import Completion
 from ajet.gateway.pending import PendingRequest
 from ajet.gateway.reply import event
@@ -28,7 +35,7 @@ from ajet.gateway.stored_turns import StoredTurns
 class MessagesApi(WireApi):
     """One request of Anthropic's Messages API."""
 
-    parameters = MessagesRequest
+    parameters: ClassVar[type[BaseModel]] = MessagesRequest
 
     def __init__(self, body: Any, stored_turns: StoredTurns) -> None:
         self.chat_request = to_chat_request(body)
@@ -45,6 +52,20 @@ class MessagesApi(WireApi):
     def error(error: AjetError) -> tuple[int, dict[str, Any]]:
         """HTTP status and the Messages API's error object."""
         return error_body(error)
+
+
+class CountTokensApi(MessagesApi):
+    """A request of the Messages API that is not answered: its prompt's tokens are counted."""
+
+    parameters: ClassVar[type[BaseModel]] = CountTokensRequest
+    only_counts = True
+
+    def __init__(self, body: Any, stored_turns: StoredTurns) -> None:
+        self.chat_request = to_counted_request(body)
+
+    def token_count(self, num_tokens: int) -> dict[str, Any]:
+        """The object with the number of tokens."""
+        return {"input_tokens": num_tokens}
 
 
 class MessageEvents:

@@ -7,44 +7,55 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ajet.gateway.apis.chat_completions.request import ChatRequest, parse_chat_request
-from ajet.gateway.parameters import invalid, read_parameters, unsupported
+from ajet.gateway.parameters import Parameters, invalid, read_parameters, unsupported
 
 _WITHOUT_EFFECT = {"model", "metadata", "service_tier", "cache_control", "user_profile_id"}
+# Hints that coding agents always send: the chat format decides whether the model thinks, and the
+# prompt must stay what the agent's history says, so nothing of it is cleared.
+_WITHOUT_EFFECT |= {"thinking", "context_management"}
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "container": (None,),
-    "context_management": (None,),
-    "diagnostics": (None,),
-    "inference_geo": (None,),
-    "mcp_servers": (None, []),
-    "output_config": (None, {}),
-    "speed": (None, "standard"),
-    "thinking": (None, {"type": "adaptive"}),
+    "container": (),
+    "diagnostics": (),
+    "inference_geo": (),
+    "mcp_servers": ([],),
+    "speed": ("standard",),
 }
 
 
 _Message = dict[str, Any]
 
 
-class ToolChoice(BaseModel):
+class ToolChoice(Parameters):
     """Which tool may or must be used."""
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
     disable_parallel_tool_use: bool = False
 
 
-class MessagesRequest(BaseModel):
-    """The parameters of the Messages API that are honoured."""
+class OutputConfig(Parameters):
+    """How the answer should look."""
+
+    effort: str | None = None
+    """Accepted and ignored: a hint for models that can think more or less."""
+
+
+class CountTokensRequest(BaseModel):
+    """The parameters of `count_tokens` that are honoured."""
 
     model_config = ConfigDict(extra="forbid")
 
     messages: list[dict[str, Any]]
-    max_tokens: int = Field(ge=1)
     system: str | list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: ToolChoice | None = None
+    output_config: OutputConfig | None = None
+
+
+class MessagesRequest(CountTokensRequest):
+    """The parameters of the Messages API that are honoured."""
+
+    max_tokens: int = Field(ge=1)
     stop_sequences: list[str] | None = None
     temperature: float | None = Field(None, ge=0, le=100)
     top_p: float | None = Field(None, gt=0, le=1)
@@ -64,17 +75,10 @@ def to_chat_request(body: Any) -> ChatRequest:
     request = read_parameters(
         body, MessagesRequest, without_effect=_WITHOUT_EFFECT, neutral=_NEUTRAL
     )
-    messages = _chat_messages(request.messages)
-    if request.system:
-        messages.insert(0, {"role": "system", "content": request.system})
-    tools = [_tool(tool, f"tools[{i}]") for i, tool in enumerate(request.tools or [])]
     choice = request.tool_choice
     return parse_chat_request(
         {
-            "messages": messages,
-            "continue_final_message": messages[-1:] != [] and messages[-1]["role"] == "assistant",
-            "tools": tools or None,
-            "tool_choice": None if choice is None else _tool_choice(choice),
+            **_prompt_fields(request),
             "parallel_tool_calls": not (choice and choice.disable_parallel_tool_use),
             "max_tokens": request.max_tokens,
             "temperature": request.temperature,
@@ -84,6 +88,32 @@ def to_chat_request(body: Any) -> ChatRequest:
             "stream": request.stream,
         }
     )
+
+
+def to_counted_request(body: Any) -> ChatRequest:
+    """The same for a request that only counts the tokens of its prompt.
+
+    Raises:
+        RequestError: names the parameter that is wrong or cannot be honoured.
+    """
+    request = read_parameters(
+        body, CountTokensRequest, without_effect=_WITHOUT_EFFECT, neutral=_NEUTRAL
+    )
+    return parse_chat_request(_prompt_fields(request))
+
+
+def _prompt_fields(request: CountTokensRequest) -> dict[str, Any]:
+    """The parameters that decide about the prompt, in the shape of the chat-completions API."""
+    messages = _chat_messages(request.messages)
+    if request.system:
+        messages.insert(0, {"role": "system", "content": request.system})
+    tools = [_tool(tool, f"tools[{i}]") for i, tool in enumerate(request.tools or [])]
+    return {
+        "messages": messages,
+        "continue_final_message": messages[-1:] != [] and messages[-1]["role"] == "assistant",
+        "tools": tools or None,
+        "tool_choice": None if request.tool_choice is None else _tool_choice(request.tool_choice),
+    }
 
 
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
