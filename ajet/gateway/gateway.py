@@ -24,6 +24,7 @@ from ajet.gateway.completion_checks import CheckedCompletion, failed_checks
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.pending import PendingCompletion, PendingRequest
 from ajet.gateway.prefill import split_prefill, with_prefill
+from ajet.gateway.response_format import ResponseFormatMode, with_instruction, without_fence
 from ajet.gateway.stored_turns import StoredTurns
 from ajet.gateway.stream import ChoiceStream, StreamNotifier
 from ajet.gateway.upstream import Upstream
@@ -41,6 +42,9 @@ class Gateway:
     engine: Engine
     defaults: SamplingDefaults
     call_timeout_s: float = 300.0
+    response_format: ResponseFormatMode = "prompt"
+    """What a request's `response_format` does: its schema becomes part of the prompt, or the
+    request is refused."""
     checklist: tuple[str, ...] = ()
     """Names of the rules (`completion_checks.CHECKS`) that completions of trained agents must
     pass."""
@@ -124,7 +128,11 @@ class AgentSession:
             RequestError: the episode ended meanwhile.
         """
         generations = await self._generate_all(pending)
-        return self._record_all(pending, generations, self._choices(pending, generations))
+        choices = self._choices(pending, generations)
+        if pending.request.response_format is not None:
+            for choice in choices:
+                choice.message = without_fence(choice.message)
+        return self._record_all(pending, generations, choices)
 
     async def stream(self, pending: PendingRequest) -> AsyncGenerator[Delta | Completion, None]:
         """Sample all completions of a request: yields deltas, and at last the completion.
@@ -216,6 +224,7 @@ class AgentSession:
         is_counted: bool = True,
     ) -> Prompt:
         chat_format = self._gateway.chat_format
+        history = with_instruction(history, request.response_format, self._gateway.response_format)
         tools = request.visible_tools if chat_format.parses_tool_calls else None
         prompt = self._tracker.prompt(self.agent_name, history, tools, is_counted=is_counted)
         return with_prefill(chat_format, prompt, request, prefill)

@@ -64,6 +64,7 @@ def make_runner(
             top_k=settings.top_k,
         ),
         call_timeout_s=settings.call_timeout_s,
+        response_format="refuse" if settings.response_format == "refuse" else "prompt",
         checklist=tuple(settings.compute_madness_checklist),
         ends_at_failed_check=settings.agent_madness_termination,
     )

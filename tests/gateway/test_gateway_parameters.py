@@ -184,12 +184,8 @@ def test_an_answer_may_be_begun_by_the_request() -> None:
 @pytest.mark.parametrize(
     ("body", "param", "code"),
     [
-        ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
-        (
-            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
-            "response_format",
-            "unsupported_parameter",
-        ),
+        ({"response_format": {"type": "regex"}}, "response_format", "unsupported_parameter"),
+        ({"response_format": {"type": "json_schema"}}, "response_format", "invalid_value"),
         ({"top_logprobs": 3, "logprobs": True}, "top_logprobs", "unsupported_parameter"),
         ({"frequency_penalty": 1.0}, "frequency_penalty", "unsupported_parameter"),
         ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported_parameter"),

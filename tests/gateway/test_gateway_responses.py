@@ -259,7 +259,8 @@ def test_closing_a_stream_cancels_the_request() -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"input": "a", "text": {"format": {"type": "json_object"}}}, "text"),
+        ({"input": "a", "text": {"verbosity": "low"}}, "text.verbosity"),
+        ({"input": "a", "text": {"format": {"type": "grammar"}}}, "response_format"),
         ({"input": "a", "reasoning": {"effort": "high"}}, "reasoning"),
         ({"input": "a", "background": True}, "background"),
         ({"input": "a", "include": ["reasoning.encrypted_content"]}, "include"),

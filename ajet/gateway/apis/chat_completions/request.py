@@ -5,8 +5,8 @@ The requests of the other APIs are translated to it. Not honoured exactly:
 - `tool_choice` that demands a call: the call's beginning is a prefill, and the model decides how to
   continue it. It is refused if no turn of the chat format can begin with a call.
 - `parallel_tool_calls: false`: sampling stops at the end of the first call.
-- `strict` of a tool: ignored, because the engine samples without constraints. `response_format` is
-  refused for the same reason.
+- `strict` of a tool: ignored, because the engine samples without constraints.
+- `response_format`: the schema is part of the prompt (see `response_format.py`).
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
 from ajet.gateway.parameters import Parameters, invalid, read_parameters, unsupported
+from ajet.gateway.response_format import check_response_format
 from ajet.schema.call import SamplingParams
 
 _WITHOUT_EFFECT = {"model", "user", "metadata", "store", "service_tier", "timeout"}
 _WITHOUT_EFFECT |= {"safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "response_format": (None, {"type": "text"}),
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "logit_bias": ({},),
@@ -66,6 +66,7 @@ class ChatRequest(BaseModel):
     top_p: float | None = Field(None, gt=0, le=1)
     top_k: int | None = Field(None, ge=-1)
     seed: int | None = None
+    response_format: dict[str, Any] | None = None
     stop: str | list[str] | None = None
     logprobs: bool | None = None
     stream: bool | None = None
@@ -124,6 +125,8 @@ def parse_chat_request(body: Any) -> ChatRequest:
     for position, tool in enumerate(request.tools or []):
         _check_tool(tool, f"tools[{position}]")
     _check_tool_choice(request)
+    if request.response_format is not None:
+        check_response_format(request.response_format)
     if request.stream_options is not None and not request.stream:
         raise invalid(
             "stream_options", body["stream_options"], "`stream: true` in the same request"

@@ -38,6 +38,8 @@ class OutputConfig(Parameters):
 
     effort: str | None = None
     """Accepted and ignored: a hint for models that can think more or less."""
+    format: dict[str, Any] | None = None
+    """The JSON schema of the answer: `{"type": "json_schema", "schema": {...}}`."""
 
 
 class CountTokensRequest(BaseModel):
@@ -50,6 +52,8 @@ class CountTokensRequest(BaseModel):
     tools: list[dict[str, Any]] | None = None
     tool_choice: ToolChoice | None = None
     output_config: OutputConfig | None = None
+    output_format: dict[str, Any] | None = None
+    """An earlier place of `output_config.format`."""
 
 
 class MessagesRequest(CountTokensRequest):
@@ -113,7 +117,16 @@ def _prompt_fields(request: CountTokensRequest) -> dict[str, Any]:
         "continue_final_message": messages[-1:] != [] and messages[-1]["role"] == "assistant",
         "tools": tools or None,
         "tool_choice": None if request.tool_choice is None else _tool_choice(request.tool_choice),
+        "response_format": _response_format(request),
     }
+
+
+def _response_format(request: CountTokensRequest) -> dict[str, Any] | None:
+    config = request.output_config
+    given = (config.format if config else None) or request.output_format
+    if given is None or given.get("type") != "json_schema":
+        return given  # the chat-completions API refuses other types by name
+    return {"type": "json_schema", "json_schema": {"schema": given.get("schema")}}
 
 
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def unfinished_body(
         "previous_response_id": request.previous_response_id,
         "store": request.store is not False,
         "temperature": pending.completions[0].params.temperature,
-        "text": {"format": {"type": "text"}},
+        "text": {"format": (request.text and request.text.format) or {"type": "text"}},
         "tool_choice": request.tool_choice or "auto",
         "tools": request.tools or [],
         "top_p": pending.completions[0].params.top_p,

@@ -7,12 +7,12 @@ in the record.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ajet.gateway.apis.chat_completions.request import ChatRequest, parse_chat_request
-from ajet.gateway.parameters import invalid, read_parameters, unsupported
+from ajet.gateway.parameters import Parameters, invalid, read_parameters, unsupported
 
 _WITHOUT_EFFECT = {"model", "user", "service_tier", "safety_identifier", "stream_options"}
 _WITHOUT_EFFECT |= {"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"}
@@ -24,10 +24,17 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "max_tool_calls": (None,),
     "prompt": (None,),
     "reasoning": (None, {}, {"effort": None}, {"effort": None, "summary": None}),
-    "text": (None, {}, {"format": {"type": "text"}}),
     "top_logprobs": (None, 0),
     "truncation": (None, "disabled"),
 }
+
+
+class TextConfig(Parameters):
+    """How the answer's text should look."""
+
+    format: dict[str, Any] | None = None
+    """`{"type": "json_schema", "name": ..., "schema": {...}}`, `json_object` or `text`."""
+    verbosity: Literal["medium"] | None = None
 
 
 class ResponsesRequest(BaseModel):
@@ -39,6 +46,7 @@ class ResponsesRequest(BaseModel):
     instructions: str | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    text: TextConfig | None = None
     parallel_tool_calls: bool | None = None
     max_output_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=100)
@@ -81,6 +89,7 @@ def to_chat_request(
             "max_completion_tokens": request.max_output_tokens,
             "temperature": request.temperature,
             "top_p": request.top_p,
+            "response_format": _response_format(request.text),
             "stream": request.stream,
         }
     )
@@ -91,6 +100,12 @@ def new_messages(request: ResponsesRequest) -> list[dict[str, Any]]:
     if isinstance(request.input, str):
         return [{"role": "user", "content": request.input}]
     return _chat_messages(request.input)
+
+
+def _response_format(text: TextConfig | None) -> dict[str, Any] | None:
+    if text is None or text.format is None or text.format.get("type") != "json_schema":
+        return text.format if text else None
+    return {"type": "json_schema", "json_schema": text.format}
 
 
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
