@@ -25,10 +25,10 @@ class Choice:
     stop: str | None
     """The stop string that ended the choice, if one did."""
     num_tokens: int
-    malformed_tool_calls: int
-    """Number of tool calls that could not be parsed; their text is in the content."""
     logprobs: list[dict[str, Any]] | None
     """One entry per token, in the shape of the chat-completions API; None if not asked for."""
+    malformed_tool_calls: int = 0
+    """Number of tool calls that could not be parsed; their text is in the content."""
 
     @property
     def content(self) -> str:

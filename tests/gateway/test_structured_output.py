@@ -101,6 +101,15 @@ def test_the_schema_is_in_the_prompt_and_the_answer_is_an_object(ask: Any) -> No
     assert TOKENIZER.decode(call.completion_ids.tolist()) == f"{GOOD}<|im_end|>"
 
 
+def test_a_schema_may_be_demanded_as_a_forced_tool_call() -> None:
+    pytest.importorskip("langchain_openai")
+    agent = agent_of([f"{GOOD[1:]}}}\n</tool_call>"])
+    model = tuner_of(agent).as_langchain_model()
+    visits = model.with_structured_output(Visit, method="function_calling")
+    assert run(lambda: visits.ainvoke("hello")) == Visit(city="Rome", people=3)
+    assert agent.prompts[0].endswith('{"name": "Visit", "arguments": {')
+
+
 @pytest.mark.parametrize("ask", [by_openai, by_responses, by_anthropic])
 def test_an_answer_that_does_not_fit_is_the_clients_own_error(ask: Any) -> None:
     agent = agent_of([BAD])
