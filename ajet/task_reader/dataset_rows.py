@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import marshal
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +34,8 @@ class TaskColumns:
     messages: str | None
     """Chat messages; None: there are none."""
     answer: str | None
+    is_plain: bool
+    """Whether every column holds texts, numbers or truth values."""
     section: str
     """The section of the configuration, for messages."""
 
@@ -75,7 +79,26 @@ class TaskColumns:
                 f"{', '.join(QUERY_COLUMNS)}, and no chat messages; the columns are {names}: name "
                 "the one that holds the query"
             )
-        return cls(query=query, messages=messages, answer=settings.answer_key, section=section)
+        return cls(
+            query=query,
+            messages=messages,
+            answer=settings.answer_key,
+            section=section,
+            is_plain=all(_is_plain(kind) for kind in features.values()),
+        )
+
+    def identity(
+        self, row: Mapping[str, Any], place: Callable[[int], str], index: int
+    ) -> tuple[str, bytes]:
+        """A row's id, and its content where it has none. Errors as for `task`."""
+        query = row[self.query] if self.query else None
+        if self.is_plain and query and isinstance(query, str):
+            task_id = row.get("task_id")
+            if task_id is not None and task_id != "":
+                return str(task_id), b""
+            return "", marshal.dumps(tuple(row.values()), 2)
+        task = self.task(row, place(index))
+        return task.task_id, task.model_dump_json().encode()
 
     def task(self, row: Mapping[str, Any], place: str) -> Task:
         """A row as a task, with every column in its metadata.
@@ -108,6 +131,13 @@ class TaskColumns:
                 f'{place}: column "{self.query}": {first["msg"]}, got {first["input"]!r} '
                 f"({self.section}.query_key names the column to use)"
             ) from error
+
+
+def _is_plain(kind: Any) -> bool:
+    name = getattr(kind, "dtype", None)
+    return type(kind).__name__ == "Value" and bool(
+        re.fullmatch(r"string|large_string|bool|u?int\d+|float\d+", str(name))
+    )
 
 
 def _media_in(kind: Any) -> str | None:

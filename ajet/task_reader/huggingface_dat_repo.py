@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import re
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +17,7 @@ from ajet.config.sections.task_reader import HuggingFaceConfig
 from ajet.errors import DataError, MissingExtraError
 from ajet.schema.task import Task
 from ajet.task_reader.dataset_rows import TaskColumns
-from ajet.task_reader.read_tasks import with_unique_ids
+from ajet.task_reader.task_index import IndexBuilder
 from ajet.task_reader.task_reader_base import BaseTaskReader
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SECTION = "ajet.task_reader.huggingface_dat_repo"
+BATCH_SIZE = 1000
 PART = re.compile(r"(?P<split>[\w.-]+)(\[(?P<start>\d*):(?P<end>\d*)\])?")
 """The split expressions that streaming understands: it does not know the number of rows."""
 
@@ -34,7 +38,7 @@ class HuggingFaceTaskReader(BaseTaskReader):
         reader_config: has `huggingface_dat_repo`.
     """
 
-    def get_training_tasks(self) -> list[Task]:
+    def get_training_tasks(self) -> Sequence[Task]:
         """The rows of `training_split`.
 
         Raises:
@@ -43,7 +47,7 @@ class HuggingFaceTaskReader(BaseTaskReader):
         """
         return self._tasks(self._settings.training_split, "training_split")
 
-    def get_validation_tasks(self) -> list[Task]:
+    def get_validation_tasks(self) -> Sequence[Task]:
         """The rows of `validation_split`; none where it is null. Errors as for training."""
         split = self._settings.validation_split
         return self._tasks(split, "validation_split") if split else []
@@ -53,7 +57,7 @@ class HuggingFaceTaskReader(BaseTaskReader):
         settings: HuggingFaceConfig = self.reader_config.huggingface_dat_repo
         return settings
 
-    def _tasks(self, split: str, key: str) -> list[Task]:
+    def _tasks(self, split: str, key: str) -> Sequence[Task]:
         source = f"{self._settings.dataset_path} {split}"
         try:
             rows = load_rows(self._settings, split)
@@ -62,7 +66,7 @@ class HuggingFaceTaskReader(BaseTaskReader):
             columns = TaskColumns.choose(
                 rows.features, self._settings, source=source, section=SECTION
             )
-            tasks = with_unique_ids(_located(rows, columns, source))
+            tasks = Rows(_on_disk(rows), columns, source).index()
         except DataError:
             raise
         except ImportError as error:
@@ -77,12 +81,53 @@ class HuggingFaceTaskReader(BaseTaskReader):
         return tasks
 
 
-def _located(
-    rows: Dataset | IterableDataset, columns: TaskColumns, source: str
-) -> Iterator[tuple[str, Task]]:
-    for index, row in enumerate(rows):
-        place = f"{source}[{index}]"
-        yield place, columns.task(row, place)
+class Rows:
+    """A data set on this machine: a row becomes a task when it is taken.
+
+    Args:
+        rows: memory-mapped by the library.
+        columns: which column is what.
+        source: the data set, for messages.
+    """
+
+    def __init__(self, rows: Dataset, columns: TaskColumns, source: str) -> None:
+        self._rows = rows
+        self._columns = columns
+        self._source = source
+
+    def index(self) -> Sequence[Task]:
+        """Check every row.
+
+        Raises:
+            DataError: a row gives no task, or an id occurs twice.
+        """
+        builder = IndexBuilder()
+        # Python objects of a batch cost a fraction of those of its rows one by one.
+        batches = self._rows.with_format("arrow").iter(BATCH_SIZE)
+        for index, row in enumerate(row for batch in batches for row in batch.to_pylist()):
+            builder.add(*self._columns.identity(row, self.place, index))
+        return builder.finish(self)
+
+    def read(self, index: int) -> Task:
+        """The task of a row."""
+        return self._columns.task(self._rows[index], self.place(index))
+
+    def place(self, index: int) -> str:
+        """The data set and the index of the row."""
+        return f"{self._source}[{index}]"
+
+
+def _on_disk(rows: Dataset | IterableDataset) -> Dataset:
+    """Streamed rows in a file that is removed when the process ends; others as they are."""
+    import datasets
+
+    if isinstance(rows, datasets.Dataset):
+        return rows
+    folder = tempfile.mkdtemp(prefix="ajet_streamed_rows_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return datasets.Dataset.from_generator(
+        lambda: iter(rows), features=rows.features, cache_dir=folder, fingerprint=Path(folder).name
+    )
 
 
 def load_rows(settings: HuggingFaceConfig, split: str) -> Dataset | IterableDataset:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import marshal
+import os
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from ajet.errors import DataError
 from ajet.schema.task import Task
-from ajet.task_reader.read_tasks import with_unique_ids
+from ajet.task_reader.task_index import IndexBuilder
 from ajet.task_reader.task_reader_base import BaseTaskReader
 
 SECTION = "ajet.task_reader.jsonl_dataset_file"
@@ -36,7 +40,7 @@ class JsonlTaskReader(BaseTaskReader):
         super().__init__(reader_config)
         self._files = reader_config.jsonl_dataset_file
 
-    def get_training_tasks(self) -> list[Task]:
+    def get_training_tasks(self) -> Sequence[Task]:
         """All tasks of the training file.
 
         Raises:
@@ -46,36 +50,113 @@ class JsonlTaskReader(BaseTaskReader):
             raise DataError(f"{SECTION}.training.file_path is not set, expected a JSONL file")
         return read_jsonl(self._files.training.file_path, self._files.query_key)
 
-    def get_validation_tasks(self) -> list[Task]:
+    def get_validation_tasks(self) -> Sequence[Task]:
         """All tasks of the validation file; empty without a file. Raises the same errors."""
         if self._files.validation.file_path is None:
             return []
         return read_jsonl(self._files.validation.file_path, self._files.query_key)
 
 
-def read_jsonl(path: str | Path, query_key: str) -> list[Task]:
+def read_jsonl(path: str | Path, query_key: str) -> Sequence[Task]:
     """Read all tasks of a file; each gets an id.
+
+    Every line is checked. Of a large file only the positions of the lines are kept.
 
     Raises:
         DataError: the file cannot be read, has no task, a malformed line or an id twice.
     """
-    tasks = with_unique_ids(
-        (place, _task(record, query_key, place)) for place, record in _records(Path(path))
-    )
+    lines = JsonlLines(path, query_key)
+    tasks = lines.index()
     if not tasks:
         raise DataError(f"{path}: the file has no task; expected one JSON object per line")
     return tasks
 
 
-def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        with path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    place = f"{path}:{number}"
-                    yield place, _record(line, place)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror} (see {SECTION})") from error
+class JsonlLines:
+    """A file, and where its tasks are.
+
+    Args:
+        path: the file.
+        query_key: the field that holds the query.
+    """
+
+    def __init__(self, path: str | Path, query_key: str) -> None:
+        self._path = str(path)
+        self._query_key = query_key
+        self._offsets = array("q")
+        self._numbers = array("q")
+        self._version = (0, 0)
+
+    def index(self) -> Sequence[Task]:
+        """Check every line and remember where it is.
+
+        Raises:
+            DataError: the file cannot be read, has a malformed line or an id twice.
+        """
+        builder = IndexBuilder()
+        offset = 0
+        try:
+            with open(self._path, "rb") as lines:
+                self._version = _version(os.fstat(lines.fileno()))
+                for number, line in enumerate(lines, 1):
+                    if line.strip():
+                        builder.add(*self._identity(line, number))
+                        self._offsets.append(offset)
+                        self._numbers.append(number)
+                    offset += len(line)
+        except OSError as error:
+            raise DataError(f"{self._path}: {error.strerror} (see {SECTION})") from error
+        return builder.finish(self)
+
+    def read(self, index: int) -> Task:
+        """The task of a line.
+
+        Raises:
+            DataError: the file was changed since it was indexed.
+        """
+        # Opened each time: processes on other machines get a copy of this object.
+        try:
+            with open(self._path, "rb") as lines:
+                is_same = _version(os.fstat(lines.fileno())) == self._version
+                lines.seek(self._offsets[index])
+                line = lines.readline()
+        except OSError as error:
+            raise DataError(f"{self.place(index)}: {error.strerror} (see {SECTION})") from error
+        if not is_same:
+            raise DataError(
+                f"{self.place(index)}: the file changed while the run was using it: start again"
+            )
+        return _task(_record(line, self.place(index)), self._query_key, self.place(index))
+
+    def place(self, index: int) -> str:
+        """The file and the number of the line."""
+        return f"{self._path}:{self._numbers[index]}"
+
+    def _identity(self, line: bytes, number: int) -> tuple[str, bytes]:
+        """A line's id and content. Usual lines take the short way; the others are read in full."""
+        try:
+            record = from_json(line, cache_strings="keys")
+        except ValueError:
+            record = None
+        if isinstance(record, dict) and not record.keys() & UNUSUAL_FIELDS:
+            query = record.pop(self._query_key, None)
+            task_id = record.pop("task_id", None)
+            if query and isinstance(query, str) and (not task_id or isinstance(task_id, str)):
+                return task_id or "", b"" if task_id else marshal.dumps((query, record), 2)
+        place = f"{self._path}:{number}"
+        task = _task(_record(line, place), self._query_key, place)
+        content = (task.main_query, task.metadata)
+        if task.init_messages or task.env_type:
+            content += (task.init_messages, task.env_type)  # type: ignore[assignment]
+        return task.task_id, marshal.dumps(content, 2)
+
+
+UNUSUAL_FIELDS = {"init_messages", "env_type", "metadata"}
+"""Fields that need a closer look than a query, an id and the rest."""
+
+
+def _version(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _record(line: bytes, place: str) -> dict[str, Any]:

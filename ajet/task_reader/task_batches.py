@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
 from ajet.errors import CheckpointError
 from ajet.schema.task import Task
+from ajet.task_reader.task_index import TaskIndex
 
 
 class TaskBatches:
@@ -25,12 +27,13 @@ class TaskBatches:
 
     def __init__(self, tasks: Sequence[Task], *, seed: int, shuffle: bool = True) -> None:
         assert tasks, "readers refuse an empty data set"
-        self.tasks = list(tasks)
+        self.tasks = tasks
         """All tasks, in the reader's order."""
         self._seed = seed
         self._shuffle = shuffle
         self._num_taken = 0
         self._order = self._order_of(0)
+        self._fingerprint = _fingerprint(tasks, seed, shuffle)
 
     @property
     def epoch(self) -> int:
@@ -47,7 +50,7 @@ class TaskBatches:
 
     def state(self) -> dict[str, Any]:
         """The position in the stream, as JSON values."""
-        return {"num_taken": self._num_taken, "stream": self._fingerprint()}
+        return {"num_taken": self._num_taken, "stream": self._fingerprint}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue after the position of `state`.
@@ -55,7 +58,7 @@ class TaskBatches:
         Raises:
             CheckpointError: the state belongs to other tasks, another order or another seed.
         """
-        if state["stream"] != self._fingerprint():
+        if state["stream"] != self._fingerprint:
             raise CheckpointError(
                 "cannot resume: the training tasks, their order, trainer_common.seed or "
                 "data.shuffle changed since the checkpoint was written"
@@ -64,19 +67,19 @@ class TaskBatches:
         self._order = self._order_of(self.epoch)
 
     def _next(self) -> Task:
-        task = self._order[self._num_taken % len(self.tasks)]
+        task = self.tasks[self._order[self._num_taken % len(self.tasks)]]
         self._num_taken += 1
         if self._num_taken % len(self.tasks) == 0:
             self._order = self._order_of(self.epoch)
         return task
 
-    def _order_of(self, epoch: int) -> list[Task]:
-        order = list(self.tasks)
+    def _order_of(self, epoch: int) -> array[int]:
+        order = array("q", range(len(self.tasks)))  # 8 bytes per task
         if self._shuffle:
-            random.Random(f"task order {self._seed} {epoch}").shuffle(order)
+            random.Random(f"task order {self._seed} {epoch}").shuffle(order)  # type: ignore[arg-type]
         return order
 
-    def _fingerprint(self) -> str:
-        ids = [task.task_id for task in self.tasks]
-        content = json.dumps([self._seed, self._shuffle, ids])
-        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+def _fingerprint(tasks: Sequence[Task], seed: int, shuffle: bool) -> str:
+    rows = tasks.fingerprint if isinstance(tasks, TaskIndex) else [task.task_id for task in tasks]
+    return hashlib.sha256(json.dumps([seed, shuffle, rows]).encode()).hexdigest()[:16]

@@ -63,7 +63,7 @@ class TrainingData:
         batches = TaskBatches(training_tasks(reader), seed=common.seed, shuffle=ajet.data.shuffle)
         return cls(
             batches=batches,
-            validation=validation_tasks(reader)[: ajet.rollout.validation.num_tasks],
+            validation=list(validation_tasks(reader)[: ajet.rollout.validation.num_tasks]),
             total_steps=common.total_training_steps
             or batches.num_batches(ajet.data.train_batch_size, common.total_epochs),
         )

@@ -4,6 +4,7 @@
 2. A hub's data set gives them, too; offline, from the cache.
 3. Columns become JSON values, or the message names the column.
 4. What is missing is named: split, column, configuration, data set, network.
+5. Large sets are indexed, not listed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import pytest
 from ajet.config.sections.task_reader import TaskReaderConfig
 from ajet.errors import ConfigError, DataError
 from ajet.schema.task import Task
+from ajet.task_reader import task_index
 from ajet.task_reader.huggingface_dat_repo import HuggingFaceTaskReader
 from ajet.task_reader.read_tasks import make_task_reader
 from tests.data.hub_server import hub
@@ -310,3 +312,21 @@ def test_a_path_that_is_no_hub_name_is_refused_by_the_configuration(tmp_path: Pa
     )
     with pytest.raises(ConfigError, match=r'"data/rows.parquet" not found'):
         load_config(conf)
+
+
+# 5. Large sets.
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("extra", [None, datetime.date(2026, 1, 2)])
+def test_an_index_has_the_tasks_of_a_list(
+    extra: Any, streaming: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row | {"extra": extra} for row in [*ROWS, ROWS[4]]]
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
+    expected = tasks_of(tmp_path / "rows.parquet", streaming=streaming)
+    monkeypatch.setattr(task_index, "MAX_IN_MEMORY", 0)
+    tasks = reader_of(tmp_path / "rows.parquet", streaming=streaming).get_training_tasks()
+    assert isinstance(tasks, task_index.TaskIndex)
+    assert list(tasks) == expected
+    assert expected[10].task_id == f"{expected[4].task_id}-2"

@@ -1,0 +1,125 @@
+"""Tasks of large sources: an index in memory, and each task made when it is taken."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Protocol, overload
+
+import numpy as np
+
+from ajet.schema.task import Task
+from ajet.task_reader.unique_ids import with_unique_ids
+
+MAX_IN_MEMORY = 10_000
+"""Sources with no more tasks are read into a list, which other machines can get as it is."""
+LIKE_A_CONTENT_ID = re.compile(r"[0-9a-f]{16}(-\d+)?")
+
+
+class TaskSource(Protocol):
+    """Rows of a file or table, in a fixed order."""
+
+    def read(self, index: int) -> Task:
+        """The task of a row; its id is empty where the row has none."""
+
+    def place(self, index: int) -> str:
+        """Where the row is, for messages."""
+
+
+class TaskIndex(Sequence[Task]):
+    """The tasks of a source, with the same ids as a list of them would have.
+
+    Args:
+        source: reads a task.
+        ids: index -> id, for the rows where it is neither in the row nor made from its content
+            alone.
+        fingerprint: of all rows, in order.
+        count: number of tasks.
+    """
+
+    def __init__(
+        self, source: TaskSource, *, ids: dict[int, str], fingerprint: str, count: int
+    ) -> None:
+        self._source = source
+        self._ids = ids
+        self._count = count
+        self.fingerprint = fingerprint
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Task]: ...
+    def __getitem__(self, index: int | slice) -> Task | list[Task]:
+        if isinstance(index, slice):
+            return [self._task(i) for i in range(*index.indices(self._count))]
+        return self._task(range(self._count)[index])
+
+    def __iter__(self) -> Iterator[Task]:
+        return map(self._task, range(self._count))
+
+    def _task(self, index: int) -> Task:
+        task = self._source.read(index)
+        task_id = self._ids.get(index) or task.task_id or task.content_id()
+        return task.model_copy(update={"task_id": task_id})
+
+
+class IndexBuilder:
+    """Collects the identity of each row in one pass: 8 bytes per task.
+
+    Rows whose hashes are equal are read again at the end, to compare what they really are.
+    """
+
+    def __init__(self) -> None:
+        self._hashes = array("q")
+        self._digest = hashlib.sha256()
+        self._num_without_id = 0
+        self._has_lookalike = False
+
+    def add(self, task_id: str, content: bytes) -> None:
+        """Add the next row.
+
+        Args:
+            task_id: its id, or "".
+            content: equal for equal rows; only looked at where there is no id.
+        """
+        if task_id:
+            content = task_id.encode("utf-8", "surrogatepass")
+            self._has_lookalike |= LIKE_A_CONTENT_ID.fullmatch(task_id) is not None
+        else:
+            self._num_without_id += 1
+        self._digest.update(content)
+        self._digest.update(b"\n")
+        self._hashes.append(hash(content))
+
+    def finish(self, source: TaskSource) -> Sequence[Task]:
+        """The tasks of all rows; a list where they are few.
+
+        Raises:
+            DataError: an id occurs twice.
+        """
+        count = len(self._hashes)
+        suspects = self._suspects()
+        tasks = with_unique_ids((source.place(i), source.read(i)) for i in suspects)
+        index = TaskIndex(
+            source,
+            ids={i: task.task_id for i, task in zip(suspects, tasks, strict=True)},
+            fingerprint=self._digest.hexdigest()[:16],
+            count=count,
+        )
+        return list(index) if count <= MAX_IN_MEMORY else index
+
+    def _suspects(self) -> list[int]:
+        """Rows that may have the id of another, in order."""
+        if self._has_lookalike and self._num_without_id:
+            # An id in a row may be the one that another row's content gives.
+            return list(range(len(self._hashes)))
+        hashes = np.frombuffer(self._hashes, dtype=np.int64) if self._hashes else np.empty(0)
+        order = np.argsort(hashes, kind="stable")
+        same = hashes[order[1:]] == hashes[order[:-1]]
+        found: list[int] = np.union1d(order[1:][same], order[:-1][same]).tolist()
+        return found
