@@ -19,6 +19,7 @@ from ajet.errors import AjetError, ConfigError, MissingExtraError
 FILE_MODULE_PREFIX = "ajet_file_"
 EXTRAS = {
     "agentscope": "agentscope",
+    "datasets": "data",
     "langchain_core": "langchain",
     "langchain_openai": "langchain",
     "torch": "local",

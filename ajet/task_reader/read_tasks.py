@@ -9,6 +9,7 @@ from ajet.class_path import class_path_in, load_class
 from ajet.config.sections.task_reader import TASK_READERS
 from ajet.errors import DataError
 from ajet.schema.task import Task
+from ajet.task_reader.selection import select_tasks
 from ajet.task_reader.task_index import TaskIndex
 from ajet.task_reader.task_reader_base import BaseTaskReader
 from ajet.task_reader.unique_ids import with_unique_ids
@@ -34,6 +35,7 @@ def training_tasks(reader: BaseTaskReader) -> Sequence[Task]:
     """
     source = f"{type(reader).__name__}.get_training_tasks()"
     tasks = _checked(reader.get_training_tasks(), source)
+    tasks = select_tasks(tasks, reader.reader_config, "training")
     if not tasks:
         raise DataError(f"{source} returned no task; expected at least one")
     return tasks
@@ -46,7 +48,8 @@ def validation_tasks(reader: BaseTaskReader) -> Sequence[Task]:
         DataError: an id occurs twice, or an item is not a `Task`.
     """
     source = f"{type(reader).__name__}.get_validation_tasks()"
-    return _checked(reader.get_validation_tasks(), source)
+    tasks = _checked(reader.get_validation_tasks(), source)
+    return select_tasks(tasks, reader.reader_config, "validation")
 
 
 def _checked(tasks: Iterable[Task], source: str) -> Sequence[Task]:

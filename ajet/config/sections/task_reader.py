@@ -22,6 +22,12 @@ TASK_READERS: dict[str, str | None] = {
 """`task_reader.type` -> class path. To add a reader, write one file and add one line here; its own
 settings are a section of that name in `TaskReaderConfig`."""
 
+TASK_FILTERS: dict[str, str | None] = {
+    "has_answer": "ajet.task_reader.selection->has_answer",
+}
+"""Names in `task_reader.filters` -> class path of a function of a task, or of a class whose objects
+are such functions."""
+
 LATER = ("data_generation", "tracing")
 
 
@@ -103,6 +109,12 @@ class TaskReaderConfig(BaseConfig):
     type: Annotated[str, Registered(TASK_READERS, LATER)] = "jsonl_dataset_file"
     """The reader, with its settings in the section of the same name; or the class path of your own
     reader."""
+    filters: list[Annotated[str, Registered(TASK_FILTERS)]] = []
+    """Tasks that one of these rejects are left out: `has_answer`, or the class path of your own
+    function that takes a task and returns True to keep it."""
+    deduplication: Literal["query"] | None = None
+    """`query`: of tasks with the same query, the first is used. Case and white space make no
+    difference."""
     jsonl_dataset_file: JsonlDatasetFileConfig = JsonlDatasetFileConfig()
     random_dummy: RandomDummyConfig = RandomDummyConfig()
     huggingface_dat_repo: HuggingFaceConfig = HuggingFaceConfig()
