@@ -59,7 +59,7 @@ def write(folder: Path, *pages: str) -> None:
         ("testing", {"capitals.py", "capitals.yaml", "test_capitals.py"}),
         ("workflow", {"outputs.py"}),
         ("judges", {"my_judge.py", "judged.yaml", "my_agent.py"}),
-        ("data", {"my_reader.py", "sums.yaml"}),
+        ("data", {"my_reader.py", "sums.yaml", "lines.yaml", "table.yaml", "chosen.yaml"}),
         ("job", {"job.py"}),
     ],
 )
