@@ -76,7 +76,7 @@ class TaskBatches:
     def _order_of(self, epoch: int) -> array[int]:
         order = array("q", range(len(self.tasks)))  # 8 bytes per task
         if self._shuffle:
-            random.Random(f"task order {self._seed} {epoch}").shuffle(order)  # type: ignore[arg-type]
+            random.Random(f"task order {self._seed} {epoch}").shuffle(order)
         return order
 
 
