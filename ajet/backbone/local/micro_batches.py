@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
+from ajet.engine.embedded.architectures import keeps_states
 from ajet.errors import ModelError
 from ajet.schema.sample import Sample
 
@@ -157,6 +158,8 @@ def trained_logits(model: PreTrainedModel, inputs: SharedPrefix) -> torch.Tensor
     its gradients are the sum over the rows, as if the sequences were separate. The output head is
     computed only for the N positions.
     """
+    if keeps_states(model):
+        inputs = _without_prefix(inputs)
     hidden = []
     cache = None
     if len(inputs.prefix_ids):
@@ -169,6 +172,22 @@ def trained_logits(model: PreTrainedModel, inputs: SharedPrefix) -> torch.Tensor
     head: nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     logits: torch.Tensor = head(torch.cat(hidden)[predictor])
     return logits
+
+
+def _without_prefix(inputs: SharedPrefix) -> SharedPrefix:
+    """The same sequences as separate rows.
+
+    Layers that keep states overwrite them in place, so gradients could not pass through a prefix.
+    """
+    prefix, width = len(inputs.prefix_ids), inputs.suffix_ids.shape[1]
+    row, column = np.divmod(inputs.predictor - prefix, max(width, 1))
+    moved = row * (prefix + width) + prefix + column
+    head = np.broadcast_to(inputs.prefix_ids, (len(inputs.suffix_ids), prefix))
+    return SharedPrefix(
+        prefix_ids=inputs.prefix_ids[:0],
+        suffix_ids=np.concatenate([head, inputs.suffix_ids], axis=1),
+        predictor=np.where(inputs.predictor < prefix, inputs.predictor, moved),
+    )
 
 
 def _hidden_states(

@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ajet.engine.base import OnToken
+from ajet.engine.embedded.architectures import keeps_states
 from ajet.engine.embedded.batch import EngineBatch, EngineCounters
 from ajet.engine.embedded.load import check_model
 from ajet.engine.embedded.request import Request
@@ -43,7 +44,8 @@ class EmbeddedEngine:
     values are kept from call to call, and the lockstep waits for it if `open_session` announced it.
 
     Args:
-        model: any causal LM of transformers with attention over a key-value cache.
+        model: any causal LM of transformers with attention over a key-value cache, or a hybrid
+            of `architectures.HYBRIDS`.
         tokenizer: decodes tokens, for stop strings.
         max_model_len: the longest prompt plus completion, in tokens.
         max_num_seqs: how many requests run at the same time, and how many sequences keep their
@@ -85,7 +87,12 @@ class EmbeddedEngine:
         )
         if prefill_chunk_tokens is None:
             prefill_chunk_tokens = 1024 if model.device.type == "cpu" else 8192
-        slots = SlotTable(max_num_seqs, max_model_len, self._schedule.sessions)
+        slots = SlotTable(
+            max_num_seqs,
+            max_model_len,
+            self._schedule.sessions,
+            whole_rows=keeps_states(model),
+        )
         self._batch = EngineBatch(model, tokenizer.decode, slots, prefill_chunk_tokens)
         # The lock guards the schedule and all fields below. The batch needs no lock: only the
         # engine's thread uses it, or another thread while `_is_stepping` is False and the lock is

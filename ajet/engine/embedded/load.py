@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from ajet.engine.embedded.architectures import check_architecture
 from ajet.engine.model_files import check_model_files
 from ajet.errors import ModelError
 
@@ -125,29 +125,6 @@ def check_model(model: PreTrainedModel, max_model_len: int) -> None:
             "positions"
         )
     check_architecture(model)
-
-
-def check_architecture(model: PreTrainedModel) -> None:
-    """Refuse a model whose forward or whose layers the slot cache does not fit.
-
-    Raises:
-        ModelError: the message says what is missing.
-    """
-    config = model.config.get_text_config()
-    accepted = inspect.signature(type(model).forward).parameters
-    needed = ("position_ids", "past_key_values", "logits_to_keep")
-    if lacking := [name for name in needed if name not in accepted]:
-        raise ModelError(
-            f"{config.model_type} takes no {' and no '.join(lacking)} in transformers, which the "
-            "embedded engine needs to serve many sequences at once; use another model, or another "
-            "backbone"
-        )
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if unknown := kinds - {"full_attention", "sliding_attention"}:
-        raise ModelError(
-            f"{config.model_type} has layers of type {', '.join(sorted(unknown))}; the embedded "
-            "engine serves only attention over a key-value cache; use ajet.rollout.name=vllm"
-        )
 
 
 def _refuse_missing(path: str | Path, missing: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from ajet.engine.embedded.architectures import STATE_LAYERS, keeps_states
 from ajet.engine.embedded.slot_cache import SlotCache
 from ajet.errors import EngineError
 
@@ -26,6 +27,7 @@ class ModelRunner:
         config = model.config.get_text_config()
         self._window: int | None = getattr(config, "sliding_window", None)
         self._layer_types: list[str] | None = getattr(config, "layer_types", None)
+        self._has_states = keeps_states(model)
 
     def forward(
         self, rows: Sequence[int], starts: np.ndarray, chunks: Sequence[Sequence[int]]
@@ -41,6 +43,8 @@ class ModelRunner:
             Logits [N, V], in the model's dtype.
         """
         sizes = np.array([len(chunk) for chunk in chunks])
+        if self._has_states and len(np.unique(sizes)) > 1:
+            return self._forward_by_size(rows, starts, chunks, sizes)
         num, width = len(chunks), int(sizes.max())
         num_keys = int((starts + sizes).max())
         logger.debug("forward: %d rows x %d tokens, %d keys", num, width, num_keys)
@@ -58,6 +62,7 @@ class ModelRunner:
             write_at=(self._tensor(row_of.repeat(sizes)), self._tensor(positions[is_token])),
             tokens=self._tensor(np.flatnonzero(is_token)),
             num_keys=num_keys,
+            is_new=self._tensor(starts == 0),
         )
         position_ids = self._tensor(positions)
         logits: torch.Tensor = self._model(
@@ -68,7 +73,23 @@ class ModelRunner:
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
+        self.cache.put_states_back()
         return logits
+
+    def _forward_by_size(
+        self,
+        rows: Sequence[int],
+        starts: np.ndarray,
+        chunks: Sequence[Sequence[int]],
+        sizes: np.ndarray,
+    ) -> torch.Tensor:
+        """`forward` in one pass per size of chunks, because padding would change the states."""
+        logits: dict[int, torch.Tensor] = {}
+        for size in np.unique(sizes):
+            same = np.flatnonzero(sizes == size).tolist()
+            part = self.forward([rows[i] for i in same], starts[same], [chunks[i] for i in same])
+            logits |= zip(same, part, strict=True)
+        return torch.stack([logits[i] for i in range(len(chunks))])
 
     def check_weights(self) -> None:
         """Look for NaN and infinity in the weights, which takes a pass over all of them.
@@ -85,7 +106,7 @@ class ModelRunner:
 
     def _masks(
         self, position_ids: torch.Tensor, num_keys: int
-    ) -> torch.Tensor | dict[str, torch.Tensor]:
+    ) -> torch.Tensor | dict[str, torch.Tensor | None]:
         """Attention masks [N, 1, S, K] that are added to the scores; one per kind of layer.
 
         A query sees its own row up to its own position, or the last `sliding_window` tokens of it.
@@ -93,6 +114,8 @@ class ModelRunner:
         keys = torch.arange(num_keys, device=self._device)
         queries = position_ids[:, None, :, None]
         is_hidden = keys > queries
+        if self._has_states:  # layers with states need no mask, because nothing is padded
+            return {"full_attention": self._mask(is_hidden)} | dict.fromkeys(STATE_LAYERS)
         if self._window is None or num_keys <= self._window:
             return self._mask(is_hidden)
         is_outside = is_hidden | (keys <= queries - self._window)

@@ -43,9 +43,19 @@ class SlotTable:
         max_columns: the most tokens in a row.
         sessions: names of the sessions that may still make requests. The container is read at each
             decision and not copied, because the schedule changes it.
+        whole_rows: whether a prefix is reused only if it is all that a row holds, because the
+            model keeps states that stand for the whole row.
     """
 
-    def __init__(self, max_rows: int, max_columns: int, sessions: Container[str]) -> None:
+    def __init__(
+        self,
+        max_rows: int,
+        max_columns: int,
+        sessions: Container[str],
+        *,
+        whole_rows: bool = False,
+    ) -> None:
+        self._whole_rows = whole_rows
         self._max_rows = max_rows
         self._max_columns = max_columns
         self._sessions = sessions
@@ -90,7 +100,9 @@ class SlotTable:
             # Two requests that share more than the cache has also have the same `start`, and so
             # the same key.
             key = tuple(request.ids[: start + MIN_SHARED])
-            if key in computing and len(request.ids) > start + MIN_SHARED:
+            # With whole rows, there would be nothing to copy after the wait.
+            can_wait = not self._whole_rows and len(request.ids) > start + MIN_SHARED
+            if key in computing and can_wait:
                 continue
             computing.add(key)
             if request.row < 0:
@@ -151,6 +163,8 @@ class SlotTable:
         differs = np.ones((len(self.ids), len(ids)), bool)  # the last column always differs
         np.not_equal(self.ids[:, : len(head)], head, out=differs[:, :-1])
         shared: np.ndarray = np.minimum(differs.argmax(1), self.length)
+        if self._whole_rows:
+            shared[shared < self.length] = 0
         return shared
 
     def _give_row(self, request: Request, source: int, start: int, plan: PrefillPlan) -> None:
