@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ajet.schema.generation import SamplingParams
 from transformers import (
     AutoModelForCausalLM,
     Lfm2Config,
@@ -25,6 +24,7 @@ from transformers import (
 
 from ajet.backbone.local.micro_batches import SharedPrefix, check_forward, trained_logits
 from ajet.engine.embedded.engine import EmbeddedEngine
+from ajet.schema.call import SamplingParams
 from tests.torch.engine_fakes import own_logprobs, with_engine
 from tests.torch.test_slot_cache import Rows
 
