@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ajet import Task
+from ajet.commands.init import Client, Template, project_files
 from ajet.config.loading.load import load_config
 from ajet.monitor.metric_table import GROUPS
 from ajet.schema.episode import FailureKind
@@ -157,7 +159,31 @@ def test_metrics_has_what_the_table_of_a_run_shows() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["testing", "workflow", "judges", "data", "job", "metrics", "checkpoints"]
+    "name",
+    [
+        "testing",
+        "workflow",
+        "judges",
+        "data",
+        "job",
+        "metrics",
+        "checkpoints",
+        "tune_your_first_agent",
+    ],
 )
 def test_the_readme_links_each_page(name: str) -> None:
     assert f"docs/{name}.md" in (ROOT / "README.md").read_text()
+
+
+def test_tune_your_first_agent_names_the_files_of_a_project() -> None:
+    text = page("tune_your_first_agent")
+    files = project_files("demo", Client.OPENAI, Template.MATH)
+    named = set(re.findall(r"`([\w/]+\.(?:py|jsonl|yaml))`|--conf (\S+\.yaml)", text))
+    assert named
+    for name in filter(None, (name for pair in named for name in pair)):
+        assert name in files or name == "saved_experiments/demo/metrics.jsonl"
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    settings = yaml.safe_load(files["demo.yaml"])["ajet"]
+    changed = yaml.safe_load(block)["ajet"]
+    assert changed["model"].keys() <= settings["model"].keys()
+    assert changed["trainer_common"]["optim"].keys() <= settings["trainer_common"]["optim"].keys()
