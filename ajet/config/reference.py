@@ -71,17 +71,26 @@ def _default(field: FieldInfo) -> str:
     return json.dumps(field.get_default()).strip('"')
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or with `--check` only say whether it is stale; returns the exit code."""
-    path = Path(arguments[0])
-    page = reference()
-    if "--check" not in arguments:
-        path.write_text(page, encoding="utf-8")
-    elif not path.is_file() or path.read_text(encoding="utf-8") != page:
-        sys.stderr.write(f"{path} is stale: run  make docs\n")
+def default_of(key: str) -> str:
+    """The default of a setting, such as `rollout.num_repeat`, as the page shows it."""
+    section: type[BaseConfig] = AjetConfig
+    *parents, name = key.split(".")
+    for parent in parents:
+        below = subsection(section.model_fields[parent])
+        assert below, f"{parent} is a section"
+        section = below
+    return _default(section.model_fields[name])
+
+
+def write_or_check(path: Path, text: str, *, check: bool) -> int:
+    """Write a generated page, or only say whether it is stale; returns the exit code."""
+    if not check:
+        path.write_text(text, encoding="utf-8")
+    elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+        sys.stderr.write(f"{path} is stale; run `make docs`\n")
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(write_or_check(Path(sys.argv[1]), reference(), check="--check" in sys.argv))

@@ -1,0 +1,153 @@
+"""Files written for AgentJet: their keys, their special words, their defaults.
+
+See `agentjet_keys` for the table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ajet.config.loading.agentjet_keys import (
+    DOCUMENTED_DEFAULTS,
+    KEYS,
+    VALUES,
+    ForVerl,
+    NoEffect,
+    OnlyValues,
+    Renamed,
+    Rule,
+)
+from ajet.config.loading.overrides import set_key
+from ajet.config.loading.yaml_file import Settings, dotted
+
+_MISSING = object()
+
+
+def translate(settings: Settings, yaml_path: Path) -> tuple[list[str], list[str]]:
+    """Replace AgentJet's keys and words by ours, in place.
+
+    Args:
+        settings: of the file and the command line. The backbone is decided already.
+        yaml_path: its name is what `experiment_name: read_yaml_name` means.
+
+    Returns:
+        Problems, one line each, and notices, one line each.
+    """
+    problems: list[str] = []
+    notices: list[str] = []
+    _special_words(settings.data["ajet"], yaml_path)
+    for key, rule in KEYS.items():
+        path = _path(key)
+        value = _get(settings.data, path)
+        if value is _MISSING:
+            continue
+        try:
+            notice = _apply(settings, path, value, rule)
+        except ValueError as error:
+            problems.append(f"{settings.place(path)}: {dotted(path)}: {error}")
+        else:
+            if notice:
+                notices.append(f"{settings.place(path)}: {dotted(path)} {notice}")
+    for key, names in VALUES.items():
+        value = _get(settings.data, _path(key))
+        if isinstance(value, str) and value in names:
+            set_key(settings, _path(key), names[value], settings.place(_path(key)))
+    return problems, notices
+
+
+def use_documented_defaults(settings: Settings, place: str) -> None:
+    """Set AgentJet's default for every key that the file leaves out."""
+    for key, value in DOCUMENTED_DEFAULTS.items():
+        if _get(settings.data, _path(key)) is _MISSING:
+            set_key(settings, _path(key), value, place)
+
+
+def differing_defaults(data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Keys that the file leaves out and whose default differs, with AgentJet's default."""
+    for key, value in DOCUMENTED_DEFAULTS.items():
+        if _get(data, _path(key)) is _MISSING:
+            yield f"ajet.{key}", value
+
+
+def _special_words(ajet: dict[str, Any], yaml_path: Path) -> None:
+    if ajet.get("experiment_name") == "read_yaml_name":
+        ajet["experiment_name"] = yaml_path.stem
+    if ajet.get("experiment_dir") == "auto":
+        del ajet["experiment_dir"]
+
+
+def _apply(settings: Settings, path: tuple[str, ...], value: Any, rule: Rule) -> str:
+    """Carry out one rule; the notice of it, or nothing.
+
+    Raises:
+        ValueError: the value cannot be honoured; the message says what to use.
+    """
+    backbone = settings.data["ajet"].get("backbone")
+    if isinstance(rule, Renamed):
+        _rename(settings, path, value, rule)
+        return ""
+    if isinstance(rule, NoEffect):
+        _remove(settings.data, path)
+        return f"has no effect: {rule.why}"
+    if isinstance(rule, OnlyValues):
+        if value not in rule.values:
+            raise ValueError(f"got {value!r}, expected {rule.values[0]!r}; use {rule.instead}")
+        _remove(settings.data, path)
+        return ""
+    return _give_to_verl(settings, path, value, rule, backbone)
+
+
+def _rename(settings: Settings, path: tuple[str, ...], value: Any, rule: Renamed) -> None:
+    try:
+        converted = rule.convert(value) if rule.convert else value
+    except TypeError:
+        converted = value  # the check of types says what is expected
+    place, to = settings.place(path), _path(rule.to)
+    if to != path:
+        _remove(settings.data, path)
+        if value in rule.drop:
+            return
+        if _get(settings.data, to) is not _MISSING:
+            raise ValueError(f"also given as {dotted(to)}, at {settings.place(to)}; remove one")
+    set_key(settings, to, converted, place)
+
+
+def _give_to_verl(
+    settings: Settings, path: tuple[str, ...], value: Any, rule: ForVerl, backbone: object
+) -> str:
+    if backbone != "verl" and value not in rule.neutral and not rule.elsewhere:
+        expected = " or ".join(map(repr, rule.neutral))
+        raise ValueError(f"got {value!r}, expected {expected}, or the backbone verl")
+    _remove(settings.data, path)
+    if backbone == "verl":
+        to = _path(f"verl.{rule.to}")
+        if _get(settings.data, to) is _MISSING:
+            set_key(settings, to, value, settings.place(path))
+        return ""
+    return "" if value in rule.neutral else f"has no effect: {rule.elsewhere}"
+
+
+def _path(key: str) -> tuple[str, ...]:
+    return ("ajet", *key.split("."))
+
+
+def _get(data: Any, path: tuple[str, ...]) -> Any:
+    for key in path:
+        if not isinstance(data, dict) or key not in data:
+            return _MISSING
+        data = data[key]
+    return data
+
+
+def _remove(data: dict[str, Any], path: tuple[str, ...]) -> None:
+    """Remove a key, and the sections above it that are empty without it."""
+    sections = [data]
+    for key in path[:-1]:
+        sections.append(sections[-1][key])
+    del sections[-1][path[-1]]
+    for section, key in reversed(list(zip(sections[:-1], path[:-1], strict=True))):
+        if section[key] or key == "ajet":
+            break
+        del section[key]
