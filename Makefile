@@ -31,10 +31,10 @@ demo: .venv/has-demo  ## train the math agent on this CPU [SEED=n] [STEPS=n] [AR
 
 test: .venv/has-dev  ## run the fast tests: no test takes more than a few seconds
 	@$(BIN)/pytest tests/unit
-	@$(BIN)/pytest tests --ignore=tests/unit -m "not slow and not browser and not cuda and not vllm and not verl and not trinity"
+	@$(BIN)/pytest tests --ignore=tests/unit -m "not slow and not browser and not cuda and not vllm and not verl and not trinity and not install"
 
 test-slow: .venv/has-dev  ## run the tests that take longer
-	@$(BIN)/pytest tests -m "slow and not cuda and not vllm and not verl and not trinity"
+	@$(BIN)/pytest tests -m "slow and not cuda and not vllm and not verl and not trinity and not install"
 
 test-browser: .venv/has-browser  ## run the tests of the viewer in a real Chromium
 	@$(BIN)/pytest tests/viewer -m browser
@@ -53,6 +53,14 @@ test-verl: .venv-verl  ## run the tests of the verl backbone under Ray [SLOW=1]
 
 test-trinity: .venv-trinity  ## run the tests of the Trinity-RFT backbone under Ray [SLOW=1]
 	@$</bin/pytest tests/trinity $(NOT_SLOW)
+
+test-install: .venv/has-dev  ## install the GPU environments for real and test them: 15 minutes, 10 GB
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest tests/install -s
+
+locks: .venv/has-dev  ## write locks/*-gpu.txt again, from pyproject.toml
+	@for backbone in verl trinity; do $(BIN)/uv pip compile pyproject.toml --extra $$backbone \
+		--universal --python-version 3.11 --quiet --no-annotate --no-emit-package agentjet \
+		--custom-compile-command "make locks" --output-file locks/$$backbone-gpu.txt; done
 
 check: .venv/has-dev  ## check lint, format, types and generated docs
 	@$(BIN)/ruff check
@@ -139,4 +147,4 @@ endef
 		'litellm[proxy]' httptools 2>&1 | $(PIP_LINES)
 	@touch $@
 
-.PHONY: help demo test test-slow test-browser test-agentscope2 test-vllm test-verl test-trinity check format docs tiny-model bench
+.PHONY: help demo test test-slow test-browser test-agentscope2 test-vllm test-verl test-trinity test-install locks check format docs tiny-model bench
