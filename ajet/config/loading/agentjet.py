@@ -47,6 +47,8 @@ def translate(settings: Settings, yaml_path: Path) -> tuple[list[str], list[str]
             notice = _apply(settings, path, value, rule)
         except ValueError as error:
             problems.append(f"{settings.place(path)}: {dotted(path)}: {error}")
+            if not isinstance(rule, Renamed) or rule.to != key:
+                _remove(settings.data, path)  # one line per problem: not an unknown key as well
         else:
             if notice:
                 notices.append(f"{settings.place(path)}: {dotted(path)} {notice}")
@@ -106,11 +108,12 @@ def _rename(settings: Settings, path: tuple[str, ...], value: Any, rule: Renamed
         converted = value  # the check of types says what is expected
     place, to = settings.place(path), _path(rule.to)
     if to != path:
-        _remove(settings.data, path)
         if value in rule.drop:
+            _remove(settings.data, path)
             return
         if _get(settings.data, to) is not _MISSING:
             raise ValueError(f"also given as {dotted(to)}, at {settings.place(to)}; remove one")
+        _remove(settings.data, path)
     set_key(settings, to, converted, place)
 
 

@@ -10,6 +10,8 @@ import yaml
 from pydantic import ValidationError
 
 from ajet.config.backbones import default_backbone
+from ajet.config.loading.agentjet import translate, use_documented_defaults
+from ajet.config.loading.agentjet_keys import MARK, VERL_SECTIONS
 from ajet.config.loading.overrides import apply_overrides
 from ajet.config.loading.problems import problems_of
 from ajet.config.loading.yaml_file import Settings, parse_yaml
@@ -22,8 +24,6 @@ FREE_SECTIONS = tuple(
     name for name, field in AjetConfig.model_fields.items() if field.annotation is FreeConfig
 )
 """Sections that may also stand beside `ajet:`, at the top level of the file."""
-IGNORED_SECTIONS = ("hydra", "defaults")
-
 logger = logging.getLogger(__name__)
 
 
@@ -67,12 +67,19 @@ def resolve(settings: Settings, yaml_path: Path, overrides: Iterable[str] = ()) 
         ConfigError: with a line for every problem.
     """
     data = settings.data
+    takes_documented = _takes_documented_defaults(settings)
     problems = _arrange(settings)
     if not isinstance(data.get("ajet"), dict):
         raise config_error(problems)
     problems += apply_overrides(settings, overrides)
     data["ajet"].setdefault("experiment_name", yaml_path.stem)
     data["ajet"].setdefault("backbone", default_backbone())
+    refused, notices = translate(settings, yaml_path)
+    problems += refused
+    for notice in notices:
+        logger.warning("%s", notice)
+    if takes_documented:
+        use_documented_defaults(settings, f"defaults: [{MARK}]")
     try:
         context = {"folders": [Path.cwd(), yaml_path.resolve().parent]}
         config = RootConfig.model_validate(data, context=context)
@@ -88,6 +95,20 @@ def to_yaml(config: RootConfig) -> str:
     return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
 
 
+def _takes_documented_defaults(settings: Settings) -> bool:
+    """Remove what Hydra reads in a file of AgentJet; whether the file has the mark of one."""
+    data = settings.data
+    defaults = data.get("defaults")
+    is_marked = isinstance(defaults, list) and MARK in defaults
+    if given := [name for name in ("hydra", "defaults") if data.pop(name, None) is not None]:
+        names = " and ".join(f"`{name}:`" for name in given)
+        text = f"{names} ignored; AgentJet does not use Hydra"
+        if is_marked:
+            text += f", but because of {MARK}, keys left out have AgentJet's documented defaults"
+        logger.warning("%s: %s", settings.source, text)
+    return is_marked
+
+
 def _arrange(settings: Settings) -> list[str]:
     """Sort out what stands at the top level; return a line for each thing that is wrong there."""
     data = settings.data
@@ -97,9 +118,6 @@ def _arrange(settings: Settings) -> list[str]:
         others = [str(key) for key in data if key != "ajet"]
         hint = did_you_mean("ajet", others)
         problems.append(f"{settings.place(('ajet',))}: expected a section `ajet:`{hint}")
-    if ignored := [name for name in IGNORED_SECTIONS if data.pop(name, None) is not None]:
-        names = " and ".join(f"`{name}:`" for name in ignored)
-        logger.warning("%s: %s ignored; AgentJet does not use Hydra", settings.source, names)
     for name in FREE_SECTIONS:
         if name in data and isinstance(ajet, dict):
             if name in ajet:
@@ -108,8 +126,15 @@ def _arrange(settings: Settings) -> list[str]:
     for name in list(data):
         place = settings.place((str(name),))
         if name in AjetConfig.model_fields and name not in FREE_SECTIONS:
-            problems.append(f"{place}: {name}: indent it under `ajet:`, where it belongs")
+            where = "`ajet:`" + (" or `verl:`" if name in VERL_SECTIONS else "")
+            problems.append(f"{place}: {name}: indent it under {where}, where it belongs")
         elif not isinstance(name, str) or hasattr(RootConfig, name):
             problems.append(f"{place}: {name}: a section of yours needs another name")
             del data[name]
+        elif name in VERL_SECTIONS:
+            logger.warning(
+                "%s: %s: read as a section of your own; settings of verl belong below `verl:`",
+                place,
+                name,
+            )
     return problems

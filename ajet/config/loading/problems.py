@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from ajet.config.loading.agentjet_keys import KEYS
 from ajet.config.loading.describe import choices, expected, is_list, subsection
 from ajet.config.loading.yaml_file import KeyPath, Settings, dotted
 from ajet.config.messages import COMPLETE, did_you_mean
@@ -22,7 +23,7 @@ def problems_of(error: ValidationError, settings: Settings) -> list[str]:
     for detail in error.errors(include_url=False):
         path, section, field = _locate(detail["loc"])
         if field is None:
-            text = unknown_key(str(path[-1]), section)
+            text = unknown_key(path, section)
         elif detail["type"] == "missing" and path == detail["loc"]:
             text = f"missing; expected {expected(field)}"
         elif detail["type"] == COMPLETE:
@@ -35,13 +36,22 @@ def problems_of(error: ValidationError, settings: Settings) -> list[str]:
     return list(lines.values())
 
 
-def unknown_key(name: str, section: type[BaseConfig]) -> str:
+def unknown_key(path: KeyPath, section: type[BaseConfig]) -> str:
     """Such as `unknown key; did you mean "temperature"?`."""
-    hint = did_you_mean(name, section.model_fields)
+    name = str(path[-1])
+    hint = did_you_mean(name, [*section.model_fields, *_keys_of_agentjet(path[:-1])])
     elsewhere = [path for path in all_keys(AjetConfig, "ajet") if path.endswith(f".{name}")]
     if elsewhere:
         hint += f"; there is {' and '.join(elsewhere)}"
     return f"unknown key{hint or '; known here: ' + (', '.join(section.model_fields) or 'none')}"
+
+
+def _keys_of_agentjet(section: KeyPath) -> Iterator[str]:
+    """Names that AgentJet's files may have in the section, beside ours."""
+    for key in KEYS:
+        *parents, name = f"ajet.{key}".split(".")
+        if tuple(parents) == section:
+            yield name
 
 
 def all_keys(section: type[BaseConfig], prefix: str) -> Iterator[str]:
