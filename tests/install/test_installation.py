@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,15 @@ def run(*command: str | Path, environment: Path | None = None) -> str:
     )
     assert result.returncode == 0, f"{command}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
     return result.stdout
+
+
+@pytest.fixture(autouse=True)
+def _all_pythons(monkeypatch):
+    """Where pyenv manages the Pythons, make each of its 3.11 and 3.12 visible to uv."""
+    if shutil.which("pyenv"):
+        versions = run("pyenv", "versions", "--bare").split()
+        wanted = [version for version in versions if version.startswith(("3.11.", "3.12."))]
+        monkeypatch.setenv("PYENV_VERSION", ":".join(wanted))
 
 
 def show_versions(environment: Path, title: str) -> dict[str, str]:
