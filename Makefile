@@ -67,13 +67,15 @@ check: .venv/has-dev  ## check lint, format, types and generated docs
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/python -m ajet.config.reference docs/configuration.md --check
+	@$(BIN)/python -m ajet.config.agentjet_page docs/from_agentjet.md --check
 
 format: .venv/has-dev  ## format the code
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
 
-docs: .venv/has-dev  ## generate docs/configuration.md
+docs: .venv/has-dev  ## generate docs/configuration.md and docs/from_agentjet.md
 	@$(BIN)/python -m ajet.config.reference docs/configuration.md
+	@$(BIN)/python -m ajet.config.agentjet_page docs/from_agentjet.md
 
 tiny-model: .venv/has-dev  ## build the demo's tiny model from scratch
 	@$(BIN)/python -m tutorial.example_math_agent.tiny_model.build --out ajet/tiny_model/calculator

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+from ajet.config.loading.class_paths import CUT_BY_SHELL, split_class_path
 from ajet.config.messages import did_you_mean
 from ajet.errors import AjetError, ConfigError, MissingExtraError
 
@@ -126,11 +127,14 @@ def class_path_of(cls: type) -> str:
 
 def _load_module_of(path: str, key: str) -> tuple[ModuleType, str]:
     """The module in a class path, and the name in that module."""
-    where, arrow, name = path.rpartition("->")
-    if not (arrow and where and name):
+    parts = split_class_path(path)
+    if parts is None:
+        hint = f"; {CUT_BY_SHELL}" if path.endswith("-") else ""
         raise ConfigError(
             f'{key}: got "{path}", expected "package.module->Class" or "path/to/file.py->Class"'
+            f"{hint}"
         )
+    where, name = parts
     return _load_module(where, key), name
 
 
@@ -170,6 +174,8 @@ def _load_file(where: str, key: str) -> ModuleType:
     main = sys.modules["__main__"]
     if getattr(main, "__file__", None) and Path(str(main.__file__)).resolve() == path:
         return main  # a script that names its own class: loading it again would run it again
+    if str(path.parent) not in sys.path:  # modules beside it can be imported, as by `python FILE`
+        sys.path.append(str(path.parent))
     name = f"{FILE_MODULE_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
+from ajet.commands.agentjet_options import as_services, refuse_mistaken
 from ajet.commands.diagnose import check, doctor
 from ajet.commands.engine import engine
 from ajet.commands.init import init
@@ -28,8 +30,14 @@ class Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put `train` in front of arguments that name no subcommand."""
+        if args[:1] == ["--version"]:
+            typer.echo(f"ajet {version('agentjet')}")
+            raise typer.Exit
         if not args or args[0] not in {*self.commands, *HELP["help_option_names"]}:
+            refuse_mistaken(args, list(self.commands))
             args = ["train", *args]
+        if args[0] == "train":
+            args = ["train", *as_services(args[1:])]
         return super().parse_args(ctx, args)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:

@@ -9,7 +9,13 @@ from typing import Annotated
 import typer
 
 from ajet.config.backbones import BACKBONES
-from ajet.config.loading.load import load_config
+from ajet.config.loading.load import (
+    as_our_yaml,
+    load_config,
+    read_settings,
+    require_available,
+)
+from ajet.errors import ConfigError
 
 EXIT_BAD = 1
 
@@ -51,6 +57,16 @@ def check(
         str | None,
         typer.Option(help=f"What trains: {', '.join(BACKBONES)}, or a function of yours."),
     ] = None,
+    from_agentjet: Annotated[
+        bool,
+        typer.Option(
+            "--from-agentjet", help="Keys that are left out have AgentJet's documented defaults."
+        ),
+    ] = False,
+    write: Annotated[
+        Path | None,
+        typer.Option(help="With --from-agentjet: write the file under our names, and end."),
+    ] = None,
 ) -> None:
     """Try a configuration without training it.
 
@@ -59,13 +75,29 @@ def check(
 
     Example: ajet check --conf tutorial/example_math_agent/math_agent_cpu.yaml
     """
-    given = [f"ajet.backbone={json.dumps(backbone)}"] if backbone else []
-    config = load_config(conf, [*(overrides or []), *given])
+    given = [*(overrides or []), *([f"ajet.backbone={json.dumps(backbone)}"] if backbone else [])]
+    if write is not None:
+        _write_translated(conf, given, write, from_agentjet=from_agentjet)
+        return
+    config = load_config(conf, given, from_agentjet=from_agentjet)
+    require_available(config)
     from ajet.commands.lines import print_findings
     from ajet.diagnostics.check import check as checked
+    from ajet.diagnostics.check_inputs import other_defaults
     from ajet.diagnostics.finding import is_bad
 
-    findings = checked(config)
+    defaults = [] if from_agentjet else other_defaults(read_settings(conf).data)
+    findings = [*defaults, *checked(config)]
     print_findings(findings)
     if is_bad(findings):
         raise typer.Exit(EXIT_BAD)
+
+
+def _write_translated(conf: Path, overrides: list[str], to: Path, *, from_agentjet: bool) -> None:
+    if not from_agentjet:
+        raise ConfigError("--write needs --from-agentjet")
+    if to.exists():
+        raise ConfigError(f"{to} exists; --write makes a new file")
+    text = as_our_yaml(conf, overrides)
+    to.write_text(text, encoding="utf-8")
+    typer.echo(f"wrote {to}: {conf} under the names of this project, with all documented defaults")

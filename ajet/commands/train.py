@@ -14,6 +14,11 @@ from typing import Annotated
 
 import typer
 
+from ajet.commands.agentjet_options import (
+    SERVICE_OPTION,
+    tell_without_effect,
+    with_services,
+)
 from ajet.config.backbones import BACKBONES, backbone_entry
 from ajet.config.loading.load import load_config
 from ajet.debug_point import DEBUG_VARIABLE
@@ -43,7 +48,10 @@ def train(
         bool, typer.Option("--resume", help="Continue the latest run of this name.")
     ] = False,
     debug: Annotated[
-        str | None, typer.Option(metavar="TAG[,TAG]", help='Stop at bp("TAG") in your code.')
+        str | None,
+        typer.Option(
+            "--debug", "--db", metavar="TAG[,TAG]", help='Stop at bp("TAG") in your code.'
+        ),
     ] = None,
     with_ray: Annotated[
         bool, typer.Option("--with-ray", help="Start a Ray for this run; it ends with the run.")
@@ -64,6 +72,18 @@ def train(
     with_logview: Annotated[
         bool, typer.Option("--with-logview", help="Show the run in the browser while it trains.")
     ] = False,
+    with_service: Annotated[
+        list[str] | None,
+        typer.Option(
+            SERVICE_OPTION,
+            metavar="NAME",
+            help="Start the service of NAME_PATH and NAME_SCRIPT; also written --with-NAME.",
+        ),
+    ] = None,
+    skip_check_avail_gpu: Annotated[
+        bool, typer.Option("--skip-check-avail-gpu", hidden=True)
+    ] = False,
+    prefix: Annotated[str | None, typer.Option("--prefix", hidden=True)] = None,
 ) -> None:
     """Train the model behind an agent.
 
@@ -72,6 +92,8 @@ def train(
     flags = {"backbone": backbone, "trainer_common.seed": seed, "experiment_dir": exp_dir}
     given = [f"ajet.{key}={json.dumps(value)}" for key, value in flags.items() if value is not None]
     config = load_config(conf, [*(overrides or []), *given])
+    config = with_services(config, with_service or [])
+    tell_without_effect(skip_check=skip_check_avail_gpu, prefix=prefix)
     if with_ray and with_ray_cluster:
         raise ConfigError(
             "--with-ray starts a Ray and --with-ray-cluster joins one; give only one of them"

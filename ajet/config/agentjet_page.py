@@ -47,6 +47,35 @@ It lists every setting that has no effect here, with the reason, and every defau
   here. One at the top level is named in a notice.
 """
 
+INTERFACE = {
+    "`ajet.copilot.job.AgentJetJob`, its positional arguments, `build_job_from_yaml`, "
+    '`set_data(type="hf")`': "the same",
+    "`ajet.task_judge.env_service_as_judge.EnvServiceJudge`": "the same",
+    "`tutorial.example_math_agent.math_answer_as_judge.MathAnswerAsJudge`": "the same; also "
+    "`task_judge.judge_type: math_answer`",
+    "`ajet.task_judge.rm_auto_grader_judge.AutoGraderJudge`": "can be imported; a run refuses it",
+    "`ajet.task_rollout.dashscope_llm_bridge.create_external_llm_fn`": "the same, for any "
+    "OpenAI-compatible server (`DASHSCOPE_BASE_URL`, `DASHSCOPE_API_KEY`)",
+    "`ajet.utils.robust_dashscope.RobustDashScopeChatModel`": "the same, with AgentScope 1.x",
+    "`bp(tag=None, once=True)`, `--debug`, `--db`": "the same",
+    "`WorkflowOutput.log_metrics` with lists and dicts": "a list is its mean; a dict gives one "
+    "metric for each key, `NAME/KEY`",
+    "`--with-appworld` and other `--with-NAME`": "starts `NAME_SCRIPT` in `NAME_PATH`",
+    "`--with-ray-cluster` on every node of a job": "on `MASTER_ADDR` only; the other nodes are "
+    "told how to join",
+    "`--skip-check-avail-gpu`, `--prefix`": "accepted without effect",
+    "`--kill`, `--autokill`, `--reboot`": "refused; `ajet kill RUN` ends what one run started",
+    "readers `data_generation` and `tracing`, judge `rubrics_auto_grader`": "the file loads; a "
+    "run of it is refused",
+}
+"""Row of the page: AgentJet's names, and what they are here."""
+
+INTERFACE_HEAD = """
+## Python and the command line
+
+| AgentJet | here |
+|---|---|"""
+
 RENAMED = """
 ## Settings with another name
 
@@ -84,7 +113,8 @@ def page() -> str:
         rows[table].append(row)
     for key, names in VALUES.items():
         rows[RENAMED] += [f"| `{key}: {old}` | `{key}: {new}` | |" for old, new in names.items()]
-    lines = [HEAD.rstrip("\n")]
+    lines = [HEAD.rstrip("\n"), INTERFACE_HEAD]
+    lines += [f"| {theirs} | {ours} |" for theirs, ours in INTERFACE.items()]
     for title, body in rows.items():
         lines += [title, *body]
     lines.append(DEFAULTS)

@@ -12,6 +12,10 @@ from ajet.errors import ConfigError
 COMPLETE = "complete"
 """Type of a validation error whose message needs nothing added to it."""
 
+UNAVAILABLE = "unavailable"
+"""Type of a validation error about something that is not there yet: a file on this machine, or a
+part that this version does not have. The file can be loaded; a run of it is refused."""
+
 
 def config_error(problems: Iterable[str]) -> ConfigError:
     """One error with one line per problem; control characters are written as escapes."""
@@ -21,6 +25,11 @@ def config_error(problems: Iterable[str]) -> ConfigError:
 def value_error(message: str) -> PydanticCustomError:
     """The error that our validators raise for a bad value; the message does not name the key."""
     return PydanticCustomError(COMPLETE, "{message}", {"message": message})
+
+
+def unavailable_error(message: str) -> PydanticCustomError:
+    """The error that our validators raise for what is not there; see `UNAVAILABLE`."""
+    return PydanticCustomError(UNAVAILABLE, "{message}", {"message": message})
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from ajet.diagnostics.memory_estimate import ModelSize, estimate, size_of
 from ajet.diagnostics.torch_facts import ask_torch
 from ajet.engine.model_files import check_model_files
 from ajet.errors import AjetError, MissingExtraError
-from ajet.launcher.backbones import refuse_settings
+from ajet.launcher.backbones import check_engine, check_libraries, refuse_settings
 from ajet.schema.episode import Failure
 from ajet.schema.task import Task
 from ajet.task_judge import make_judge
@@ -52,6 +52,8 @@ class _Check:
         ajet = self._ajet
         self._add(_configuration(self._config))
         self._try("configuration", lambda: refuse_settings(ajet))
+        self._try("backbone", lambda: check_libraries(ajet.backbone))
+        self._try("engine", lambda: check_engine(ajet))
         path, judge = ajet.rollout.user_workflow, ajet.task_judge.judge_class
         workflow = self._try("workflow", lambda: load_workflow(path))
         if workflow:
@@ -72,6 +74,7 @@ class _Check:
             return self._findings
         size = self._try("model", lambda: size_of(folder))
         if size:
+            self._add(_too_long(size, ajet))
             if data and workflow and its_judge:
                 code = UserCode(workflow_class=workflow, judge=its_judge[0])
                 self._look_at_episode(folder, size, code, data.batches.tasks[0])
@@ -144,6 +147,15 @@ def _folder_on_disk(path: str) -> Path | None:
         return Path(snapshot_download(path, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
+
+
+def _too_long(size: ModelSize, ajet: AjetConfig) -> Iterator[Finding]:
+    """What vLLM refuses at its start; `_loads` asks the embedded engine itself."""
+    starts_vllm = ajet.rollout.name == "vllm" or backbone_entry(ajet.backbone).brings_engine
+    length = ajet.rollout.max_model_len or 0
+    if starts_vllm and length > size.max_length:
+        text = f"ajet.rollout.max_model_len is {length}, but the model has only"
+        yield Finding("bad", "model", f"{text} {size.max_length} positions")
 
 
 def _memory(size: ModelSize, ajet: AjetConfig) -> Finding:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from ajet.config.backbones import backbone_entry
+from ajet.config.loading.agentjet import differing_defaults, looks_like_agentjet
+from ajet.config.loading.agentjet_keys import MARK
+from ajet.config.reference import default_of
 from ajet.config.sections.root import AjetConfig
 from ajet.diagnostics.finding import Finding
 from ajet.schema.task import Task
@@ -56,3 +61,20 @@ def episodes_of_run(steps: int, num_validation: int, ajet: AjetConfig) -> Findin
             f"{times * num_validation * passes:,}"
         )
     return Finding("ok", "episodes", text)
+
+
+def other_defaults(data: dict[str, Any]) -> list[Finding]:
+    """One warning with every such default; nothing for a file that is not of AgentJet.
+
+    Args:
+        data: what the file says, before it is resolved.
+    """
+    if not looks_like_agentjet(data):
+        return []
+    lines = [
+        f"{key}: {default_of(key.removeprefix('ajet.'))} here, {json.dumps(value)} in AgentJet"
+        for key, value in differing_defaults(data)
+    ]
+    text = "the file has settings of AgentJet, whose defaults differ in keys that it leaves out"
+    remedy = f"`defaults: [{MARK}]` at the top level of the file takes those of AgentJet"
+    return [Finding("warn", "defaults", text, "\n".join([*lines, remedy]))] if lines else []

@@ -10,6 +10,7 @@ from ajet.algorithm.registry import credit_rule
 from ajet.class_path import load_function
 from ajet.config.backbones import BACKBONES, FALLBACK, backbone_entry
 from ajet.config.sections.root import AjetConfig
+from ajet.engine.vllm.installed import require_vllm
 from ajet.errors import ConfigError, MissingExtraError
 from ajet.training.protocols import Run
 
@@ -40,6 +41,18 @@ def check_libraries(name: str) -> None:
             assert entry.extra, f"the backbone {name} needs libraries but names no extra"
             instead = "" if name == FALLBACK else f"train with --backbone={FALLBACK}"
             raise MissingExtraError(library, entry.extra, instead=instead)
+
+
+def check_engine(ajet: AjetConfig) -> None:
+    """Check that vLLM is installed where this run would start it.
+
+    Raises:
+        ConfigError: it is not; the message says how to install it.
+    """
+    rollout = ajet.rollout
+    starts_vllm = rollout.name == "vllm" and rollout.vllm.base_url is None
+    if starts_vllm and ajet.backbone == FALLBACK:
+        require_vllm(rollout.vllm.python)
 
 
 def refuse_settings(ajet: AjetConfig) -> None:

@@ -12,9 +12,10 @@ from types import FrameType
 
 from ajet.config.backbones import backbone_entry
 from ajet.config.loading.hints import hints, ignored_settings
+from ajet.config.loading.load import require_available
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.errors import AjetError, ConfigError
-from ajet.launcher.backbones import load_backbone, refuse_settings
+from ajet.launcher.backbones import check_engine, load_backbone, refuse_settings
 from ajet.launcher.logs import log_to, log_to_file
 from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RayContext
@@ -49,7 +50,9 @@ def launch(
         AjetError: the run could not start or could not continue.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
     """
+    require_available(config)
     refuse_settings(config.ajet)
+    check_engine(config.ajet)
     if with_logview:
         require_viewer()
     # Before the user's code is imported: Ray reads its environment variables at import.
@@ -101,7 +104,16 @@ def _launch(
 def _log_notices(config: RootConfig, *, has_ray: bool) -> None:
     """Log once what the settings do not do, or do differently than they seem to."""
     backbone = config.ajet.backbone
-    if ignored := ignored_settings(config, backbone):
+    ignored = ignored_settings(config, backbone)
+    if ignored and not backbone_entry(backbone).trains:
+        # A file is written for training, so most of its settings are about that.
+        logger.info(
+            "the backbone %s does not train; `ajet check --backbone=%s` lists the settings "
+            "without effect",
+            backbone,
+            backbone,
+        )
+    elif ignored:
         have = "has" if len(ignored) == 1 else "have"
         names = ", ".join(ignored)
         logger.warning("%s %s no effect with the backbone %s", names, have, backbone)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -52,7 +53,7 @@ def ray_for_run(ajet: AjetConfig, choice: RayChoice) -> AbstractContextManager[R
                 f"{address} is a client's address, and the backbone {ajet.backbone} must run on a "
                 "node of the cluster; start it on a node, with HOST:PORT as the address"
             )
-        return joined_ray(choice.address)
+        return joined_ray(choice.address or (None if address else _address_of_job()))
     return own_ray(_size(ajet, choice.num_gpus) if needs_ray else RaySize(num_gpus=choice.num_gpus))
 
 
@@ -72,3 +73,20 @@ def _size(ajet: AjetConfig, num_gpus: int | None) -> RaySize:
     if num_gpus is None and device == "cpu":
         num_gpus = needs.gpus
     return RaySize(num_gpus=num_gpus, num_cpus=max(needs.cpus, os.cpu_count() or 1))
+
+
+def _address_of_job() -> str | None:
+    """MASTER_ADDR:MASTER_PORT, which schedulers of multi-node jobs set on every node; or None.
+
+    Raises:
+        ConfigError: this is not the first node of the job.
+    """
+    master, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
+    if not master or not port:
+        return None
+    if os.environ.get("HOSTNAME", socket.gethostname()) != master:
+        raise ConfigError(
+            f"--with-ray-cluster: a run starts on MASTER_ADDR, {master}, and only there; on this "
+            f"node run  ray start --address={master}:{port} --block"
+        )
+    return f"{master}:{port}"

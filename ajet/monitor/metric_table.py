@@ -51,6 +51,8 @@ GROUPS: dict[str, tuple[tuple[str, str, Show], ...]] = {
         ("eval/success_rate", "sampled", percent),
         ("eval/greedy_success_rate", "greedy", percent),
         ("eval/reward_mean", "reward", number),
+        ("eval/pass@2", "pass@2", percent),
+        ("eval/pass@4", "pass@4", percent),
     ),
     "episodes": (
         ("episode/count", "count", count),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,9 @@ STYLE: dict[RcKeyType, Any] = {
     "legend.frameon": False,
     "svg.hashsalt": "ajet",
 }
+
+
+CJK_FONTS = ("Noto Sans CJK SC", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei")
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
@@ -96,12 +100,22 @@ def draw_reward_curve(run_dir: Path) -> list[Path]:
     except ImportError as error:
         raise MissingExtraError("matplotlib", "local") from error
     paths = [run_dir / f"{FILE_NAME}.{suffix}" for suffix in ("svg", "png")]
-    with rc_context(STYLE):
+    with rc_context({**STYLE, "font.family": _fonts()}), warnings.catch_warnings():
+        # A letter that no installed font has is drawn as a box; the run's name is elsewhere, too.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure = _figure(run_dir.name, panels, metrics)
         for path in paths:
             with written_aside(path) as aside:
                 figure.savefig(aside, format=path.suffix[1:], dpi=150)
     return paths
+
+
+def _fonts() -> list[str]:
+    """Matplotlib's own font, then installed ones for names in Chinese, Japanese or Korean."""
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in CJK_FONTS if name in installed)]
 
 
 def _figure(title: str, panels: Sequence[Panel], metrics: Sequence[Metrics]) -> Figure:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from statistics import fmean
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+
+LoggedMetric = float | list[float] | dict[str, float | list[float] | dict[str, float]]
+"""A value in `WorkflowOutput.log_metrics`."""
 
 
 class Task(BaseModel):
@@ -58,4 +63,23 @@ class WorkflowOutput(BaseModel):
     reward: float | list[float] | dict[str, float] | None = None
     is_success: bool | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
-    log_metrics: dict[str, float] = Field(default_factory=dict)
+    log_metrics: dict[str, LoggedMetric] = Field(default_factory=dict)
+
+    @property
+    def flat_metrics(self) -> dict[str, float]:
+        """`log_metrics` with one number for each name.
+
+        A dict gives one metric for each of its keys, named `NAME/KEY`; a list gives its mean, and
+        nothing if it is empty.
+        """
+        return dict(_flat("", self.log_metrics))
+
+
+def _flat(prefix: str, metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for key, value in metrics.items():
+        if isinstance(value, dict):
+            yield from _flat(f"{prefix}{key}/", value)
+        elif not isinstance(value, list):
+            yield f"{prefix}{key}", value
+        elif value:
+            yield f"{prefix}{key}", fmean(value)

@@ -11,29 +11,28 @@ from ajet.task_reader.task_reader_base import BaseTaskReader
 class RandomDummyTaskReader(BaseTaskReader):
     """Sums of random numbers, the same in every run.
 
+    A workflow that needs a seed of its own for each task, such as a game, takes
+    `metadata["random_number"]`, an integer.
+
     Args:
-        reader_config: `random_dummy.num_tasks` is the number of tasks in each split.
+        reader_config: has `random_dummy.num_tasks` and `.num_validation_tasks`.
     """
 
     def get_training_tasks(self) -> list[Task]:
-        """The training sums; the answer is in `metadata["answer"]`."""
-        return self._tasks("training")
+        """`num_tasks` tasks whose answer is in `metadata["answer"]`."""
+        return _tasks("training", self.reader_config.random_dummy.num_tasks)
 
     def get_validation_tasks(self) -> list[Task]:
-        """As many other sums."""
-        return self._tasks("validation")
-
-    def _tasks(self, split: str) -> list[Task]:
-        rng = random.Random(f"random_dummy {split}")
-        return [
-            _sum(f"{split}-{index}", rng.randint(1, 999), rng.randint(1, 999))
-            for index in range(self.reader_config.random_dummy.num_tasks)
-        ]
+        """`num_validation_tasks` others."""
+        return _tasks("validation", self.reader_config.random_dummy.num_validation_tasks)
 
 
-def _sum(task_id: str, left: int, right: int) -> Task:
-    return Task(
-        task_id=task_id,
-        main_query=f"What is {left} + {right}?",
-        metadata={"answer": str(left + right)},
-    )
+def _tasks(split: str, count: int) -> list[Task]:
+    rng = random.Random(f"random_dummy {split}")
+    tasks = []
+    for index in range(count):
+        left, right = rng.randint(1, 999), rng.randint(1, 999)
+        metadata = {"answer": str(left + right), "random_number": rng.randint(0, 999_999)}
+        query = f"What is {left} + {right}?"
+        tasks.append(Task(task_id=f"{split}-{index}", main_query=query, metadata=metadata))
+    return tasks

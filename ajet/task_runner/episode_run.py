@@ -178,7 +178,7 @@ class EpisodeRun:
         episode.call_rewards = self._rewards.calls
         episode.reward_per = self._rewards.per
         episode.is_success = self._is_success
-        episode.log_metrics = self._output.log_metrics
+        episode.log_metrics = self._output.flat_metrics
         return episode
 
     async def _work(self) -> None:
@@ -252,7 +252,7 @@ class EpisodeRun:
         if not isinstance(returned, WorkflowOutput):
             what = "None" if returned is None else f"a {type(returned).__name__}"
             raise EpisodeError(f"the workflow returned {what}: return a WorkflowOutput")
-        for name, value in returned.log_metrics.items():
+        for name, value in returned.flat_metrics.items():
             if not math.isfinite(value):
                 raise EpisodeError(f'log_metrics["{name}"] is {value}')
         self._output = returned

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ajet.config.sections.rollout import RolloutConfig
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.context_tracker.samples import SampleLimits
@@ -57,12 +58,7 @@ def make_runner(
     gateway = Gateway(
         chat_format=chat_format,
         engine=engine,
-        defaults=SamplingDefaults(
-            max_tokens=settings.max_response_length_in_one_turn,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            top_k=settings.top_k,
-        ),
+        defaults=sampling_defaults(settings),
         call_timeout_s=settings.call_timeout_s,
         response_format="refuse" if settings.response_format == "refuse" else "prompt",
         checklist=tuple(settings.compute_madness_checklist),
@@ -112,7 +108,19 @@ def make_rollout(
     )
 
 
-def eval_temperature(ajet: AjetConfig) -> float:
-    """Temperature of the sampled validation pass."""
-    own = ajet.rollout.validation.temperature
-    return ajet.rollout.temperature if own is None else own
+def sampling_defaults(settings: RolloutConfig) -> SamplingDefaults:
+    """What requests of training episodes get where they name nothing."""
+    return SamplingDefaults(
+        max_tokens=settings.max_response_length_in_one_turn,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        top_k=settings.top_k,
+    )
+
+
+def validation_sampling(settings: RolloutConfig) -> SamplingDefaults:
+    """The same for the validation pass that samples."""
+    own = settings.validation
+    given = {name: getattr(own, name) for name in ("temperature", "top_p", "top_k")}
+    update = {name: value for name, value in given.items() if value is not None}
+    return sampling_defaults(settings).model_copy(update=update)

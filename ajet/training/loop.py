@@ -74,6 +74,9 @@ class TrainingLoop:
             KeyboardInterrupt: Ctrl-C.
         """
         self.progress.start(self.total_steps, self.step)
+        if self._common.val_only:
+            self._evaluate_only()
+            return
         try:
             self._evaluate_before()
             while self.step < self.total_steps:
@@ -159,6 +162,13 @@ class TrainingLoop:
             metrics = self._evaluate()
             self.records.write_metrics(self.step, metrics)
             self.progress.step_done(self.step, metrics)
+
+    def _evaluate_only(self) -> None:
+        metrics = self._evaluate()
+        if not metrics:
+            raise TrainingError("trainer_common.val_only: there are no validation tasks")
+        self.records.write_metrics(self.step, metrics)
+        self.progress.step_done(self.step, metrics)
 
     def _evaluate(self) -> dict[str, float]:
         evaluation = Evaluation(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import comb
 from statistics import fmean
 
+from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.monitor.episode_log import EpisodePhase
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
@@ -30,7 +32,10 @@ class Phases:
     records: Records
     progress: Progress
     num_repeat: int
-    eval_temperature: float
+    sampling: SamplingDefaults
+    """Of validation as sampled."""
+    val_pass_n: int = 1
+    """Episodes of each task in validation as sampled."""
 
     def train(self, tasks: Sequence[Task], step: int, part: int = 0) -> list[Group]:
         """Run the groups of a training step; `part` is the round of dynamic sampling."""
@@ -38,27 +43,27 @@ class Phases:
         return self._run("train", self.rollout, tasks, tag, self.num_repeat, step)
 
     def validate(self, tasks: Sequence[Task], step: int) -> tuple[dict[str, float], list[Episode]]:
-        """Run one sampled episode per task; returns metrics and the episodes."""
-        rollout = self._at_temperature(self.eval_temperature)
-        groups = self._run("eval", rollout, tasks, f"eval/{step:06d}", 1, step)
+        """Run `val_pass_n` sampled episodes per task; returns metrics and the episodes."""
+        rollout = self._with_sampling(self.sampling)
+        groups = self._run("eval", rollout, tasks, f"eval/{step:06d}", self.val_pass_n, step)
         episodes = [episode for group in groups for episode in group.episodes]
         rewards = [episode.reward for episode in episodes if episode.reward is not None]
         metrics = {"eval/success_rate": _success_rate(episodes)}
         if rewards:
             metrics["eval/reward_mean"] = fmean(rewards)
-        return metrics, episodes
+        solved = [sum(bool(e.is_success) for e in group.episodes) for group in groups]
+        return metrics | pass_rates(solved, self.val_pass_n), episodes
 
     def validate_greedy(self, tasks: Sequence[Task], step: int) -> dict[str, float]:
         """Run one episode per task at temperature 0; returns metrics."""
-        rollout = self._at_temperature(0.0)
+        rollout = self._with_sampling(self.sampling.model_copy(update={"temperature": 0.0}))
         groups = self._run("eval_greedy", rollout, tasks, f"eval_greedy/{step:06d}", 1, step)
         episodes = [episode for group in groups for episode in group.episodes]
         return {"eval/greedy_success_rate": _success_rate(episodes)}
 
-    def _at_temperature(self, temperature: float) -> Rollout:
-        gateway = self.rollout.runner.gateway
-        defaults = gateway.defaults.model_copy(update={"temperature": temperature})
-        runner = replace(self.rollout.runner, gateway=replace(gateway, defaults=defaults))
+    def _with_sampling(self, defaults: SamplingDefaults) -> Rollout:
+        gateway = replace(self.rollout.runner.gateway, defaults=defaults)
+        runner = replace(self.rollout.runner, gateway=gateway)
         return replace(self.rollout, runner=runner)
 
     def _run(
@@ -92,3 +97,29 @@ class Phases:
 def _success_rate(episodes: Sequence[Episode]) -> float:
     """Share of successful episodes; a failed episode is no success."""
     return fmean(bool(episode.is_success) for episode in episodes)
+
+
+def pass_rates(solved: Sequence[int], attempts: int) -> dict[str, float]:
+    """`eval/pass@K` for K = 2, 4, 8 ... and the number of attempts, and `eval/all_pass@N`.
+
+    `pass@K` is the unbiased estimate of the chance that at least one of K attempts solves a task
+    (arXiv 2107.03374): 1 - C(n-c, K) / C(n, K) for c of n attempts, averaged over the tasks.
+
+    Args:
+        solved: for each task, how many of its attempts solved it; at least one task.
+        attempts: of each task. With one, `eval/success_rate` says all, and nothing is returned.
+    """
+    if attempts == 1:
+        return {}
+    sizes = [2**i for i in range(1, attempts.bit_length()) if 2**i < attempts]
+    metrics = {
+        f"eval/pass@{k}": fmean(pass_at(k, attempts, count) for count in solved)
+        for k in [*sizes, attempts]
+    }
+    metrics[f"eval/all_pass@{attempts}"] = fmean(count == attempts for count in solved)
+    return metrics
+
+
+def pass_at(k: int, attempts: int, solved: int) -> float:
+    """Chance that `k` of the attempts, drawn without replacement, contain a solved one."""
+    return 1.0 - comb(attempts - solved, k) / comb(attempts, k)

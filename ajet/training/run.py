@@ -13,7 +13,7 @@ from ajet.monitor.records import Records
 from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
 from ajet.training.checkpoints import Position
-from ajet.training.episodes import eval_temperature, make_rollout, make_runner
+from ajet.training.episodes import make_rollout, make_runner, validation_sampling
 from ajet.training.inputs import RunInputs
 from ajet.training.loop import TrainingLoop
 from ajet.training.phases import Phases
@@ -56,7 +56,8 @@ def make_loop(
         records=records,
         progress=progress,
         num_repeat=ajet.rollout.num_repeat,
-        eval_temperature=eval_temperature(ajet),
+        sampling=validation_sampling(ajet.rollout),
+        val_pass_n=ajet.trainer_common.val_pass_n,
     )
     return TrainingLoop(
         config=ajet,

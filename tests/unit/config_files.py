@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ajet.config.loading.load import load_config
+from ajet.config.loading.load import load_config, require_available
 from ajet.config.sections.root import RootConfig
 from ajet.errors import ConfigError
 
@@ -34,5 +34,5 @@ def problems(folder: Path, text: str = MINIMAL, *overrides: str) -> list[str]:
     """The lines of the configuration error, without the folder's name."""
     path = write(folder, text)
     with pytest.raises(ConfigError) as error:
-        load_config(path, overrides)
+        require_available(load_config(path, overrides))
     return str(error.value).replace(f"{folder}/", "").splitlines()

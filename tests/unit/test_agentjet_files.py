@@ -6,19 +6,25 @@
 4. The special words mean what they mean in AgentJet.
 5. `defaults: [ajet_default]` gives the documented defaults; the file's own values replace them.
 6. A mistyped name of AgentJet's gets the right suggestion.
+7. The settings of AgentJet's own files load on the backbone that they name, on a machine without
+   their data; only a run of them needs what they name.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
 import pytest
 
 from ajet.config.agentjet_page import page
-from ajet.config.loading.load import load_config
+from ajet.config.loading.load import as_our_yaml, load_config, require_available, to_yaml
+from ajet.config.loading.yaml_file import parse_yaml
 from ajet.config.reference import write_or_check
 from ajet.config.sections.root import RootConfig
+from ajet.config.sections.trainer_common import METRIC_SINKS
+from ajet.diagnostics.check_inputs import other_defaults
 from ajet.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,9 +156,94 @@ def test_the_mark_of_an_agentjet_file_gives_the_documented_defaults(tmp_path, ca
     assert load(tmp_path, rollout()).ajet.rollout.num_repeat == 8
 
 
+def test_defaults_that_differ_are_shown_for_a_file_of_agentjet_only():
+    assert other_defaults(parse_yaml(rollout(), "a.yaml").data) == []
+    marked = rollout("n_vllm_engine: 2") + "defaults: [ajet_default]\n"
+    assert other_defaults(parse_yaml(marked, "a.yaml").data) == []
+    [finding] = other_defaults(parse_yaml(rollout("n_vllm_engine: 2"), "a.yaml").data)
+    assert "ajet.rollout.num_repeat: 8 here, 4 in AgentJet" in finding.remedy.splitlines()
+
+
+def test_a_file_of_agentjet_is_written_under_our_names(tmp_path):
+    path = tmp_path / "old.yaml"
+    path.write_text(rollout("n_vllm_engine: 2", "mode: async", "temperature: 0.5"))
+    new = tmp_path / "new.yaml"
+    new.write_text(as_our_yaml(path, ["data.train_batch_size=7"]))
+    ajet = load_config(new).ajet
+    assert (ajet.rollout.vllm.num_engines, ajet.rollout.temperature) == (2, 0.5)
+    assert (ajet.rollout.num_repeat, ajet.data.train_batch_size) == (4, 7)
+    assert "n_vllm_engine" not in new.read_text()
+    assert load_config(path, from_agentjet=True).ajet.rollout.num_repeat == 4
+
+
 def test_a_mistyped_name_of_agentjet_gets_its_own_suggestion(tmp_path):
     line = refusals(tmp_path, rollout("tensor_model_paralel_size: 2"))[0]
     assert 'did you mean "tensor_model_parallel_size"?' in line
+
+
+FILES = json.loads((ROOT / "tests/unit/agentjet_settings.json").read_text())
+NAMED = [
+    (name, backbone)
+    for name, data in FILES.items()
+    for backbone in (
+        [data["ajet"]["backbone"]] if "backbone" in data["ajet"] else ["local", "verl", "trinity"]
+    )
+]
+
+
+@pytest.mark.parametrize(("name", "backbone"), NAMED)
+def test_agentjets_own_files_load(tmp_path, name, backbone):
+    path = tmp_path / Path(name).name
+    path.write_text(json.dumps(FILES[name]))
+    config = load_config(path, [f"ajet.backbone={backbone}"])
+    assert config.ajet.backbone == backbone
+    given = FILES[name]["ajet"]
+    assert config.ajet.rollout.temperature == given["rollout"]["temperature"]
+    assert config.ajet.data.train_batch_size == given["data"]["train_batch_size"]
+    assert config.ajet.rollout.compute_madness_checklist == given["rollout"].get(
+        "compute_madness_checklist", ["nonsense"]
+    )
+    load_config(_resolved(config, tmp_path))
+
+
+def _resolved(config: RootConfig, folder: Path) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(to_yaml(config))
+    return path
+
+
+def test_a_run_needs_the_files_and_parts_that_are_named(tmp_path):
+    path = tmp_path / "feedback.yaml"
+    path.write_text(
+        json.dumps(FILES["tutorial/example_feedback_tracing/example_feedback_tracing.yaml"])
+    )
+    with pytest.raises(ConfigError) as caught:
+        require_available(load_config(path))
+    model, reader = str(caught.value).splitlines()
+    assert 'ajet.model.path: "/data/Qwen2___5-14B-Instruct" not found; looked for /data/' in model
+    assert 'ajet.task_reader.type: "tracing" is not part of this version' in reader
+
+
+def test_a_file_of_a_reader_that_is_not_chosen_may_be_missing(tmp_path):
+    reader = "{type: random_dummy, jsonl_dataset_file: {training: {file_path: none.jsonl}}}"
+    text = rollout().replace("{type: random_dummy}", reader)
+    require_available(load(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("swanlab", ["tensorboard"]),
+        ("[console, swanlab]", ["console", "tensorboard"]),
+        ("[swanlab, tensorboard]", ["tensorboard"]),
+    ],
+)
+def test_a_metric_service_without_a_sink_is_replaced_by_tensorboard(
+    tmp_path, caplog, monkeypatch, given, expected
+):
+    monkeypatch.delitem(METRIC_SINKS, "swanlab", raising=False)
+    assert load(tmp_path, trainer(f"logger: {given}")).ajet.trainer_common.logger == expected
+    assert caplog.messages[0].endswith("metrics go to TensorBoard instead of swanlab")
 
 
 def test_the_page_is_not_stale(tmp_path):

@@ -117,3 +117,12 @@ def test_a_script_that_names_its_own_class_does_not_run_twice(tmp_path):
         "same = load_class(class_path_of(Agent), None, 'key') is Agent\n"
     )
     assert runpy.run_path(str(script), run_name="__main__")["same"]
+
+
+def test_a_module_beside_the_file_can_be_imported_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "sibling_of_this_test.py").write_text("where = 'beside'\n")
+    (tmp_path / "agent.py").write_text(
+        "from sibling_of_this_test import where as found\nclass Agent:\n    where = found\n"
+    )
+    assert load_class(f"{tmp_path}/agent.py->Agent", None, KEY).where == "beside"

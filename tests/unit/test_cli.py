@@ -8,6 +8,7 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,10 @@ def test_options_and_overrides_reach_the_run(ajet, conf):
         (["--ray-address=localhost:1"], "error: --ray-address needs --with-ray-cluster\n"),
         (["rollout.num_repet=4"], 'unknown key; did you mean "num_repeat"?'),
         (["oops"], "oops: expected key.path=value"),
+        (["--kill=vllm|ray"], "--kill is not accepted: it ends processes by a word"),
+        (["--autokill"], "`ajet kill RUN` ends what one run started"),
+        (["--with-webshop"], "--with-webshop starts the service that WEBSHOP_SCRIPT names"),
+        (["rollout.user_workflow=agent.py-"], 'the shell took ">" for a redirection: quote'),
     ],
 )
 def test_mistakes_end_with_code_2_and_a_line_of_error(ajet, conf, arguments, message):
@@ -85,6 +90,51 @@ def test_mistakes_end_with_code_2_and_a_line_of_error(ajet, conf, arguments, mes
     assert stderr.startswith("error: ")
     assert message in stderr
     assert len(stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["chek", "--conf=x.yaml"], 'there is no command "chek"; did you mean "check"?'),
+        (["frobnicate"], 'there is no command "frobnicate"; there are train, '),
+        (["math.yaml"], "--conf is missing; write `ajet --conf math.yaml`"),
+    ],
+)
+def test_a_mistaken_first_word_gets_a_suggestion(ajet, arguments, message):
+    code, stderr, launched = ajet(*arguments)
+    assert (code, launched) == (2, [])
+    assert stderr.startswith("error: ")
+    assert message in stderr
+
+
+def test_version(ajet, monkeypatch):
+    shown = []
+    monkeypatch.setattr("ajet.cli.typer.echo", shown.append)
+    assert ajet("--version")[0] == 0
+    assert shown == [f"ajet {version('agentjet')}"]
+
+
+def test_options_of_agentjet(ajet, conf, caplog):
+    code, _, [(_, _)] = ajet(conf, "--db=A|B", "--skip-check-avail-gpu", "--prefix=x")
+    assert code == 0
+    assert os.environ["AJET_DEBUG"] == "A|B"
+    assert [message.partition(" has")[0] for message in caplog.messages] == [
+        "--skip-check-avail-gpu",
+        "--prefix",
+    ]
+
+
+def test_with_name_starts_the_service_of_two_environment_variables(
+    ajet, conf, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("APPWORLD_PATH", str(tmp_path))
+    monkeypatch.setenv("APPWORLD_SCRIPT", "bash 'start it.sh'")
+    reader = "task_reader={type: env_service, env_service: {env_url: 'http://127.0.0.1:8099'}}"
+    code, _, [(config, _)] = ajet(conf, "--with-appworld", reader)
+    assert code == 0
+    [service] = config.task_runner.services
+    assert (service.name, service.command) == ("appworld", ["bash", "start it.sh"])
+    assert (service.cwd, service.ready_url) == (str(tmp_path), "http://127.0.0.1:8099")
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,14 @@
 """
 
 import re
+import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
+from ajet.class_path import load_class
 from ajet.config.backbones import BACKBONES, settings_without_effect
 from ajet.config.loading.describe import subsection
 from ajet.config.loading.hints import ignored_settings
@@ -380,3 +382,43 @@ def test_every_shipped_yaml_loads(path, monkeypatch, tmp_path):
     ]
     config = load_config(path, not_shipped)
     assert ignored_settings(config, config.ajet.backbone) == []
+
+
+def test_a_module_beside_the_yaml_can_be_imported_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    package = tmp_path / "package_of_this_test"
+    package.mkdir()
+    (package / "prompts.py").write_text("TEXT = 'hello'\n")
+    (package / "agent.py").write_text(
+        "from package_of_this_test.prompts import TEXT\nclass Agent:\n    text = TEXT\n"
+    )
+    path = "package_of_this_test.agent->Agent"
+    config = load(tmp_path, MINIMAL.replace("agent.py->Agent", path))
+    assert load_class(config.ajet.rollout.user_workflow, None, "key").text == "hello"
+
+
+def test_a_colon_serves_where_the_shell_would_take_the_arrow(tmp_path):
+    config = load(tmp_path, MINIMAL, "rollout.user_workflow=agent.py:Agent")
+    assert config.ajet.rollout.user_workflow == f"{tmp_path}/agent.py->Agent"
+    config = load(tmp_path, MINIMAL, "rollout.user_workflow=package.module:Agent")
+    assert config.ajet.rollout.user_workflow == "package.module->Agent"
+
+
+def test_environment_variables_are_replaced(tmp_path, monkeypatch):
+    monkeypatch.setenv("RUNS_OF_THIS_TEST", "/runs")
+    monkeypatch.delenv("UNSET_IN_THIS_TEST", raising=False)
+    own = "trinity: {a: '${mode}'}\nprompts: {greeting: 'hi ${name}'}\n"
+    config = load(tmp_path, MINIMAL + own, "experiment_dir=${RUNS_OF_THIS_TEST}/a")
+    assert config.ajet.experiment_dir == "/runs/a"
+    assert (config.ajet.trinity.a, config.prompts.greeting) == ("${mode}", "hi ${name}")
+    [line] = problems(tmp_path, MINIMAL, "experiment_dir=${UNSET_IN_THIS_TEST}/a")
+    assert line == (
+        "command line: ajet.experiment_dir: ${UNSET_IN_THIS_TEST} is replaced by the environment "
+        "variable UNSET_IN_THIS_TEST, which is not set"
+    )
+
+
+@pytest.mark.parametrize(("text", "seed"), [("010", 10), ("0", 0), ("1_000", 1000)])
+def test_an_integer_with_a_leading_zero_is_decimal(tmp_path, text, seed):
+    config = load(tmp_path, MINIMAL + f"  trainer_common: {{seed: {text}}}\n")
+    assert config.ajet.trainer_common.seed == seed

@@ -148,3 +148,17 @@ def test_a_failing_judge_is_a_judge_error(verdict: Any, word: str) -> None:
     episode = run_episode(returning(rewarded(None, metadata={"a": 1})), judge=FixedJudge(verdict))
     assert_failed(episode, "judge_error", word)
     assert episode.metadata == {"a": 1}
+
+
+def test_metrics_of_a_workflow_may_be_lists_and_dicts() -> None:
+    given = {"turns": 2, "times": [1.0, 3.0], "none": [], "tools": {"calls": 4, "ms": [2, 4]}}
+    episode = run_episode(
+        returning(rewarded(0.5, log_metrics={**given, "deep": {"a": {"b": 1.0}}}))
+    )
+    assert episode.log_metrics == {
+        "turns": 2.0,
+        "times": 2.0,
+        "tools/calls": 4.0,
+        "tools/ms": 3.0,
+        "deep/a/b": 1.0,
+    }

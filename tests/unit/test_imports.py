@@ -36,6 +36,7 @@ LAYERS = [
     ["ajet.launcher"],
     ["ajet.diagnostics", "ajet.replay", "ajet.viewer"],
     ["ajet.commands", "ajet.job", "ajet.testing"],
+    ["ajet.copilot", "ajet.utils"],
     ["ajet.cli"],
     ["ajet"],
 ]
@@ -67,12 +68,16 @@ HOMES = {
         "ajet/backbone/verl/",
         "ajet/context_tracker/chat_format.py",
     ),
-    "agentscope": ("ajet/gateway/clients/agentscope_model.py",),
+    "agentscope": (
+        "ajet/gateway/clients/agentscope_model.py",
+        "ajet/utils/robust_dashscope.py",
+    ),
     "langchain_openai": ("ajet/gateway/clients/", "ajet/tuner.py"),
     "openai": (
         "ajet/gateway/clients/",
         "ajet/gateway/upstream.py",
         "ajet/gateway/recorded_upstream.py",
+        "ajet/task_rollout/dashscope_llm_bridge.py",
         "ajet/tuner.py",
     ),
     "fastapi": ("ajet/gateway/server/", "ajet/environment/serving.py", "ajet/viewer/server/"),

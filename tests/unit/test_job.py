@@ -52,7 +52,9 @@ def test_data_files_are_named_with_the_kind_of_data(tmp_path):
     files = job.config.ajet.task_reader.jsonl_dataset_file
     assert files.training.file_path == str(tmp_path / "train.jsonl")
     assert files.validation.file_path == str(tmp_path / "held_out.jsonl")
-    message = 'type "random_dummy" takes no path; only "jsonl_dataset_file" does'
+    message = (
+        'type "random_dummy" takes no path; only "jsonl_dataset_file" and "huggingface_dat_repo" do'
+    )
     with pytest.raises(ConfigError, match=message):
         job.set_data("random_dummy", "train.jsonl")
 
@@ -92,3 +94,55 @@ def test_tuning_runs_the_backbone_in_a_run_folder(tmp_path, monkeypatch):
         ("mine", False),
         ("mine", True),
     ]
+
+
+def test_positional_arguments_are_those_of_agentjet():
+    job = AgentJetJob("verl", "hub/name", 4, "grpo", 2).set_workflow(MyAgent)
+    ajet = job.set_data("random_dummy").config.ajet
+    assert (ajet.backbone, ajet.model.path) == ("verl", "hub/name")
+    assert (ajet.trainer_common.n_gpus_per_node, ajet.rollout.vllm.num_engines) == (4, 2)
+
+
+def test_a_job_as_it_is_written_for_agentjet(tmp_path, monkeypatch):
+    from ajet.copilot.job import AgentJetJob as Job
+
+    make_job().dump_job_as_yaml(tmp_path / "base.yaml")
+    job = Job(
+        base_yaml_config=tmp_path / "base.yaml",
+        project_name="mine",
+        logging="tensorboard",
+        max_env_worker=3,
+        max_prompt_length=100,
+        max_response_length=200,
+        max_response_length_in_one_turn=50,
+        max_model_len=300,
+        mini_batch_num=2,
+        lora_rank=0,
+        gpu_memory_utilization=0.5,
+        swarm_mode=False,
+        lr=1e-5,
+    )
+    ajet = job.config.ajet
+    assert (ajet.project_name, ajet.trainer_common.logger) == ("mine", ["tensorboard"])
+    assert (ajet.data.max_prompt_length, ajet.data.max_response_length) == (100, 200)
+    assert ajet.rollout.max_response_length_in_one_turn == 50
+    assert (ajet.rollout.max_env_worker, ajet.rollout.max_model_len) == (3, 300)
+    assert ajet.rollout.vllm.options.gpu_memory_utilization == 0.5
+    assert ajet.trainer_common.optim.num_updates_per_step == 2
+    assert ajet.trainer_common.optim.lr == 1e-5
+    assert ajet.rollout.num_repeat == 4
+    assert AgentJetJob().build_job_from_yaml(tmp_path / "base.yaml").config.ajet.project_name
+    with pytest.raises(TypeError, match='no argument "num_repeats"; did you mean "num_repeat"'):
+        Job(num_repeats=1)
+
+
+def test_data_of_the_hub_is_named_with_its_splits():
+    job = make_job().set_data(
+        type="hf", dataset_path="openai/gsm8k", training_split="train", validation_split="test"
+    )
+    reader = job.config.ajet.task_reader
+    assert reader.type == "huggingface_dat_repo"
+    assert reader.huggingface_dat_repo.dataset_path == "openai/gsm8k"
+    assert reader.huggingface_dat_repo.training_split == "train"
+    with pytest.raises(ConfigError, match="takes no validation_path; only"):
+        job.set_data("hf", "openai/gsm8k", "held_out.jsonl")

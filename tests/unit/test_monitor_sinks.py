@@ -53,10 +53,10 @@ def test_console_alone_opens_nothing(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("names", ["[console, wandb]", "wandb"])
-def test_an_unknown_name_is_refused_with_the_known_names(tmp_path: Path, names: str) -> None:
+@pytest.mark.parametrize("names", ["[console, comet]", "comet"])
+def test_an_unknown_name_is_refused_with_those_that_there_are(tmp_path: Path, names: str) -> None:
     [problem] = problems(tmp_path, MINIMAL, f"trainer_common.logger={names}")
-    assert 'got "wandb", expected one of "console", "tensorboard", or "path/to/file.py' in problem
+    assert 'got "comet", expected one of "console", "tensorboard", or "path/to/file.py' in problem
 
 
 def test_a_mistyped_name_gets_a_suggestion(tmp_path: Path) -> None:

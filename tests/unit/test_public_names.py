@@ -68,3 +68,35 @@ def test_a_breakpoint_stops_only_for_a_tag_that_is_asked_for(monkeypatch):
     ajet.bp("REWARD")
     ajet.bp("REW")
     assert stops == [1]
+
+
+AGENTJET = [
+    ("ajet.copilot.job", "AgentJetJob"),
+    ("ajet.task_judge.env_service_as_judge", "EnvServiceJudge"),
+    ("ajet.task_judge.rm_auto_grader_judge", "AutoGraderJudge"),
+    ("ajet.task_rollout.dashscope_llm_bridge", "create_external_llm_fn"),
+    ("tutorial.example_math_agent.math_answer_as_judge", "MathAnswerAsJudge"),
+]
+"""Names that projects written for AgentJet import besides these."""
+
+
+@pytest.mark.parametrize(("module", "name"), AGENTJET)
+def test_the_import_paths_of_agentjet_work(module, name):
+    assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_a_breakpoint_of_agentjet_needs_no_tag_and_stops_once(monkeypatch):
+    stops = []
+    monkeypatch.setattr("sys.breakpointhook", lambda: stops.append(1))
+    monkeypatch.setattr("ajet.debug_point._stopped", set())
+    monkeypatch.delenv("AJET_DEBUG", raising=False)
+    ajet.bp()
+    assert stops == []
+    monkeypatch.setenv("AJET_DEBUG", "A|B")
+    ajet.bp()
+    ajet.bp("B", once=False)
+    ajet.bp("B", once=False)
+    ajet.bp("A")
+    ajet.bp("A")
+    ajet.bp()
+    assert len(stops) == 4

@@ -133,3 +133,15 @@ def test_a_cluster_that_is_not_there_is_told(ray_is_there, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(ServiceError, match=f"there is no Ray at {address}; --with-ray starts one"):
         joined_ray(None).__enter__()
+
+
+def test_the_nodes_of_a_job_follow_its_environment_variables(chosen, monkeypatch):
+    monkeypatch.setenv("MASTER_ADDR", "first")
+    monkeypatch.setenv("MASTER_PORT", "6379")
+    monkeypatch.setenv("HOSTNAME", "first")
+    ajet = settings("local")
+    assert ray_for_run(ajet, RayChoice(join=True)) == "joins first:6379"
+    assert ray_for_run(ajet, RayChoice(join=True, address="other:1")) == "joins other:1"
+    monkeypatch.setenv("HOSTNAME", "second")
+    with pytest.raises(ConfigError, match="ray start --address=first:6379 --block"):
+        ray_for_run(ajet, RayChoice(join=True))

@@ -172,7 +172,11 @@ def test_every_registered_name_makes_its_reader(tmp_path: Path) -> None:
     config = config_of(write(tmp_path, GOOD))
     assert [task.task_id for task in training_tasks(make_task_reader(config))] == ["a"]
     dummy = make_task_reader(TaskReaderConfig(type="random_dummy"))
-    assert len(training_tasks(dummy)) == len(validation_tasks(dummy)) == 64
+    assert len(training_tasks(dummy)) == 1000
+    assert len(validation_tasks(dummy)) == 64
+    numbers = {task.metadata["random_number"] for task in training_tasks(dummy)}
+    assert len(numbers) > 900
+    assert all(isinstance(number, int) for number in numbers)
 
 
 def test_dummy_tasks_are_repeatable_and_differ_from_validation_tasks() -> None:

@@ -16,7 +16,12 @@ from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
-from ajet.training.episodes import eval_temperature, make_rollout, make_runner, open_http_endpoint
+from ajet.training.episodes import (
+    make_rollout,
+    make_runner,
+    open_http_endpoint,
+    validation_sampling,
+)
 from ajet.training.evaluation import Evaluation
 from ajet.training.inputs import RunInputs
 from ajet.training.model_folder import chat_format_of, device_of
@@ -76,7 +81,8 @@ def _run(
             records=records,
             progress=progress,
             num_repeat=1,
-            eval_temperature=eval_temperature(ajet),
+            sampling=validation_sampling(ajet.rollout),
+            val_pass_n=ajet.trainer_common.val_pass_n,
         )
         TrinitySession(
             context=context,

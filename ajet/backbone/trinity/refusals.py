@@ -102,5 +102,11 @@ def _unfit(ajet: AjetConfig) -> Iterator[tuple[str, object, str]]:
         yield "rollout.dynamic_sampling", True, "is not possible with the backbone trinity"
     if ajet.trainer_common.use_kl_loss:
         yield "trainer_common.use_kl_loss", True, "is not possible with the backbone trinity"
+    if ajet.trainer_common.val_only:
+        yield (
+            "trainer_common.val_only",
+            True,
+            "is not possible with the backbone trinity; use verl or local",
+        )
     if ajet.model.dtype == "float16":
         yield "model.dtype", "float16", "is not tested with Trinity; use bfloat16"

@@ -85,7 +85,7 @@ OURS = {
     "trainer.use_v1": "nothing: it is verl's V1 trainer",
     "trainer.v1": "nothing: it is the synchronous trainer",
     "trainer.val_before_train": "ajet.trainer_common.val_before_train",
-    "trainer.val_only": "nothing: a run always trains",
+    "trainer.val_only": "ajet.trainer_common.val_only",
     "trainer.validation_data_dir": "nothing: see episodes.jsonl",
 }
 """verl's settings that AgentJet decides, with what to use instead."""

@@ -12,6 +12,8 @@ from typing import Any
 from ajet.config.loading.agentjet_keys import (
     DOCUMENTED_DEFAULTS,
     KEYS,
+    MARK,
+    SINKS,
     VALUES,
     ForVerl,
     NoEffect,
@@ -21,6 +23,7 @@ from ajet.config.loading.agentjet_keys import (
 )
 from ajet.config.loading.overrides import set_key
 from ajet.config.loading.yaml_file import Settings, dotted
+from ajet.config.sections.trainer_common import METRIC_SINKS
 
 _MISSING = object()
 
@@ -52,6 +55,8 @@ def translate(settings: Settings, yaml_path: Path) -> tuple[list[str], list[str]
         else:
             if notice:
                 notices.append(f"{settings.place(path)}: {dotted(path)} {notice}")
+    if sink := _metric_service(settings):
+        notices.append(sink)
     for key, names in VALUES.items():
         value = _get(settings.data, _path(key))
         if isinstance(value, str) and value in names:
@@ -73,11 +78,35 @@ def differing_defaults(data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"ajet.{key}", value
 
 
+def looks_like_agentjet(data: dict[str, Any]) -> bool:
+    """Whether a file has keys or words that only AgentJet has, and not its mark."""
+    if MARK in (data.get("defaults") or []):
+        return False
+    ajet = data.get("ajet")
+    words = isinstance(ajet, dict) and ajet.get("experiment_name") == "read_yaml_name"
+    own = [key for key, rule in KEYS.items() if not (isinstance(rule, Renamed) and rule.to == key)]
+    return words or "hydra" in data or any(_get(data, _path(key)) is not _MISSING for key in own)
+
+
 def _special_words(ajet: dict[str, Any], yaml_path: Path) -> None:
     if ajet.get("experiment_name") == "read_yaml_name":
         ajet["experiment_name"] = yaml_path.stem
     if ajet.get("experiment_dir") == "auto":
         del ajet["experiment_dir"]
+
+
+def _metric_service(settings: Settings) -> str:
+    """Replace a metric service that has no sink here; the notice of it, or nothing."""
+    path = _path("trainer_common.logger")
+    given = _get(settings.data, path)
+    names = given if isinstance(given, list) else [given]
+    missing = [name for name in SINKS if name in names and name not in METRIC_SINKS]
+    if not missing:
+        return ""
+    place = settings.place(path)
+    kept = [name for name in names if name not in missing]
+    set_key(settings, path, [*kept, *({"tensorboard"} - set(kept))], place)
+    return f"{place}: {dotted(path)}: metrics go to TensorBoard instead of {' and '.join(missing)}"
 
 
 def _apply(settings: Settings, path: tuple[str, ...], value: Any, rule: Rule) -> str:

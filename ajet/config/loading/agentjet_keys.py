@@ -81,6 +81,7 @@ def _port(value: Any) -> Any:
 _SCHEDULER = "the run's own scheduler runs every workflow in a thread with an event loop of its own"
 _SERVER = "the HTTP endpoint starts by itself when a workflow asks for it"
 _PROBE = "a probe of AgentJet's own test suite"
+_LORA = "only the backbone verl trains a LoRA adapter"
 _SWARM = "training for agents that run elsewhere is not part of this version"
 
 KEYS: Mapping[str, Rule] = {
@@ -98,6 +99,11 @@ KEYS: Mapping[str, Rule] = {
     "interchange_server.max_inference_tracker_threads": NoEffect(
         "requests need no thread of their own"
     ),
+    "lora.lora_rank": ForVerl("actor_rollout_ref.model.lora_rank", (0,)),
+    "lora.lora_alpha": ForVerl("actor_rollout_ref.model.lora_alpha", elsewhere=_LORA),
+    "lora.target_modules": ForVerl("actor_rollout_ref.model.target_modules", elsewhere=_LORA),
+    "lora.load_format": ForVerl("actor_rollout_ref.rollout.load_format", elsewhere=_LORA),
+    "lora.layered_summon": ForVerl("actor_rollout_ref.rollout.layered_summon", elsewhere=_LORA),
     "rollout.tensor_model_parallel_size": Renamed(
         "rollout.vllm.options.tensor_parallel_size", drop=(1,)
     ),
@@ -192,6 +198,9 @@ VALUES: Mapping[str, Mapping[Any, Any]] = {
 }
 """Values that have another name here."""
 
+SINKS = ("swanlab", "wandb")
+"""Metric services of AgentJet. One that has no sink here is replaced by TensorBoard."""
+
 VERL_SECTIONS = ("actor_rollout_ref", "algorithm", "critic", "data", "reward_model", "trainer")
 """Top-level sections of verl's own configuration, which stand below `verl:` here."""
 
@@ -199,7 +208,6 @@ DOCUMENTED_DEFAULTS: Mapping[str, Any] = {
     "data.max_prompt_length": 3000,
     "data.max_response_length": 15000,
     "data.train_batch_size": 32,
-    "rollout.agent_madness_reward": -1.0,
     "rollout.agent_madness_termination": True,
     "rollout.compute_madness_checklist": ["nonsense"],
     "rollout.max_model_len": 18000,

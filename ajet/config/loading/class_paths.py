@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
 from ajet.config.loading.paths import find_path
-from ajet.config.messages import did_you_mean, value_error
+from ajet.config.messages import did_you_mean, unavailable_error, value_error
 from ajet.config.sections.section import free
 from ajet.config.sections.types import Words
 
@@ -18,13 +20,45 @@ CLASS_PATH = Words('"path/to/file.py->Class" or "package.module->Class"')
 ARROW = "->"
 
 
+CUT_BY_SHELL = 'the shell took ">" for a redirection: quote the argument, or write ":" for "->"'
+
+
+def split_class_path(value: str) -> tuple[str, str] | None:
+    """The module or file, and the name in it; None if the value is not a class path.
+
+    A colon serves as well as the arrow, which a shell takes for a redirection where it is not
+    quoted.
+    """
+    separator = ARROW if ARROW in value else ":"
+    module, _, name = value.rpartition(separator)
+    return (module, name) if module and name.isidentifier() else None
+
+
 def _class_path(value: str, info: ValidationInfo) -> str:
-    module, arrow, name = value.rpartition(ARROW)
-    if not (arrow and module and name):
-        raise value_error(f'got "{value}", expected {CLASS_PATH.text}')
+    parts = split_class_path(value)
+    if parts is None:
+        hint = f"; {CUT_BY_SHELL}" if value.endswith("-") else ""
+        raise value_error(f'got "{value}", expected {CLASS_PATH.text}{hint}')
+    module, name = parts
     if module.endswith(".py"):
         module = find_path(module, info, lambda path: path.is_file())
+    elif info.context:
+        _import_from_folder_of(module, info.context["folders"])
     return f"{module}->{name}"
+
+
+def _import_from_folder_of(module: str, folders: list[Path]) -> None:
+    """Make importable a module that lies beside the YAML file and not in the current directory.
+
+    At the end of the search path, so that no installed library is hidden.
+    """
+    parts = module.split(".")
+    for folder in folders:
+        file = folder.joinpath(*parts)
+        if file.with_suffix(".py").is_file() or file.is_dir():
+            if str(folder) not in sys.path:
+                sys.path.append(str(folder))
+            return
 
 
 ClassPath = Annotated[str, CLASS_PATH, AfterValidator(_class_path)]
@@ -54,13 +88,15 @@ class Registered:
         return core_schema.with_info_after_validator_function(self._check, handler(source))
 
     def _check(self, value: str, info: ValidationInfo) -> str:
-        if ARROW in value:
+        if ARROW in value or ".py:" in value or value.endswith(".py-"):
             return _class_path(value, info)
         if value in self.registry:
             return value
         if value in self.later:
+            if info.context and info.context["accept_missing"]:
+                return value
             names = _quoted(self.registry)
-            raise value_error(f'"{value}" is not part of this version; available: {names}')
+            raise unavailable_error(f'"{value}" is not part of this version; available: {names}')
         hint = did_you_mean(value, [*self.registry, *self.later])
         raise value_error(f'got "{value}", expected {self.text}{hint}')
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -13,9 +14,11 @@ from ajet.config.backbones import default_backbone
 from ajet.config.loading.agentjet import translate, use_documented_defaults
 from ajet.config.loading.agentjet_keys import MARK, VERL_SECTIONS
 from ajet.config.loading.overrides import apply_overrides
+from ajet.config.loading.paths import LookIn
 from ajet.config.loading.problems import problems_of
-from ajet.config.loading.yaml_file import Settings, parse_yaml
-from ajet.config.messages import config_error, did_you_mean
+from ajet.config.loading.variables import replace_variables
+from ajet.config.loading.yaml_file import KeyPath, Settings, parse_yaml
+from ajet.config.messages import UNAVAILABLE, config_error, did_you_mean
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.config.sections.section import FreeConfig
 from ajet.errors import ConfigError
@@ -27,17 +30,20 @@ FREE_SECTIONS = tuple(
 logger = logging.getLogger(__name__)
 
 
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> RootConfig:
+def load_config(
+    path: str | Path, overrides: Iterable[str] = (), *, from_agentjet: bool = False
+) -> RootConfig:
     """Read a YAML file, put the overrides on top and check all of it.
 
     Args:
         path: the YAML file.
         overrides: `key.path=value`, later ones win.
+        from_agentjet: keys left out have AgentJet's documented defaults.
 
     Raises:
         ConfigError: with a line for every problem.
     """
-    return resolve(read_settings(path), Path(path), overrides)
+    return resolve(read_settings(path), Path(path), overrides, from_agentjet=from_agentjet)
 
 
 def read_settings(path: str | Path) -> Settings:
@@ -54,7 +60,13 @@ def read_settings(path: str | Path) -> Settings:
     return parse_yaml(text, str(path))
 
 
-def resolve(settings: Settings, yaml_path: Path, overrides: Iterable[str] = ()) -> RootConfig:
+def resolve(
+    settings: Settings,
+    yaml_path: Path,
+    overrides: Iterable[str] = (),
+    *,
+    from_agentjet: bool = False,
+) -> RootConfig:
     """Check plain data and fill in the rest.
 
     Args:
@@ -62,32 +74,97 @@ def resolve(settings: Settings, yaml_path: Path, overrides: Iterable[str] = ()) 
         yaml_path: names the experiment where it has no name; paths that are not found from the
             current directory are looked for in its folder.
         overrides: `key.path=value`, later ones win.
+        from_agentjet: keys left out have AgentJet's documented defaults.
 
     Raises:
         ConfigError: with a line for every problem.
     """
+    problems = _prepare(settings, yaml_path, overrides, from_agentjet=from_agentjet)
+    settings.data["ajet"].setdefault("experiment_name", yaml_path.stem)
+    problems += replace_variables(settings)
+    config, wrong = _validate(settings, [Path.cwd(), yaml_path.resolve().parent])
+    if problems or config is None:
+        raise config_error([*problems, *wrong])
+    return config
+
+
+def as_our_yaml(path: str | Path, overrides: Iterable[str] = ()) -> str:
+    """A file of AgentJet under our names, with AgentJet's documented defaults written out.
+
+    Raises:
+        ConfigError: with a line for every problem.
+    """
+    settings = read_settings(path)
+    section = settings.data.get("ajet")
+    names_backbone = isinstance(section, dict) and "backbone" in section
+    problems = _prepare(settings, Path(path), overrides, from_agentjet=True)
+    if problems:
+        raise config_error(problems)
+    if not names_backbone:  # which backbone is the default depends on the machine
+        del settings.data["ajet"]["backbone"]
+    return yaml.safe_dump(settings.data, sort_keys=False, allow_unicode=True)
+
+
+def _prepare(
+    settings: Settings, yaml_path: Path, overrides: Iterable[str], *, from_agentjet: bool
+) -> list[str]:
+    """Put overrides and translations into the settings; return a line for every problem.
+
+    Raises:
+        ConfigError: there is no section `ajet:`.
+    """
     data = settings.data
-    takes_documented = _takes_documented_defaults(settings)
+    takes_documented = _takes_documented_defaults(settings) or from_agentjet
     problems = _arrange(settings)
     if not isinstance(data.get("ajet"), dict):
         raise config_error(problems)
     problems += apply_overrides(settings, overrides)
-    data["ajet"].setdefault("experiment_name", yaml_path.stem)
     data["ajet"].setdefault("backbone", default_backbone())
     refused, notices = translate(settings, yaml_path)
-    problems += refused
     for notice in notices:
         logger.warning("%s", notice)
     if takes_documented:
         use_documented_defaults(settings, f"defaults: [{MARK}]")
+    return [*problems, *refused]
+
+
+def require_available(config: RootConfig) -> None:
+    """Refuse a run of a configuration that names files or parts which are not there.
+
+    Raises:
+        ConfigError: with a line for each of them.
+    """
+    if config.unavailable:
+        raise config_error(config.unavailable)
+
+
+def _validate(settings: Settings, folders: list[Path]) -> tuple[RootConfig | None, list[str]]:
+    """The configuration, or None and a line for every problem.
+
+    What is only unavailable is not a problem here, so that a file can be read, checked and
+    translated on a machine without its data.
+    """
+    data = settings.data
     try:
-        context = {"folders": [Path.cwd(), yaml_path.resolve().parent]}
-        config = RootConfig.model_validate(data, context=context)
+        context = LookIn(folders=folders, accept_missing=False)
+        return RootConfig.model_validate(data, context=context), []
     except ValidationError as error:
-        problems += problems_of(error, settings)
-    if problems:
-        raise config_error(problems)
-    return config
+        lines = problems_of(error, settings)
+        for path in [path for path in lines if _is_unused(path, data)]:
+            del lines[path]
+        if {detail["type"] for detail in error.errors()} != {UNAVAILABLE}:
+            return None, list(lines.values())
+    context = LookIn(folders=folders, accept_missing=True)
+    config = RootConfig.model_validate(data, context=context)
+    config._unavailable = tuple(lines.values())
+    return config, []
+
+
+def _is_unused(path: KeyPath, data: dict[str, Any]) -> bool:
+    """Whether the key is in the section of a task reader that is not the chosen one."""
+    if path[:2] != ("ajet", "task_reader") or len(path) < 4:
+        return False
+    return bool(path[2] != data["ajet"]["task_reader"].get("type", "jsonl_dataset_file"))
 
 
 def to_yaml(config: RootConfig) -> str:

@@ -1,7 +1,7 @@
 """Values that name files: looked for beside the user, then beside the YAML, and made absolute.
 
-The folders to look in come with pydantic's validation context (`{"folders": [...]}`). Without
-one, as in `Rollout(user_workflow=...)`, a value stays as it is.
+The folders to look in come with pydantic's validation context (`LookIn`). Without one, as in
+`RolloutConfig(user_workflow=...)`, a value stays as it is.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 from pydantic import AfterValidator, ValidationInfo
 
-from ajet.config.messages import value_error
+from ajet.config.messages import unavailable_error, value_error
 from ajet.config.sections.types import Words
 
 SHIPPED_PREFIX = "ajet:"
@@ -28,20 +28,44 @@ DATA_SUFFIXES = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv
 """Suffix of a data file -> the format's name in the library `datasets`."""
 
 
+class LookIn(TypedDict):
+    """Pydantic's validation context."""
+
+    folders: list[Path]
+    """Relative paths are relative to the first of these in which they exist."""
+    accept_missing: bool
+    """Data and models that are not found stay as they are given."""
+
+
 def find_path(name: str, info: ValidationInfo, exists: Callable[[Path], bool]) -> str:
-    """The absolute form of a path, relative to the first folder where it exists."""
+    """The absolute form of a path, relative to the first folder where it exists.
+
+    Raises:
+        PydanticCustomError: there is no such file.
+    """
+    found, tried = _look_for(name, info, exists)
+    if found is None:
+        raise value_error(_not_found(name, tried))
+    return found
+
+
+def _look_for(
+    name: str, info: ValidationInfo, exists: Callable[[Path], bool]
+) -> tuple[str | None, list[Path]]:
+    """The path where it exists, or None; and where it was looked for."""
     if not info.context:
-        return name
+        return name, []
     folders: list[Path] = info.context["folders"]
     tried = list(dict.fromkeys(folder / Path(name).expanduser() for folder in folders))
-    for path in tried:
-        if exists(path):
-            return str(path.resolve())
-    raise value_error(f'"{name}" not found; looked for {" and ".join(map(str, tried))}')
+    return next((str(path.resolve()) for path in tried if exists(path)), None), tried
+
+
+def _not_found(name: str, tried: list[Path]) -> str:
+    return f'"{name}" not found; looked for {" and ".join(map(str, tried))}'
 
 
 def _data_file(value: str, info: ValidationInfo) -> str:
-    return find_path(value, info, Path.is_file)
+    return _found_or_missing(value, info, Path.is_file)
 
 
 def _folder(value: str, info: ValidationInfo) -> str:
@@ -49,24 +73,27 @@ def _folder(value: str, info: ValidationInfo) -> str:
 
 
 def _dataset_path(value: str, info: ValidationInfo) -> str:
-    try:
-        return find_path(value, info, Path.exists)
-    except ValueError:
-        is_name = HUB_NAME.fullmatch(value) or re.fullmatch(r"[\w-]+", value)
-        if is_name and Path(value).suffix not in DATA_SUFFIXES:
-            return value
-        raise
+    found, _ = _look_for(value, info, Path.exists)
+    is_name = HUB_NAME.fullmatch(value) or re.fullmatch(r"[\w-]+", value)
+    if found is None and is_name and Path(value).suffix not in DATA_SUFFIXES:
+        return value
+    return _found_or_missing(value, info, Path.exists)
 
 
 def _model_path(value: str, info: ValidationInfo) -> str:
     if value.startswith(SHIPPED_PREFIX):
         return resolve_model_path(value)
-    try:
-        return find_path(value, info, Path.is_dir)
-    except ValueError:
-        if HUB_NAME.fullmatch(value):
-            return value
-        raise
+    found, _ = _look_for(value, info, Path.is_dir)
+    if found is None and HUB_NAME.fullmatch(value):
+        return value  # may be a model's id on a hub
+    return _found_or_missing(value, info, Path.is_dir)
+
+
+def _found_or_missing(value: str, info: ValidationInfo, exists: Callable[[Path], bool]) -> str:
+    found, tried = _look_for(value, info, exists)
+    if found is None and not (info.context and info.context["accept_missing"]):
+        raise unavailable_error(_not_found(value, tried))
+    return found or value
 
 
 def resolve_model_path(path: str) -> str:

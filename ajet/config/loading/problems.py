@@ -12,12 +12,12 @@ from pydantic.fields import FieldInfo
 from ajet.config.loading.agentjet_keys import KEYS
 from ajet.config.loading.describe import choices, expected, is_list, subsection
 from ajet.config.loading.yaml_file import KeyPath, Settings, dotted
-from ajet.config.messages import COMPLETE, did_you_mean
+from ajet.config.messages import COMPLETE, UNAVAILABLE, did_you_mean
 from ajet.config.sections.root import AjetConfig
 from ajet.config.sections.section import BaseConfig
 
 
-def problems_of(error: ValidationError, settings: Settings) -> list[str]:
+def problems_of(error: ValidationError, settings: Settings) -> dict[KeyPath, str]:
     """One line for each key that is wrong."""
     lines: dict[KeyPath, str] = {}
     for detail in error.errors(include_url=False):
@@ -26,14 +26,14 @@ def problems_of(error: ValidationError, settings: Settings) -> list[str]:
             text = unknown_key(path, section)
         elif detail["type"] == "missing" and path == detail["loc"]:
             text = f"missing; expected {expected(field)}"
-        elif detail["type"] == COMPLETE:
+        elif detail["type"] in (COMPLETE, UNAVAILABLE):
             text = detail["msg"]
         else:
             text = _bad_value(_look_up(settings.data, path), field)
         # Where a value fits no branch of a union, our own message says more than pydantic's.
-        if path not in lines or detail["type"] == COMPLETE:
+        if path not in lines or detail["type"] in (COMPLETE, UNAVAILABLE):
             lines[path] = f"{settings.place(path)}: {dotted(path)}: {text}"
-    return list(lines.values())
+    return lines
 
 
 def unknown_key(path: KeyPath, section: type[BaseConfig]) -> str:

@@ -24,6 +24,17 @@ _Loader.add_implicit_resolver(
 )
 
 
+def _decimal(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    """An integer; `010` is 10, as in YAML 1.2, and not the octal number 8."""
+    text = loader.construct_scalar(node)  # type: ignore[arg-type]
+    if re.fullmatch(r"[-+]?0[0-9_]+", text):
+        return int(text)
+    return loader.construct_yaml_int(node)  # type: ignore[arg-type]
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
+
+
 _NOT_YAML = (yaml.YAMLError, ValueError)
 """The errors of invalid YAML; PyYAML raises ValueError for a date that does not exist."""
 

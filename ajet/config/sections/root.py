@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Tag
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, PrivateAttr, Tag
 
 from ajet.config.backbones import BACKBONES
 from ajet.config.loading.class_paths import ClassPath
@@ -87,3 +87,9 @@ class RootConfig(BaseModel):
     __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(free)]]
 
     ajet: AjetConfig
+    _unavailable: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def unavailable(self) -> tuple[str, ...]:
+        """What the configuration names and is not there, one line each; a run needs all of it."""
+        return self._unavailable

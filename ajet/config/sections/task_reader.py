@@ -52,8 +52,10 @@ class JsonlDatasetFileConfig(BaseConfig):
 class RandomDummyConfig(BaseConfig):
     """Generated sums, to test a workflow without data."""
 
-    num_tasks: Count = 64
-    """Number of tasks."""
+    num_tasks: Count = 1000
+    """Number of training tasks."""
+    num_validation_tasks: Count = 64
+    """Number of validation tasks."""
 
 
 class HuggingFaceConfig(BaseConfig):

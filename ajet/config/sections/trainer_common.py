@@ -56,6 +56,11 @@ class TrainerCommonConfig(BaseConfig):
     """Steps between evaluations; null or -1: only one at the end."""
     val_before_train: bool = True
     """Evaluate before the first step, too."""
+    val_pass_n: Count = 1
+    """Sampled episodes of each validation task. With more than one, `eval/pass@K` is the share of
+    tasks that K attempts solve, and `eval/all_pass@N` the share that all attempts solve."""
+    val_only: bool = False
+    """Evaluate and end, without training."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of all random numbers in a run."""
     algorithm: AlgorithmConfig = AlgorithmConfig()

@@ -150,9 +150,12 @@ class LockstepSchedule(ContinuousSchedule):
             else:
                 session.missed = True
                 self.num_missed += 1
-                logger.warning(
+                # Once per run: an agent that waits for something slow does so in every episode.
+                logger.log(
+                    logging.WARNING if self.num_missed == 1 else logging.DEBUG,
                     "session %s has made no request for %.0f s; the lockstep continues without it, "
-                    "so this run may differ from others in float rounding",
+                    "so this run may differ from others in float rounding (the metric "
+                    "rollout/lockstep_missed counts such sessions)",
                     name,
                     self._patience_s,
                 )

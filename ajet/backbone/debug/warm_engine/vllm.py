@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ajet.backbone.local.policy import chosen_device, chosen_dtype
 from ajet.config.sections.root import AjetConfig
+from ajet.engine.vllm.installed import require_vllm
 from ajet.engine.vllm.server import VllmServer, vllm_command
 from ajet.errors import ConfigError
 
@@ -15,7 +16,7 @@ def make_server(ajet: AjetConfig, model: Path, log: Path) -> VllmServer:
     """The server for a model on disk, not started yet.
 
     Raises:
-        ConfigError: the configuration names servers that run already.
+        ConfigError: the configuration names servers that run already, or vLLM is not installed.
     """
     vllm = ajet.rollout.vllm
     if vllm.base_url:
@@ -23,6 +24,7 @@ def make_server(ajet: AjetConfig, model: Path, log: Path) -> VllmServer:
             "ajet.rollout.vllm.base_url names servers that run already; a warm engine would start "
             "another. To debug with one of them, set debug.engine to its URL"
         )
+    require_vllm(vllm.python)
     device = chosen_device(ajet.model.device)
     settings = json.loads((model / "config.json").read_text(encoding="utf-8"))
     options = dict(vllm.options)

@@ -1,0 +1,1 @@
+"""Import paths that projects written for AgentJet use. Nothing of ours lives here."""
