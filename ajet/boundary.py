@@ -20,7 +20,7 @@ class Caught:
 def caught_error(*, cancellation: bool = False) -> Iterator[Caught]:
     """Keep what the block raises instead of raising it; works around `await` as well.
 
-    KeyboardInterrupt and the exceptions that end a test pass through.
+    KeyboardInterrupt and GeneratorExit pass through.
 
     Args:
         cancellation: keep `asyncio.CancelledError` as well; by default it passes through.
@@ -32,8 +32,10 @@ def caught_error(*, cancellation: bool = False) -> Iterator[Caught]:
         if not cancellation:
             raise
         caught.error = _from_block(error)
-    # SystemExit: user code that calls sys.exit() must not end a run of many episodes.
-    except (Exception, SystemExit) as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    # SystemExit, or the panic of a compiled library: it must not end a run of many episodes.
+    except BaseException as error:
         caught.error = _from_block(error)
 
 

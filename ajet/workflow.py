@@ -2,22 +2,64 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo, ModelPrivateAttr
+from pydantic_core import PydanticUndefined
 
 from ajet.class_path import find_function, load_class
+from ajet.errors import ConfigError
 from ajet.schema.task import WorkflowOutput, WorkflowTask
 
 if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+
     from ajet.tuner import AjetTuner
+else:
+    ModelMetaclass = type(BaseModel)  # pydantic exports no name for it
 
 __all__ = ["Workflow", "WorkflowOutput", "WorkflowTask", "load_workflow"]
 
 
-class Workflow(BaseModel):
-    """Runs one or several agents on one task. Every episode gets a new instance."""
+class WorkflowMeta(ModelMetaclass):
+    """Lets a workflow have plain class attributes, as any Python class.
+
+    pydantic refuses an attribute without an annotation. Here it becomes a `ClassVar` or, where it
+    overrides a field of a base class such as `name`, a field of the same type.
+    """
+
+    def __new__(
+        mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any
+    ) -> WorkflowMeta:
+        """Annotate the attributes that have no annotation, then make the class."""
+        fields: dict[str, FieldInfo] = {}
+        for base in reversed(bases):
+            fields |= getattr(base, "model_fields", {})
+        annotations = namespace.setdefault("__annotations__", {})
+        for attribute, value in namespace.items():
+            if attribute in annotations or not _is_constant(attribute, value):
+                continue
+            overridden = fields.get(attribute)
+            annotations[attribute] = overridden.annotation if overridden else ClassVar[Any]
+        made = super().__new__(mcs, name, bases, namespace, **kwargs)
+        return cast("WorkflowMeta", made)
+
+
+def _is_constant(name: str, value: Any) -> bool:
+    """Whether a class attribute is a value, and not a method, a property, a class or pydantic's."""
+    is_ours = name.startswith("_") or name == "model_config"
+    return not (
+        is_ours
+        or hasattr(value, "__get__")
+        or isinstance(value, type | FieldInfo | ModelPrivateAttr)
+    )
+
+
+class Workflow(BaseModel, metaclass=WorkflowMeta):
+    """How one agent, or several, work on one task. Every episode gets a fresh instance."""
 
     model_config = ConfigDict(extra="allow", arbitrary_types_allowed=True)
 
@@ -25,8 +67,34 @@ class Workflow(BaseModel):
     trainable_targets: list[str] | None = None
     """The values of `target_tag` whose calls are trained; None: all calls."""
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make the instance complete, so that an `__init__` need not call `super().__init__()`."""
+        made = super().__new__(cls)
+        fields = {
+            name: field.get_default(call_default_factory=True)
+            for name, field in cls.model_fields.items()
+            if not field.is_required()
+        }
+        private = {
+            name: default
+            for name, attribute in cls.__private_attributes__.items()
+            if (default := attribute.get_default()) is not PydanticUndefined
+        }
+        slots: dict[str, Any] = {
+            "__dict__": fields,
+            "__pydantic_extra__": {},
+            "__pydantic_fields_set__": set(),
+            "__pydantic_private__": private or None,
+        }
+        for name, value in slots.items():
+            object.__setattr__(made, name, value)
+        return made
+
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
-        """Solve the task with the tuner's model. May block: other episodes continue to run."""
+        """Solve the task with the tuner's model. May block: other episodes continue to run.
+
+        A plain `def execute` works as well.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} has no execute(): a subclass of ajet.Workflow needs "
             "`async def execute(self, workflow_task, tuner)`"
@@ -36,16 +104,40 @@ class Workflow(BaseModel):
 def load_workflow(class_path: str) -> type[Workflow]:
     """Load the workflow that `ajet.rollout.user_workflow` names.
 
-    An async function `(workflow_task, tuner)` becomes the `execute` of a workflow with its name.
+    A function `(workflow_task, tuner)`, async or not, becomes the `execute` of a workflow of its
+    name.
 
     Raises:
-        ConfigError: it cannot be loaded, or its class is not a `Workflow`.
-        MissingExtraError: its module imports a library that one of our extras installs.
+        ConfigError: it cannot be loaded, is a class that is not a `Workflow`, has no `execute`, or
+            cannot be called as workflows are.
+        MissingExtraError: it imports a library that one of our extras installs.
     """
     key = "ajet.rollout.user_workflow"
     if function := find_function(class_path, key):
+        _require_call(function, (None, None), f"{key}: {class_path}(workflow_task, tuner)")
         return _workflow_of(function)
-    return load_class(class_path, Workflow, key)
+    found: type[Workflow] = load_class(class_path, Workflow, key)
+    if found is Workflow or found.execute is Workflow.execute:
+        raise ConfigError(
+            f"{key}: {class_path} has no execute(): define "
+            "async def execute(self, workflow_task, tuner) -> WorkflowOutput"
+        )
+    _require_call(found, (), f"{key}: {class_path}()")
+    called = f"{key}: {class_path}.execute(self, workflow_task, tuner)"
+    _require_call(found.execute, (None, None, None), called)
+    return found
+
+
+def _require_call(function: Callable[..., Any], arguments: tuple[Any, ...], called: str) -> None:
+    """Check that a function of the user takes the arguments that it will be called with.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        raise ConfigError(f"{called} cannot be called: {error}") from error
 
 
 def _workflow_of(function: Callable[..., Any]) -> type[Workflow]:
@@ -53,7 +145,9 @@ def _workflow_of(function: Callable[..., Any]) -> type[Workflow]:
         name: str = function.__name__
 
         async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
-            output: WorkflowOutput = await function(workflow_task, tuner)
-            return output
+            returned = function(workflow_task, tuner)
+            return cast(
+                WorkflowOutput, await returned if inspect.isawaitable(returned) else returned
+            )
 
     return FunctionWorkflow

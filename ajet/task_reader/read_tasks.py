@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import logging
+import time
+import traceback
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from typing import Any
 
 from ajet.class_path import class_path_in, load_class
 from ajet.config.sections.task_reader import TASK_READERS
-from ajet.errors import DataError
+from ajet.errors import AjetError, DataError
 from ajet.schema.task import Task
 from ajet.task_reader.selection import select_tasks
 from ajet.task_reader.task_index import TaskIndex
 from ajet.task_reader.task_reader_base import BaseTaskReader
 from ajet.task_reader.unique_ids import with_unique_ids
+
+logger = logging.getLogger(__name__)
+
+MAX_ITERATED = 1_000_000
+"""Tasks after which an iterator counts as endless."""
+MAX_ERROR = 500
+"""Characters of a reader's error that are shown."""
+REPORT_EVERY_S = 10.0
+"""A reader that takes longer says how many tasks it has given, in this interval."""
 
 
 def make_task_reader(reader_config: Any) -> BaseTaskReader:
@@ -24,7 +37,8 @@ def make_task_reader(reader_config: Any) -> BaseTaskReader:
     key = "ajet.task_reader.type"
     path = class_path_in(TASK_READERS, reader_config.type, key)
     reader: type[BaseTaskReader] = load_class(path, BaseTaskReader, key)
-    return reader(reader_config)
+    with reader_errors(f"{reader.__name__}()"):
+        return reader(reader_config)
 
 
 def training_tasks(reader: BaseTaskReader) -> Sequence[Task]:
@@ -34,7 +48,8 @@ def training_tasks(reader: BaseTaskReader) -> Sequence[Task]:
         DataError: there is no task, an id occurs twice, or an item is not a `Task`.
     """
     source = f"{type(reader).__name__}.get_training_tasks()"
-    tasks = _checked(reader.get_training_tasks(), source)
+    with reader_errors(source):
+        tasks = _checked(reader.get_training_tasks(), source)
     tasks = select_tasks(tasks, reader.reader_config, "training")
     if not tasks:
         raise DataError(f"{source} returned no task; expected at least one")
@@ -48,8 +63,30 @@ def validation_tasks(reader: BaseTaskReader) -> Sequence[Task]:
         DataError: an id occurs twice, or an item is not a `Task`.
     """
     source = f"{type(reader).__name__}.get_validation_tasks()"
-    tasks = _checked(reader.get_validation_tasks(), source)
+    with reader_errors(source):
+        tasks = _checked(reader.get_validation_tasks(), source)
     return select_tasks(tasks, reader.reader_config, "validation")
+
+
+@contextmanager
+def reader_errors(source: str) -> Iterator[None]:
+    """The boundary around a reader: what it raises becomes one line that names it.
+
+    Raises:
+        DataError: the reader raised an error that is not one of ours.
+    """
+    try:
+        yield
+    except (AjetError, KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        # The first frame below ours: deeper ones may be in a library.
+        place = next((frame for frame in frames if frame.filename != __file__), frames[-1])
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(
+            f"{source} failed at {place.filename}:{place.lineno}: {text[:MAX_ERROR]}"
+        ) from error
 
 
 def _checked(tasks: Iterable[Task], source: str) -> Sequence[Task]:
@@ -58,9 +95,21 @@ def _checked(tasks: Iterable[Task], source: str) -> Sequence[Task]:
     return with_unique_ids(_located(tasks, source))
 
 
-def _located(tasks: Iterable[Task], source: str) -> Iterator[tuple[str, Task]]:
+def _located(tasks: Iterable[Task] | None, source: str) -> Iterator[tuple[str, Task]]:
+    if not isinstance(tasks, Iterable):
+        got = "None" if tasks is None else f"a {type(tasks).__name__}"
+        raise DataError(f"{source} returned {got}, expected a list or an iterator of Tasks")
+    next_report_s = time.monotonic() + REPORT_EVERY_S
     for index, task in enumerate(tasks):
         place = f"{source}[{index}]"
+        if index == MAX_ITERATED and not isinstance(tasks, Sized):
+            raise DataError(
+                f"{source} has given {MAX_ITERATED:,} tasks and has not ended: all tasks are read "
+                "before the first step, so an iterator must end; return a list to train on more"
+            )
+        if time.monotonic() > next_report_s:
+            logger.info("%s: %s tasks so far", source, f"{index:,}")
+            next_report_s += REPORT_EVERY_S
         if not isinstance(task, Task):
             raise DataError(f"{place}: got a {type(task).__name__}, expected a Task")
         yield place, task

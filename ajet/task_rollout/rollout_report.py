@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from statistics import fmean, pstdev
@@ -10,7 +11,7 @@ from typing import get_args
 
 from ajet.errors import TrainingError
 from ajet.schema.call import Call, NewTimelineReason
-from ajet.schema.episode import Episode, Group
+from ajet.schema.episode import Episode, Failure, Group
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def check_failures(groups: Sequence[Group], max_failure_share: float) -> None:
 def _causes(failed: Sequence[Episode]) -> str:
     """The most frequent causes with their counts, and one traceback of the most frequent."""
     failures = [episode.failure for episode in failed if episode.failure]
-    counts = Counter((failure.kind, failure.message) for failure in failures)
+    counts = Counter(_cause(failure) for failure in failures)
     lines = [
         f"  {count} x {kind}: {message}"
         for (kind, message), count in counts.most_common(MOST_COMMON)
@@ -46,10 +47,15 @@ def _causes(failed: Sequence[Episode]) -> str:
     if len(counts) > MOST_COMMON:
         lines.append(f"  and {len(counts) - MOST_COMMON} other causes")
     most_common = counts.most_common(1)[0][0]
-    example = next(f for f in failures if (f.kind, f.message) == most_common)
+    example = next(failure for failure in failures if _cause(failure) == most_common)
     if example.traceback:
         lines.append(f"The first of the most frequent kind:\n{example.traceback.rstrip()}")
     return "\n".join(lines)
+
+
+def _cause(failure: Failure) -> tuple[str, str]:
+    """Kind and message; messages that differ only in addresses of objects are one cause."""
+    return failure.kind, re.sub(r"\b0x[0-9a-fA-F]{6,}", "0x...", failure.message)
 
 
 def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:

@@ -33,6 +33,10 @@ T = TypeVar("T")
 
 GRACE_S = 5.0
 """Seconds between asking an episode to end and abandoning its thread."""
+LEAVES_THE_LOOP = (SystemExit, asyncio.CancelledError)
+"""Exceptions of user code that get past the boundary around it: asyncio lets SystemExit of any
+task out of the loop, and a workflow that cancels all tasks also cancels the one that we wait for.
+They end the episode, not the run."""
 CLEANUP_S = 1.0
 """Seconds that tasks which an episode left behind may take to end after they are cancelled."""
 
@@ -159,9 +163,7 @@ class _WorkerPool:
         while running:
             try:
                 run_in_new_loop(self._run_episode(running))
-            except SystemExit as error:
-                # asyncio lets SystemExit of a task out of the loop, past the boundary around user
-                # code; it ends the episode, not the run.
+            except LEAVES_THE_LOOP as error:
                 running.run.stop(failure_of(error, "workflow_error"))
                 running.episode = running.run.episode()
             except BaseException as error:

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
-import math
 import time
 import uuid
 from collections.abc import Awaitable
@@ -42,7 +42,7 @@ from ajet.schema.task import Task, WorkflowOutput, WorkflowTask
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_runner.failures import failure_of, is_context_overflow
 from ajet.task_runner.judging import ask_judge
-from ajet.task_runner.rewards import Rewards, spread_reward
+from ajet.task_runner.rewards import Rewards, finite, spread_reward
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow
 
@@ -106,10 +106,12 @@ class EpisodeRun:
         self._started_s = time.time()
 
     async def run(self) -> Episode:
-        """Run to the end. Exceptions of user code, SystemExit included, end up in the episode.
+        """Run to the end. What user code raises ends up in the episode, whatever its class.
 
         Raises:
-            BaseException: any other, such as KeyboardInterrupt or one of pytest.
+            KeyboardInterrupt: Ctrl-C.
+            GeneratorExit: the interpreter closes the coroutine.
+            asyncio.CancelledError: the workflow cancelled every task of its event loop.
         """
         self._user_code = asyncio.create_task(self._work())
         if self._stopped:  # `stop` came before it had a task to cancel
@@ -238,7 +240,9 @@ class EpisodeRun:
             http_endpoint=self._runner.http_endpoint,
             trainable_targets=workflow.trainable_targets,
         )
-        return await workflow.execute(self._workflow_task, self._tuner)
+        returned: Any = workflow.execute(self._workflow_task, self._tuner)
+        # A plain `def execute` may block: the episode has this thread for itself.
+        return await returned if inspect.isawaitable(returned) else returned
 
     async def _open_environment(self, source: EnvironmentSource, shown: WorkflowTask) -> None:
         self._environment = source.open(self.attempt.task, self.attempt.episode_id)
@@ -253,8 +257,9 @@ class EpisodeRun:
             what = "None" if returned is None else f"a {type(returned).__name__}"
             raise EpisodeError(f"the workflow returned {what}: return a WorkflowOutput")
         for name, value in returned.flat_metrics.items():
-            if not math.isfinite(value):
-                raise EpisodeError(f'log_metrics["{name}"] is {value}')
+            finite(value, f'log_metrics["{name}"]')
+            if not name.isprintable():
+                raise EpisodeError(f"log_metrics has the name {name!a}: use printable characters")
         self._output = returned
         is_mad = any(call.failed_checks for call in self._tracker.calls)
         if returned.reward is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
 from typing import TypeVar
 
 from ajet.boundary import caught_error
@@ -15,14 +18,61 @@ from ajet.schema.episode import Failure, FailureKind
 T = TypeVar("T")
 
 
+MAX_MESSAGE, MAX_TRACEBACK = 2_000, 20_000
+"""Characters that are kept: a client may quote a whole response in its error."""
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
+
+
 def failure_of(error: BaseException, kind: FailureKind) -> Failure:
-    """The record of an exception; its traceback leaves out our own first frame."""
-    frames = error.__traceback__.tb_next if error.__traceback__ else None
-    text = "".join(traceback.format_exception(type(error), error, frames))
-    first_line = str(error).strip().partition("\n")[0]
+    """The record of an exception; its traceback begins at the user's first frame.
+
+    This works for every exception, also one whose `__str__` fails or whose text is huge or cannot
+    be encoded.
+    """
+    first_line = _text_of(error).strip().partition("\n")[0]
     name = type(error).__name__
     message = f"{name}: {first_line}" if first_line else name
-    return Failure(kind=kind, message=message, traceback=text)
+    return Failure(
+        kind=kind,
+        message=_storable(message, MAX_MESSAGE),
+        traceback=_storable(_traceback_of(error), MAX_TRACEBACK),
+    )
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as other:  # this is code of the user as well
+        return f"(its __str__ failed with {type(other).__name__})"
+
+
+def _traceback_of(error: BaseException) -> str:
+    frames = user_frames(error)
+    try:
+        return "".join(traceback.format_exception(type(error), error, frames))
+    except BaseException:  # an attribute of the exception failed, such as its __cause__
+        where = "".join(traceback.format_tb(frames))
+        return f"Traceback (most recent call last):\n{where}{type(error).__name__}\n"
+
+
+def user_frames(error: BaseException) -> TracebackType | None:
+    """The traceback from the first frame outside of AgentJet; without one, all but the first."""
+    here = error.__traceback__
+    while here is not None and _is_ours(here):
+        here = here.tb_next
+    return here if here is not None or error.__traceback__ is None else error.__traceback__.tb_next
+
+
+def _is_ours(frames: TracebackType) -> bool:
+    return frames.tb_frame.f_code.co_filename.startswith(_PACKAGE)
+
+
+def _storable(text: str, limit: int) -> str:
+    """The text as it can be written to any file: encodable, its middle left out if it is long."""
+    if len(text) > limit:
+        half = limit // 2
+        text = f"{text[:half]} [{len(text) - limit:,} characters left out] {text[-half:]}"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def stack_of(thread: threading.Thread) -> str:

@@ -12,6 +12,9 @@ import numpy as np
 from ajet.errors import EpisodeError
 from ajet.schema.call import Call
 
+LARGEST = 1e30
+"""Of a reward or a metric: float32 holds it, and float64 the squares of many."""
+
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class Rewards:
@@ -45,7 +48,9 @@ def spread_reward(
     """
     if isinstance(reward, dict):
         _check_agents(reward, calls, debug_agents)
-        mean = _mean([_finite(value, f' of agent "{name}"') for name, value in reward.items()])
+        mean = _mean(
+            [finite(value, f'the reward of agent "{name}"') for name, value in reward.items()]
+        )
         credited = [reward.get(call.agent_name, mean) for call in calls]
         return Rewards(episode=mean, calls=np.array(credited, np.float64), per="agent")
     if isinstance(reward, list):
@@ -54,9 +59,9 @@ def spread_reward(
                 f"reward is a list of {len(reward)}, but the episode has {len(calls)} tracked "
                 "calls: give one float per call, in call order"
             )
-        mean = _mean([_finite(value, f" of call {i}") for i, value in enumerate(reward)])
+        mean = _mean([finite(value, f"the reward of call {i}") for i, value in enumerate(reward)])
         return Rewards(episode=mean, calls=np.array(reward, np.float64), per="call")
-    value = _finite(reward)
+    value = finite(reward, "the reward")
     return Rewards(episode=value, calls=np.full(len(calls), value, np.float64), per="episode")
 
 
@@ -76,10 +81,17 @@ def _check_agents(
         )
 
 
-def _finite(value: float, whose: str = "") -> float:
+def finite(value: float, what: str) -> float:
+    """The value as a float, within what means and squares of many of them can be computed from.
+
+    Raises:
+        EpisodeError: NaN, infinite, or beyond `LARGEST`.
+    """
     value = float(value)
     if not math.isfinite(value):
-        raise EpisodeError(f"the reward{whose} is {value}; it must be a finite number")
+        raise EpisodeError(f"{what} is {value}; it must be a finite number")
+    if abs(value) > LARGEST:
+        raise EpisodeError(f"{what} is {value:g}; it must be between -{LARGEST:g} and {LARGEST:g}")
     return value
 
 

@@ -20,8 +20,11 @@ ajet:
 
 
 def write(folder: Path, text: str = MINIMAL, name: str = "math.yaml") -> Path:
-    """Write the configuration next to the workflow that it names."""
-    (folder / "agent.py").write_text("from ajet import Workflow\nclass Agent(Workflow): pass\n")
+    """The file, beside the workflow that it names."""
+    (folder / "agent.py").write_text(
+        "from ajet import Workflow\n"
+        "class Agent(Workflow):\n    def execute(self, workflow_task, tuner): ...\n"
+    )
     (folder / name).write_text(text)
     return folder / name
 

@@ -8,7 +8,7 @@ from ajet.task_judge.base_judge import BaseJudge
 
 
 class MyAgent(Workflow):
-    pass
+    async def execute(self, workflow_task, tuner): ...
 
 
 class MyJudge(BaseJudge):

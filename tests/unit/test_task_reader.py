@@ -236,6 +236,6 @@ def test_tasks_of_a_users_reader_are_checked(tasks: list[Any], message: str) -> 
         training_tasks(reader_of(tasks))
 
 
-def test_a_reader_without_methods_names_the_missing_one() -> None:
-    with pytest.raises(NotImplementedError, match=r"BaseTaskReader has no get_training_tasks"):
+def test_a_reader_without_tasks_says_what_is_missing() -> None:
+    with pytest.raises(DataError, match=r"BaseTaskReader has no get_training_tasks"):
         training_tasks(BaseTaskReader(None))

@@ -18,7 +18,7 @@ from ajet.backbone.debug.problems import (
 from ajet.backbone.debug.view import show_episode, show_problem, show_text_episode
 from ajet.schema.episode import Episode, Failure, Group
 from ajet.schema.task import Task
-from ajet.task_rollout.workers import run_in_new_loop
+from ajet.task_rollout.workers import LEAVES_THE_LOOP, run_in_new_loop
 from ajet.task_runner.episode_run import Attempt, EpisodeRun, EpisodeRunner
 from ajet.task_runner.failures import failure_of
 
@@ -110,6 +110,6 @@ def _run_without_deadline(run: EpisodeRun) -> Episode:
     """Run the episode without a deadline: the user may stop in the debugger for any time."""
     try:
         return run_in_new_loop(run.run())
-    except SystemExit as error:  # from an asyncio task of the workflow: asyncio lets it out
+    except LEAVES_THE_LOOP as error:
         run.stop(failure_of(error, "workflow_error"))
         return run.episode()

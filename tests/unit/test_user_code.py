@@ -1,0 +1,256 @@
+"""The boundary around user code: whatever it raises or returns is data, or one sentence.
+
+1. Any exception of a workflow is its episode's failure, whatever its class, `__str__` or size.
+2. A failure's traceback begins at the user's first frame. Equal failures are counted as one.
+3. A workflow is an ordinary Python class: constants, an `__init__`, a plain `def execute`.
+4. A workflow that cannot be run is refused at the start.
+5. A reader that raises, returns nothing or never ends is refused by one sentence that names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ajet.errors import ConfigError, DataError
+from ajet.schema.episode import Episode, Failure, Group
+from ajet.schema.task import Task, WorkflowOutput
+from ajet.task_reader import read_tasks
+from ajet.task_reader.read_tasks import make_task_reader, training_tasks, validation_tasks
+from ajet.task_reader.task_reader_base import BaseTaskReader
+from ajet.task_rollout.rollout_report import check_failures
+from ajet.task_runner.failures import MAX_MESSAGE, MAX_TRACEBACK, failure_of
+from ajet.workflow import Workflow, load_workflow
+from tests.unit.episode_fakes import rollout_of, run_episode, tasks_of
+
+
+class Panic(BaseException):
+    """As compiled libraries raise it: not an `Exception`."""
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def failure_from(error: BaseException) -> Failure:
+    class Raising(Workflow):
+        async def execute(self, workflow_task: Any, tuner: Any) -> Any:
+            raise error
+
+    failure = run_episode(Raising).failure
+    assert failure is not None
+    return failure
+
+
+# 1. Any exception.
+
+
+def test_a_base_exception_is_the_episodes_failure() -> None:
+    assert failure_from(Panic("index out of bounds")).message == "Panic: index out of bounds"
+
+
+def test_an_exception_whose_text_fails_is_recorded() -> None:
+    failure = failure_from(Unprintable())
+    assert failure.message == "Unprintable: (its __str__ failed with RuntimeError)"
+    assert "in execute" in failure.traceback
+
+
+def test_a_huge_message_is_cut_in_the_middle() -> None:
+    failure = failure_from(ValueError("a" * 1_000_000 + "z"))
+    assert len(failure.message) < MAX_MESSAGE + 100
+    assert len(failure.traceback) < MAX_TRACEBACK + 100
+    assert failure.message.startswith("ValueError: aaa")
+    assert failure.message.endswith("aaz")
+    assert "characters left out" in failure.message
+
+
+def test_a_message_that_no_file_can_hold_is_escaped() -> None:
+    assert failure_from(ValueError("half \ud800 pair")).message == r"ValueError: half \ud800 pair"
+
+
+def test_a_workflow_that_cancels_every_task_ends_only_its_episode() -> None:
+    class CancelsAll(Workflow):
+        async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+            if workflow_task.task.task_id == "t1":
+                for task in asyncio.all_tasks():
+                    task.cancel()
+                await asyncio.sleep(1)
+            return WorkflowOutput(reward=1.0)
+
+    groups = rollout_of(CancelsAll, max_failure_share=1.0).run(tasks_of(3), num_repeat=1, tag="x")
+    failed = [group.episodes[0].failure is not None for group in groups]
+    assert failed == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        WorkflowOutput(reward=1e308),
+        WorkflowOutput(reward=1.0, log_metrics={"m\ud800": 1.0}),
+        WorkflowOutput(reward=1.0, log_metrics={"seconds": 1e308}),
+    ],
+)
+def test_numbers_and_names_that_cannot_be_recorded_are_invalid(output: WorkflowOutput) -> None:
+    class Returns(Workflow):
+        async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+            return output
+
+    failure = run_episode(Returns).failure
+    assert failure is not None
+    assert failure.kind == "invalid_output"
+
+
+# 2. Tracebacks and counts.
+
+
+def test_a_traceback_begins_at_the_users_frame() -> None:
+    first = failure_from(ValueError("x")).traceback.splitlines()[1]
+    assert __file__ in first
+
+
+def test_failures_that_differ_in_addresses_are_one_cause(caplog: pytest.LogCaptureFixture) -> None:
+    texts = [f"<Session object at 0x7f00{i:08x}> is closed" for i in range(3)]
+    episodes = [
+        Episode(
+            episode_id=str(i),
+            task=Task(),
+            repeat_index=i,
+            failure=failure_of(ValueError(text), "workflow_error"),
+        )
+        for i, text in enumerate(texts)
+    ]
+    check_failures([Group(task=Task(), episodes=episodes)], max_failure_share=1.0)
+    assert "3 x workflow_error: ValueError: <Session object at 0x...> is closed" in caplog.text
+
+
+# 3. Ordinary classes.
+
+
+class Ordinary(Workflow):
+    system_prompt = "Be brief."
+    name = "ordinary"
+    trainable_targets = ["solver"]
+    _limit = 5
+
+    def __init__(self) -> None:
+        self.tools = [self._limit]
+
+    def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:  # type: ignore[override]
+        assert self.tools == [5]
+        return WorkflowOutput(reward=float(len(self.system_prompt)))
+
+
+def test_constants_an_init_and_a_plain_execute_work() -> None:
+    episode = run_episode(Ordinary)
+    assert episode.failure is None, episode.failure
+    assert episode.reward == 9.0
+
+
+def test_overridden_fields_keep_their_type_and_constants_are_no_fields() -> None:
+    made = Ordinary()
+    assert (made.name, made.trainable_targets) == ("ordinary", ["solver"])
+    assert "system_prompt" not in Ordinary.model_fields
+
+
+# 4. Refusals at the start.
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("class W(Workflow):\n    pass", "has no execute()"),
+        ("class W(Workflow):\n    def execute(self, task): ...", "too many positional"),
+        (
+            "class W(Workflow):\n    def __init__(self, url): ...\n"
+            "    def execute(self, task, tuner): ...",
+            "missing a required argument: 'url'",
+        ),
+        (
+            "class W(Workflow):\n    url: str\n    def execute(self, task, tuner): ...",
+            "missing a required argument: 'url'",
+        ),
+        ("def W(task):\n    ...", "too many positional"),
+    ],
+)
+def test_a_workflow_that_cannot_be_run_is_refused(tmp_path: Path, body: str, message: str) -> None:
+    file = tmp_path / "flow.py"
+    file.write_text(f"from ajet import Workflow\n{body}\n")
+    with pytest.raises(ConfigError, match="user_workflow") as caught:
+        load_workflow(f"{file}->W")
+    assert message in str(caught.value)
+
+
+# 5. Readers.
+
+
+class Nothing(BaseTaskReader):
+    def get_training_tasks(self) -> Any:
+        pass
+
+    def get_validation_tasks(self) -> Any:
+        return 3
+
+
+class Broken(BaseTaskReader):
+    def get_training_tasks(self) -> Any:
+        raise ConnectionError("no\ndata server")
+
+    def get_validation_tasks(self) -> Any:
+        yield Task(task_id="a")
+        raise SystemExit(0)
+
+
+class Endless(BaseTaskReader):
+    def get_training_tasks(self) -> Iterator[Task]:
+        number = 0
+        while True:
+            number += 1
+            yield Task(task_id=str(number))
+
+
+def test_a_reader_that_returns_no_tasks_is_named() -> None:
+    with pytest.raises(DataError, match=r"Nothing.get_training_tasks\(\) returned None, expected"):
+        training_tasks(Nothing(None))
+    with pytest.raises(DataError, match=r"returned a int, expected"):
+        validation_tasks(Nothing(None))
+
+
+def test_a_readers_error_is_one_line_with_its_place() -> None:
+    with pytest.raises(DataError) as caught:
+        training_tasks(Broken(None))
+    assert str(caught.value).startswith(f"Broken.get_training_tasks() failed at {__file__}:")
+    assert str(caught.value).endswith("ConnectionError: no data server")
+    with pytest.raises(DataError, match="SystemExit: 0"):
+        validation_tasks(Broken(None))
+
+
+def test_a_reader_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "reader.py"
+    file.write_text(
+        "from ajet.task_reader.task_reader_base import BaseTaskReader\n"
+        "class R(BaseTaskReader):\n    def __init__(self, config): raise OSError('no disk')\n"
+    )
+    with pytest.raises(DataError, match=r"R\(\) failed at .*reader.py:3: OSError: no disk"):
+        make_task_reader(SimpleNamespace(type=f"{file}->R"))
+
+
+def test_a_reader_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_tasks, "MAX_ITERATED", 1_000)
+    with pytest.raises(DataError, match="has given 1,000 tasks and has not ended"):
+        training_tasks(Endless(None))
+
+
+def test_a_slow_reader_says_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(read_tasks, "REPORT_EVERY_S", 0.0)
+    monkeypatch.setattr(read_tasks, "MAX_ITERATED", 3)
+    with caplog.at_level("INFO"), pytest.raises(DataError):
+        training_tasks(Endless(None))
+    assert "Endless.get_training_tasks(): 2 tasks so far" in caplog.text
