@@ -6,9 +6,12 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -18,6 +21,8 @@ from ajet.config.messages import did_you_mean
 from ajet.errors import AjetError, ConfigError, MissingExtraError
 
 FILE_MODULE_PREFIX = "ajet_file_"
+FILE_VARIABLE = "AJET_MODULE_"
+"""Prefix of the environment variables that tell child processes where such a module's file is."""
 EXTRAS = {
     "agentscope": "agentscope",
     "datasets": "data",
@@ -146,6 +151,11 @@ def _load_module(where: str, key: str) -> ModuleType:
         return _load_file(where, key) if where.endswith(".py") else importlib.import_module(where)
     except AjetError:
         raise
+    except SystemExit as error:
+        raise ConfigError(
+            f"{key}: {where} ends the program while it is imported (SystemExit: {error.code}); "
+            'put what a script does under  if __name__ == "__main__":'
+        ) from error
     except (ImportError, SyntaxError) as error:
         missing = str(getattr(error, "name", "")).partition(".")[0]
         if isinstance(error, ModuleNotFoundError) and missing in EXTRAS:
@@ -179,6 +189,7 @@ def _load_file(where: str, key: str) -> ModuleType:
     name = f"{FILE_MODULE_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
+    os.environ[f"{FILE_VARIABLE}{name}"] = str(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader, "a .py file always has a loader"
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -188,3 +199,18 @@ def _load_file(where: str, key: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+class _FileModules(MetaPathFinder):
+    """Finds the modules of users' files in a child that `multiprocessing` has spawned.
+
+    A function of a workflow's file is pickled by the name of its module, which no path leads to.
+    """
+
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
+        """The spec of a file that the parent process has loaded; None for any other module."""
+        file = os.environ.get(f"{FILE_VARIABLE}{fullname}")
+        return importlib.util.spec_from_file_location(fullname, file) if file else None
+
+
+sys.meta_path.append(_FileModules())

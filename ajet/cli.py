@@ -19,6 +19,8 @@ from ajet.commands.train import train
 from ajet.commands.view import report, view
 from ajet.errors import AjetError, ConfigError
 from ajet.launcher.logs import log_to_console
+from ajet.launcher.signals import exit_in_time
+from ajet.monitor.terminal import steady_output
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
@@ -82,12 +84,26 @@ def main() -> None:
     0: done; 1: the run failed; 2: the configuration is wrong; 130: interrupted by Ctrl-C.
     """
     log_to_console()
+    status = EXIT_FAILED
+    try:
+        with steady_output():
+            status = _run()
+    finally:
+        exit_in_time(status)
+    sys.exit(status)
+
+
+def _run() -> int:
+    """Run the command line; returns its exit code. An unexpected error comes as it is."""
     try:
         app()
     except AjetError as error:
         for line in str(error).splitlines():
             typer.secho(f"error: {line}", fg=typer.colors.RED, err=True)
-        sys.exit(EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED)
+        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    except SystemExit as end:  # how Typer ends, with its own code
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else EXIT_FAILED
+    return 0
 
 
 if __name__ == "__main__":

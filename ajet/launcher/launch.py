@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 
 from ajet.config.backbones import backbone_entry
 from ajet.config.loading.hints import hints, ignored_settings
@@ -21,8 +18,10 @@ from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RayContext
 from ajet.launcher.run_folder import find_run_folder, keep_tokenizer, new_run_folder, write_config
 from ajet.launcher.services import services_running
+from ajet.launcher.signals import hard_exits_raise, sigterm_as_ctrl_c
 from ajet.launcher.viewer import require_viewer, viewer_running
 from ajet.monitor.run_record import recorded
+from ajet.monitor.terminal import steady_output
 from ajet.task_reader.read_tasks import make_task_reader
 from ajet.training.inputs import RunInputs, TrainingData, UserCode
 
@@ -56,7 +55,7 @@ def launch(
     if with_logview:
         require_viewer()
     # Before the user's code is imported: Ray reads its environment variables at import.
-    with ray_for_run(config.ajet, ray) as ray_context:
+    with steady_output(), hard_exits_raise(), ray_for_run(config.ajet, ray) as ray_context:
         return _launch(config, command, resume, ray_context, with_logview)
 
 
@@ -145,28 +144,3 @@ def _new_folder(config: RootConfig) -> Path:
 
 def _parent(ajet: AjetConfig) -> Path:
     return Path(ajet.experiment_dir).expanduser().resolve()
-
-
-@contextmanager
-def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Handle SIGTERM like Ctrl-C until the block is left: the run saves a checkpoint and ends.
-
-    This works even if Ctrl-C is ignored, as in a program that a shell script starts with `&`.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers, and only it gets KeyboardInterrupt
-        return
-    previous = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    # Looked up now, not when the handler was set: a trainer replaces the handler of Ctrl-C while
-    # it must not be interrupted.
-    on_ctrl_c = signal.getsignal(signal.SIGINT)
-    if not callable(on_ctrl_c):
-        raise KeyboardInterrupt
-    on_ctrl_c(signal.SIGINT, frame)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import logging
-import sys
 from pathlib import Path
+
+from ajet.monitor.terminal import log_stream
 
 NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3", "matplotlib")
 """Libraries that log at least one line for every request."""
 
 
 class StderrHandler(logging.Handler):
-    """A log handler that looks up `sys.stderr` anew for each line.
-
-    A progress display replaces `sys.stderr` while it is shown, so that log lines appear above it.
-    """
+    """A log handler that looks up the stream anew for each line: see `log_stream`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record as a line; a closed terminal never stops the run."""
         level = f"{record.levelname.lower()}: " if record.levelno > logging.INFO else ""
         try:
-            sys.stderr.write(f"{level}{self.format(record)}\n")
+            log_stream().write(f"{level}{self.format(record)}\n")
         except (OSError, ValueError):
             self.handleError(record)
 

@@ -7,9 +7,10 @@ control characters.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Lock
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ from rich.text import Text
 from ajet.monitor.live_view import Bar, live_view
 from ajet.monitor.metric_table import metric_table, step_line
 from ajet.monitor.step_clock import StepClock, duration
+from ajet.monitor.terminal import log_to_stream
 
 REFRESH_PER_S = 2
 """Low, because the display's thread competes with a training that may have a single thread."""
@@ -59,7 +61,8 @@ class Progress:
         *,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.console = console or Console()
+        # With the file bound here, user code that replaces `sys.stdout` does not get our lines.
+        self.console = console or Console(file=sys.stdout)
         self.total_steps = 0
         self.done_steps = 0
         self.phases: list[Phase] = []
@@ -67,11 +70,14 @@ class Progress:
         self.table: RenderableType | None = None
         """Metrics of the latest step."""
         self.clock = StepClock(now)
+        self._log = ExitStack()
         self._live = self._make_live() if _can_move(self.console) else None
 
     def __enter__(self) -> Self:
         if self._live:
             self._live.start(refresh=True)
+            # The display has replaced `sys.stderr` by a stream that writes above the moving lines.
+            self._log.enter_context(log_to_stream(sys.stderr))
         return self
 
     def __exit__(
@@ -81,6 +87,7 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         if self._live:
+            self._log.close()
             self._live.stop()
 
     def start(self, total_steps: int, done_steps: int = 0) -> None:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 import ajet.commands.kill as kill_module
 from ajet.cli import app
-from ajet.launcher.launch import sigterm_as_ctrl_c
+from ajet.launcher.signals import sigterm_as_ctrl_c
 from ajet.monitor.run_record import read_processes, recorded
 from ajet.service.probes import start_ticks
 from ajet.training.interrupts import deferred_interrupt
@@ -38,7 +38,7 @@ Start = Callable[..., subprocess.Popen[str]]
 RUN = """
 import sys, time
 from pathlib import Path
-from ajet.launcher.launch import sigterm_as_ctrl_c
+from ajet.launcher.signals import sigterm_as_ctrl_c
 from ajet.monitor.run_record import recorded, service_recorder
 from ajet.service.service import Service
 folder = Path(sys.argv[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -
     """
     ajet = config.ajet
     tasks = inputs.data.batches.tasks[: ajet.debug.num_tasks]
-    console = Console(highlight=False)
+    console = Console(file=sys.stdout, highlight=False)
     with closing(open_http_endpoint(ajet)) as http_endpoint, open_model(ajet) as model:
         logger.info("engine: %s", model.title)
         runner = make_runner(

@@ -1,0 +1,108 @@
+"""Signals and exits of a run's process: what ends the run, and what must neither end nor keep it.
+
+1. SIGTERM and SIGHUP, which a closed terminal sends, count as Ctrl-C: the run saves a checkpoint.
+2. A process that user code forks has the handlers that were there before.
+3. `os._exit` in user code raises SystemExit, so it ends one episode.
+4. What user code left behind, such as a child that nobody joins, does not keep the process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+logger = logging.getLogger(__name__)
+
+EXIT_PATIENCE_S = 15.0
+"""How long threads and children that user code left behind may keep the process."""
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_before: dict[signal.Signals, Any] = {}
+"""Handlers that `sigterm_as_ctrl_c` has replaced."""
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Handle SIGTERM and SIGHUP like Ctrl-C until the block is left.
+
+    This works even if Ctrl-C is ignored, as in a program that a shell script starts with `&`. A
+    SIGHUP that is ignored, as under `nohup`, stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers, and only it gets KeyboardInterrupt
+        return
+    for number in _ENDING:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            _before[number] = signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        _restore()
+
+
+def _restore() -> None:
+    while _before:
+        number, handler = _before.popitem()
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+# A forked child would only raise KeyboardInterrupt on SIGTERM, which `Process.terminate()` sends.
+os.register_at_fork(after_in_child=_restore)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Looked up now, not when the handler was set: a trainer replaces the handler of Ctrl-C while
+    # it must not be interrupted.
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
+    if not callable(on_ctrl_c):
+        raise KeyboardInterrupt
+    on_ctrl_c(signal.SIGINT, frame)
+
+
+@contextmanager
+def hard_exits_raise() -> Iterator[None]:
+    """Make `os._exit` raise SystemExit in this process until the block is left.
+
+    Otherwise a workflow that calls it would end the run at once, without a word and perhaps with
+    the exit status of success. Forked children are left alone: they end by `os._exit`.
+    """
+    exit_now, pid = os._exit, os.getpid()
+
+    def raise_instead(status: int) -> NoReturn:
+        if os.getpid() != pid:
+            exit_now(status)
+        raise SystemExit(f"os._exit({status}) was called")
+
+    os._exit = raise_instead
+    try:
+        yield
+    finally:
+        os._exit = exit_now
+
+
+def exit_in_time(status: int) -> None:
+    """Let the process exit with `status` even if threads or children keep the interpreter.
+
+    Python joins both when it exits, without a limit.
+    """
+    threading.Thread(target=_exit_after, args=(status,), daemon=True).start()
+
+
+def _exit_after(status: int) -> None:
+    threading.main_thread().join()  # the interpreter has begun to exit
+    time.sleep(EXIT_PATIENCE_S)
+    logger.warning("threads or processes of your code do not end; leaving without them")
+    if "multiprocessing" in sys.modules:
+        import multiprocessing
+
+        for child in multiprocessing.active_children():
+            child.kill()
+    os._exit(status)

@@ -1,0 +1,103 @@
+"""Standard output and error of a run: what happens to them never ends the run or silences it.
+
+1. The terminal or the reader of a pipe may go away, a disk may be full: the text is dropped.
+2. A character that the encoding does not have becomes a question mark.
+3. User code may replace `sys.stdout` for a while, as `contextlib.redirect_stdout` does, and threads
+   that do so at once leave it replaced. Progress and log lines use the streams of the start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO, cast
+
+logger = logging.getLogger(__name__)
+
+
+class SteadyStream:
+    """A text stream whose `write` and `flush` never raise; all else is the stream's own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_lost = False
+
+    def write(self, text: str) -> int:
+        """Write the text as far as the stream can."""
+        try:
+            self._stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self._stream.encoding
+            self.write(text.encode(encoding, "replace").decode(encoding))
+        except (OSError, ValueError) as error:  # ValueError: the stream is closed
+            self._lose(error)
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write each of the lines."""
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        """Flush the stream as far as it can."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError) as error:
+            self._lose(error)
+
+    def release(self) -> None:
+        """Drop what cannot be written: the interpreter would fail on it when it exits."""
+        if self._is_lost:
+            with contextlib.suppress(OSError, ValueError):
+                nothing = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nothing, self._stream.fileno())
+                os.close(nothing)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _lose(self, error: Exception) -> None:
+        if not self._is_lost:
+            self._is_lost = True  # first, since the warning may come back here
+            logger.warning("output is lost from here on: %s; the run continues", error)
+
+
+_log_stream: TextIO | None = None
+
+
+def log_stream() -> TextIO:
+    """Where log lines for people go: above the progress display while one is shown."""
+    return _log_stream or sys.stderr
+
+
+@contextlib.contextmanager
+def log_to_stream(stream: TextIO) -> Iterator[None]:
+    """Send log lines to this stream until the block is left, whatever `sys.stderr` is."""
+    global _log_stream
+    before, _log_stream = _log_stream, stream
+    try:
+        yield
+    finally:
+        _log_stream = before
+
+
+@contextlib.contextmanager
+def steady_output() -> Iterator[None]:
+    """Make `sys.stdout` and `sys.stderr` steady within the block; afterwards both are as before."""
+    before = sys.stdout, sys.stderr
+    if any(stream is None or isinstance(stream, SteadyStream) for stream in before):
+        yield
+        return
+    steady = [SteadyStream(stream) for stream in before]
+    sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in steady)
+    try:
+        with log_to_stream(sys.stderr):
+            yield
+    finally:
+        sys.stdout, sys.stderr = before
+        for stream in steady:
+            stream.flush()
+            stream.release()

@@ -1,0 +1,84 @@
+"""What happens to standard output and error never ends a run or silences it.
+
+1. A stream that fails, is closed or lacks a character raises nothing; all else is the stream's own.
+2. Log lines go where they went at the start, whatever user code does to `sys.stderr`.
+3. Within the block `os._exit` raises SystemExit; handlers are as before when the block is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import sys
+
+import pytest
+
+from ajet.launcher.signals import hard_exits_raise, sigterm_as_ctrl_c
+from ajet.monitor.terminal import SteadyStream, log_stream, steady_output
+
+
+class Broken(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError("gone")
+
+
+def test_a_stream_that_fails_drops_the_text_and_warns_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stream = SteadyStream(Broken())
+    assert stream.write("one") == 3
+    stream.writelines(["two", "three"])
+    assert caplog.text.count("output is lost from here on: gone") == 1
+
+
+def test_a_closed_stream_raises_nothing() -> None:
+    closed = io.StringIO()
+    closed.close()
+    stream = SteadyStream(closed)
+    stream.write("text")
+    stream.flush()
+
+
+def test_a_character_that_the_encoding_lacks_becomes_a_question_mark() -> None:
+    raw = io.BytesIO()
+    stream = SteadyStream(io.TextIOWrapper(raw, encoding="ascii"))
+    stream.write("a → b\n")
+    stream.flush()
+    assert raw.getvalue() == b"a ? b\n"
+    assert stream.encoding == "ascii"
+
+
+def test_log_lines_go_where_they_went_at_the_start() -> None:
+    before = sys.stdout, sys.stderr
+    with steady_output():
+        start = sys.stderr
+        with contextlib.redirect_stderr(io.StringIO()):
+            assert log_stream() is start
+        sys.stdout = io.StringIO()  # as threads leave it that redirect it at once
+    assert (sys.stdout, sys.stderr) == before
+
+
+def test_a_hard_exit_is_a_system_exit() -> None:
+    exit_now = os._exit
+    with hard_exits_raise(), pytest.raises(SystemExit, match=r"os\._exit\(0\) was called"):
+        os._exit(0)
+    assert os._exit is exit_now
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_closed_terminal_and_sigterm_count_as_ctrl_c(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), sigterm_as_ctrl_c():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) == before
+
+
+def test_a_hangup_that_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with sigterm_as_ctrl_c():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
