@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from ajet.config.backbones import backbone_entry
@@ -16,7 +16,13 @@ from ajet.launcher.backbones import check_engine, load_backbone, refuse_settings
 from ajet.launcher.logs import log_to, log_to_file
 from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RayContext
-from ajet.launcher.run_folder import find_run_folder, keep_tokenizer, new_run_folder, write_config
+from ajet.launcher.run_folder import (
+    find_run_folder,
+    keep_tokenizer,
+    locked,
+    new_run_folder,
+    write_config,
+)
 from ajet.launcher.services import services_running
 from ajet.launcher.signals import hard_exits_raise, sigterm_as_ctrl_c
 from ajet.launcher.viewer import require_viewer, viewer_running
@@ -55,24 +61,28 @@ def launch(
     if with_logview:
         require_viewer()
     # Before the user's code is imported: Ray reads its environment variables at import.
-    with steady_output(), hard_exits_raise(), ray_for_run(config.ajet, ray) as ray_context:
-        return _launch(config, command, resume, ray_context, with_logview)
+    with (
+        steady_output(),
+        hard_exits_raise(),
+        _folder_to_resume(config, resume) as folder,
+        ray_for_run(config.ajet, ray) as ray_context,
+    ):
+        return _launch(config, command, folder, ray_context, with_logview)
 
 
 def _launch(
     config: RootConfig,
     command: Sequence[str],
-    resume: bool,
+    to_resume: Path | None,
     ray: RayContext | None,
     with_logview: bool,
 ) -> Path:
     ajet = config.ajet
-    folder = _find_folder(config) if resume else None
     code, reader = UserCode.load(config), make_task_reader(ajet.task_reader)
     data = None if reader.needs_services else TrainingData.read(ajet, reader)
     run = load_backbone(ajet.backbone)
     # The folder is made only now, so that no mistake above leaves an empty one behind.
-    folder = folder or _new_folder(config)
+    folder = to_resume or _new_folder(config)
     log = log_to_file(folder / "logs" / "ajet.log")
     try:
         logger.info("run folder: %s", folder)
@@ -82,6 +92,7 @@ def _launch(
         # Left in reverse order: the services and Ray end before the outcome is recorded, and
         # SIGTERM counts as Ctrl-C until all of them have ended.
         with (
+            nullcontext() if to_resume else locked(folder),
             sigterm_as_ctrl_c(),
             recorded(folder, command),
             viewer_running(folder) if with_logview else nullcontext(),
@@ -90,7 +101,7 @@ def _launch(
         ):
             # A reader that asks one of the run's own services can read only now.
             data = data or TrainingData.read(ajet, reader)
-            run(config, folder, resume, RunInputs(code=code, data=data))
+            run(config, folder, to_resume is not None, RunInputs(code=code, data=data))
     except AjetError as error:
         log_to(log, error)  # not to the console: the command line prints the error there
         raise
@@ -120,6 +131,17 @@ def _log_notices(config: RootConfig, *, has_ray: bool) -> None:
         logger.info("%s", hint)
     if has_ray and backbone_entry(backbone).ray_needs is None:
         logger.info("the backbone %s is one process; Ray is there for your code only", backbone)
+
+
+@contextmanager
+def _folder_to_resume(config: RootConfig, resume: bool) -> Iterator[Path | None]:
+    """The folder of the run that is to be continued, locked; None for a new run."""
+    if not resume:
+        yield None
+        return
+    folder = _find_folder(config)
+    with locked(folder):
+        yield folder
 
 
 def _find_folder(config: RootConfig) -> Path:

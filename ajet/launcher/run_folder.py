@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,9 @@ from ajet.errors import ConfigError
 from ajet.monitor.run_record import FILE_NAME, is_running, read_processes
 
 logger = logging.getLogger(__name__)
+
+LOCK = ".lock"
+"""Name of the file that a run's process locks; it holds the process's id."""
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -68,6 +75,31 @@ def find_run_folder(parent: Path, name: str) -> Path:
             f"ajet kill {folder}"
         )
     return folder
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run folder until the block is left, so that one process at a time works on it.
+
+    The lock ends with its process, however that ends, and forked children do not inherit it.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    path = folder / LOCK
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise ConfigError(
+                f"--resume: process {file.read().strip()} works on the run in {folder}; wait until "
+                f"it has ended, or end it with  ajet kill {folder}"
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
 
 
 def write_config(config: RootConfig, folder: Path) -> None:

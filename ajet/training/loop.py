@@ -23,6 +23,7 @@ from ajet.task_rollout.rollout_report import report_divergence, rollout_metrics
 from ajet.training.checkpoints import Position
 from ajet.training.evaluation import Evaluation
 from ajet.training.interrupts import deferred_interrupt
+from ajet.training.no_gradient import require_trained_calls, why_no_gradient
 from ajet.training.phases import Phases
 from ajet.training.protocols import Serving, Trainer
 from ajet.training.schedule import (
@@ -100,7 +101,7 @@ class TrainingLoop:
         try:
             with deferred_interrupt(), self.progress.phase("training"):
                 self.is_unfinished = True
-                metrics |= self._update(report.samples, step, watch)
+                metrics |= self._update(report.samples, groups, step, watch)
                 self.records.write_step(step, groups, discarded)
                 self.step, self.reader_state = step, self.batches.state()
                 # After `step` is set: if the sync fails, the finished step is still saved.
@@ -119,6 +120,8 @@ class TrainingLoop:
                 self.records.write_metrics(step, metrics)
                 self.is_unfinished = False
         self.progress.step_done(step, metrics)
+        if step == 1:
+            require_trained_calls(groups)
 
     def _sample(self, step: int) -> tuple[list[Group], list[Group], dict[str, float]]:
         """The step's groups, those that dynamic sampling replaced, and metrics of the rollout."""
@@ -140,10 +143,12 @@ class TrainingLoop:
     def _gives_gradient(self, group: Group) -> bool:
         return self.credit([group]).zero_variance_groups == 0
 
-    def _update(self, samples: Sequence[Sample], step: int, watch: Stopwatch) -> dict[str, float]:
+    def _update(
+        self, samples: Sequence[Sample], groups: Sequence[Group], step: int, watch: Stopwatch
+    ) -> dict[str, float]:
         """Train on the step's samples and return metrics; empty where there is nothing to train."""
         if not samples:
-            warn_of_nothing_to_train(step)
+            warn_of_nothing_to_train(step, why_no_gradient(groups))
             return {}
         with watch.part("train"):
             metrics = self.trainer.update(samples, step=step, policy_version=self.policy_version)

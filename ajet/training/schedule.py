@@ -53,12 +53,20 @@ def first_evaluation_is_due(
     return due and not was_evaluated
 
 
-def warn_of_nothing_to_train(step: int) -> None:
-    """Warn that no group of the step gives a gradient, so the step has no update."""
+def warn_of_nothing_to_train(
+    step: int, reason: str = "every group's rewards are all equal"
+) -> None:
+    """Warn that no group of the step gives a gradient, so the step has no update.
+
+    Args:
+        step: for the message.
+        reason: see `why_no_gradient`.
+    """
     logger.warning(
-        "step %d: every group's rewards are all equal, so there is nothing to learn from; "
+        "step %d: %s, so there is nothing to learn from; "
         "the weights stay as they are (see group/zero_variance)",
         step,
+        reason,
     )
 
 

@@ -19,6 +19,7 @@ from ajet.backbone.trinity.verl_step import StepTrainer
 from ajet.monitor.stopwatch import Stopwatch
 from ajet.task_rollout.rollout_report import rollout_metrics
 from ajet.training.checkpoints import Position
+from ajet.training.no_gradient import why_no_gradient
 from ajet.training.schedule import is_due, warn_of_nothing_to_train
 
 
@@ -75,7 +76,8 @@ class TrinityPolicyTrainer(Trainer):
         samples = [sample for payload in payloads for sample in payload.samples]
         metrics: dict[str, float] = self.engine.train(samples)
         if not samples:
-            warn_of_nothing_to_train(self.train_step_num)
+            reason = why_no_gradient([payload.group for payload in payloads])
+            warn_of_nothing_to_train(self.train_step_num, reason)
         return metrics
 
     async def _step(self) -> None:

@@ -1,0 +1,74 @@
+"""Why a step gives no gradient, in words: the first rule that applies.
+
+1. No episode has a reward.
+2. No call went through the tuner, or none of the calls is trained. No later step can change that,
+   so after the first step it is an error.
+3. Every sample was dropped by a rule.
+4. Every group has one valid episode, and so nothing to compare it with.
+5. The rewards of each group are equal.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ajet.errors import TrainingError
+from ajet.schema.call import Call
+from ajet.schema.episode import Episode, Group
+
+
+def require_trained_calls(groups: Sequence[Group]) -> None:
+    """Refuse to continue when no call of the first step is trained.
+
+    Raises:
+        TrainingError: says which calls there were, and how to have them trained.
+    """
+    episodes = [episode for group in groups for episode in group.valid]
+    if episodes and (reason := _untrained(episodes)):
+        raise TrainingError(f"nothing can be trained: {reason}")
+
+
+def why_no_gradient(groups: Sequence[Group]) -> str:
+    """The reason why a step of these groups has no sample to train on."""
+    episodes = [episode for group in groups for episode in group.valid]
+    if not episodes:
+        return "no episode has a reward"
+    if reason := _untrained(episodes):
+        return reason
+    if not any(sample.num_trained for episode in episodes for sample in episode.samples):
+        dropped = Counter[str]()
+        for episode in episodes:
+            dropped.update(episode.dropped_tokens)
+        rules = ", ".join(f"{name} ({count:,} tokens)" for name, count in dropped.items())
+        return f"all samples were dropped by {rules or 'the size limits'}"
+    if all(len(group.valid) <= 1 for group in groups):
+        return (
+            "each group has one valid episode, and nothing to compare it with; set "
+            "rollout.num_repeat to 2 or more"
+        )
+    return "every group's rewards are all equal"
+
+
+def _untrained(episodes: Sequence[Episode]) -> str:
+    """Why no call of the episodes is trained; empty if one is."""
+    calls = [call for episode in episodes for call in episode.calls]
+    if any(call.trained for call in calls):
+        return ""
+    if calls:
+        return f"none of the {len(calls):,} calls is trained: {_tags(calls)}"
+    if any(episode.debug_calls for episode in episodes):
+        return "debug models answered every call"
+    return (
+        "the workflow made no call through the tuner; an agent with a client of its own must get "
+        "one of tuner.as_...() instead"
+    )
+
+
+def _tags(calls: Sequence[Call]) -> str:
+    agents = {call.agent_name: call.target_tag for call in calls}
+    named = " and ".join(f'agent "{name}" has target_tag "{tag}"' for name, tag in agents.items())
+    return (
+        f"{named}, which Workflow.trainable_targets does not name; give the client of an agent "
+        "that is to be trained target_tag=..., or name its tag there"
+    )
