@@ -46,7 +46,7 @@ def replay(
     Exit code 0: everything is equal, or changed because you asked for something else; 1: something
     differs.
 
-    Example: ajet replay saved_experiments/math_agent_cpu --judge "my_judge.py->MyJudge"
+    Example: ajet replay saved_experiments/math_agent_cpu --judge 'my_judge.py->MyJudge'
     """
     from ajet.commands.lines import ReportLine, print_lines
     from ajet.replay.replay import replay as replayed

@@ -60,7 +60,11 @@ def requirements(texts: list[str], extra: str = "") -> list[Requirement]:
     parsed = [Requirement(text) for text in texts]
     if not extra:
         return [r for r in parsed if r.marker is None or r.marker.evaluate({"extra": ""})]
-    return [r for r in parsed if r.marker and f'extra == "{extra}"' in str(r.marker)]
+    return [
+        r
+        for r in parsed
+        if r.marker and f'extra == "{extra}"' in str(r.marker) and r.name != "agentjet"
+    ]  # an extra may bring others of ours, which are looked at under their own names
 
 
 def unmet(wanted: list[Requirement], have: Installed) -> list[str]:
