@@ -15,9 +15,9 @@ from ajet.diagnostics.check_inputs import episodes_of_run, look_at_tasks
 from ajet.diagnostics.finding import Finding, gigabytes
 from ajet.diagnostics.machine import this_machine
 from ajet.diagnostics.memory_estimate import ModelSize, estimate, size_of
-from ajet.diagnostics.torch_facts import ask_torch
+from ajet.diagnostics.torch_facts import ask_loading, ask_torch
 from ajet.engine.model_files import check_model_files
-from ajet.errors import AjetError, MissingExtraError
+from ajet.errors import AjetError
 from ajet.launcher.backbones import check_engine, check_libraries, refuse_settings
 from ajet.schema.episode import Failure
 from ajet.schema.task import Task
@@ -87,13 +87,7 @@ class _Check:
         ajet = self._ajet
         is_embedded = ajet.rollout.name == "embedded" and not is_url(ajet.debug.engine)
         if self._builds_model and is_embedded and not backbone_entry(ajet.backbone).brings_engine:
-            try:
-                from ajet.engine.embedded.load import check_loading
-            except ModuleNotFoundError as error:
-                if error.name not in ("torch", "transformers"):
-                    raise
-                raise MissingExtraError(error.name, "local") from None
-            check_loading(folder, ajet.model.attn_implementation, ajet.rollout.max_model_len)
+            ask_loading(folder, ajet.model.attn_implementation, ajet.rollout.max_model_len)
         return True
 
     def _look_at_episode(self, folder: Path, size: ModelSize, code: UserCode, task: Task) -> None:

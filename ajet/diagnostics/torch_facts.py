@@ -1,4 +1,4 @@
-"""Asks torch about this machine in a child process, because importing torch takes seconds."""
+"""Asks torch in a child process, because importing torch takes seconds and may crash."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from ajet.errors import MissingExtraError, ModelError
 
 TIMEOUT_S = 60.0
 
@@ -51,3 +54,43 @@ def ask_torch(timeout_s: float = TIMEOUT_S) -> TorchFacts:
         cuda=answer["cuda"],
         gpus=[(name, size) for name, size in answer["gpus"]],
     )
+
+
+_LOADING_SCRIPT = """
+import json, sys
+from pathlib import Path
+folder, attention, length = json.loads(sys.argv[1])
+try:
+    from ajet.engine.embedded.load import check_loading
+    from ajet.errors import ModelError
+except ModuleNotFoundError as error:
+    if error.name not in ("torch", "transformers"):
+        raise
+    print(json.dumps({"missing": error.name}))
+else:
+    try:
+        check_loading(Path(folder), attention, length)
+        print(json.dumps({}))
+    except ModelError as error:
+        print(json.dumps({"refused": str(error)}))
+"""
+
+
+def ask_loading(folder: Path, attn_implementation: str, max_model_len: int | None) -> None:
+    """Run `check_loading` of the embedded engine in a child process.
+
+    Raises:
+        ModelError: the model cannot be loaded, or the embedded engine cannot serve it.
+        MissingExtraError: torch or transformers is not installed.
+    """
+    arguments = json.dumps([str(folder), attn_implementation, max_model_len])
+    command = [sys.executable, "-P", "-W", "ignore", "-c", _LOADING_SCRIPT, arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if ended.returncode:
+        last = ended.stderr.strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
+        raise ModelError(f"{folder}: cannot be loaded: {last[0]}")
+    answer = json.loads(ended.stdout.splitlines()[-1])
+    if "missing" in answer:
+        raise MissingExtraError(answer["missing"], "local")
+    if "refused" in answer:
+        raise ModelError(answer["refused"])

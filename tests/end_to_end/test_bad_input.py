@@ -111,7 +111,7 @@ def test_wrong_data(tmp_path: Path, text: str, told: str) -> None:
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     ended = refused(tmp_path / "runs", f"model.path={tmp_path}")
     assert ended.errors == [
-        f"{tmp_path}: no tokenizer.json there; expected a model folder in Hugging Face format "
+        f"{tmp_path}: found no tokenizer.json; expected a model folder in Hugging Face format "
         "with a fast tokenizer"
     ]
     assert ended.code == 1
