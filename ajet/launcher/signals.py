@@ -54,8 +54,30 @@ def _restore() -> None:
         signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
+_at_fork = threading.local()
+
+
+def _before_fork() -> None:
+    if _before:
+        _at_fork.mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+
+
+def _after_fork() -> None:
+    if _before:
+        signal.pthread_sigmask(signal.SIG_SETMASK, _at_fork.mask)
+
+
+def _after_fork_in_child() -> None:
+    if _before:
+        _restore()
+        signal.pthread_sigmask(signal.SIG_SETMASK, _at_fork.mask)
+
+
 # A forked child would only raise KeyboardInterrupt on SIGTERM, which `Process.terminate()` sends.
-os.register_at_fork(after_in_child=_restore)
+# The signals are blocked meanwhile: one that comes before the handlers are restored would be lost.
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child
+)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -201,5 +201,5 @@ def test_without_a_warm_engine_none_is_pretended(tmp_path: Path) -> None:
 def test_a_debug_run_is_not_resumed(tmp_path: Path) -> None:
     ended = debug(write_agent(tmp_path), "--resume")
     assert ended.returncode == 2
-    assert "error: --resume: the backbone debug has nothing to go on with" in ended.stderr
+    assert "error: --backbone=debug saves no checkpoint, so it cannot resume" in ended.stderr
     assert not (tmp_path / "runs").exists()

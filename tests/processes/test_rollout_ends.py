@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -51,6 +52,9 @@ def no_thread_stays() -> Iterator[None]:
 @pytest.fixture
 def collected() -> Iterator[None]:
     """asyncio logs what nobody looked at when it is collected: better here than anywhere."""
+    with warnings.catch_warnings():  # what earlier tests left is not this test's
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
     yield
     gc.collect()
 
