@@ -116,7 +116,7 @@ def test_fully_asynchronous_no_group_is_too_old_and_every_sample_is_accounted_fo
     assert any(line["staleness/max"] > 0 for line in trained)
     off_policy = next(step for step in sorted(steps) if steps[step].get("staleness/max"))
     training = replay(folder, step=off_policy).stages[3]
-    assert training.is_skipped and "older weights sampled it" in training.summary
+    assert training.is_skipped and "older weights sampled this step" in training.summary
     assert "eval/success_rate" in steps[8]
     assert [e["phase"] for e in lines_of(folder / "episodes.jsonl")].count("eval") >= 8
     facts = read_processes(folder)[-1]["trinity"]
