@@ -25,7 +25,7 @@ def view(
 ) -> None:
     """Show runs in the browser, also while they train.
 
-    Prints a link; whoever has the link sees the runs. Reads the folder and changes nothing in it.
+    Prints a link. Everybody who has the link can see the runs. The folder is only read.
 
     Example: ajet view saved_experiments/math_agent_cpu
     """

@@ -56,9 +56,9 @@ class ValidationConfig(BaseConfig):
     greedy: bool = True
     """Also run every validation task at temperature 0."""
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
-    """Of the sampled pass; null is `rollout.top_p`."""
+    """`top_p` of the sampled pass. Null: `rollout.top_p`."""
     top_k: Annotated[int, Ge(0)] | None = None
-    """Of the sampled pass; null is `rollout.top_k`."""
+    """`top_k` of the sampled pass. Null: `rollout.top_k`."""
     num_tasks: Count | None = None
     """Number of validation tasks to run, from the first on. Null: all."""
 

@@ -92,7 +92,7 @@ def _wait(order: Order, served: Served) -> None:
                 logger.info("not used for %g s", order.idle_s)
                 return
         except FileNotFoundError:
-            logger.info("%s was deleted, so nobody can find this engine", order.state)
+            logger.info("%s was deleted, so no run can find this engine", order.state)
             return
     logger.error("the server has ended")
 
