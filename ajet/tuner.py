@@ -1,11 +1,10 @@
-"""What a workflow gets: the model under training, as the client of a well-known library."""
+"""What a workflow gets: the model under training, and the registry of its clients."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey, HttpEndpoint
-from ajet.gateway.clients.registry import ClientFactory, client_factory
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
 from ajet.gateway.upstream import Upstream, debug_endpoint
@@ -13,6 +12,9 @@ from ajet.gateway.upstream import Upstream, debug_endpoint
 if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
     from openai import AsyncOpenAI
+from collections.abc import Callable
+
+from ajet.class_path import class_path_in, load_function
 
 
 class AjetTuner:
@@ -113,7 +115,7 @@ class AjetTuner:
         """A client of any registered kind, or of the user's own.
 
         Args:
-            client: a name from `ajet.gateway.clients.registry.CLIENTS`, a class path, or a factory:
+            client: a name from `ajet.tuner.CLIENTS`, a class path, or a factory:
                 what it makes of session and HTTP endpoint is returned.
             agent_name: names the agent in logs and credit.
             target_tag: what `trainable_targets` selects on.
@@ -176,3 +178,28 @@ class AjetTuner:
         if self._is_closed:
             session.close()
         return session
+
+
+ClientFactory = Callable[[AgentSession, HttpEndpoint], Any]
+"""Makes a client whose requests go to the session: in process, by one of the transports, or over
+HTTP, with the base URL and key that the endpoint opens for the session."""
+
+CLIENTS: dict[str, str | None] = {
+    "agentscope": "ajet.gateway.clients.agentscope_model->agentscope_model",
+    "base_url": "ajet.gateway.clients.http_endpoint->base_url_and_api_key",
+    "langchain": "ajet.gateway.clients.langchain_model->langchain_model",
+    "openai": "ajet.gateway.clients.openai_client->openai_client",
+}
+"""Name -> class path of its factory, which is imported when a workflow asks for the client."""
+
+
+def client_factory(client: str | ClientFactory) -> ClientFactory:
+    """The factory of a client that is given by name, by class path or as the factory itself.
+
+    Raises:
+        ConfigError: the name is unknown, or nothing can be loaded from the class path.
+    """
+    if callable(client):
+        return client
+    key = "tuner.as_client"
+    return load_function(class_path_in(CLIENTS, client, key), key)

@@ -31,8 +31,7 @@ import pyarrow.parquet as pq
 from ajet.monitor.call_table import table_of_groups
 from ajet.monitor.rollout_table import table_of
 from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Group
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Episode, Group, Sample
 from ajet.schema.task import Task, WorkflowOutput
 
 GROUP = 8

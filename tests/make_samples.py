@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Failure, Group
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Episode, Failure, Group, Sample
 from ajet.schema.task import Task
 
 

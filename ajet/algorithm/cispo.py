@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ajet.algorithm.token_loss import LossSettings, TokenLoss, TrainedTokens
+from ajet.algorithm.policy_loss import LossSettings, TokenLoss, TrainedTokens
 
 
 def cispo(tokens: TrainedTokens, settings: LossSettings) -> TokenLoss:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
 
 import numpy as np
 
+from ajet.class_path import load_function
+from ajet.config.sections.algorithm import CREDIT
 from ajet.errors import TrainingError
 from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Group
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Episode, Group, Sample
 
 
 @dataclass(slots=True, kw_only=True)
@@ -224,3 +227,21 @@ class Baseline:
 
 AdvantageEstimator = Callable[[Sequence[GroupRewards]], list[Baseline]]
 """Maps all groups of a step to one baseline each, in the same order."""
+
+
+def credit_rule(name: str) -> CreditRule:
+    """How the configured `adv_estimator` gives credit to the tokens of a step.
+
+    A `CreditRule` is used as it is. Any other function is an advantage estimator, which compares
+    the episodes of a group with each other.
+
+    Args:
+        name: a registered name or a class path.
+
+    Raises:
+        ConfigError: a class path names no function, or its import fails.
+    """
+    found = load_function(CREDIT.get(name, name), "ajet.trainer_common.algorithm.adv_estimator")
+    if isinstance(found, CreditRule):
+        return found
+    return CreditRule(assign=partial(credit, estimator=cast(AdvantageEstimator, found)))

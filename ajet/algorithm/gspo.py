@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ajet.algorithm.token_loss import LossSettings, TokenLoss, TrainedTokens, clipped_surrogate
+from ajet.algorithm.policy_loss import LossSettings, TokenLoss, TrainedTokens, clipped_surrogate
 
 
 def gspo(tokens: TrainedTokens, settings: LossSettings) -> TokenLoss:

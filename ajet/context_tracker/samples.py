@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ajet.schema.call import Call
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)

@@ -13,7 +13,7 @@ from ajet.context_tracker.history import History, Match, normalize_messages
 from ajet.context_tracker.samples import SampleLimits, build_samples
 from ajet.errors import EngineError
 from ajet.schema.call import Call, Generation, NewTimelineReason, SamplingParams
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 
 
 @dataclass(slots=True, kw_only=True)

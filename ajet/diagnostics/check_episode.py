@@ -12,8 +12,7 @@ from ajet.engine.scripted import ScriptedEngine
 from ajet.schema.call import SamplingParams
 from ajet.schema.episode import Episode
 from ajet.schema.task import Task
-from ajet.task_rollout.executor import EpisodeLimits
-from ajet.task_rollout.workers import ThreadExecutor
+from ajet.task_rollout.workers import EpisodeLimits, ThreadExecutor
 from ajet.task_runner.episode_run import Attempt
 from ajet.training.episodes import make_runner, open_http_endpoint
 from ajet.training.inputs import UserCode

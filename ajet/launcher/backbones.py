@@ -6,7 +6,7 @@ import importlib.util
 from importlib import import_module
 from typing import Any, cast
 
-from ajet.algorithm.registry import credit_rule
+from ajet.algorithm.credit import credit_rule
 from ajet.class_path import load_function
 from ajet.config.backbones import BACKBONES, FALLBACK, backbone_entry
 from ajet.config.sections.root import AjetConfig

@@ -9,8 +9,7 @@ import pyarrow.parquet as pq
 
 from ajet.monitor.rollout_table import samples_of, table_of
 from ajet.monitor.step_tables import StepFiles, step_path
-from ajet.schema.episode import Episode
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Episode, Sample
 
 FOLDER = "rollouts"
 

@@ -18,8 +18,7 @@ import pyarrow as pa
 
 from ajet.monitor.step_tables import token_arrays, token_column
 from ajet.schema.call import Call
-from ajet.schema.episode import Episode
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Episode, Sample
 
 TOKEN_COLUMNS: dict[str, tuple[pa.DataType, type[np.generic]]] = {
     "ids": (pa.int32(), np.int32),

@@ -21,7 +21,7 @@ from ajet.monitor import (
 )
 from ajet.monitor.metric_table import Show, number, percent
 from ajet.monitor.metrics_log import read_metrics
-from ajet.monitor.step_clock import duration
+from ajet.monitor.progress import duration
 from ajet.monitor.transcript import load_transcript
 from ajet.monitor.transcript_view import transcript_view
 

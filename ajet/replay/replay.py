@@ -25,8 +25,7 @@ from ajet.replay.stages import (
     compare_samples,
 )
 from ajet.replay.training import TrainingSource, compare_training
-from ajet.schema.episode import Episode, Group
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Episode, Group, Sample
 from ajet.task_judge import make_judge
 from ajet.training.checkpoints import list_checkpoints
 from ajet.training.episodes import sample_limits

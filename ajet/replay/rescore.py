@@ -14,8 +14,7 @@ from ajet.schema.episode import Episode
 from ajet.schema.task import WorkflowTask
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_runner.failures import failure_of
-from ajet.task_runner.judging import ask_judge
-from ajet.task_runner.rewards import spread_reward
+from ajet.task_runner.judging import ask_judge, spread_reward
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)

@@ -8,11 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ajet.algorithm.credit import CreditReport
-from ajet.algorithm.registry import credit_rule
+from ajet.algorithm.credit import CreditReport, credit_rule
 from ajet.monitor.call_table import StoredStep
-from ajet.schema.episode import Episode
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Episode, Sample
 
 Outcome = Literal["equal", "changed", "differs", "skipped"]
 

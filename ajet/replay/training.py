@@ -21,7 +21,7 @@ from ajet.config.sections.root import AjetConfig
 from ajet.errors import MissingExtraError
 from ajet.monitor.metrics_log import read_metrics
 from ajet.replay.stages import Stage
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 from ajet.training.inputs import TrainingData
 
 if TYPE_CHECKING:

@@ -1,17 +1,14 @@
-"""Reward 1 for the right answer, compared with the math-verify library."""
+"""Finds the answer in a text, and compares it with the right one by the math-verify library."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from decimal import Decimal, localcontext
 from typing import Any
 
 from ajet.errors import EpisodeError
 from ajet.schema.task import WorkflowOutput, WorkflowTask
-from ajet.task_judge.answer_text import (
-    in_math_mode,
-    is_unevaluated,
-    plain_number,
-    stated_answer,
-)
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_judge.math_verify_process import MathVerifyProcess
 
@@ -65,3 +62,60 @@ class MathAnswerAsJudge(BaseJudge):
 
 def _keys(metadata: dict[str, Any]) -> str:
     return f"the keys {', '.join(metadata)}" if metadata else "no key"
+
+
+_SYMBOLS = str.maketrans(
+    {
+        "π": r"\pi ",
+        "∞": r"\infty ",
+        "√": r"\sqrt ",
+        "×": r"\times ",
+        "·": r"\cdot ",
+        "÷": r"\div ",
+        "≤": r"\le ",
+        "≥": r"\ge ",
+        "²": "^2",
+        "³": "^3",
+        "−": "-",
+        "–": "-",
+        "\u00a0": " ",
+        "\u202f": " ",
+    }
+)
+_LEAD_IN = re.compile(r".*(?:####|\banswer\s+is\b|\banswer\s*:)[\s:]*", re.DOTALL | re.IGNORECASE)
+_NUMBER = re.compile(r"\$?\s*(-?)\s*(\d+|\d{1,3}(?:[, ]\d{3})+)(\.\d+)?")
+_CALCULATION = re.compile(r"[\d)]\s*(?:[-+*]|\\times|\\cdot)\s*(?!10\s*\^)[\d(]")
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_IN_MATH_MODE = re.compile(r"\$|\\\(|\\\[|\\boxed")
+
+
+def stated_answer(text: str) -> str:
+    r"""The text after the last "####", "Answer:" or "answer is", without decoration.
+
+    Symbols are replaced by their LaTeX names: "π" and "\pi" are the same answer.
+    """
+    text = unicodedata.normalize("NFC", text).translate(_SYMBOLS)
+    return _LEAD_IN.sub("", text, count=1).strip().strip("*").rstrip(".").strip()
+
+
+def plain_number(answer: str) -> Decimal | None:
+    """The value of an answer that is only a decimal number, to six decimal places; else None."""
+    match = _NUMBER.fullmatch(answer)
+    if match is None:
+        return None
+    sign, whole, fraction = match.groups(default="")
+    text = sign + re.sub("[, ]", "", whole) + fraction
+    with localcontext(prec=len(text) + 6):  # the usual 28 digits do not hold every answer
+        return round(Decimal(text), 6)
+
+
+def is_unevaluated(answer: str) -> bool:
+    """Whether it still has to be calculated: "7 - 3", but not "7 - 3 = 4" or "2 * 10^3"."""
+    return "=" not in answer and _CALCULATION.search(answer) is not None
+
+
+def in_math_mode(answer: str) -> str:
+    r"""Put a bare formula in dollar signs: without them, math-verify reads `2\pi` as 2."""
+    if _IN_MATH_MODE.search(answer) or _WORD.search(answer):
+        return answer
+    return f"${answer}$"

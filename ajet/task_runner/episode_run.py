@@ -41,8 +41,7 @@ from ajet.schema.episode import Episode, Failure, FailureKind
 from ajet.schema.task import Task, WorkflowOutput, WorkflowTask
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_runner.failures import failure_of, is_context_overflow
-from ajet.task_runner.judging import ask_judge
-from ajet.task_runner.rewards import Rewards, finite, spread_reward
+from ajet.task_runner.judging import Rewards, ask_judge, finite, spread_reward
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow
 

@@ -13,9 +13,8 @@ from ajet.environment.registry import make_source
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.gateway import Gateway
-from ajet.task_rollout.executor import EpisodeExecutor
 from ajet.task_rollout.rollout import Rollout
-from ajet.task_rollout.workers import ThreadExecutor
+from ajet.task_rollout.workers import EpisodeExecutor, ThreadExecutor
 from ajet.task_runner.episode_run import EpisodeRunner
 from ajet.training.inputs import UserCode
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ajet.monitor.stopwatch import Stopwatch
 from ajet.monitor.summary import AFTER, BEFORE
 from ajet.monitor.transcript import Transcript, choose_example, load_transcript, save_transcript
 from ajet.schema.task import Task
-from ajet.training.phases import Phases
+from ajet.training.phases import Phases, Stopwatch
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)

@@ -8,8 +8,12 @@ from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.schema.task import Task
 from ajet.task_judge import make_judge
 from ajet.task_judge.base_judge import BaseJudge
-from ajet.task_reader.read_tasks import make_task_reader, training_tasks, validation_tasks
-from ajet.task_reader.task_batches import TaskBatches
+from ajet.task_reader.read_tasks import (
+    TaskBatches,
+    make_task_reader,
+    training_tasks,
+    validation_tasks,
+)
 from ajet.task_reader.task_reader_base import BaseTaskReader
 from ajet.workflow import Workflow, load_workflow
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ajet.algorithm.credit import CreditRule
@@ -13,18 +17,15 @@ from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import EngineError, TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
-from ajet.monitor.stopwatch import Stopwatch
-from ajet.schema.episode import Group
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Group, Sample
 from ajet.schema.task import Task
-from ajet.task_reader.task_batches import TaskBatches
-from ajet.task_rollout.dynamic_sampling import resample
+from ajet.task_reader.read_tasks import TaskBatches
+from ajet.task_rollout.rollout import resample
 from ajet.task_rollout.rollout_report import report_divergence, rollout_metrics
 from ajet.training.checkpoints import Position
 from ajet.training.evaluation import Evaluation
-from ajet.training.interrupts import deferred_interrupt
 from ajet.training.no_gradient import require_trained_calls, why_no_gradient
-from ajet.training.phases import Phases
+from ajet.training.phases import Phases, Stopwatch
 from ajet.training.protocols import Serving, Trainer
 from ajet.training.schedule import (
     evaluation_is_due,
@@ -213,3 +214,28 @@ def _timings(metrics: dict[str, float], watch: Stopwatch) -> dict[str, float]:
     if "train" in watch.wall_s:
         timings["train/tokens_per_s"] = metrics["tokens/trained_sequence"] / watch.wall_s["train"]
     return timings
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[None]:
+    """Delay the first Ctrl-C until the block has ended; a second one interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread gets KeyboardInterrupt, and only it may set handlers
+        return
+    previous = signal.getsignal(signal.SIGINT)
+    interrupted = False
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+        # The second Ctrl-C meets the previous handler: a block that hangs can be left.
+        signal.signal(signal.SIGINT, previous)
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    # Only where the block succeeded: an exception of its own says more than the interrupt.
+    if interrupted:
+        raise KeyboardInterrupt

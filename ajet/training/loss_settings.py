@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ajet.algorithm.token_loss import LossSettings
+from ajet.algorithm.policy_loss import LossSettings
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from ajet.config.sections.root import RootConfig
 from ajet.engine.base import Engine
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 from ajet.training.checkpoints import Position
 from ajet.training.inputs import RunInputs
 
 if TYPE_CHECKING:  # these import renderers and the episode machinery
     from ajet.context_tracker.chat_format import ChatFormat
-    from ajet.task_rollout.executor import EpisodeExecutor
+    from ajet.task_rollout.workers import EpisodeExecutor
 
 Run = Callable[[RootConfig, Path, bool, RunInputs], None]
 """A backbone's entry, `run(config, run_folder, resume, inputs)`: trains until the last step.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ajet.algorithm.registry import credit_rule
+from ajet.algorithm.credit import credit_rule
 from ajet.config.sections.root import RootConfig
 from ajet.errors import TrainingError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint

@@ -1,17 +1,18 @@
-"""Plans the optimizer updates of a step: samples, loss weights, learning rate, staleness."""
+"""A step's samples cut into optimizer updates, with the weight of each token in the loss."""
 
 from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
-from ajet.algorithm.loss_weights import loss_weights
 from ajet.config.sections.algorithm import OptimConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 
 WeightedSample = tuple[Sample, np.ndarray]
 """A sample and the weights [L] float32 of its tokens in the loss."""
@@ -72,3 +73,37 @@ def learning_rate(step: int, settings: OptimConfig, total_steps: int) -> float:
     if settings.lr_schedule == "cosine":
         progress = (1 - math.cos(math.pi * progress)) / 2
     return settings.lr * (1 - (1 - settings.lr_min_ratio) * progress)
+
+
+Aggregation = Literal["tokens", "samples", "episodes"]
+
+
+def loss_weights(samples: Sequence[Sample], aggregation: Aggregation) -> list[np.ndarray]:
+    """One array [L] float32 per sample, 0 where nothing is trained; all weights sum to 1.
+
+    `tokens`: equal weight for all tokens (DAPO, arXiv:2503.14476). `samples`: equal weight for all
+    samples, split equally between a sample's tokens (GRPO, arXiv:2402.03300). `episodes`: equal
+    weight for all episodes, split between an episode's tokens, so that more calls or forks do not
+    give an episode more weight.
+
+    The loss is a plain weighted sum, so the cut into micro-batches cannot change it.
+
+    Args:
+        samples: of one optimizer update, each with at least one trained token.
+        aggregation: which unit has equal weight.
+    """
+    assert aggregation in get_args(Aggregation)
+    trained = [sample.num_trained for sample in samples]
+    if aggregation == "tokens":
+        share = [1 / sum(trained)] * len(samples)
+    elif aggregation == "samples":
+        share = [1 / (len(samples) * tokens) for tokens in trained]
+    else:
+        per_episode: Counter[str] = Counter()
+        for sample, tokens in zip(samples, trained, strict=True):
+            per_episode[sample.episode_id] += tokens
+        share = [1 / (len(per_episode) * per_episode[sample.episode_id]) for sample in samples]
+    return [
+        np.where(sample.loss_mask, np.float32(weight), np.float32(0))
+        for sample, weight in zip(samples, share, strict=True)
+    ]

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from ajet.gateway.apis.routes import APIS, respond
-from ajet.gateway.clients.registry import CLIENTS
-from ajet.tuner import AjetTuner
+from ajet.tuner import CLIENTS, AjetTuner
 from tests.contributing import write_examples
 from tests.gateway.gateway_fakes import agent_of
 

@@ -15,9 +15,13 @@ from ajet.errors import ConfigError, EpisodeError
 from ajet.schema.task import Task, WorkflowOutput, WorkflowTask
 from ajet.task_judge import make_judge
 from ajet.task_judge import math_verify_process as process_module
-from ajet.task_judge.answer_text import in_math_mode, plain_number, stated_answer
 from ajet.task_judge.base_judge import BaseJudge
-from ajet.task_judge.math_answer_as_judge import MathAnswerAsJudge
+from ajet.task_judge.math_answer_as_judge import (
+    MathAnswerAsJudge,
+    in_math_mode,
+    plain_number,
+    stated_answer,
+)
 from ajet.task_judge.math_verify_process import MathVerifyProcess
 
 pytestmark = pytest.mark.filterwarnings("error")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 from tests.make_samples import make_sample
 
 VOCABULARY = 660

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ajet.algorithm.registry import loss_variant
-from ajet.algorithm.token_loss import LossSettings, TrainedTokens
+from ajet.algorithm.policy_loss import LossSettings, TrainedTokens, loss_variant
 from ajet.config.sections.algorithm import POLICY_LOSSES
 from tests.contributing import write_examples
 

@@ -27,7 +27,7 @@ from transformers import (
 
 from ajet.backbone.local.micro_batches import check_forward, pack, trained_logits
 from ajet.errors import ModelError
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 from tests.make_samples import make_sample
 from tests.torch.small_model import random_samples
 

@@ -17,11 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from ajet.algorithm.policy_loss import PolicyLoss, policy_loss
-from ajet.algorithm.registry import loss_variant
-from ajet.algorithm.token_loss import LossSettings
+from ajet.algorithm.policy_loss import LossSettings, PolicyLoss, loss_variant, policy_loss
 from ajet.config.sections.algorithm import POLICY_LOSSES
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 from tests.torch.small_model import random_samples, sampled_by, small_model
 from tests.torch.test_trainer import assert_close, gradient_of
 
@@ -197,7 +195,7 @@ def test_on_fresh_samples_every_variant_has_the_gradient_of_clip(variant: str) -
 
 OWN = """
 import torch
-from ajet.algorithm.token_loss import TokenLoss
+from ajet.algorithm.policy_loss import TokenLoss
 
 def reinforce(tokens, settings):
     return TokenLoss(

@@ -13,8 +13,7 @@ import math
 import pytest
 import torch
 
-from ajet.algorithm.policy_loss import PolicyLoss, policy_loss, token_logprobs
-from ajet.algorithm.token_loss import LossSettings
+from ajet.algorithm.policy_loss import LossSettings, PolicyLoss, policy_loss, token_logprobs
 
 CLIP = LossSettings(clip_ratio_low=0.2, clip_ratio_high=0.3)
 

@@ -20,7 +20,7 @@ from ajet.backbone.local.trainer import PolicyTrainer
 from ajet.config.sections.algorithm import AlgorithmConfig, OptimConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import ModelError, TrainingError
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 from ajet.training.updates import learning_rate, split_by_episode
 from tests.make_samples import make_sample
 from tests.torch.small_model import random_samples, sampled_by, small_model

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ajet.schema.call import Call
-from ajet.schema.episode import Episode
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Episode, Sample
 from ajet.schema.task import Task
 
 SYSTEM = "Use the calculator, one operation per call. Then give Answer: number"

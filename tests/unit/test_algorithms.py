@@ -15,8 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ajet.algorithm.credit import AdvantageEstimator, Baseline, CreditRule, GroupRewards, credit
-from ajet.algorithm.registry import credit_rule
+from ajet.algorithm.credit import (
+    AdvantageEstimator,
+    Baseline,
+    CreditRule,
+    GroupRewards,
+    credit,
+    credit_rule,
+)
 from ajet.algorithm.token_rewards import place_rewards
 from ajet.config.sections.algorithm import CREDIT
 from ajet.errors import ConfigError

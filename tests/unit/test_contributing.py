@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ajet.algorithm.registry import credit_rule
+from ajet.algorithm.credit import credit_rule
 from ajet.config.backbones import BACKBONES, BackboneEntry
 from ajet.config.sections.algorithm import CREDIT
 from ajet.config.sections.task_judge import JUDGES

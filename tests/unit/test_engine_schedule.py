@@ -15,8 +15,7 @@ import itertools
 import pytest
 
 from ajet.engine.embedded import schedule as schedule_module
-from ajet.engine.embedded.request import Request, uniforms
-from ajet.engine.embedded.schedule import ContinuousSchedule, LockstepSchedule
+from ajet.engine.embedded.schedule import ContinuousSchedule, LockstepSchedule, Request, uniforms
 from ajet.schema.call import SamplingParams
 
 pytestmark = pytest.mark.filterwarnings("error")

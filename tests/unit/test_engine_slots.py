@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ajet.engine.embedded.request import Request
+from ajet.engine.embedded.schedule import Request
 from ajet.engine.embedded.slots import MIN_SHARED, PrefillPlan, SlotTable
 from ajet.schema.call import SamplingParams
 

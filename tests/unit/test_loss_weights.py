@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ajet.algorithm.loss_weights import Aggregation, loss_weights
+from ajet.training.updates import Aggregation, loss_weights
 from tests.make_samples import make_sample
 
 SAMPLES = [

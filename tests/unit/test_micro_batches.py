@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ajet.backbone.local.micro_batches import MicroBatch, pack, plan_micro_batches
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 from tests.make_samples import make_sample
 
 

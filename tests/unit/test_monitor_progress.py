@@ -20,8 +20,7 @@ from rich.console import Console
 
 from ajet.launcher.logs import StderrHandler
 from ajet.monitor.metric_table import metric_table, step_line
-from ajet.monitor.progress import Progress
-from ajet.monitor.step_clock import StepClock, duration
+from ajet.monitor.progress import Progress, StepClock, duration
 from tests.unit.monitor_records import eval_metrics, train_metrics
 
 

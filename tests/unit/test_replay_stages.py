@@ -7,11 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ajet.algorithm.registry import credit_rule
+from ajet.algorithm.credit import credit_rule
 from ajet.monitor.call_table import StoredStep
 from ajet.replay.stages import Stage, compare_advantages, compare_samples
-from ajet.schema.episode import Episode, Group
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Episode, Group, Sample
 from tests.unit.monitor_records import make_episode
 
 ESTIMATOR = "reinforce_plus_plus"

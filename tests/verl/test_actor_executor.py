@@ -30,7 +30,7 @@ from ajet.backbone.verl.episode_actor import pickled
 from ajet.errors import TrainingError
 from ajet.schema.episode import Episode
 from ajet.schema.task import Task, WorkflowOutput
-from ajet.task_rollout.executor import EpisodeLimits
+from ajet.task_rollout.workers import EpisodeLimits
 from ajet.task_runner.episode_run import Attempt
 
 pytestmark = [pytest.mark.verl, pytest.mark.timeout(120)]

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from ajet.monitor.rollout_store import read_rollouts, rollout_path
 from ajet.replay.replay import replay
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of
 from tests.verl.runs import AGENTS, assert_agreed, assert_done, steps_of, train
 

@@ -27,8 +27,7 @@ pytest.importorskip("verl")
 from omegaconf import DictConfig
 from tensordict import TensorDict
 
-from ajet.algorithm.policy_loss import policy_loss
-from ajet.algorithm.token_loss import LossSettings
+from ajet.algorithm.policy_loss import LossSettings, policy_loss
 from ajet.backbone.verl.critic import gae, keep_advantages
 from ajet.backbone.verl.engine import VerlEngine
 from ajet.backbone.verl.policy import VerlPolicy

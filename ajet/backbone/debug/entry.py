@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ajet.algorithm.registry import credit_rule
+from ajet.algorithm.credit import credit_rule
 from ajet.backbone.debug.engines import open_model
 from ajet.backbone.debug.session import DebugSession
 from ajet.config.sections.root import RootConfig

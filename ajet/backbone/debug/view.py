@@ -12,8 +12,7 @@ from rich.text import Text
 
 from ajet.monitor.transcript import Transcript
 from ajet.monitor.transcript_view import printable, turns_view
-from ajet.schema.episode import Episode
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Episode, Sample
 
 Decode = Callable[[list[int]], str]
 

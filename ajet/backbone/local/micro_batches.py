@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
-from ajet.engine.embedded.architectures import keeps_states
+from ajet.engine.embedded.model_runner import keeps_states
 from ajet.errors import ModelError
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 
 
 @dataclass(slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from ajet.backbone.local.policy import load_policy
 from ajet.backbone.local.trainer import PolicyTrainer
 from ajet.backbone.local.verl_state import verl_optimizer_state
 from ajet.config.sections.root import AjetConfig
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 from ajet.training.checkpoints import read_position
 
 

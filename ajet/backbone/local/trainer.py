@@ -21,7 +21,7 @@ from ajet.backbone.local.micro_batches import (
 from ajet.backbone.local.optimizer import PolicyOptimizer
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import TrainingError
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 from ajet.training.loss_settings import loss_settings
 from ajet.training.updates import WeightedSample, plan_updates, staleness
 

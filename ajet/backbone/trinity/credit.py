@@ -8,7 +8,7 @@ from trinity.algorithm.advantage_fn import AdvantageFn
 from trinity.buffer.operators.experience_operator import ExperienceOperatorV1
 from trinity.common.experience import Experience
 
-from ajet.algorithm.registry import credit_rule
+from ajet.algorithm.credit import credit_rule
 from ajet.backbone.trinity.group_payload import GroupPayload
 
 

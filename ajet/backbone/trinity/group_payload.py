@@ -12,8 +12,7 @@ from typing import Any
 from ray import cloudpickle
 from trinity.common.experience import Experience
 
-from ajet.schema.episode import Group
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Group, Sample
 
 _KEY = "group_payload"
 

@@ -31,7 +31,7 @@ from ajet.monitor.records import Records
 from ajet.monitor.run_record import add_to_record
 from ajet.task_rollout.rollout_report import report_divergence
 from ajet.training.evaluation import Evaluation
-from ajet.training.interrupts import deferred_interrupt
+from ajet.training.loop import deferred_interrupt
 from ajet.training.schedule import evaluation_is_due, first_evaluation_is_due
 from ajet.training.weight_sync_check import check_weights
 

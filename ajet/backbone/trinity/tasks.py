@@ -10,7 +10,7 @@ from trinity.common.workflows import Task as TrinityTask
 
 from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.backbone.trinity.workflow import BatchOfEpisodes, EpisodeBatch
-from ajet.task_reader.task_batches import TaskBatches
+from ajet.task_reader.read_tasks import TaskBatches
 
 
 class TaskStream(BufferReader):

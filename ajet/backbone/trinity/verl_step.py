@@ -22,7 +22,7 @@ from ajet.backbone.verl_common.batch import arrange, make_batch
 from ajet.backbone.verl_common.logprob_agreement import agreement, check_agreement
 from ajet.backbone.verl_common.loss import sample_loss
 from ajet.errors import TrainingError
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 from ajet.training.checkpoints import Position, written_checkpoint
 from ajet.training.loss_settings import loss_settings
 from ajet.training.updates import WeightedSample, learning_rate, plan_updates, staleness

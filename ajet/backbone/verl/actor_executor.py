@@ -15,8 +15,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from ajet.errors import TrainingError
 from ajet.schema.episode import Episode, Failure
-from ajet.task_rollout.executor import EpisodeLimits, OnEnded
-from ajet.task_rollout.workers import GRACE_S
+from ajet.task_rollout.workers import GRACE_S, EpisodeLimits, OnEnded
 from ajet.task_runner.episode_run import Attempt, EpisodeRunner
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from verl.trainer.ppo.core_algos import compute_gae_advantage_return
 from verl.workers.engine_workers import TrainingWorker
 from verl.workers.utils.padding import response_to_nested
 
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 
 
 def _value_model(

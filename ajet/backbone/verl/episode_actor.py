@@ -13,8 +13,7 @@ from ajet.backbone.verl.engine import VerlEngine
 from ajet.config.sections.root import RootConfig
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.schema.episode import Episode, Failure
-from ajet.task_rollout.executor import EpisodeLimits
-from ajet.task_rollout.workers import ThreadExecutor
+from ajet.task_rollout.workers import EpisodeLimits, ThreadExecutor
 from ajet.task_runner.episode_run import Attempt
 from ajet.training.episodes import make_runner, open_http_endpoint
 from ajet.training.inputs import UserCode

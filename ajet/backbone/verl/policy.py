@@ -13,7 +13,7 @@ from ajet.backbone.verl.timeouts import call_with_timeout
 from ajet.backbone.verl.trainer import VerlTrainer
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import TrainingError
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 from ajet.training.checkpoints import Position, written_checkpoint
 from ajet.training.updates import plan_updates, staleness
 

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ajet.algorithm.registry import credit_rule
+from ajet.algorithm.credit import credit_rule
 from ajet.backbone.verl.refusals import lora_rank
 from ajet.config.messages import did_you_mean
 from ajet.config.sections.algorithm import OptimConfig

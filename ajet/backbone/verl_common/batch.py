@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDict
 
 from ajet.errors import TrainingError
-from ajet.schema.sample import Sample
+from ajet.schema.episode import Sample
 from ajet.training.updates import WeightedSample
 
 Row = dict[str, torch.Tensor]

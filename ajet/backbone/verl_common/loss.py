@@ -9,8 +9,7 @@ from tensordict import TensorDict
 from verl.utils.metric import AggregationType, Metric
 from verl.workers.utils.padding import response_from_nested
 
-from ajet.algorithm.policy_loss import policy_loss
-from ajet.algorithm.token_loss import LossSettings
+from ajet.algorithm.policy_loss import LossSettings, policy_loss
 
 
 def sample_loss(

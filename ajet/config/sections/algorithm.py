@@ -21,7 +21,7 @@ CREDIT = {
 """`adv_estimator` -> an advantage estimator, or a `CreditRule` for credit without a group."""
 
 POLICY_LOSSES = {
-    "clip": "ajet.algorithm.token_loss->clip",
+    "clip": "ajet.algorithm.policy_loss->clip",
     "gspo": "ajet.algorithm.gspo->gspo",
     "cispo": "ajet.algorithm.cispo->cispo",
 }

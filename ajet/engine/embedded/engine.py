@@ -14,11 +14,10 @@ import torch
 from transformers import PreTrainedModel
 
 from ajet.engine.base import OnToken
-from ajet.engine.embedded.architectures import keeps_states
 from ajet.engine.embedded.batch import EngineBatch, EngineCounters
 from ajet.engine.embedded.load import check_model
-from ajet.engine.embedded.request import Request
-from ajet.engine.embedded.schedule import ContinuousSchedule, LockstepSchedule
+from ajet.engine.embedded.model_runner import keeps_states
+from ajet.engine.embedded.schedule import ContinuousSchedule, LockstepSchedule, Request
 from ajet.engine.embedded.slots import SlotTable
 from ajet.engine.stopping import max_new_tokens
 from ajet.errors import EngineError, ModelError

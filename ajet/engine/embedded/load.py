@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from ajet.engine.embedded.architectures import check_architecture
+from ajet.engine.embedded.model_runner import check_architecture
 from ajet.engine.model_files import check_model_files
 from ajet.errors import ModelError
 

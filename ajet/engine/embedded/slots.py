@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ajet.engine.embedded.request import Request
+from ajet.engine.embedded.schedule import Request
 
 T = TypeVar("T")
 

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from ajet.errors import AjetError
 from ajet.gateway.apis.chat_completions.request import ChatRequest
 from ajet.gateway.completion import Completion, Delta
+from ajet.gateway.episode_record import StoredTurns
 from ajet.gateway.pending import PendingRequest
-from ajet.gateway.stored_turns import StoredTurns
 
 
 class StreamEncoder(Protocol):

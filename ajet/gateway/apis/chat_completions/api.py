@@ -9,10 +9,10 @@ from ajet.errors import AjetError, EngineError, RequestError
 from ajet.gateway.apis.base import WireApi
 from ajet.gateway.apis.chat_completions.request import ChatRequest, parse_chat_request
 from ajet.gateway.completion import Choice, Completion, Delta
+from ajet.gateway.episode_record import StoredTurns
 from ajet.gateway.gateway import MODEL_NAME
 from ajet.gateway.pending import PendingRequest
 from ajet.gateway.reply import event
-from ajet.gateway.stored_turns import StoredTurns
 
 
 class ChatCompletionsApi(WireApi):

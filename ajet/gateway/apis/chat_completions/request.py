@@ -15,8 +15,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
-from ajet.gateway.parameters import Parameters, invalid, read_parameters, unsupported
-from ajet.gateway.response_format import check_response_format
+from ajet.gateway.parameters import (
+    Parameters,
+    check_response_format,
+    invalid,
+    read_parameters,
+    unsupported,
+)
 from ajet.schema.call import SamplingParams
 
 _WITHOUT_EFFECT = {"model", "user", "metadata", "store", "service_tier", "timeout"}

@@ -27,9 +27,9 @@ from ajet.gateway.apis.messages.request import (
     to_counted_request,
 )
 from ajet.gateway.completion import Completion
+from ajet.gateway.episode_record import StoredTurns
 from ajet.gateway.pending import PendingRequest
 from ajet.gateway.reply import event
-from ajet.gateway.stored_turns import StoredTurns
 
 
 class MessagesApi(WireApi):

@@ -26,9 +26,9 @@ from ajet.gateway.apis.responses.request import (
     to_chat_request,
 )
 from ajet.gateway.completion import Completion
+from ajet.gateway.episode_record import StoredTurns
 from ajet.gateway.pending import PendingRequest
 from ajet.gateway.reply import event
-from ajet.gateway.stored_turns import StoredTurns
 
 
 class ResponsesApi(WireApi):
