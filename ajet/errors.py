@@ -11,6 +11,8 @@ AjetError
 ├── EnvironmentFault (RuntimeError)   an environment failed; the episode may be tried again
 ├── ServiceError (RuntimeError)       a process that the run needs did not start, or has ended
 ├── EpisodeError (RuntimeError)       a mistake in one episode; it is recorded, the run continues
+├── ModelCallError (RuntimeError)     a judge's or generator's model gave no usable answer
+│   └── ModelBudgetError              it may not be asked again: the budget is used up
 ├── TrainingError (RuntimeError)      the run cannot continue (NaN, too many failures, ...)
 └── CheckpointError (RuntimeError)    a checkpoint cannot be written or read
 """
@@ -93,6 +95,14 @@ class ServiceError(AjetError, RuntimeError):
 
 class EpisodeError(AjetError, RuntimeError):
     """A workflow or a judge made a mistake in one episode; it is recorded and the run continues."""
+
+
+class ModelCallError(AjetError, RuntimeError):
+    """A model that a judge, a generator or a filter asks gave no usable answer."""
+
+
+class ModelBudgetError(ModelCallError):
+    """The calls or tokens that a run may use of a model are used up."""
 
 
 class TrainingError(AjetError, RuntimeError):

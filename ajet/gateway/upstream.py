@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ajet.background_loop import start
 from ajet.errors import EngineError
-from ajet.gateway.background_loop import start
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.reply import Reply
 

@@ -26,6 +26,7 @@ from ajet.launcher.run_folder import (
 from ajet.launcher.services import services_running
 from ajet.launcher.signals import hard_exits_raise, sigterm_as_ctrl_c
 from ajet.launcher.viewer import require_viewer, viewer_running
+from ajet.model_client import PLACE
 from ajet.monitor.run_record import recorded
 from ajet.monitor.terminal import steady_output
 from ajet.task_reader.read_tasks import make_task_reader
@@ -78,6 +79,7 @@ def _launch(
     with_logview: bool,
 ) -> Path:
     ajet = config.ajet
+    PLACE.experiment_dir = _parent(ajet)  # readers may ask models before there is a run folder
     code, reader = UserCode.load(config), make_task_reader(ajet.task_reader)
     data = None if reader.needs_services else TrainingData.read(ajet, reader)
     run = load_backbone(ajet.backbone)

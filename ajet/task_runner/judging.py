@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ajet.background_loop import BackgroundLoop
 from ajet.boundary import caught_error
 from ajet.errors import EpisodeError
-from ajet.gateway.background_loop import BackgroundLoop
 from ajet.schema.call import Call
 from ajet.schema.task import WorkflowOutput, WorkflowTask
 from ajet.task_judge.base_judge import BaseJudge

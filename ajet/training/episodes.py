@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ajet.config.sections.rollout import RolloutConfig
 from ajet.config.sections.root import AjetConfig, RootConfig
@@ -13,6 +15,7 @@ from ajet.environment.registry import make_source
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.gateway import Gateway
+from ajet.model_client import PLACE
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_rollout.workers import EpisodeExecutor, ThreadExecutor
 from ajet.task_runner.episode_run import EpisodeRunner
@@ -45,7 +48,8 @@ def make_runner(
         engine: samples from the model.
         http_endpoint: of the gateway, for agents in other processes.
         code: the user's classes.
-        run_folder: where open environments are recorded, for `ajet kill`.
+        run_folder: where open environments are recorded, for `ajet kill`, and the calls of other
+            models.
 
     Raises:
         ConfigError: the environment that the configuration names cannot be loaded.
@@ -63,6 +67,9 @@ def make_runner(
         checklist=tuple(settings.compute_madness_checklist),
         ends_at_failed_check=settings.agent_madness_termination,
     )
+    if run_folder is not None:
+        PLACE.set_run(run_folder)
+    PLACE.policy = partial(_client_for_judge, gateway)
     return EpisodeRunner(
         workflow_class=code.workflow_class,
         gateway=gateway,
@@ -75,6 +82,12 @@ def make_runner(
         limits=sample_limits(ajet),
         madness_reward=settings.agent_madness_reward,
     )
+
+
+def _client_for_judge(gateway: Gateway, episode_id: str) -> Any:
+    from ajet.gateway.clients.openai_client import untracked_client
+
+    return untracked_client(gateway, episode_id)
 
 
 def sample_limits(ajet: AjetConfig) -> SampleLimits:

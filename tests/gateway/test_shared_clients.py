@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from ajet import Workflow, WorkflowOutput
-from ajet.gateway.background_loop import BackgroundLoop
+from ajet.background_loop import BackgroundLoop
 from ajet.schema.episode import Episode
 from ajet.schema.task import Task, WorkflowTask
 from ajet.task_judge.base_judge import BaseJudge

@@ -10,9 +10,11 @@ import httpx2
 from openai import AsyncOpenAI
 from openai._base_client import Platform, get_platform
 
+from ajet.context_tracker.tracker import ContextTracker
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.clients.transports import BASE_URL, BlockingTransport, InProcessTransport
-from ajet.gateway.gateway import MODEL_NAME, AgentSession
+from ajet.gateway.episode_record import EpisodeRecord
+from ajet.gateway.gateway import MODEL_NAME, AgentSession, Gateway
 
 
 def openai_client(session: AgentSession, http_endpoint: HttpEndpoint | None = None) -> AsyncOpenAI:
@@ -29,6 +31,21 @@ def openai_client(session: AgentSession, http_endpoint: HttpEndpoint | None = No
     completions.parse = _with_defaults(completions.parse)  # type: ignore[method-assign]
     completions.stream = _with_defaults(completions.stream)  # type: ignore[method-assign]
     return client
+
+
+def untracked_client(gateway: Gateway, episode_id: str) -> AsyncOpenAI:
+    """A client of the policy for a judge: nothing that it asks is recorded or trained.
+
+    Args:
+        gateway: answers.
+        episode_id: of the judged episode, for whose session a lockstep engine waits anyway.
+    """
+    tracker = ContextTracker(gateway.chat_format, episode_id=episode_id, task_id="judge")
+    record = EpisodeRecord(tracker)
+    session = AgentSession(gateway, record, agent_name="judge", target_tag="judge", trained=False)
+    if gateway.make_upstream:
+        session.upstream = gateway.make_upstream(record, "judge", "judge")
+    return openai_client(session)
 
 
 def _with_defaults(method: Callable[..., Any]) -> Callable[..., Any]:

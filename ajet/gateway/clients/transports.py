@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import httpx2
 
+from ajet.background_loop import start
 from ajet.gateway.apis.routes import respond
-from ajet.gateway.background_loop import start
 from ajet.gateway.gateway import AgentSession
 
 T = TypeVar("T")

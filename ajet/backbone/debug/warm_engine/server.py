@@ -18,9 +18,9 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from ajet.background_loop import start
 from ajet.engine.base import Engine
 from ajet.errors import AjetError, EngineError
-from ajet.gateway.background_loop import start
 from ajet.schema.call import Generation, SamplingParams
 
 MODEL_NAME = "policy"

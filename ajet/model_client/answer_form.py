@@ -1,0 +1,62 @@
+"""Answers of a given form: how a model is asked for one, and how it is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+_FENCE = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_THINKING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+SHOWN = 300
+"""Characters of an answer that a message quotes."""
+
+
+def response_format(
+    form: type[BaseModel], structured: Literal["json_schema", "json_object", "prompt"]
+) -> dict[str, Any] | None:
+    """The request's `response_format`; None: the prompt alone asks for the form."""
+    if structured == "json_schema":
+        schema = form.model_json_schema()
+        # Strict mode of the API needs schemas without further keys.
+        is_strict = schema.get("additionalProperties") is False
+        named = {"name": form.__name__, "schema": schema, "strict": is_strict}
+        return {"type": "json_schema", "json_schema": named}
+    return {"type": "json_object"} if structured == "json_object" else None
+
+
+def with_form(messages: list[dict[str, Any]], form: type[BaseModel]) -> list[dict[str, Any]]:
+    """The messages with a last sentence that asks for the form, for servers that ignore schemas."""
+    schema = json.dumps(form.model_json_schema())
+    ask = f"Answer with one JSON object and nothing else. Its JSON schema is: {schema}"
+    *before, last = messages
+    content = last.get("content")
+    if isinstance(content, list):  # parts, of which some may be images
+        return [*before, {**last, "content": [*content, {"type": "text", "text": ask}]}]
+    return [*before, {**last, "content": f"{content}\n\n{ask}"}]
+
+
+def read_form(text: str, form: type[BaseModel]) -> BaseModel | str:
+    """The object in an answer, or in words why there is none.
+
+    A fence around the object and thinking in front of it are left out. Nothing is guessed: of an
+    answer with two objects, or with a value outside of its limits, nothing is used.
+    """
+    body = _THINKING.sub("", text).strip()
+    fenced = _FENCE.findall(body)
+    if len(fenced) == 1:
+        body = fenced[0].strip()
+    try:
+        return form.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        why = f"{where}: {first['msg']}" if where else first["msg"]
+    return f"{why}, in the answer {quoted(text)}"
+
+
+def quoted(text: str) -> str:
+    """The beginning of a text, as Python would write it."""
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]} [{len(text):,} characters]")

@@ -1,0 +1,238 @@
+"""The attempts at one question: what is tried again, how long, and what the failure says.
+
+| what happened | tried again |
+|---|---|
+| no connection, it broke, or no answer within `timeout_s` | yes |
+| 408, 409, 429 or 500 and above | yes; after the pause of `retry-after` if the server names one |
+| an answer that is no chat completion, or has no choice or no text | yes |
+| an answer without the form that was asked for | `unusable_retries` times |
+| another status, such as a wrong key; a used-up quota | no |
+| a refusal, or an answer of more than `max_answer_bytes` | no |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
+
+from ajet.config.sections.model_client import ModelClientConfig
+from ajet.errors import ModelCallError
+from ajet.model_client.answer_form import quoted, read_form
+from ajet.model_client.call_log import CallBudget
+from ajet.model_client.endpoint import ModelEndpoint
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0
+_AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
+_QUOTA = "insufficient_quota"
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class RawAnswer:
+    """A usable answer."""
+
+    text: str
+    value: str | None
+    """The object of the form that was asked for, as JSON."""
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class _Again(ModelCallError):
+    """This attempt failed in a way that allows another one."""
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = None, is_unusable: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.is_unusable = is_unusable
+
+
+class Attempts:
+    """Asks one question until there is a usable answer."""
+
+    def __init__(
+        self,
+        client: AsyncOpenAI,
+        config: ModelClientConfig,
+        endpoint: ModelEndpoint,
+        budget: CallBudget,
+    ) -> None:
+        self.number = 0
+        """Attempts so far."""
+        self._client = client
+        self._config = config
+        self._endpoint = endpoint
+        self._budget = budget
+        self._num_unusable = 0
+        self._last: str | None = None
+        self._deadline = 0.0
+
+    async def run(self, request: dict[str, Any], form: type[BaseModel] | None) -> RawAnswer:
+        """The first usable answer.
+
+        Raises:
+            ModelCallError: there is none within the limits; the message names the last failure.
+        """
+        limit_s = self._config.deadline_s
+        self._deadline = time.monotonic() + limit_s
+        retrying = AsyncRetrying(
+            stop=self._is_last,
+            wait=_pause_s,
+            retry=retry_if_exception_type(_Again),
+            reraise=True,
+        )
+        try:
+            async with asyncio.timeout(limit_s):
+                answer: RawAnswer = await retrying(self._one, request, form)
+                return answer
+        except TimeoutError:
+            last = f"; the last failure: {self._last}" if self._last else ""
+            why = f"no answer within {limit_s:g} s (deadline_s){last}"
+        except _Again as error:
+            why = str(error)
+        except ModelCallError as error:
+            raise type(error)(self._said(str(error))) from None
+        raise ModelCallError(self._said(why))
+
+    def _said(self, why: str) -> str:
+        tries = "1 attempt" if self.number == 1 else f"{self.number} attempts"
+        where = f"model {self._config.model} at {self._endpoint.url}"
+        return self._endpoint.without_key(f"{where}, {tries}: {why}")
+
+    def _is_last(self, state: RetryCallState) -> bool:
+        error = state.outcome.exception() if state.outcome else None
+        if not isinstance(error, _Again):
+            return True
+        if error.is_unusable:
+            self._num_unusable += 1
+            return self._num_unusable > self._config.unusable_retries
+        if error.retry_after_s and time.monotonic() + error.retry_after_s > self._deadline:
+            return True  # waiting would end in the deadline, which explains less
+        return self.number - self._num_unusable > self._config.max_retries
+
+    async def _one(self, request: dict[str, Any], form: type[BaseModel] | None) -> RawAnswer:
+        self._budget.take_call()
+        self.number += 1
+        try:
+            async with asyncio.timeout(self._config.timeout_s):
+                return self._usable(await self._post(request), form)
+        except TimeoutError:
+            error = _Again(f"no answer within {self._config.timeout_s:g} s (timeout_s)")
+        except _Again as again:
+            error = again
+        self._last = str(error)
+        raise error
+
+    async def _post(self, request: dict[str, Any]) -> bytes:
+        """The body of the response, read up to the limit."""
+        from openai import APIConnectionError, APIStatusError
+
+        limit = self._config.max_answer_bytes
+        create = self._client.chat.completions.with_streaming_response.create
+        known = {"model", "messages", "temperature", "max_tokens", "response_format"}
+        fields = {name: value for name, value in request.items() if name in known}
+        more = {name: value for name, value in request.items() if name not in known}
+        body = bytearray()
+        try:
+            async with create(**fields, extra_body=more or None) as response:
+                async for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > limit:
+                        raise ModelCallError(
+                            f"the response has more than {limit:,} bytes (max_answer_bytes); it "
+                            f"begins with {quoted(body[:200].decode(errors='replace'))}"
+                        )
+        except APIStatusError as error:
+            raise _status_error(error) from None
+        except APIConnectionError as error:
+            reason = error.__cause__ or error
+            raise _Again(f"{type(reason).__name__}: {reason or error}") from None
+        except OSError as error:
+            raise _Again(f"{type(error).__name__}: {error}") from None
+        return bytes(body)
+
+    def _usable(self, body: bytes, form: type[BaseModel] | None) -> RawAnswer:
+        try:
+            completion = json.loads(body)
+            usage = completion.get("usage") or {}
+            prompt_tokens = int(usage.get("prompt_tokens") or 0)
+            completion_tokens = int(usage.get("completion_tokens") or 0)
+            choice = (completion.get("choices") or [{}])[0]
+            message = choice.get("message") or {}
+            text, refusal = message.get("content"), message.get("refusal")
+        except (ValueError, TypeError, AttributeError, LookupError):
+            raise _Again(
+                f"the response is no chat completion: {quoted(body.decode(errors='replace'))}"
+            ) from None
+        self._budget.add_tokens(prompt_tokens + completion_tokens)
+        if refusal or choice.get("finish_reason") == "content_filter":
+            raise ModelCallError(f"the model refused to answer: {quoted(str(refusal or text))}")
+        if not isinstance(text, str) or not text.strip():
+            raise _Again("the answer is empty")
+        is_cut = choice.get("finish_reason") == "length"
+        value = read_form(text, form) if form else None
+        if isinstance(value, str):
+            cut = ", which was cut off (max_tokens)" if is_cut else ""
+            raise _Again(f"unusable answer{cut}: {value}", is_unusable=True)
+        return RawAnswer(
+            text=text,
+            value=value.model_dump_json() if value else None,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+        )
+
+
+def _status_error(error: APIStatusError) -> ModelCallError:
+    code = f" {error.code}" if error.code else ""
+    message = f"HTTP {error.status_code}{code}: {quoted(_words_of(error))}"
+    is_busy = error.status_code in _AGAIN or error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if not is_busy or error.code == _QUOTA:
+        return ModelCallError(message)
+    return _Again(message, retry_after_s=_retry_after_s(error.response.headers))
+
+
+def _words_of(error: APIStatusError) -> str:
+    """What the server said, without the client's words around it."""
+    said = error.body.get("message") if isinstance(error.body, dict) else None
+    return str(said or error.message)
+
+
+def _retry_after_s(headers: Any) -> float | None:
+    """The pause that a server asks for, in seconds or as a date."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _pause_s(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, _Again) and error.retry_after_s is not None:
+        return error.retry_after_s
+    longest = min(FIRST_PAUSE_S * 2 ** (state.attempt_number - 1), LONGEST_PAUSE_S)
+    return _RANDOM.uniform(longest / 2, longest)
+
+
+_RANDOM = random.Random()
+"""Not the module's own generator, whose state belongs to the user's code."""
