@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ajet.engine.base import OnToken
-from ajet.engine.stopping import finish_reason, max_new_tokens
 from ajet.errors import EngineError
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams, finish_reason, max_new_tokens
 
 Script = Callable[[list[int], SamplingParams, str], Generation | list[int]]
 """From prompt ids, parameters and session to the completion: its token ids, or a `Generation`."""

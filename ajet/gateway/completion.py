@@ -8,7 +8,7 @@ from typing import Any
 
 from ajet.context_tracker.chat_format import ChatFormat, ParsedMessage
 from ajet.context_tracker.tracker import Prompt
-from ajet.gateway.pending import PendingCompletion
+from ajet.gateway.apis.chat_completions.request import PendingCompletion
 from ajet.schema.call import Generation, SamplingParams
 
 

@@ -18,13 +18,18 @@ from ajet.context_tracker.chat_format import ChatFormat
 from ajet.context_tracker.tracker import Prompt, check_generation
 from ajet.engine.base import Engine, OnToken
 from ajet.errors import ContextLengthError, EngineError, RequestError
-from ajet.gateway.apis.chat_completions.request import ChatRequest, SamplingDefaults
+from ajet.gateway.apis.chat_completions.request import (
+    ChatRequest,
+    PendingCompletion,
+    PendingRequest,
+    SamplingDefaults,
+    split_prefill,
+    with_prefill,
+)
 from ajet.gateway.completion import Choice, Completion, Delta, make_choice
 from ajet.gateway.completion_checks import CheckedCompletion, failed_checks
 from ajet.gateway.episode_record import EpisodeRecord, StoredTurns
 from ajet.gateway.parameters import ResponseFormatMode, with_instruction, without_fence
-from ajet.gateway.pending import PendingCompletion, PendingRequest
-from ajet.gateway.prefill import split_prefill, with_prefill
 from ajet.gateway.stream import ChoiceStream, StreamNotifier
 from ajet.gateway.upstream import Upstream
 from ajet.schema.call import Generation, SamplingParams

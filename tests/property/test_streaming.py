@@ -25,15 +25,13 @@ from hypothesis import strategies as st
 
 from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
 from ajet.context_tracker.tracker import Prompt
-from ajet.engine.stopping import finish_reason
 from ajet.gateway import stable_text, stream
 from ajet.gateway.apis.chat_completions.api import completion_body
-from ajet.gateway.apis.chat_completions.request import parse_chat_request
+from ajet.gateway.apis.chat_completions.request import PendingCompletion, parse_chat_request
 from ajet.gateway.completion import Choice, Completion, make_choice
 from ajet.gateway.gateway import AgentSession
-from ajet.gateway.pending import PendingCompletion
 from ajet.gateway.stable_text import StableText
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams, finish_reason
 from tests.property.random_agents import FORMATS, TOOL, programs, run_program
 from tests.property.toy_tokenizer import ToyTokenizer
 

@@ -13,9 +13,8 @@ from ray.exceptions import RayError
 from ajet.backbone.ray_common.cluster import cause_of
 from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.engine.base import OnToken
-from ajet.engine.stopping import max_new_tokens
 from ajet.errors import EngineError
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams, max_new_tokens
 
 
 def rollout_models(context: TrinityRunContext) -> list[ActorHandle]:

@@ -9,9 +9,8 @@ from ray.exceptions import RayError, RayTaskError
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from ajet.engine.base import OnToken
-from ajet.engine.stopping import max_new_tokens
 from ajet.errors import EngineError
-from ajet.schema.call import FinishReason, Generation, SamplingParams
+from ajet.schema.call import FinishReason, Generation, SamplingParams, max_new_tokens
 
 
 class VerlEngine:

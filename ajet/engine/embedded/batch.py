@@ -12,9 +12,8 @@ from transformers import PreTrainedModel
 from ajet.engine.embedded.model_runner import ModelRunner
 from ajet.engine.embedded.schedule import Request
 from ajet.engine.embedded.slots import SlotTable
-from ajet.engine.stopping import finish_reason
 from ajet.errors import EngineError
-from ajet.schema.call import SamplingParams
+from ajet.schema.call import SamplingParams, finish_reason
 
 NOT_FINITE = (
     "the model's logits are NaN or infinite for this request, so no token can be sampled; its "

@@ -19,9 +19,8 @@ from ajet.engine.embedded.load import check_model
 from ajet.engine.embedded.model_runner import keeps_states
 from ajet.engine.embedded.schedule import ContinuousSchedule, LockstepSchedule, Request
 from ajet.engine.embedded.slots import SlotTable
-from ajet.engine.stopping import max_new_tokens
 from ajet.errors import EngineError, ModelError
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams, max_new_tokens
 
 logger = logging.getLogger(__name__)
 

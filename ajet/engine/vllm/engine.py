@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ajet.engine.base import OnToken
-from ajet.engine.stopping import max_new_tokens
 from ajet.engine.vllm.client import ServerLost, VllmClient
 from ajet.engine.vllm.replica import Replica
 from ajet.engine.vllm.server import KEEPALIVE_S, VllmServer
 from ajet.errors import EngineError, ServiceError
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.call import Generation, SamplingParams, max_new_tokens
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,9 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel
 
 from ajet.errors import AjetError
-from ajet.gateway.apis.chat_completions.request import ChatRequest
+from ajet.gateway.apis.chat_completions.request import ChatRequest, PendingRequest
 from ajet.gateway.completion import Completion, Delta
 from ajet.gateway.episode_record import StoredTurns
-from ajet.gateway.pending import PendingRequest
 
 
 class StreamEncoder(Protocol):

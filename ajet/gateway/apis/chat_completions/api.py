@@ -7,11 +7,14 @@ from typing import Any
 
 from ajet.errors import AjetError, EngineError, RequestError
 from ajet.gateway.apis.base import WireApi
-from ajet.gateway.apis.chat_completions.request import ChatRequest, parse_chat_request
+from ajet.gateway.apis.chat_completions.request import (
+    ChatRequest,
+    PendingRequest,
+    parse_chat_request,
+)
 from ajet.gateway.completion import Choice, Completion, Delta
 from ajet.gateway.episode_record import StoredTurns
 from ajet.gateway.gateway import MODEL_NAME
-from ajet.gateway.pending import PendingRequest
 from ajet.gateway.reply import event
 
 

@@ -1,4 +1,4 @@
-"""The body of `POST /v1/chat/completions`, which is also the gateway's own request.
+"""The body of `POST /v1/chat/completions`, which is also the gateway's own request, and its prompt.
 
 The requests of the other APIs are translated to it. Not honoured exactly:
 
@@ -6,15 +6,21 @@ The requests of the other APIs are translated to it. Not honoured exactly:
   continue it. It is refused if no turn of the chat format can begin with a call.
 - `parallel_tool_calls: false`: sampling stops at the end of the first call.
 - `strict` of a tool: ignored, because the engine samples without constraints.
-- `response_format`: the schema is part of the prompt (see `response_format.py`).
+- `response_format`: the schema is part of the prompt (see `gateway/parameters.py`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, InstanceOf
 
+from ajet.context_tracker.call_markup import call_opening
+from ajet.context_tracker.chat_format import ChatFormat
+from ajet.context_tracker.history import normalize_messages
+from ajet.context_tracker.tracker import Prompt
+from ajet.errors import RequestError
 from ajet.gateway.parameters import (
     Parameters,
     check_response_format,
@@ -161,3 +167,93 @@ def _check_tool_choice(request: ChatRequest) -> None:
             raise invalid("tool_choice", choice, f"one of the functions in tools: {names}")
     elif choice == "required" and not names:
         raise invalid("tool_choice", choice, "tools to choose from")
+
+
+@dataclass(slots=True, kw_only=True)
+class PendingCompletion:
+    """One of the completions that a request asks for."""
+
+    prompt: Prompt
+    params: SamplingParams
+    name: str
+    """Unique in the episode. The ids of tool calls are derived from it, so that a message that
+    returns in a later request is recognised with certainty."""
+    prefill: str
+    """Text with which the request begins the assistant's turn; empty if it does not."""
+    max_calls: int | None
+    """Number of tool calls to report at most; None is no limit."""
+    with_logprobs: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class PendingRequest:
+    """A request and the completions that it asks for."""
+
+    request: ChatRequest
+    name: str
+    """Unique in the run."""
+    completions: list[PendingCompletion]
+    """One per choice; never empty."""
+    started_s: float
+    """Unix time."""
+
+    @property
+    def created(self) -> int:
+        """Unix time in whole seconds."""
+        return int(self.started_s)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Number of prompt tokens, counted once for all choices."""
+        return len(self.completions[0].prompt.ids)
+
+
+def split_prefill(request: ChatRequest) -> tuple[list[dict[str, Any]], str]:
+    """Split a request's messages into the history and the text that the assistant must continue.
+
+    Raises:
+        RequestError: the request asks to continue its last message, and that is not possible.
+    """
+    if not request.continue_final_message:
+        return request.messages, ""
+    last = normalize_messages(request.messages[-1:])[0] if request.messages else {}
+    if last.get("role") != "assistant" or last.get("tool_calls") or not last["content"]:
+        raise invalid("continue_final_message", True, "an assistant's text as the last message")
+    text: str = last["content"]
+    if text != text.strip():
+        # The text of a whole turn is stripped, so this prefill could not be told from the rest.
+        raise RequestError(
+            "messages: the text to continue begins or ends with white space; remove it",
+            param="messages",
+            code="invalid_value",
+        )
+    return request.messages[:-1], text
+
+
+def with_prefill(
+    chat_format: ChatFormat, prompt: Prompt, request: ChatRequest, prefill: str
+) -> Prompt:
+    """The prompt with the beginning of the assistant's turn that the request gives, if any.
+
+    Raises:
+        RequestError: no turn of the chat format can begin like that.
+    """
+    names = request.demanded_tools if chat_format.parses_tool_calls else ()
+    if not names and not prefill:
+        return prompt
+    if names and prefill:
+        raise unsupported("tool_choice", request.tool_choice, "the answer begins with text")
+    if names:
+        ids = list(call_opening(chat_format, names) or ())
+        parsed = chat_format.parse(ids, prompt.ids, prompt.tools)
+        # Parsed as reasoning: the turn begins with thinking, and the call would be part of it.
+        if not ids or parsed.reasoning:
+            why = "in the model's chat format no turn begins with a call"
+            raise unsupported("tool_choice", request.tool_choice, why)
+    else:
+        ids = chat_format.tokenizer.encode(prefill)
+        parsed = chat_format.parse(ids, prompt.ids, prompt.tools)
+        if parsed.content != prefill or parsed.reasoning:
+            why = "in the model's chat format no turn begins with this text"
+            raise unsupported("messages", prefill, why)
+    return replace(prompt, ids=prompt.ids + ids, num_prefilled=len(ids))

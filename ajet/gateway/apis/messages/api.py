@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from ajet.errors import AjetError
 from ajet.gateway.apis.base import WireApi
 from ajet.gateway.apis.block_stream import BlockKind, BlockSequencer
+from ajet.gateway.apis.chat_completions.request import PendingRequest
 from ajet.gateway.apis.messages.body import (
     empty_message,
     error_body,
@@ -28,7 +29,6 @@ from ajet.gateway.apis.messages.request import (
 )
 from ajet.gateway.completion import Completion
 from ajet.gateway.episode_record import StoredTurns
-from ajet.gateway.pending import PendingRequest
 from ajet.gateway.reply import event
 
 

@@ -10,6 +10,7 @@ from ajet.errors import AjetError
 from ajet.gateway.apis.base import WireApi
 from ajet.gateway.apis.block_stream import BlockKind, BlockSequencer
 from ajet.gateway.apis.chat_completions.api import ChatCompletionsApi
+from ajet.gateway.apis.chat_completions.request import PendingRequest
 from ajet.gateway.apis.responses.body import (
     call_item,
     finished_body,
@@ -27,7 +28,6 @@ from ajet.gateway.apis.responses.request import (
 )
 from ajet.gateway.completion import Completion
 from ajet.gateway.episode_record import StoredTurns
-from ajet.gateway.pending import PendingRequest
 from ajet.gateway.reply import event
 
 

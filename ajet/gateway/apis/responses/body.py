@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ajet.gateway.apis.chat_completions.request import PendingRequest
 from ajet.gateway.apis.responses.request import ResponsesRequest
 from ajet.gateway.completion import Completion
 from ajet.gateway.gateway import MODEL_NAME
-from ajet.gateway.pending import PendingRequest
 
 
 def response_id(pending: PendingRequest) -> str:
