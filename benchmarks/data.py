@@ -70,7 +70,8 @@ def write(source: str, count: int, path: Path) -> None:
 
 def measure(source: str, path: str) -> dict[str, Any]:
     from ajet.config.sections.task_reader import TaskReaderConfig
-    from ajet.task_reader.read_tasks import TaskBatches, make_task_reader, training_tasks
+    from ajet.task_reader.read_tasks import make_task_reader, training_tasks
+    from ajet.task_reader.task_batches import TaskBatches
 
     if source == "jsonl":
         config = {"jsonl_dataset_file": {"training": {"file_path": path}, "query_key": "question"}}

@@ -85,6 +85,7 @@ BACKBONES = {
             "rollout.schedule",
             "rollout.lockstep_patience_s",
             "rollout.validation",
+            "task_reader.curriculum",
             *(
                 f"trainer_common.{name}"
                 for name in TrainerCommonConfig.model_fields

@@ -11,7 +11,8 @@ from ajet.monitor.episode_log import EpisodeLog, EpisodePhase
 from ajet.monitor.metrics_log import MetricsLog, read_metrics
 from ajet.monitor.rollout_store import RolloutStore
 from ajet.monitor.sinks import open_sinks
-from ajet.schema.episode import Episode, Group
+from ajet.monitor.task_results import TaskResultLog
+from ajet.schema.episode import Episode, Group, TaskResult
 
 
 class Records:
@@ -34,6 +35,7 @@ class Records:
         )
         self._samples = RolloutStore(run_folder, resumed_step=resumed_step)
         self._calls = CallStore(run_folder, resumed_step=resumed_step)
+        self._results = TaskResultLog(run_folder, resumed_step=resumed_step)
         self._sinks = open_sinks(config, run_folder, resumed_step=resumed_step)
 
     def was_evaluated(self, step: int) -> bool:
@@ -56,15 +58,21 @@ class Records:
             self._samples.write(step, episodes)
 
     def write_step(
-        self, step: int, groups: Sequence[Group], discarded: Sequence[Group] = ()
+        self,
+        step: int,
+        groups: Sequence[Group],
+        discarded: Sequence[Group] = (),
+        results: Sequence[TaskResult] = (),
     ) -> None:
-        """Write all that a replay of a training step needs.
+        """Write all that a replay of a training step and a resumed curriculum need.
 
         Args:
             step: the number of the step.
             groups: the trained groups, in the order in which they got their advantages.
             discarded: groups that dynamic sampling discarded.
+            results: of the step's tasks, where the choice of tasks uses them.
         """
+        self._results.write(step, results)
         self._calls.write(step, groups, discarded)
         self.write_episodes(step, "train", [e for g in [*groups, *discarded] for e in g.episodes])
 

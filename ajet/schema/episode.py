@@ -120,3 +120,26 @@ class Sample:
     def num_trained(self) -> int:
         """Number of tokens with loss."""
         return int(self.loss_mask.sum())
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class TaskResult:
+    """How often one task was solved in a step."""
+
+    task_id: str
+    index: int
+    """Its place among the training tasks, in the reader's order."""
+    episodes: int
+    """Episodes that have a reward; a failed episode says nothing about the task."""
+    solved: int
+    """Those of them that were successful."""
+
+    @classmethod
+    def of(cls, group: Group, index: int) -> TaskResult:
+        """The result of a group."""
+        return cls(
+            task_id=group.task.task_id,
+            index=index,
+            episodes=len(group.valid),
+            solved=sum(bool(episode.is_success) for episode in group.valid),
+        )

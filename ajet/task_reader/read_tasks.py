@@ -1,22 +1,19 @@
-"""Makes task readers, checks their tasks and hands them out in batches."""
+"""Makes task readers and checks their tasks: each is a `Task` with a unique id."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-import random
 import time
 import traceback
-from array import array
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any
 
 from ajet.class_path import class_path_in, load_class
 from ajet.config.sections.task_reader import TASK_READERS
-from ajet.errors import AjetError, CheckpointError, DataError
+from ajet.errors import AjetError, DataError
 from ajet.schema.task import Task
+from ajet.task_reader.mixed_tasks import MixedTasks
 from ajet.task_reader.selection import select_tasks
 from ajet.task_reader.task_index import TaskIndex
 from ajet.task_reader.task_reader_base import BaseTaskReader
@@ -57,6 +54,14 @@ def training_tasks(reader: BaseTaskReader) -> Sequence[Task]:
     tasks = select_tasks(tasks, reader.reader_config, "training")
     if not tasks:
         raise DataError(f"{source} returned no task; expected at least one")
+    if isinstance(tasks, MixedTasks):
+        for part in tasks.parts:
+            if not part.tasks:
+                raise DataError(
+                    f"ajet.task_reader.mixture: no task of the source {part.name} is left after "
+                    "ajet.task_reader.filters and .deduplication: remove the source"
+                )
+        tasks.refuse_shared_ids()
     return tasks
 
 
@@ -69,7 +74,10 @@ def validation_tasks(reader: BaseTaskReader) -> Sequence[Task]:
     source = f"{type(reader).__name__}.get_validation_tasks()"
     with reader_errors(source):
         tasks = _checked(reader.get_validation_tasks(), source)
-    return select_tasks(tasks, reader.reader_config, "validation")
+    tasks = select_tasks(tasks, reader.reader_config, "validation")
+    if isinstance(tasks, MixedTasks):
+        tasks.refuse_shared_ids()
+    return tasks
 
 
 @contextmanager
@@ -94,7 +102,8 @@ def reader_errors(source: str) -> Iterator[None]:
 
 
 def _checked(tasks: Iterable[Task], source: str) -> Sequence[Task]:
-    if isinstance(tasks, TaskIndex):  # checked by its reader, and too many to be made at once
+    # Checked by their readers, and maybe too many to be made at once.
+    if isinstance(tasks, TaskIndex | MixedTasks):
         return tasks
     return with_unique_ids(_located(tasks, source))
 
@@ -117,74 +126,3 @@ def _located(tasks: Iterable[Task] | None, source: str) -> Iterator[tuple[str, T
         if not isinstance(task, Task):
             raise DataError(f"{place}: got a {type(task).__name__}, expected a Task")
         yield place, task
-
-
-class TaskBatches:
-    """An endless stream of epochs, each a permutation that depends only on (seed, epoch).
-
-    No task is left out: a batch that an epoch cannot fill continues with the next epoch.
-
-    Args:
-        tasks: at least one, with unique ids.
-        seed: the seed of the run.
-        shuffle: False keeps the order of `tasks` in every epoch.
-    """
-
-    def __init__(self, tasks: Sequence[Task], *, seed: int, shuffle: bool = True) -> None:
-        assert tasks, "readers refuse an empty data set"
-        self.tasks = tasks
-        """All tasks, in the reader's order."""
-        self._seed = seed
-        self._shuffle = shuffle
-        self._num_taken = 0
-        self._order = self._order_of(0)
-        self._fingerprint = _fingerprint(tasks, seed, shuffle)
-
-    @property
-    def epoch(self) -> int:
-        """Number of completed epochs."""
-        return self._num_taken // len(self.tasks)
-
-    def num_batches(self, size: int, epochs: int) -> int:
-        """Number of batches of `size` in this many epochs; at least 1."""
-        return max(1, len(self.tasks) * epochs // size)
-
-    def next_batch(self, size: int) -> list[Task]:
-        """The next `size` tasks of the stream."""
-        return [self._next() for _ in range(size)]
-
-    def state(self) -> dict[str, Any]:
-        """The position in the stream, as JSON values."""
-        return {"num_taken": self._num_taken, "stream": self._fingerprint}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue after the position of `state`.
-
-        Raises:
-            CheckpointError: the state belongs to other tasks, another order or another seed.
-        """
-        if state["stream"] != self._fingerprint:
-            raise CheckpointError(
-                "cannot resume: the training tasks, their order, trainer_common.seed or "
-                "data.shuffle changed since the checkpoint was written"
-            )
-        self._num_taken = state["num_taken"]
-        self._order = self._order_of(self.epoch)
-
-    def _next(self) -> Task:
-        task = self.tasks[self._order[self._num_taken % len(self.tasks)]]
-        self._num_taken += 1
-        if self._num_taken % len(self.tasks) == 0:
-            self._order = self._order_of(self.epoch)
-        return task
-
-    def _order_of(self, epoch: int) -> array[int]:
-        order = array("q", range(len(self.tasks)))  # 8 bytes per task
-        if self._shuffle:
-            random.Random(f"task order {self._seed} {epoch}").shuffle(order)
-        return order
-
-
-def _fingerprint(tasks: Sequence[Task], seed: int, shuffle: bool) -> str:
-    rows = tasks.fingerprint if isinstance(tasks, TaskIndex) else [task.task_id for task in tasks]
-    return hashlib.sha256(json.dumps([seed, shuffle, rows]).encode()).hexdigest()[:16]

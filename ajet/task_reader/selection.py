@@ -6,12 +6,14 @@ import hashlib
 import logging
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ajet.class_path import class_path_in, load_function
 from ajet.config.sections.task_reader import TASK_FILTERS
 from ajet.errors import DataError
 from ajet.schema.task import Task
+from ajet.task_reader.mixed_tasks import MixedTasks
 from ajet.task_reader.task_index import TaskIndex
 
 logger = logging.getLogger(__name__)
@@ -45,6 +47,23 @@ def select_tasks(tasks: Sequence[Task], reader_config: Any, split: str) -> Seque
     if not tests or not tasks:
         return tasks
     dropped = dict.fromkeys(tests, 0)
+    selected: Sequence[Task]
+    if isinstance(tasks, MixedTasks):
+        parts = [replace(part, tasks=_kept(part.tasks, tests, dropped)) for part in tasks.parts]
+        selected = MixedTasks(parts)
+    else:
+        selected = _kept(tasks, tests, dropped)
+    text = ", ".join(f"{name} dropped {count}" for name, count in dropped.items())
+    logger.info("%s: %d of %d tasks are used; %s", split, len(selected), len(tasks), text)
+    if not selected:
+        raise DataError(f"{KEY}: no {split} task is left of {len(tasks)}: {text}")
+    return selected
+
+
+def _kept(
+    tasks: Sequence[Task], tests: dict[str, Filter], dropped: dict[str, int]
+) -> Sequence[Task]:
+    """The tasks that all tests keep; the others are counted in `dropped`."""
     kept = array("q")
     for index, task in enumerate(tasks):
         name = next((name for name, keep in tests.items() if not _verdict(name, keep, task)), None)
@@ -52,14 +71,11 @@ def select_tasks(tasks: Sequence[Task], reader_config: Any, split: str) -> Seque
             kept.append(index)
         else:
             dropped[name] += 1
-    text = ", ".join(f"{name} dropped {count}" for name, count in dropped.items())
-    logger.info("%s: %d of %d tasks are used; %s", split, len(kept), len(tasks), text)
-    if not kept:
-        raise DataError(f"{KEY}: no {split} task is left of {len(tasks)}: {text}")
     if not isinstance(tasks, TaskIndex):
         return [tasks[index] for index in kept]
     digest = hashlib.sha256(tasks.fingerprint.encode() + kept.tobytes()).hexdigest()[:16]
-    return TaskIndex(_Selected(tasks, kept), ids={}, fingerprint=digest, count=len(kept))
+    hashes = array("q", [tasks.hashes[index] for index in kept])
+    return TaskIndex(_Selected(tasks, kept), ids={}, fingerprint=digest, hashes=hashes)
 
 
 class FirstOfQuery:

@@ -36,16 +36,17 @@ class TaskIndex(Sequence[Task]):
         ids: index -> id, for the rows where it is neither in the row nor made from its content
             alone.
         fingerprint: of all rows, in order.
-        count: number of tasks.
+        hashes: one for each task; equal for rows with the same id or, without ids, equal content.
     """
 
     def __init__(
-        self, source: TaskSource, *, ids: dict[int, str], fingerprint: str, count: int
+        self, source: TaskSource, *, ids: dict[int, str], fingerprint: str, hashes: array[int]
     ) -> None:
         self._source = source
         self._ids = ids
-        self._count = count
+        self._count = len(hashes)
         self.fingerprint = fingerprint
+        self.hashes = hashes
 
     def __len__(self) -> int:
         return self._count
@@ -88,7 +89,7 @@ class IndexBuilder:
             content: equal for equal rows; only looked at where there is no id.
         """
         if task_id:
-            content = task_id.encode("utf-8", "surrogatepass")
+            content = _bytes_of_id(task_id)
             self._has_lookalike |= LIKE_A_CONTENT_ID.fullmatch(task_id) is not None
         else:
             self._num_without_id += 1
@@ -109,7 +110,7 @@ class IndexBuilder:
             source,
             ids={i: task.task_id for i, task in zip(suspects, tasks, strict=True)},
             fingerprint=self._digest.hexdigest()[:16],
-            count=count,
+            hashes=self._hashes,
         )
         return list(index) if count <= MAX_IN_MEMORY else index
 
@@ -123,3 +124,12 @@ class IndexBuilder:
         same = hashes[order[1:]] == hashes[order[:-1]]
         found: list[int] = np.union1d(order[1:][same], order[:-1][same]).tolist()
         return found
+
+
+def hash_of_id(task_id: str) -> int:
+    """The hash that `IndexBuilder` keeps for a row with this id. Valid in this process only."""
+    return hash(_bytes_of_id(task_id))
+
+
+def _bytes_of_id(task_id: str) -> bytes:
+    return task_id.encode("utf-8", "surrogatepass")

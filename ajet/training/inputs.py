@@ -9,11 +9,11 @@ from ajet.schema.task import Task
 from ajet.task_judge import make_judge
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_reader.read_tasks import (
-    TaskBatches,
     make_task_reader,
     training_tasks,
     validation_tasks,
 )
+from ajet.task_reader.task_batches import TaskBatches
 from ajet.task_reader.task_reader_base import BaseTaskReader
 from ajet.workflow import Workflow, load_workflow
 
@@ -64,7 +64,12 @@ class TrainingData:
         """
         reader = reader or make_task_reader(ajet.task_reader)
         common = ajet.trainer_common
-        batches = TaskBatches(training_tasks(reader), seed=common.seed, shuffle=ajet.data.shuffle)
+        batches = TaskBatches(
+            training_tasks(reader),
+            seed=common.seed,
+            shuffle=ajet.data.shuffle,
+            curriculum=ajet.task_reader.curriculum,
+        )
         return cls(
             batches=batches,
             validation=list(validation_tasks(reader)[: ajet.rollout.validation.num_tasks]),

@@ -19,7 +19,7 @@ from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.schema.episode import Group, Sample
 from ajet.schema.task import Task
-from ajet.task_reader.read_tasks import TaskBatches
+from ajet.task_reader.task_batches import TaskBatches
 from ajet.task_rollout.rollout import resample
 from ajet.task_rollout.rollout_report import report_divergence, rollout_metrics
 from ajet.training.checkpoints import Position
@@ -103,7 +103,9 @@ class TrainingLoop:
             with deferred_interrupt(), self.progress.phase("training"):
                 self.is_unfinished = True
                 metrics |= self._update(report.samples, groups, step, watch)
-                self.records.write_step(step, groups, discarded)
+                results = self.batches.results_of([*groups, *discarded])
+                self.records.write_step(step, groups, discarded, results)
+                metrics |= self.batches.observe(step, results)
                 self.step, self.reader_state = step, self.batches.state()
                 # After `step` is set: if the sync fails, the finished step is still saved.
                 if report.samples:
@@ -127,13 +129,14 @@ class TrainingLoop:
     def _sample(self, step: int) -> tuple[list[Group], list[Group], dict[str, float]]:
         """The step's groups, those that dynamic sampling replaced, and metrics of the rollout."""
         missed = self.serving.lockstep_missed
-        groups = self.phases.train(self.batches.next_batch(self.config.data.train_batch_size), step)
+        size = self.config.data.train_batch_size
+        groups = self.phases.train(self.batches.next_batch(size, step), step)
         settings = self.config.rollout
         result = resample(
             groups,
             gives_gradient=self._gives_gradient,
             run_more=lambda part, count: self.phases.train(
-                self.batches.next_batch(count), step, part
+                self.batches.next_batch(count, step), step, part
             ),
             max_rounds=settings.dynamic_sampling_max_rounds if settings.dynamic_sampling else 0,
         )

@@ -12,6 +12,7 @@ from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
+from ajet.monitor.task_results import read_task_results
 from ajet.training.checkpoints import Position
 from ajet.training.episodes import make_rollout, make_runner, validation_sampling
 from ajet.training.inputs import RunInputs
@@ -37,11 +38,11 @@ def make_loop(
         CheckpointError: the checkpoint was made with other tasks or in another order.
     """
     ajet, data = config.ajet, inputs.data
-    if position is not None:
-        data.batches.restore(position.reader_state)
     step = position.step if position else 0
     resumed_step = step if position else -1
     records = Records(run_folder, config, resumed_step=resumed_step if resume else None)
+    if position is not None:  # after `Records`, which drops the results of later steps
+        data.batches.restore(position.reader_state, read_task_results(run_folder))
     runner = make_runner(
         config,
         policy.chat_format,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ajet.errors import CheckpointError
 from ajet.schema.task import Task
-from ajet.task_reader.read_tasks import TaskBatches
+from ajet.task_reader.task_batches import TaskBatches
 
 counts = st.integers(1, 12)
 sizes = st.lists(st.integers(1, 9), max_size=8)

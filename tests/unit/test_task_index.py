@@ -21,7 +21,7 @@ from ajet.errors import CheckpointError, DataError
 from ajet.schema.task import Task
 from ajet.task_reader import task_index
 from ajet.task_reader.jsonl_task_reader import read_jsonl
-from ajet.task_reader.read_tasks import TaskBatches
+from ajet.task_reader.task_batches import TaskBatches
 from ajet.task_reader.task_index import TaskIndex
 
 ROWS: list[dict[str, Any]] = [{"main_query": f"q{i}", "level": i} for i in range(50)]

@@ -16,6 +16,7 @@ from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
+from ajet.monitor.task_results import read_task_results
 from ajet.training.episodes import (
     make_rollout,
     make_runner,
@@ -67,6 +68,8 @@ def _run(
         config,
         resumed_step=(step or -1) if resume else None,
     )
+    if context.position is not None:  # after `Records`, which drops the results of later steps
+        data.batches.restore(context.position.reader_state, read_task_results(run_folder))
     with (
         closing(records),
         closing(open_http_endpoint(ajet)) as http_endpoint,
@@ -96,6 +99,7 @@ def _run(
             ),
             records=records,
             progress=progress,
+            batches=data.batches,
             step=step,
         ).run()
 

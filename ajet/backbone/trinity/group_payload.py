@@ -12,7 +12,7 @@ from typing import Any
 from ray import cloudpickle
 from trinity.common.experience import Experience
 
-from ajet.schema.episode import Group, Sample
+from ajet.schema.episode import Group, Sample, TaskResult
 
 _KEY = "group_payload"
 
@@ -26,6 +26,8 @@ class GroupPayload:
     """Position in the data after this group's task."""
     rollout_s: float
     """Seconds that the runner took for the group's batch."""
+    result: TaskResult | None = None
+    """How often the task was solved, where the choice of tasks uses that."""
     gives_gradient: bool = True
     """False if all advantages are 0; set together with the advantages."""
 

@@ -9,7 +9,7 @@ import ray
 from ray import cloudpickle
 from ray.actor import ActorHandle
 
-from ajet.schema.episode import Group
+from ajet.schema.episode import Group, TaskResult
 
 NAME = "ajet-mailbox"
 
@@ -33,6 +33,8 @@ class Trained:
     """Groups that the step was trained on."""
     stale: list[Group]
     """Groups that were dropped because they were too old."""
+    results: list[TaskResult]
+    """Of both, where the choice of tasks uses them."""
     metrics: dict[str, float]
     """Under their public names; Trinity's own under `trinity/`."""
     num_samples: int
@@ -79,6 +81,7 @@ class Mailbox:
         self._messages: asyncio.Queue[bytes] = asyncio.Queue()
         self._released = asyncio.Condition()
         self._released_version = -1
+        self._results: list[bytes] = []
 
     async def report(self, message: bytes) -> None:
         """Add a message, encoded by `dumps`."""
@@ -90,6 +93,15 @@ class Mailbox:
             return await asyncio.wait_for(self._messages.get(), timeout_s)
         except TimeoutError:
             return None
+
+    async def add_results(self, results: bytes) -> None:
+        """Keep the results of tasks, a list of `TaskResult`, for who chooses the next tasks."""
+        self._results.append(results)
+
+    async def take_results(self) -> list[bytes]:
+        """Remove and return the results that came since this was last called."""
+        results, self._results = self._results, []
+        return results
 
     async def wait_for_release(self, version: int) -> None:
         """Wait until `release_weights` was called for this version or a newer one."""

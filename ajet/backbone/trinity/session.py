@@ -29,6 +29,7 @@ from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.run_record import add_to_record
+from ajet.task_reader.task_batches import TaskBatches
 from ajet.task_rollout.rollout_report import report_divergence
 from ajet.training.evaluation import Evaluation
 from ajet.training.loop import deferred_interrupt
@@ -54,6 +55,8 @@ class TrinitySession:
     evaluation: Evaluation
     records: Records
     progress: Progress
+    batches: TaskBatches
+    """Counts results for the metrics of the curriculum; the explorer's copy chooses the tasks."""
     step: int
     """Number of steps that are done."""
     arrived: int = -1
@@ -172,11 +175,12 @@ class TrinitySession:
             self.counts["groups stale"] += len(message.stale)
             self.counts["samples trained"] += message.num_samples
             self.counts["samples stale"] += message.num_stale_samples
-            self.records.write_step(message.step, message.groups, message.stale)
+            self.records.write_step(message.step, message.groups, message.stale, message.results)
             if self.context.ajet.context_tracker.detect_timeline_snap:
                 report_divergence([*message.groups, *message.stale], message.step)
             self._write_metrics()
-            self._unwritten = message.step, message.metrics | self._explorer_metrics
+            chosen = self.batches.observe(message.step, message.results)
+            self._unwritten = message.step, message.metrics | chosen | self._explorer_metrics
             self.step, self._explorer_metrics = message.step, {}
             # Written at each step, so that it is there even if the run is killed.
             self._write_summary()

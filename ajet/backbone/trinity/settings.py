@@ -13,7 +13,7 @@ from ajet.backbone.ray_common.resources import trinity_needs
 from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.config.sections.section import plain
 from ajet.errors import ConfigError
-from ajet.task_reader.read_tasks import TaskBatches
+from ajet.task_reader.task_batches import TaskBatches
 
 MAX_STALENESS = 3
 """Default of `max_staleness` in a fully asynchronous run, in versions."""

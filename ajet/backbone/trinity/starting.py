@@ -25,7 +25,7 @@ from ajet.backbone.trinity.settings import compose_config
 from ajet.backbone.trinity.trainer import TrinityPolicyTrainer
 from ajet.errors import TrainingError
 from ajet.monitor.progress import Progress
-from ajet.task_reader.read_tasks import TaskBatches
+from ajet.task_reader.task_batches import TaskBatches
 
 logger = logging.getLogger(__name__)
 

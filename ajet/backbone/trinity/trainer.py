@@ -102,6 +102,7 @@ class TrinityPolicyTrainer(Trainer):
                 step=step,
                 groups=[payload.group for payload in payloads],
                 stale=[payload.group for payload in stale],
+                results=[p.result for p in (*payloads, *stale) if p.result is not None],
                 metrics=metrics,
                 num_samples=sum(len(payload.samples) for payload in payloads),
                 num_stale_samples=sum(len(payload.samples) for payload in stale),

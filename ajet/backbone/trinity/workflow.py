@@ -6,8 +6,10 @@ import asyncio
 import functools
 import time
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
+from ray import cloudpickle
 from trinity.common.experience import Experience
 from trinity.common.workflows import Workflow
 
@@ -15,6 +17,7 @@ from ajet.backbone.trinity.engine import TrinityEngine, rollout_models
 from ajet.backbone.trinity.group_payload import GroupPayload
 from ajet.backbone.trinity.mailbox import Failed, dumps, find_mailbox
 from ajet.backbone.trinity.run_context import TrinityRunContext
+from ajet.schema.episode import TaskResult
 from ajet.schema.task import Task
 from ajet.task_rollout.rollout import Rollout
 from ajet.training.episodes import make_rollout, make_runner, open_http_endpoint
@@ -31,6 +34,8 @@ class EpisodeBatch:
     tasks: list[Task]
     reader_states: list[dict[str, Any]]
     """For each task, the position in the data after it."""
+    indices: list[int]
+    """For each task, its place in the data; empty where the choice of tasks uses no results."""
 
 
 class BatchOfEpisodes(Workflow):
@@ -53,9 +58,14 @@ class BatchOfEpisodes(Workflow):
             await find_mailbox(context.namespace).report.remote(message)
             raise
         rollout_s = time.perf_counter() - started
+        results = [TaskResult.of(*pair) for pair in zip(groups, batch.indices, strict=False)]
+        if results:  # before the batch counts as finished: the next tasks depend on them
+            await find_mailbox(context.namespace).add_results.remote(cloudpickle.dumps(results))
         return [
-            GroupPayload(group=group, reader_state=state, rollout_s=rollout_s).encode()
-            for group, state in zip(groups, batch.reader_states, strict=True)
+            GroupPayload(
+                group=group, reader_state=state, rollout_s=rollout_s, result=result
+            ).encode()
+            for group, state, result in zip_longest(groups, batch.reader_states, results)
         ]
 
 

@@ -21,12 +21,15 @@ from ajet.config.loading.yaml_file import KeyPath, Settings, parse_yaml
 from ajet.config.messages import UNAVAILABLE, config_error, did_you_mean
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.config.sections.section import FreeConfig
+from ajet.config.sections.task_reader import DEFAULT_READER, LATER, TASK_READERS
 from ajet.errors import ConfigError
 
 FREE_SECTIONS = tuple(
     name for name, field in AjetConfig.model_fields.items() if field.annotation is FreeConfig
 )
 """Sections that may also stand beside `ajet:`, at the top level of the file."""
+READER_SECTIONS = {*TASK_READERS, *LATER}
+
 logger = logging.getLogger(__name__)
 
 
@@ -162,9 +165,18 @@ def _validate(settings: Settings, folders: list[Path]) -> tuple[RootConfig | Non
 
 def _is_unused(path: KeyPath, data: dict[str, Any]) -> bool:
     """Whether the key is in the section of a task reader that is not the chosen one."""
-    if path[:2] != ("ajet", "task_reader") or len(path) < 4:
+    if path[:2] != ("ajet", "task_reader"):
         return False
-    return bool(path[2] != data["ajet"]["task_reader"].get("type", "jsonl_dataset_file"))
+    below = path[2:]
+    if len(below) < 2 or below[0] not in READER_SECTIONS:
+        return False
+    section = data["ajet"]["task_reader"]
+    if below[0] != section.get("type", DEFAULT_READER):
+        return True
+    if below[:2] != ("mixture", "sources") or len(below) < 5 or below[3] not in READER_SECTIONS:
+        return False
+    source = section["mixture"]["sources"][below[2]]
+    return bool(below[3] != source.get("type", DEFAULT_READER))
 
 
 def to_yaml(config: RootConfig) -> str:
