@@ -23,11 +23,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # for those who run this file
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for those who run this file
 
 from tutorial.example_math_agent.problems import apply, make_problem
 
+ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = Path("tutorial/example_math_agent")
 TARGET = 0.8
 EPISODES_PER_TASK = 8

@@ -41,15 +41,20 @@ def reference() -> str:
     return "\n".join([HEAD, *_section(AjetConfig, "ajet", "")])
 
 
-def _section(section: type[BaseConfig], path: str, about: str) -> Iterator[str]:
+def _section(
+    section: type[BaseConfig], path: str, about: str, *, is_entry: bool = False
+) -> Iterator[str]:
+    """A section and those below it; of an entry in a list, only the keys that its class adds."""
     yield f"## `{path}`\n"
     yield f"{about or inspect.getdoc(section)}\n"
     below: list[str] = []
     rows: list[str] = []
     for name, field in section.model_fields.items():
+        if is_entry and name not in section.__annotations__:
+            continue
         kind = subsection(field)
         if kind and is_list(field):
-            below += _section(kind, f"{path}.{name}[]", "")
+            below += _section(kind, f"{path}.{name}[]", "", is_entry=True)
         elif kind:
             below += _section(kind, f"{path}.{name}", field.description or "")
         if not kind or is_list(field):

@@ -24,14 +24,17 @@ TWO_STEPS = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "queries"),
+    ("name", "count", "num_tasks"),
     [
-        ("lines", {"Ann", "Sam", "Bob"}),
-        ("table", {"Ann", "Sam"}),
-        ("chosen", {"Ann", "Sam", "Bob"}),
+        ("lines", 4, 3),
+        ("table", 4, 2),
+        ("chosen", 4, 3),
+        ("mixed", 8, 5),  # three stories, twice each, and two sums
+        ("pools", 8, 8),
+        ("sums", 8, 8),
     ],
 )
-def test_a_yaml_of_the_page_trains(name: str, queries: set[str], tmp_path: Path) -> None:
+def test_a_yaml_of_the_page_trains(name: str, count: int, num_tasks: int, tmp_path: Path) -> None:
     for file, text in FILES.items():
         (tmp_path / file).write_text(text)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -46,9 +49,16 @@ def test_a_yaml_of_the_page_trains(name: str, queries: set[str], tmp_path: Path)
     assert ended.returncode == 0, ended.stderr
     run_folder = tmp_path / "saved_experiments" / name
     steps = {line["step"]: line for line in lines_of(run_folder / "metrics.jsonl")}
-    assert [steps[step]["episode/count"] for step in (1, 2)] == [4, 4]
+    assert [steps[step]["episode/count"] for step in (1, 2)] == [count, count]
     assert [steps[step]["episode/failed"] for step in (1, 2)] == [0, 0]
     episodes = lines_of(run_folder / "episodes.jsonl")
     assert all(line["outcome"] == "ok" and line["num_calls"] > 0 for line in episodes)
     trained = {line["task_id"] for line in episodes if line["phase"].startswith("train")}
-    assert len(trained) == len(queries)
+    assert len(trained) == num_tasks
+    if name in ("mixed", "pools"):
+        results = lines_of(run_folder / "task_success.jsonl")
+        assert [(line["step"], line["episodes"]) for line in results] == [(1, 2)] * 4 + [(2, 2)] * 4
+    if name == "mixed":
+        assert sum(steps[step]["curriculum/from/stories"] for step in (1, 2)) == 2 * 0.75
+    if name == "pools":
+        assert steps[2]["curriculum/new"] == 996 and steps[1]["curriculum/drawn_new"] == 1

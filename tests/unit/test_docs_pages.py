@@ -132,8 +132,7 @@ def test_judges_reward_as_written(folder: Path) -> None:
 
 
 def test_data_the_reader_gives_its_tasks(folder: Path) -> None:
-    write(folder, "data", "judges")
-    (folder / "my_workflow.py").write_text((folder / "my_agent.py").read_text())
+    write(folder, "data")
     reader = make_task_reader(load_config(folder / "sums.yaml").ajet.task_reader)
     training, validation = list(reader.get_training_tasks()), list(reader.get_validation_tasks())
     assert (len(training), len(validation)) == (29, 4)
