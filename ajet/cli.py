@@ -30,7 +30,12 @@ from ajet.config.loading.load import load_config
 from ajet.debug_point import DEBUG_VARIABLE
 from ajet.errors import AjetError, ConfigError
 from ajet.launcher.logs import log_to_console
-from ajet.launcher.signals import exit_in_time
+from ajet.launcher.signals import (
+    command_process,
+    exit_in_time,
+    keep_outcome,
+    sigterm_as_ctrl_c,
+)
 from ajet.monitor.terminal import steady_output
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -147,7 +152,9 @@ def train(
 
     ray = RayChoice(own=with_ray, num_gpus=ray_num_gpus, join=with_ray_cluster, address=ray_address)
     try:
-        launch(config, command=sys.argv, resume=resume, ray=ray, with_logview=with_logview)
+        with sigterm_as_ctrl_c():
+            launch(config, command=sys.argv, resume=resume, ray=ray, with_logview=with_logview)
+            keep_outcome()
     except KeyboardInterrupt:
         trains = backbone_entry(config.ajet.backbone).trains
         hint = "; to continue, run the same command with --resume" if trains else ""
@@ -184,6 +191,7 @@ def main() -> None:
 
     0: done; 1: the run failed; 2: the configuration is wrong; 130: interrupted by Ctrl-C.
     """
+    command_process()
     log_to_console()
     status = EXIT_FAILED
     try:

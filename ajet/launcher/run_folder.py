@@ -50,9 +50,10 @@ def new_run_folder(parent: Path, name: str) -> Path:
 
 
 def find_run_folder(parent: Path, name: str) -> Path:
-    """The folder of the latest run of this name: of `name`, `name-2`, ... the highest number.
+    """The folder of the run of this name to continue, of `name`, `name-2`, ...
 
-    If `parent` is itself the folder of a run, it is returned.
+    It is the one with the highest number that is not finished; if all are finished, the one with
+    the highest number. If `parent` is itself the folder of a run, it is returned.
 
     Raises:
         ConfigError: there is no such run, or it is still running.
@@ -67,7 +68,7 @@ def find_run_folder(parent: Path, name: str) -> Path:
         }
         if not numbered:
             raise ConfigError(f'--resume: there is no run "{name}" in {parent}')
-        folder = numbered[max(numbered)]
+        folder = _latest(numbered)
     running = [process["pid"] for process in read_processes(folder) if is_running(process)]
     if running:
         raise ConfigError(
@@ -75,6 +76,26 @@ def find_run_folder(parent: Path, name: str) -> Path:
             f"ajet kill {folder}"
         )
     return folder
+
+
+def _latest(numbered: dict[int, Path]) -> Path:
+    """The latest run that is not finished, and a line that says which finished ones are newer."""
+    newest = numbered[max(numbered)]
+    finished: list[str] = []
+    for number in sorted(numbered, reverse=True):
+        processes = read_processes(numbered[number])
+        if not processes or processes[-1]["outcome"] != "finished":
+            if finished:
+                logger.warning(
+                    "continuing %s, which is not finished; finished and newer: %s "
+                    "(--exp-dir %s would continue the newest)",
+                    numbered[number],
+                    ", ".join(finished),
+                    newest,
+                )
+            return numbered[number]
+        finished.append(numbered[number].name)
+    return newest
 
 
 @contextmanager
@@ -105,12 +126,28 @@ def locked(folder: Path) -> Iterator[None]:
 def write_config(config: RootConfig, folder: Path) -> None:
     """Write the resolved configuration; warn of every setting that a resumed run changes."""
     path, text = folder / "config.yaml", to_yaml(config)
-    if path.is_file():
-        before = _flat(yaml.safe_load(path.read_text(encoding="utf-8")))
+    if path.is_file() and (before := _settings_in(path)) is not None:
         now = _flat(yaml.safe_load(text))
         for key in [key for key in before | now if before.get(key) != now.get(key)]:
             logger.warning("%s was %s before and is %s now", key, before.get(key), now.get(key))
     path.write_text(text, encoding="utf-8")
+
+
+def _settings_in(path: Path) -> dict[str, Any] | None:
+    """The settings in a run's `config.yaml`; None, with a warning, if it is damaged."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise ValueError("it has no settings")
+        return _flat(data)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        logger.warning(
+            "%s is damaged and is written anew, so it cannot be said which settings changed: %s",
+            path,
+            reason,
+        )
+        return None
 
 
 def keep_tokenizer(model: str, folder: Path) -> None:

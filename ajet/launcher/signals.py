@@ -2,8 +2,9 @@
 
 1. SIGTERM and SIGHUP, which a closed terminal sends, count as Ctrl-C: the run saves a checkpoint.
 2. A process that user code forks has the handlers that were there before.
-3. `os._exit` in user code raises SystemExit, so it ends one episode.
-4. What user code left behind, such as a child that nobody joins, does not keep the process.
+3. A signal after the end of the work changes no exit code.
+4. `os._exit` in user code raises SystemExit, so it ends one episode.
+5. What user code left behind, such as a child that nobody joins, does not keep the process.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ EXIT_PATIENCE_S = 15.0
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 _before: dict[signal.Signals, Any] = {}
 """Handlers that `sigterm_as_ctrl_c` has replaced."""
+_exits_next = False
+"""Whether `keep_outcome` was called."""
+_is_command = False
+"""Whether this process exists for one command, as `command_process` was told."""
 
 
 @contextmanager
@@ -34,11 +39,13 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
     """Handle SIGTERM and SIGHUP like Ctrl-C until the block is left.
 
     This works even if Ctrl-C is ignored, as in a program that a shell script starts with `&`. A
-    SIGHUP that is ignored, as under `nohup`, stays ignored.
+    SIGHUP that is ignored, as under `nohup`, stays ignored. Within another such block, it changes
+    nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or _before:
         yield  # only the main thread may set handlers, and only it gets KeyboardInterrupt
         return
+    on_ctrl_c = signal.getsignal(signal.SIGINT)
     for number in _ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             _before[number] = signal.signal(number, _interrupt)
@@ -46,6 +53,27 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         _restore()
+        if not _exits_next:
+            signal.signal(signal.SIGINT, on_ctrl_c)  # a finished run ignores Ctrl-C at its end
+
+
+def command_process() -> None:
+    """This process exists for one command of the command line, and exits when that is done."""
+    global _is_command
+    _is_command = True
+
+
+def keep_outcome() -> None:
+    """Let no signal change how a command's process ends, now that its work is done.
+
+    Without this, Ctrl-C in the last moments gives a finished run the exit code of a killed one.
+    """
+    global _exits_next
+    if _is_command and threading.current_thread() is threading.main_thread():
+        _exits_next = True
+        _before.clear()
+        for number in (signal.SIGINT, *_ENDING):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _restore() -> None:

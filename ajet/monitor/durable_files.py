@@ -45,7 +45,7 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a file that is still growing or that a killed process left behind.
 
     Raises:
-        DataError: a line other than the torn last one is not a JSON object.
+        DataError: a line other than the torn last one is not a JSON object with a `step`.
     """
     return (record for _, record in _numbered(path))
 
@@ -60,7 +60,7 @@ def start_json_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool] | Non
 
     Raises:
         FileExistsError: `is_kept` is None and the file exists.
-        DataError: a line is not a JSON object.
+        DataError: a line is not a JSON object with a `step`.
     """
     if is_kept is None:
         path.touch(exist_ok=False)
@@ -76,8 +76,12 @@ def _numbered(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
                 return
             try:
                 record = json.loads(line)
-            except ValueError as error:
-                raise DataError(f"{path}, line {number}: not JSON: {error}") from error
-            if not isinstance(record, dict):
-                raise DataError(f"{path}, line {number}: expected a JSON object")
+            except (ValueError, RecursionError) as error:
+                raise DataError(
+                    f"{path}, line {number}: not JSON: {error}; remove the line"
+                ) from error
+            if not isinstance(record, dict) or type(record.get("step")) is not int:
+                raise DataError(
+                    f'{path}, line {number}: expected a JSON object with a "step"; remove the line'
+                )
             yield line, record

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from ajet.errors import DataError
 from ajet.monitor.durable_files import written_aside
 from ajet.service.probes import start_ticks
 from ajet.service.service import ServiceRecord
@@ -75,11 +76,24 @@ def add_to_record(run_folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_processes(run_folder: Path) -> list[dict[str, Any]]:
-    """The entries of `run.json`; empty if there is no such file."""
+    """The entries of `run.json`; empty if there is no such file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
     path = run_folder / FILE_NAME
     if not path.is_file():
         return []
-    processes: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["processes"]
+    try:
+        processes: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["processes"]
+        for process in processes:
+            _ = process["pid"], process["start_ticks"], process["outcome"], process["host"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{path} is damaged ({type(error).__name__}: {error}), so it is not known which "
+            "processes belong to the run; if none is running, replace its contents by "
+            '{"processes": []}'
+        ) from error
     return processes
 
 
@@ -148,7 +162,7 @@ def _now() -> str:
 def _last_entry(run_folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the current process's entry and write changes to it; safe from any thread."""
     with _one_at_a_time:
-        processes = json.loads((run_folder / FILE_NAME).read_text(encoding="utf-8"))["processes"]
+        processes = read_processes(run_folder)
         yield processes[-1]
         _write(run_folder, processes)
 

@@ -6,6 +6,7 @@ Python object per token.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,9 @@ def step_path(folder: Path, step: int) -> Path:
 
 
 def steps_in(folder: Path) -> list[int]:
-    """The steps that have a file, in ascending order."""
-    return sorted(int(path.stem.removeprefix("step_")) for path in folder.glob("step_*.parquet"))
+    """The steps that have a file, in ascending order. Files with other names are not looked at."""
+    names = (re.fullmatch(r"step_(\d{6,})\.parquet", path.name) for path in folder.glob("step_*"))
+    return sorted(int(match[1]) for match in names if match)
 
 
 def token_column(arrays: Sequence[np.ndarray | None], arrow_type: pa.DataType) -> pa.Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from ajet.monitor.durable_files import written_aside
 from ajet.schema.call import Call
 from ajet.schema.episode import Episode
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "transcripts"
 
@@ -65,12 +68,16 @@ def save_transcript(transcript: Transcript, run_dir: Path, name: str) -> None:
 
 
 def load_transcript(run_dir: Path, name: str) -> Transcript | None:
-    """Load a transcript that `save_transcript` wrote; None if there is none."""
+    """Load a transcript that `save_transcript` wrote; None if there is none that can be read."""
     path = run_dir / FOLDER / f"{name}.json"
     if not path.exists():
         return None
-    fields = json.loads(path.read_text())
-    return Transcript(**fields | {"turns": tuple(Turn(**turn) for turn in fields["turns"])})
+    try:
+        fields = json.loads(path.read_text())
+        return Transcript(**fields | {"turns": tuple(Turn(**turn) for turn in fields["turns"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        logger.warning("%s is left out, since it is damaged: %s", path, error)
+        return None
 
 
 def _turns(call: Call, several: bool) -> Iterator[Turn]:

@@ -131,7 +131,7 @@ class TaskBatches:
             CheckpointError: the state belongs to other tasks, another order or another seed, or
                 results are missing.
         """
-        if state["stream"] != self._fingerprint:
+        if state.get("stream") != self._fingerprint or type(state.get("num_taken")) is not int:
             raise CheckpointError(
                 "cannot resume: the training tasks, their order, trainer_common.seed or "
                 "data.shuffle changed since the checkpoint was written"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ajet.boundary import caught_error
 from ajet.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
@@ -78,11 +79,31 @@ def read_position(path: Path) -> Position:
             checkpoint before.
     """
     manifest = _checked_manifest(path)
-    return Position(
-        step=manifest["step"],
-        policy_version=manifest["policy_version"],
-        reader_state=json.loads((path / READER_STATE).read_text()),
-    )
+    with damage_named(path):
+        reader_state = json.loads((path / READER_STATE).read_text())
+        if not isinstance(reader_state, dict):
+            raise CheckpointError(f"{path / READER_STATE} is damaged. {_remedy(path)}")
+        return Position(
+            step=int(manifest["step"]),
+            policy_version=int(manifest["policy_version"]),
+            reader_state=reader_state,
+        )
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turn whatever the reading of a checkpoint raises into one sentence with a remedy.
+
+    Raises:
+        CheckpointError: the block raised something; names the checkpoint before.
+    """
+    with caught_error() as caught:
+        yield
+    if isinstance(caught.error, CheckpointError):
+        raise caught.error
+    if caught.error is not None:
+        reason = f"{type(caught.error).__name__}: {caught.error}".partition("\n")[0]
+        raise CheckpointError(f"{path} cannot be read: {reason}. {_remedy(path)}") from caught.error
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -110,10 +131,15 @@ def _write_manifest(folder: Path, position: Position) -> None:
 def _checked_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{folder} is not a checkpoint of a run: {error}") from error
-    hashes = manifest.get("sha256", {})  # older checkpoints have sizes only
-    for name, size in manifest["bytes"].items():
+        hashes = manifest.get("sha256", {})  # older checkpoints have sizes only
+        sizes = {str(name): int(size) for name, size in manifest["bytes"].items()}
+        _ = manifest["step"], manifest["policy_version"]
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise CheckpointError(
+            f"{folder} is not a checkpoint of a run, or its {MANIFEST} is damaged: {error}. "
+            f"{_remedy(folder)}"
+        ) from error
+    for name, size in sizes.items():
         if fault := _fault_of(folder / name, size, hashes.get(name)):
             raise CheckpointError(f"{folder / name} {fault}. {_remedy(folder)}")
     return manifest

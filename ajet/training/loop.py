@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ajet.algorithm.credit import CreditRule
 from ajet.config.sections.root import AjetConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
-from ajet.errors import EngineError, TrainingError
+from ajet.errors import AjetError, CheckpointError, TrainingError
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.schema.episode import Group, Sample
@@ -24,6 +22,7 @@ from ajet.task_rollout.rollout import resample
 from ajet.task_rollout.rollout_report import report_divergence, rollout_metrics
 from ajet.training.checkpoints import Position
 from ajet.training.evaluation import Evaluation
+from ajet.training.interrupts import deferred_interrupt
 from ajet.training.no_gradient import require_trained_calls, why_no_gradient
 from ajet.training.phases import Phases, Stopwatch
 from ajet.training.protocols import Serving, Trainer
@@ -34,6 +33,8 @@ from ajet.training.schedule import (
     warn_of_logprobs,
     warn_of_nothing_to_train,
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,9 +66,11 @@ class TrainingLoop:
     """Position in the data after `step`. `batches` is ahead of it while the next step runs."""
     is_unfinished: bool = False
     """True within an update: weights, records and `step` do not match, so nothing is saved."""
+    is_done: bool = False
+    """Whether the last step is over and evaluated."""
 
     def run(self) -> None:
-        """Train until the last step is done. On Ctrl-C or a failure, finished steps are saved.
+        """Train until the last step is done. Whatever ends it earlier, finished steps are saved.
 
         Raises:
             TrainingError: the run cannot continue.
@@ -85,11 +88,30 @@ class TrainingLoop:
                 self._run_step()
                 if is_due(self.step, self._common.save_freq):
                     self._save()
-        except (KeyboardInterrupt, TrainingError, EngineError):
-            with deferred_interrupt():  # another Ctrl-C must not cut the checkpoint short
+            self.is_done = True
+            self._save()
+        except CheckpointError:
+            raise  # it could not be written: trying again would hide the reason
+        except KeyboardInterrupt:
+            with suppress(KeyboardInterrupt):  # one more does not change what is to be done
                 self._save()
+            if not self.is_done:
+                raise
+            logger.info("the last step was done and is saved, so the run is finished")
+        except (
+            BaseException
+        ) as error:  # also what no one expects: an error of a library, or of ours
+            self._save_before(error)
             raise
-        self._save()
+
+    def _save_before(self, error: BaseException) -> None:
+        """Save finished steps; if that fails, too, `error` is still what the user is told."""
+        try:
+            self._save()
+        except CheckpointError as second:
+            logger.error("%s", second)
+        if not isinstance(error, AjetError) and self.saved_step:
+            logger.error("step %d is saved; --resume continues after it", self.saved_step)
 
     def _run_step(self) -> None:
         step = self.step + 1
@@ -120,8 +142,9 @@ class TrainingLoop:
                 metrics |= self._evaluate()
         finally:  # an interrupt after the update must not lose the step's metrics
             if self.step == step:
-                self.records.write_metrics(step, metrics)
+                # First: the step is done and can be saved even if its metrics cannot be written.
                 self.is_unfinished = False
+                self.records.write_metrics(step, metrics)
         self.progress.step_done(step, metrics)
         if step == 1:
             require_trained_calls(groups)
@@ -167,10 +190,12 @@ class TrainingLoop:
             test_freq=self._common.test_freq,
             val_before_train=self._common.val_before_train,
             was_evaluated=self.records.was_evaluated(self.step),
+            total_steps=self.total_steps,
         ):
             metrics = self._evaluate()
-            self.records.write_metrics(self.step, metrics)
-            self.progress.step_done(self.step, metrics)
+            if metrics or self.step == 0:
+                self.records.write_metrics(self.step, metrics)
+                self.progress.step_done(self.step, metrics)
 
     def _evaluate_only(self) -> None:
         metrics = self._evaluate()
@@ -192,15 +217,13 @@ class TrainingLoop:
     def _save(self) -> None:
         if self.step == self.saved_step or self.is_unfinished:
             return
-        with self.progress.phase("checkpoint"):
-            self.save(
-                Position(
-                    step=self.step,
-                    policy_version=self.policy_version,
-                    reader_state=self.reader_state,
-                )
-            )
-        self.saved_step = self.step
+        position = Position(
+            step=self.step, policy_version=self.policy_version, reader_state=self.reader_state
+        )
+        with deferred_interrupt(to_the_end=True):
+            with self.progress.phase("checkpoint"):
+                self.save(position)
+            self.saved_step = self.step
 
     @property
     def _common(self) -> TrainerCommonConfig:
@@ -217,28 +240,3 @@ def _timings(metrics: dict[str, float], watch: Stopwatch) -> dict[str, float]:
     if "train" in watch.wall_s:
         timings["train/tokens_per_s"] = metrics["tokens/trained_sequence"] / watch.wall_s["train"]
     return timings
-
-
-@contextmanager
-def deferred_interrupt() -> Iterator[None]:
-    """Delay the first Ctrl-C until the block has ended; a second one interrupts at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread gets KeyboardInterrupt, and only it may set handlers
-        return
-    previous = signal.getsignal(signal.SIGINT)
-    interrupted = False
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        interrupted = True
-        # The second Ctrl-C meets the previous handler: a block that hangs can be left.
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, remember)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    # Only where the block succeeded: an exception of its own says more than the interrupt.
-    if interrupted:
-        raise KeyboardInterrupt

@@ -16,6 +16,7 @@ from ajet.monitor.task_results import read_task_results
 from ajet.training.checkpoints import Position
 from ajet.training.episodes import make_rollout, make_runner, validation_sampling
 from ajet.training.inputs import RunInputs
+from ajet.training.interrupts import ignore_interrupts
 from ajet.training.loop import TrainingLoop
 from ajet.training.phases import Phases
 from ajet.training.protocols import Policy
@@ -94,5 +95,6 @@ def run_to_the_end(loop: TrainingLoop) -> None:
     finally:
         loop.serving.close()
         loop.records.close()
+    ignore_interrupts()
     draw_reward_curve(loop.run_folder)
     print_summary(loop.progress.console, loop.run_folder)

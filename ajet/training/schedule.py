@@ -36,7 +36,12 @@ def evaluation_is_due(
 
 
 def first_evaluation_is_due(
-    step: int, *, test_freq: int | None, val_before_train: bool, was_evaluated: bool
+    step: int,
+    *,
+    test_freq: int | None,
+    val_before_train: bool,
+    was_evaluated: bool,
+    total_steps: int | None = None,
 ) -> bool:
     """Whether to evaluate before the first new step.
 
@@ -48,8 +53,9 @@ def first_evaluation_is_due(
         test_freq: interval of evaluations in steps; None: only after the last step.
         val_before_train: evaluate the base model.
         was_evaluated: this step's evaluation is on record already.
+        total_steps: of the run, whose last step is always evaluated.
     """
-    due = val_before_train if step == 0 else is_due(step, test_freq)
+    due = val_before_train if step == 0 else step == total_steps or is_due(step, test_freq)
     return due and not was_evaluated
 
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tests.end_to_end.moments import AmongEpisodes, BetweenUpdates, CtrlC, Terminate
+from tests.end_to_end.moments import (
+    AmongEpisodes,
+    AtTheEnd,
+    BetweenUpdates,
+    CtrlC,
+    Terminate,
+    WithinCheckpoint,
+)
 from tutorial.example_math_agent.math_agent_openai import MathAgent
 
 
@@ -26,3 +33,22 @@ class TwiceInUpdate(CtrlC, BetweenUpdates, MathAgent):
     """Impatient: the second one does not wait for the end of the step."""
 
     times: int = 2
+
+
+class InCheckpoint(Terminate, WithinCheckpoint, MathAgent):
+    """While the optimizer's state is written."""
+
+    cuts: bool = False
+    number: int = 1
+
+
+class TwiceInCheckpoint(CtrlC, WithinCheckpoint, MathAgent):
+    cuts: bool = False
+    number: int = 1
+    times: int = 2
+
+
+class WhenFinished(CtrlC, AtTheEnd, MathAgent):
+    """All is saved; the curve is not drawn yet."""
+
+    times: int = 3

@@ -4,14 +4,18 @@
    checkpoint of the last step that is done, with its metrics.
 2. Resumed, it is the run that was not interrupted, bit for bit.
 3. A second Ctrl-C, in the middle of an update, saves nothing that is half new.
+4. A checkpoint that is being written is finished first, and is whole, however often it comes.
+5. A run that is finished ends as finished.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from ajet.training.checkpoints import read_position
 from tests.end_to_end.command import OPENAI_AGENT, train
 from tests.end_to_end.run_folders import NAME, assert_same_run, checkpoints_of, metrics_of
 
@@ -43,3 +47,26 @@ def test_weights_that_are_half_updated_are_not_saved(tmp_path: Path) -> None:
     assert ended.code == 130
     assert [line["step"] for line in metrics_of(tmp_path / NAME)] == [0, 1, 2]
     assert not (tmp_path / NAME / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("where", ["InCheckpoint", "TwiceInCheckpoint"])
+def test_a_checkpoint_that_is_being_written_is_finished_first(tmp_path: Path, where: str) -> None:
+    short = ("trainer_common.test_freq=-1", "trainer_common.val_before_train=false")
+    ended = train(tmp_path, f"{INTERRUPTED}->{where}", *short, "trainer_common.save_freq=1")
+    assert ended.code == 130, ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert ended.stderr.splitlines()[-1].startswith("interrupted; to continue")
+    (checkpoint,) = checkpoints_of(tmp_path / NAME)
+    assert read_position(checkpoint).step == 1
+
+
+def test_a_run_that_is_finished_ends_as_finished(tmp_path: Path) -> None:
+    short = ("trainer_common.test_freq=-1", "trainer_common.val_before_train=false")
+    one_step = "trainer_common.total_training_steps=1"
+    ended = train(tmp_path, f"{INTERRUPTED}->WhenFinished", *short, one_step)
+    assert ended.code == 0, ended.stderr
+    folder = tmp_path / NAME
+    assert ended.stdout.splitlines()[-1] == str(folder)
+    assert (folder / "reward_curve.svg").is_file()
+    (process,) = json.loads((folder / "run.json").read_text())["processes"]
+    assert process["outcome"] == "finished"

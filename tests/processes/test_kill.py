@@ -23,7 +23,7 @@ from ajet.cli import app
 from ajet.launcher.signals import sigterm_as_ctrl_c
 from ajet.monitor.run_record import read_processes, recorded
 from ajet.service.probes import start_ticks
-from ajet.training.loop import deferred_interrupt
+from ajet.training.interrupts import deferred_interrupt
 from tests.processes.service_processes import (
     IGNORES_SIGTERM,
     ROOT,

@@ -272,3 +272,36 @@ def test_a_checkpoint_from_before_there_were_hashes_is_read(tmp_path: Path, sour
 def test_a_folder_that_is_no_checkpoint_is_refused(source: Path) -> None:
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
         load(source, make_trainer())
+
+
+FILES = ("manifest.json", "reader_state.json", "config.json", "model.safetensors")
+DAMAGES = (b"", b"[]", b"null", b"words", b"\xff\x00" * 90)
+
+
+@pytest.mark.parametrize("has_hashes", [True, False])
+@pytest.mark.parametrize("file", [*FILES, "trainer_state.pt"])
+def test_a_damaged_file_is_one_sentence_that_offers_the_checkpoint_before(
+    tmp_path: Path, source: Path, file: str, has_hashes: bool
+) -> None:
+    """Also without hashes, as older checkpoints are, and where the sizes were written anew."""
+    _, second = (save(tmp_path, source, make_trainer(), step) for step in (1, 2))
+    trainer = make_trainer(seed=7)
+    for content in DAMAGES:
+        (second / file).write_bytes(content)
+        if not has_hashes and file != "manifest.json":
+            manifest = json.loads((second / "manifest.json").read_text())
+            manifest.pop("sha256", None)
+            manifest["bytes"][file] = len(content)
+            (second / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(CheckpointError, match=r"checkpoint before, step_000001\.$") as told:
+            load(second, trainer)
+        assert len(str(told.value).splitlines()) == 1
+
+
+def test_manifest_fields_that_are_missing_are_damage(tmp_path: Path, source: Path) -> None:
+    path = save(tmp_path, source, make_trainer(), 1)
+    whole = json.loads((path / "manifest.json").read_text())
+    for name in ("step", "policy_version", "bytes"):
+        (path / "manifest.json").write_text(json.dumps({**whole, name: None}))
+        with pytest.raises(CheckpointError, match="no earlier checkpoint"):
+            load(path, make_trainer())

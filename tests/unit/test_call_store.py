@@ -179,3 +179,18 @@ def test_the_same_episodes_make_the_same_bytes(tmp_path: Path) -> None:
         episode.calls[0].started_s = hash(name)
         contents.append(CallStore(tmp_path / name).write(1, [group_of(episode)]).read_bytes())
     assert contents[0] == contents[1]
+
+
+def test_a_file_that_only_looks_like_a_steps_is_no_step(tmp_path: Path) -> None:
+    CallStore(tmp_path).write(1, [])
+    for name in (
+        "step_abc.parquet",
+        "step_000001 (copy).parquet",
+        "step_1.parquet",
+        "step_.parquet",
+    ):
+        (tmp_path / "calls" / name).touch()
+    assert recorded_steps(tmp_path) == [1]
+    CallStore(tmp_path, resumed_step=0)
+    assert recorded_steps(tmp_path) == []
+    assert (tmp_path / "calls" / "step_abc.parquet").exists()

@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def ajet(monkeypatch, capsys, tmp_path):
     """Runs the command in this process; returns its exit code, stderr and what was launched."""
     monkeypatch.setattr("ajet.cli.log_to_console", lambda: None)
+    # This process continues: signals must still end it.
+    monkeypatch.setattr("ajet.cli.command_process", lambda: None)
     monkeypatch.setenv("AJET_DEBUG", "")
     write(tmp_path)
     launched = []
@@ -174,6 +176,7 @@ def test_an_error_that_is_not_ours_keeps_its_traceback(tmp_path, conf, monkeypat
     (tmp_path / "agent.py").write_text("1 / 0\n")
     monkeypatch.setattr(sys, "argv", ["ajet", conf, f"--exp-dir={tmp_path}/runs"])
     monkeypatch.setattr("ajet.cli.log_to_console", lambda: None)
+    monkeypatch.setattr("ajet.cli.command_process", lambda: None)
     with pytest.raises(ZeroDivisionError):
         main()
 

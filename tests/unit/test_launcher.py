@@ -18,7 +18,7 @@ import pytest
 from ajet.config.backbones import BACKBONES
 from ajet.config.loading.load import load_config
 from ajet.config.sections.root import RootConfig
-from ajet.errors import ConfigError, MissingExtraError, TrainingError
+from ajet.errors import ConfigError, DataError, MissingExtraError, TrainingError
 from ajet.launcher.backbones import load_backbone
 from ajet.launcher.launch import launch
 from ajet.launcher.logs import StderrHandler, log_to_console
@@ -125,6 +125,42 @@ def test_resuming_goes_on_in_the_latest_folder(tmp_path, backbone, caplog):
     assert folder.name == "math-2"
     assert len(read_processes(folder)) == 2
     assert "ajet.rollout.num_repeat was 8 before and is 2 now" in caplog.text
+
+
+def test_an_unfinished_run_is_resumed_rather_than_a_newer_finished_one(tmp_path, caplog):
+    first, second = (new_run_folder(tmp_path, "math") for _ in range(2))
+    with pytest.raises(KeyboardInterrupt), recorded(first, ["x"]):
+        raise KeyboardInterrupt
+    with recorded(second, ["x"]):
+        pass
+    assert find_run_folder(tmp_path, "math") == first
+    assert f"continuing {first}, which is not finished; finished and newer: math-2" in caplog.text
+    with recorded(first, ["x"]):
+        pass
+    assert find_run_folder(tmp_path, "math") == second
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"processes": [1]}', '{"processes": [{}]}', "x"])
+def test_a_damaged_record_of_processes_is_told_in_one_sentence(tmp_path, text):
+    folder = new_run_folder(tmp_path, "math")
+    (folder / "run.json").write_text(text)
+    with pytest.raises(
+        DataError, match=r"run.json is damaged .*, so it is not known which"
+    ) as told:
+        find_run_folder(tmp_path, "math")
+    assert len(str(told.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "a: [", "just words", "\x00"])
+def test_settings_that_cannot_be_read_do_not_keep_a_run_from_continuing(
+    tmp_path, backbone, caplog, text
+):
+    folder = start(tmp_path)
+    whole = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text)
+    assert start(tmp_path, resume=True) == folder
+    assert "config.yaml is damaged and is written anew" in caplog.text
+    assert (folder / "config.yaml").read_text() == whole
 
 
 def test_a_runs_own_folder_may_be_named_to_resume_it(tmp_path):

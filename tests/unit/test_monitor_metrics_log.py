@@ -97,5 +97,14 @@ def test_a_broken_line_that_is_not_the_last_is_an_error_with_its_number(tmp_path
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("line", ['{"a": 1}', '{"step": "1"}', '{"step": null}', "[]", "[" * 9000])
+def test_a_line_without_a_step_is_an_error_with_its_number(tmp_path: Path, line: str) -> None:
+    path = write_steps(tmp_path, 1)
+    path.write_text(path.read_text() + line + "\n")
+    for read in (read_metrics, lambda folder: MetricsLog(folder, resumed_step=3)):
+        with pytest.raises(DataError, match=r"metrics.jsonl, line 2: .*; remove the line$"):
+            read(tmp_path)
+
+
 def test_a_run_without_metrics_has_no_lines(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == []

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from ajet.backbone.local.optimizer import PolicyOptimizer
-from ajet.training.checkpoints import Position, read_position, written_checkpoint
+from ajet.training.checkpoints import Position, damage_named, read_position, written_checkpoint
 
 _TOKENIZER_FILES = (
     "tokenizer*",
@@ -67,11 +67,12 @@ def load_checkpoint(path: Path, *, model: PreTrainedModel, optimizer: PolicyOpti
         CheckpointError: a file is missing or is not what was written.
     """
     position = read_position(path)
-    saved = type(model).from_pretrained(path, dtype=model.dtype)
-    model.load_state_dict(saved.state_dict())
-    state = torch.load(path / "trainer_state.pt", map_location="cpu", weights_only=True)
-    optimizer.load_state_dict(state["optimizer"])
-    _set_random_state(state["random"])
+    with damage_named(path):
+        saved = type(model).from_pretrained(path, dtype=model.dtype)
+        model.load_state_dict(saved.state_dict())
+        state = torch.load(path / "trainer_state.pt", map_location="cpu", weights_only=True)
+        optimizer.load_state_dict(state["optimizer"])
+        _set_random_state(state["random"])
     return position
 
 

@@ -25,6 +25,7 @@ from ajet.training.episodes import (
 )
 from ajet.training.evaluation import Evaluation
 from ajet.training.inputs import RunInputs
+from ajet.training.interrupts import ignore_interrupts
 from ajet.training.model_folder import chat_format_of, device_of
 from ajet.training.phases import Phases
 
@@ -43,6 +44,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -
             _run(config, run_folder, resume, inputs, progress)
         except OSError as error:
             raise TrainingError(f"{run_folder}: the run cannot continue: {error}") from error
+        ignore_interrupts()
         draw_reward_curve(run_folder)
         print_summary(progress.console, run_folder)
 

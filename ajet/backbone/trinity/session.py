@@ -32,7 +32,7 @@ from ajet.monitor.run_record import add_to_record
 from ajet.task_reader.task_batches import TaskBatches
 from ajet.task_rollout.rollout_report import report_divergence
 from ajet.training.evaluation import Evaluation
-from ajet.training.loop import deferred_interrupt
+from ajet.training.interrupts import deferred_interrupt
 from ajet.training.schedule import evaluation_is_due, first_evaluation_is_due
 from ajet.training.weight_sync_check import check_weights
 
@@ -219,6 +219,7 @@ class TrinitySession:
                 test_freq=common.test_freq,
                 val_before_train=common.val_before_train,
                 was_evaluated=self.records.was_evaluated(version),
+                total_steps=self.context.total_steps,
             )
         return evaluation_is_due(
             version,
