@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import yaml
 
-from ajet.algorithm.registry import credit_rule
+from ajet.algorithm.credit import credit_rule
 from ajet.config.sections.root import RootConfig
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
