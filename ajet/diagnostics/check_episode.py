@@ -12,6 +12,7 @@ from ajet.engine.scripted import ScriptedEngine
 from ajet.schema.call import SamplingParams
 from ajet.schema.episode import Episode
 from ajet.schema.task import Task
+from ajet.task_rollout.group_judging import judge_now
 from ajet.task_rollout.workers import EpisodeLimits, ThreadExecutor
 from ajet.task_runner.episode_run import Attempt
 from ajet.training.episodes import make_runner, open_http_endpoint
@@ -50,6 +51,7 @@ def run_with_engine(
         runner = make_runner(config, chat_format, engine, http_endpoint, code)
         limits = EpisodeLimits(num_at_once=1, timeout_s=min(TIMEOUT_S, limit_s), max_retries=0)
         ThreadExecutor().run(runner, [attempt], limits, lambda _, episode: episodes.append(episode))
+        judge_now(runner, episodes, attempt.tag)
     return episodes[0]
 
 

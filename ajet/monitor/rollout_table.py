@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from ajet.monitor.step_tables import token_arrays, token_column
-from ajet.schema.call import Call
+from ajet.schema.call import Call, conversation
 from ajet.schema.episode import Episode, Sample
 
 TOKEN_COLUMNS: dict[str, tuple[pa.DataType, type[np.generic]]] = {
@@ -107,15 +107,3 @@ def _messages(episode: Episode, sample: Sample) -> str:
 
 def _by_index(episode: Episode) -> dict[int, Call]:
     return {call.index: call for call in episode.calls}
-
-
-def conversation(calls: Iterable[Call], last: Call) -> list[dict[str, Any]]:
-    """All messages of a call's history, its own response included.
-
-    A call stores only the messages that it adds to its parent, so the chain of parents is joined.
-    """
-    by_id = {call.call_id: call for call in calls}
-    chain = [last]
-    while chain[-1].parent_id is not None:
-        chain.append(by_id[chain[-1].parent_id])
-    return [message for call in reversed(chain) for message in (*call.messages, call.response)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.context_tracker.chat_format import load_tokenizer
 from ajet.context_tracker.samples import build_samples
 from ajet.errors import ConfigError, DataError, ModelError
+from ajet.model_client import PLACE
 from ajet.monitor.call_store import call_path, read_calls, recorded_steps
 from ajet.monitor.call_table import StoredStep
 from ajet.monitor.rollout_store import read_rollouts, rollout_path
@@ -25,7 +26,7 @@ from ajet.replay.stages import (
     compare_samples,
 )
 from ajet.replay.training import TrainingSource, compare_training
-from ajet.schema.episode import Episode, Group, Sample
+from ajet.schema.episode import Episode, Sample
 from ajet.task_judge import make_judge
 from ajet.training.checkpoints import list_checkpoints
 from ajet.training.episodes import sample_limits
@@ -103,6 +104,7 @@ def replay(
     if judge:
         given += ["task_judge.judge_type=customized_protocol", f"task_judge.judge_protocol={judge}"]
     config = load_config(path, given)
+    PLACE.set_run(run_folder.resolve())
     step = _checked_step(run_folder, step)
     recorded = read_calls(call_path(run_folder, step))
     samples = _samples_on_record(run_folder, step)
@@ -189,12 +191,10 @@ def _judged_again(
         task_tag=f"train/{step:06d}",
         tokenizer=_tokenizer(config),
     )
-    episodes = iter(again.rewarded(recorded.episodes, num_threads=ajet.rollout.max_env_worker))
-
-    def filled(groups: Sequence[Group]) -> list[Group]:
-        return [replace(g, episodes=[next(episodes) for _ in g.episodes]) for g in groups]
-
-    return StoredStep(groups=filled(recorded.groups), discarded=filled(recorded.discarded))
+    num_threads = ajet.rollout.max_env_worker
+    groups = again.rewarded_groups([*recorded.groups, *recorded.discarded], num_threads=num_threads)
+    num_trained = len(recorded.groups)
+    return StoredStep(groups=groups[:num_trained], discarded=groups[num_trained:])
 
 
 def _tokenizer(config: RootConfig) -> Any:

@@ -10,18 +10,19 @@ from typing import Any
 
 from ajet.boundary import caught_error
 from ajet.errors import EpisodeError
-from ajet.schema.episode import Episode
+from ajet.schema.call import conversations
+from ajet.schema.episode import Episode, Group
 from ajet.schema.task import WorkflowTask
-from ajet.task_judge.base_judge import BaseJudge
+from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge, Judge
 from ajet.task_runner.failures import failure_of
-from ajet.task_runner.judging import ask_judge, spread_reward
+from ajet.task_runner.judging import ask_judge, judge_group, spread_reward
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
 class Rescorer:
     """Rewards recorded episodes in the same way as a run."""
 
-    judge: BaseJudge | None
+    judge: Judge | None
     """None: every workflow returned its reward itself."""
     asks_always: bool = False
     """Call the judge even if the workflow returned a reward."""
@@ -43,12 +44,39 @@ class Rescorer:
         with ThreadPoolExecutor(num_threads) as pool:
             return list(pool.map(lambda episode: asyncio.run(self._one(episode)), episodes))
 
+    def rewarded_groups(self, groups: Sequence[Group], *, num_threads: int) -> list[Group]:
+        """Copies of the groups with new rewards, in the same order; see `rewarded`."""
+        judge = self.judge
+        if isinstance(judge, BaseGroupJudge):
+            with ThreadPoolExecutor(num_threads) as pool:
+                return list(pool.map(lambda group: asyncio.run(self._group(judge, group)), groups))
+        episodes = [episode for group in groups for episode in group.episodes]
+        again = iter(self.rewarded(episodes, num_threads=num_threads))
+        return [replace(g, episodes=[next(again) for _ in g.episodes]) for g in groups]
+
+    async def _group(self, judge: BaseGroupJudge, group: Group) -> Group:
+        episodes = [
+            replace(episode, failure=None, awaits_group=True)
+            if self._is_judged(episode) and (episode.output.reward is None or self.asks_always)
+            else await self._one(episode)
+            for episode in group.episodes
+        ]
+        first = next((episode for episode in episodes if episode.awaits_group), None)
+        if first is not None:
+            await judge_group(judge, self._workflow_task(first), episodes)
+        return replace(group, episodes=episodes)
+
+    def _is_judged(self, episode: Episode) -> bool:
+        """Whether a judge may decide on it: it did not fail before, and passed all checks."""
+        if episode.failure is not None and episode.failure.kind != "judge_error":
+            return False
+        # With a failed check its reward is `rollout.agent_madness_reward`.
+        return not any(call.failed_checks for call in episode.calls)
+
     async def _one(self, episode: Episode) -> Episode:
         """The episode with its new reward; a judge that fails makes it a failed episode."""
-        if episode.failure is not None and episode.failure.kind != "judge_error":
+        if not self._is_judged(episode):
             return episode
-        if any(call.failed_checks for call in episode.calls):
-            return episode  # no judge decides on it: its reward is `rollout.agent_madness_reward`
         reward, is_success = episode.output.reward, episode.output.is_success
         with caught_error() as caught:
             if reward is None or self.asks_always:
@@ -69,10 +97,14 @@ class Rescorer:
         )
 
     async def _ask(self, episode: Episode) -> tuple[Any, Any]:
-        if self.judge is None:
+        if not isinstance(self.judge, BaseJudge):
             raise EpisodeError("the workflow gave no reward and there is no judge")
+        episode.output.set_trajectory(conversations(episode.calls))
+        return await ask_judge(self.judge, self._workflow_task(episode), episode.output)
+
+    def _workflow_task(self, episode: Episode) -> WorkflowTask:
         task = episode.final_task or episode.task
-        workflow_task = WorkflowTask(
+        return WorkflowTask(
             task=task,
             task_id=task.task_id,
             episode_uuid=episode.episode_id,
@@ -80,4 +112,3 @@ class Rescorer:
             task_tag=self.task_tag,
             tokenizer=self.tokenizer,
         )
-        return await ask_judge(self.judge, workflow_task, episode.output)

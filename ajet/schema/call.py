@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -73,6 +73,37 @@ class Call:
     started_s: float = 0.0
     """Unix time at which the request arrived."""
     ended_s: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Conversation:
+    """All messages of one timeline of an agent, the last answer included."""
+
+    agent: str
+    messages: list[dict[str, Any]]
+    """In the form of the OpenAI API, with tool calls."""
+
+
+def conversation(calls: Iterable[Call], last: Call) -> list[dict[str, Any]]:
+    """All messages of a call's history, its own response included.
+
+    A call stores only the messages that it adds to its parent, so the chain of parents is joined.
+    """
+    by_id = {call.call_id: call for call in calls}
+    chain = [last]
+    while chain[-1].parent_id is not None:
+        chain.append(by_id[chain[-1].parent_id])
+    return [message for call in reversed(chain) for message in (*call.messages, call.response)]
+
+
+def conversations(calls: list[Call]) -> list[Conversation]:
+    """What an episode's agents said and were told: one conversation for each timeline."""
+    continued = {call.parent_id for call in calls}
+    return [
+        Conversation(agent=call.agent_name, messages=conversation(calls, call))
+        for call in calls
+        if call.call_id not in continued
+    ]
 
 
 MIN_TEMPERATURE = 0.01

@@ -73,6 +73,10 @@ class Episode:
     started_s: float = 0.0
     """Unix time."""
     ended_s: float = 0.0
+    awaits_group: bool = False
+    """The reward comes when all episodes of the group have ended, from a group judge."""
+    judge_s: float | None = None
+    """Seconds that the judge took; of a group judge for the whole group. None: no judge."""
 
 
 @dataclass(slots=True, kw_only=True)

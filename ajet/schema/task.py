@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+
+if TYPE_CHECKING:
+    from ajet.schema.call import Conversation
 
 LoggedMetric = float | list[float] | dict[str, float | list[float] | dict[str, float]]
 """A value in `WorkflowOutput.log_metrics`."""
@@ -64,6 +67,16 @@ class WorkflowOutput(BaseModel):
     is_success: bool | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
     log_metrics: dict[str, LoggedMetric] = Field(default_factory=dict)
+    _trajectory: list[Conversation] = PrivateAttr(default_factory=list)
+
+    @property
+    def trajectory(self) -> list[Conversation]:
+        """For a judge: the episode's conversations, one for each timeline of each agent."""
+        return self._trajectory
+
+    def set_trajectory(self, conversations: list[Conversation]) -> None:
+        """Set what a judge sees as the trajectory; it is not stored with the output."""
+        self._trajectory = conversations
 
     @property
     def flat_metrics(self) -> dict[str, float]:

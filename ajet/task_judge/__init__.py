@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ajet.class_path import find_function, load_class
+from ajet.errors import ConfigError
 from ajet.schema.task import WorkflowOutput, WorkflowTask
-from ajet.task_judge.base_judge import BaseJudge
+from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge, Judge
 
 KEY = "ajet.task_judge.judge_protocol"
 
@@ -24,7 +25,7 @@ class FunctionJudge(BaseJudge):
         return self._function(workflow_task, workflow_output)
 
 
-def make_judge(class_path: str | None, config: Any) -> BaseJudge | None:
+def make_judge(class_path: str | None, config: Any) -> Judge | None:
     """Make the judge that a class path names; None if the workflow gives the reward.
 
     Args:
@@ -32,11 +33,14 @@ def make_judge(class_path: str | None, config: Any) -> BaseJudge | None:
         config: the whole configuration, passed to the judge.
 
     Raises:
-        ConfigError: the judge cannot be loaded, or its class is not a `BaseJudge`.
+        ConfigError: the judge cannot be loaded, or its class is neither a `BaseJudge` nor a
+            `BaseGroupJudge`.
     """
     if class_path is None:
         return None
     if function := find_function(class_path, KEY):
         return FunctionJudge(function)
-    cls: type[BaseJudge] = load_class(class_path, BaseJudge, KEY)
+    cls: type[Judge] = load_class(class_path, None, KEY)
+    if not issubclass(cls, BaseJudge | BaseGroupJudge):
+        raise ConfigError(f"{KEY}: {class_path} is not a subclass of BaseJudge or BaseGroupJudge")
     return cls(config)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ajet.schema.episode import Episode, Group
 from ajet.schema.task import Task
+from ajet.task_rollout.group_judging import GroupJudging
 from ajet.task_rollout.rollout_report import check_failures
 from ajet.task_rollout.workers import EpisodeExecutor, EpisodeLimits, ThreadExecutor
 from ajet.task_runner.episode_run import Attempt, EpisodeRunner
@@ -53,11 +54,19 @@ class Rollout:
             for repeat in range(num_repeat)
         ]
         groups = [Group(task=task) for task in tasks]
+        done = on_episode_done or (lambda _: None)
+        judging = GroupJudging(self.runner, tag, self.episode_timeout_s)
 
         def keep(attempt: Attempt, episode: Episode) -> None:
-            groups[attempt.group_index].episodes.append(episode)
-            if on_episode_done:
-                on_episode_done(episode)
+            group = groups[attempt.group_index]
+            group.episodes.append(episode)
+            if not episode.awaits_group:
+                done(episode)
+            is_complete = len(group.episodes) == num_repeat
+            if is_complete and any(each.awaits_group for each in group.episodes):
+                judging.start(group)
+            for judged in judging.ended():
+                done(judged)
 
         limits = EpisodeLimits(
             num_at_once=self.max_env_worker,
@@ -65,6 +74,8 @@ class Rollout:
             max_retries=self.max_retries,
         )
         self.executor.run(self.runner, attempts, limits, keep)
+        for judged in judging.finish():
+            done(judged)
         for group in groups:
             group.episodes.sort(key=lambda episode: episode.repeat_index)
         check_failures(groups, self.max_failure_share)

@@ -2,6 +2,10 @@
 
 Blocking user code therefore stalls no other episode.
 
+While an episode is judged, another one has its place: a judge that takes a second would otherwise
+keep the engine waiting for it. Which episode starts next then depends on which agents are done, and
+not on how fast the judge is.
+
 Attempts start in a fixed order, and the engine's session for the next attempt is opened before the
 session of the finished one is closed. A lockstep engine waits for as many episodes as there are
 open sessions, so this number must depend only on which episodes have ended, never on timing.
@@ -20,6 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ajet.schema.episode import INFRASTRUCTURE_FAULTS, Episode, Failure
@@ -30,6 +35,9 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+MAX_JUDGED = 192
+"""Episodes that are judged while others have their places. Each has a thread with three open files,
+of which a process often may have 1,024."""
 GRACE_S = 5.0
 """Seconds between asking an episode to end and abandoning its thread."""
 LEAVES_THE_LOOP = (SystemExit, asyncio.CancelledError)
@@ -90,6 +98,8 @@ class _Running:
     deadline: Deadline
     thread: threading.Thread | None = None
     """None: it has not begun, or its thread ended with an error."""
+    is_judged: bool = False
+    """Only the judge is left: another episode has the place and this one has no session."""
     episode: Episode | None = None
     """Set when the episode has ended; its event loop may still be closing."""
 
@@ -156,7 +166,7 @@ class _WorkerPool:
                 self._enforce_deadlines()
             return self._ended.popleft()
 
-    # The next four methods run in worker threads.
+    # The next five methods run in worker threads.
 
     def _work(self, running: _Running | None) -> None:
         while running:
@@ -169,6 +179,18 @@ class _WorkerPool:
                 self._report(running, error)
                 return
             running = self._next_after(running)
+
+    def _give_place(self, running: _Running) -> None:
+        """Start the next episode, because this one only waits for its judge."""
+        with self._changed:
+            num_judged = sum(each.is_judged for each in self._running)
+            if running not in self._running or num_judged >= MAX_JUDGED:
+                return
+            running.is_judged = True
+            following = self._start_next()
+            # Closed only after the next session is open; see the head of this file.
+            self._engine.close_session(running.run.attempt.episode_id)
+            self._start_thread(following)
 
     async def _run_episode(self, running: _Running) -> None:
         running.episode = await running.run.run()
@@ -201,6 +223,7 @@ class _WorkerPool:
         running = _Running(
             run=self._runner.start(attempt), deadline=Deadline(self._limits.timeout_s)
         )
+        running.run.before_judge = partial(self._give_place, running)
         self._running.add(running)
         return running
 
@@ -215,9 +238,10 @@ class _WorkerPool:
         else:
             self._ended.append((attempt, episode))
             self._changed.notify()
-            following = self._start_next()
-        # Closed only after the next session is open; see the head of this file.
-        self._engine.close_session(attempt.episode_id)
+            following = None if running.is_judged else self._start_next()
+        if not running.is_judged:
+            # Closed only after the next session is open; see the head of this file.
+            self._engine.close_session(attempt.episode_id)
         return following
 
     def _start_thread(self, running: _Running | None) -> None:

@@ -12,7 +12,8 @@ How an episode ends. The first rule that applies decides:
    no reward and no judge): `invalid_output`.
 4. A completion of a trained agent failed a check (`rollout.compute_madness_checklist`): the
    episode gets `madness_reward` and is no success, whatever workflow or judge say.
-5. The judge raised or gave an unusable reward: `judge_error`.
+5. The judge raised or gave an unusable reward: `judge_error`. A group judge is asked when all
+   episodes of the group have ended, so the reward is still missing here.
 6. There is a reward. Without `is_success`, a reward above 0 is a success.
 """
 
@@ -24,7 +25,7 @@ import inspect
 import json
 import time
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,9 +38,10 @@ from ajet.errors import EngineError, EnvironmentFault, EpisodeError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import Gateway
+from ajet.schema.call import conversations
 from ajet.schema.episode import Episode, Failure, FailureKind
 from ajet.schema.task import Task, WorkflowOutput, WorkflowTask
-from ajet.task_judge.base_judge import BaseJudge
+from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge, Judge
 from ajet.task_runner.failures import failure_of, is_context_overflow
 from ajet.task_runner.judging import Rewards, ask_judge, finite, spread_reward
 from ajet.tuner import AjetTuner
@@ -55,7 +57,7 @@ class EpisodeRunner:
     http_endpoint: HttpEndpoint = field(default_factory=HttpEndpoint)
     config: Any = None
     """The whole resolved configuration, for `tuner.config`."""
-    judge: BaseJudge | None = None
+    judge: Judge | None = None
     """Gives the reward when the workflow returns none."""
     judge_retries: int = 0
     """How often a judge is asked again after an error of the network."""
@@ -103,6 +105,9 @@ class EpisodeRun:
         self._stopped: Failure | None = None
         self._user_code: asyncio.Task[None] | None = None
         self._started_s = time.time()
+        self._judge_s: float | None = None
+        self.before_judge: Callable[[], None] | None = None
+        """Called when the agents are done and only the judge is left."""
 
     async def run(self) -> Episode:
         """Run to the end. What user code raises ends up in the episode, whatever its class.
@@ -164,6 +169,7 @@ class EpisodeRun:
             },
             started_s=self._started_s,
             ended_s=time.time(),
+            judge_s=self._judge_s,
         )
         failure = self._failure
         if self._stopped:
@@ -173,13 +179,16 @@ class EpisodeRun:
             episode.failure = failure
             episode.dropped_tokens = {"failed_episode": sampled} if sampled else {}
             return episode
-        assert self._rewards is not None, "without a failure there is a reward"
         episode.samples, episode.dropped_tokens = self._tracker.samples(self._runner.limits)
+        episode.log_metrics = self._output.flat_metrics
+        if self._rewards is None:
+            assert isinstance(self._runner.judge, BaseGroupJudge), "there is a reward, or it comes"
+            episode.awaits_group = True
+            return episode
         episode.reward = self._rewards.episode
         episode.call_rewards = self._rewards.calls
         episode.reward_per = self._rewards.per
         episode.is_success = self._is_success
-        episode.log_metrics = self._output.flat_metrics
         return episode
 
     async def _work(self) -> None:
@@ -188,7 +197,8 @@ class EpisodeRun:
             self._tuner.close()
         if self._failure is None:
             await self._guard("invalid_output", self._read(returned))
-        if self._failure is None and self._rewards is None:
+        is_alone = not isinstance(self._runner.judge, BaseGroupJudge)
+        if self._failure is None and self._rewards is None and is_alone:
             await self._guard("judge_error", self._judge())
 
     async def _guard(self, kind: FailureKind, user_code: Awaitable[Any]) -> Any:
@@ -272,13 +282,18 @@ class EpisodeRun:
             self._set_rewards(self._runner.madness_reward, is_success=False)
 
     async def _judge(self) -> None:
-        assert self._runner.judge and self._workflow_task
-        verdict = await ask_judge(
-            self._runner.judge,
-            self._workflow_task,
-            self._output,
-            max_retries=self._runner.judge_retries,
-        )
+        judge = self._runner.judge
+        assert isinstance(judge, BaseJudge) and self._workflow_task
+        if self.before_judge and not judge.holds_place:
+            self.before_judge()
+        self._output.set_trajectory(conversations(self._tracker.calls))
+        started_s = time.monotonic()
+        try:
+            verdict = await ask_judge(
+                judge, self._workflow_task, self._output, max_retries=self._runner.judge_retries
+            )
+        finally:
+            self._judge_s = time.monotonic() - started_s
         self._set_rewards(*verdict)
 
     def _set_rewards(self, reward: Any, is_success: bool | None) -> None:

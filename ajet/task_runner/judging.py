@@ -12,21 +12,26 @@ import asyncio
 import inspect
 import logging
 import math
-from collections.abc import Collection, Coroutine, Sequence
+import time
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from ajet.background_loop import BackgroundLoop
 from ajet.boundary import caught_error
 from ajet.errors import EpisodeError
-from ajet.schema.call import Call
+from ajet.schema.call import Call, conversations
+from ajet.schema.episode import Episode
 from ajet.schema.task import WorkflowOutput, WorkflowTask
-from ajet.task_judge.base_judge import BaseJudge
+from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge, Judge
+from ajet.task_runner.failures import failure_of
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 FIRST_PAUSE_S = 0.5
 """Pause before a judge is asked again; it doubles each time, up to `LONGEST_PAUSE_S`."""
@@ -67,10 +72,78 @@ async def ask_judge(
     Raises:
         EpisodeError: the judge did not return a pair.
     """
+
+    async def ask() -> tuple[Any, Any]:
+        given = await _called(judge, lambda: judge.compute_reward(workflow_task, output))
+        if not isinstance(given, tuple) or len(given) != 2:
+            raise EpisodeError(f"the judge returned {given!r}, expected (reward, is_success)")
+        reward, is_success = given
+        return reward, is_success
+
+    return await _asked_again(ask, max_retries)
+
+
+async def judge_group(
+    judge: BaseGroupJudge,
+    workflow_task: WorkflowTask,
+    episodes: Sequence[Episode],
+    *,
+    max_retries: int = 0,
+) -> None:
+    """Give each episode that awaits it its reward, or the judge's failure as its own."""
+    waiting = [episode for episode in episodes if episode.awaits_group]
+    if not waiting:
+        return
+    started_s = time.monotonic()
+    outputs = [episode.output for episode in waiting]
+    for episode in waiting:
+        episode.output.set_trajectory(conversations(episode.calls))
+
+    async def ask() -> list[tuple[Any, Any]]:
+        given = await _called(judge, lambda: judge.compute_rewards(workflow_task, outputs))
+        if not isinstance(given, list) or len(given) != len(outputs):
+            raise EpisodeError(
+                f"the judge returned {given!r} for {len(outputs)} episodes, expected a list with "
+                "one (reward, is_success) for each"
+            )
+        return given
+
+    with caught_error() as caught:
+        verdicts = await _asked_again(ask, max_retries)
+        for episode, verdict in zip(waiting, verdicts, strict=True):
+            _set_verdict(episode, verdict)
+    seconds = time.monotonic() - started_s
+    for episode in waiting:
+        episode.judge_s, episode.awaits_group = seconds, False
+        if caught.error:
+            fail_judged(episode, caught.error)
+
+
+def _set_verdict(episode: Episode, verdict: Any) -> None:
+    if not isinstance(verdict, tuple) or len(verdict) != 2:
+        raise EpisodeError(f"the judge returned {verdict!r}, expected (reward, is_success)")
+    reward, is_success = verdict
+    rewards = spread_reward(reward, episode.calls, episode.debug_calls)
+    episode.reward, episode.call_rewards = rewards.episode, rewards.calls
+    episode.reward_per = rewards.per
+    episode.is_success = rewards.episode > 0 if is_success is None else bool(is_success)
+
+
+def fail_judged(episode: Episode, error: BaseException) -> None:
+    """Make it a failed episode: what it sampled is not trained."""
+    episode.failure = failure_of(error, "judge_error")
+    episode.reward, episode.call_rewards, episode.is_success = None, None, None
+    episode.samples = []
+    sampled = sum(len(call.completion_ids) for call in episode.calls if call.trained)
+    episode.dropped_tokens = {"failed_episode": sampled} if sampled else {}
+
+
+async def _asked_again(ask: Callable[[], Awaitable[T]], max_retries: int) -> T:
+    """What a judge answers, asked again after errors of the network or of a busy server."""
     pause_s = FIRST_PAUSE_S
     for retries_left in reversed(range(max_retries + 1)):
         with caught_error() as caught:
-            return await _ask(judge, workflow_task, output)
+            return await ask()
         error = caught.error
         assert error is not None, "without an error the block returned"
         if not retries_left or not is_transport_error(error):
@@ -98,21 +171,15 @@ def _status_of(error: BaseException) -> Any:
     return getattr(error, "status_code", None) or getattr(response, "status_code", None)
 
 
-async def _ask(
-    judge: BaseJudge, workflow_task: WorkflowTask, output: WorkflowOutput
-) -> tuple[Any, Any]:
-    verdict: Any = judge.compute_reward(workflow_task, output)
+async def _called(judge: Judge, call: Callable[[], Any]) -> Any:
+    """What a judge's method returns, asynchronous or not."""
+    verdict = call()
     if inspect.iscoroutine(verdict):
-        verdict = await _on_the_judges_loop(judge, verdict)
-    elif inspect.isawaitable(verdict):
-        verdict = await verdict
-    if not isinstance(verdict, tuple) or len(verdict) != 2:
-        raise EpisodeError(f"the judge returned {verdict!r}, expected (reward, is_success)")
-    reward, is_success = verdict
-    return reward, is_success
+        return await _on_the_judges_loop(judge, verdict)
+    return await verdict if inspect.isawaitable(verdict) else verdict
 
 
-async def _on_the_judges_loop(judge: BaseJudge, verdict: Coroutine[Any, Any, Any]) -> Any:
+async def _on_the_judges_loop(judge: Judge, verdict: Coroutine[Any, Any, Any]) -> Any:
     asked = asyncio.wrap_future(_LOOP.start(_without_exit(verdict)))
     try:
         await asyncio.wait([asked], timeout=BLOCKED_S)
@@ -134,17 +201,18 @@ async def _without_exit(verdict: Coroutine[Any, Any, Any]) -> Any:
         return error
 
 
-async def _warn_if_blocked(judge: BaseJudge) -> None:
+async def _warn_if_blocked(judge: Judge) -> None:
     turn = asyncio.wrap_future(_LOOP.start(asyncio.sleep(0)))
     await asyncio.wait([turn], timeout=BLOCKED_S)
     if not turn.done():
-        _warn_once(type(judge).__name__)
+        method = "compute_rewards" if isinstance(judge, BaseGroupJudge) else "compute_reward"
+        _warn_once(f"{type(judge).__name__}.{method}")
 
 
 @cache
 def _warn_once(name: str) -> None:
     logger.warning(
-        "%s.compute_reward is an `async def`, but it blocks its event loop, so all other episodes "
+        "%s is an `async def`, but it blocks its event loop, so all other episodes "
         "wait for their rewards: make it a plain `def`, or await what it waits for",
         name,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.schema.task import Task
 from ajet.task_judge import make_judge
-from ajet.task_judge.base_judge import BaseJudge
+from ajet.task_judge.base_judge import Judge
 from ajet.task_reader.read_tasks import (
     make_task_reader,
     training_tasks,
@@ -23,7 +23,7 @@ class UserCode:
     """The user's classes. A process that runs episodes elsewhere loads its own."""
 
     workflow_class: type[Workflow]
-    judge: BaseJudge | None
+    judge: Judge | None
     """Gives the reward when the workflow returns none."""
 
     @classmethod

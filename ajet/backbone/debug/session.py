@@ -16,11 +16,14 @@ from ajet.backbone.debug.problems import (
     problems_of_text,
 )
 from ajet.backbone.debug.view import show_episode, show_problem, show_text_episode
+from ajet.errors import EpisodeError
 from ajet.schema.episode import Episode, Failure, Group
 from ajet.schema.task import Task
+from ajet.task_rollout.group_judging import judge_now
 from ajet.task_rollout.workers import LEAVES_THE_LOOP, run_in_new_loop
 from ajet.task_runner.episode_run import Attempt, EpisodeRun, EpisodeRunner
 from ajet.task_runner.failures import failure_of
+from ajet.task_runner.judging import fail_judged
 
 TAG = "debug"
 
@@ -60,7 +63,15 @@ class DebugSession:
             self._run_one(
                 Attempt(seed=self.seed, tag=TAG, task=task, group_index=index, repeat_index=repeat)
             )
+        self._judge_group(self.groups[-1])
         self._look_at_group(self.groups[-1])
+
+    def _judge_group(self, group: Group) -> None:
+        """Ask a group judge, and show the episodes that waited for it."""
+        waiting = [episode for episode in group.episodes if episode.awaits_group]
+        judge_now(self.runner, waiting, TAG)
+        for episode in waiting:
+            self._show(episode)
 
     def _run_one(self, attempt: Attempt) -> None:
         engine = self.runner.gateway.engine
@@ -72,6 +83,9 @@ class DebugSession:
         except KeyboardInterrupt:
             run.stop(Failure(kind="cancelled", message="interrupted"))
             self._keep(run.episode())
+            for episode in self.groups[-1].episodes:
+                if episode.awaits_group:
+                    fail_judged(episode, EpisodeError("interrupted before the group was judged"))
             raise
         finally:
             engine.close_session(attempt.episode_id)
@@ -79,6 +93,10 @@ class DebugSession:
 
     def _keep(self, episode: Episode) -> None:
         self.groups[-1].episodes.append(episode)
+        if not episode.awaits_group:
+            self._show(episode)
+
+    def _show(self, episode: Episode) -> None:
         title = f"task {episode.task.task_id}"
         if self.num_repeat > 1:
             title += f", repeat {episode.repeat_index + 1} of {self.num_repeat}"
