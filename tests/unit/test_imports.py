@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = [
     ["ajet.errors"],
     ["ajet.schema", "ajet.debug_point", "ajet.boundary", "ajet.background_loop"],
-    ["ajet.service"],
+    ["ajet.service", "ajet.sandbox"],
     ["ajet.config", "ajet.context_tracker", "ajet.engine"],
     ["ajet.class_path"],
     ["ajet.environment"],
