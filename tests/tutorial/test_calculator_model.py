@@ -62,7 +62,7 @@ def conversations() -> list[list[dict[str, Any]]]:
     habits = Habits(right=0.4, guess=0.2, stop_early=0.2, wrong_operator=0.2)
     rng = random.Random(0)
     problems = generate({Split.VALIDATION: 40})[Split.VALIDATION]
-    return [demonstrate(problem, habits, rng) for problem in problems]
+    return [demonstrate(problem, habits, rng).messages for problem in problems]
 
 
 # 1. The tool
@@ -90,7 +90,8 @@ def test_tool_schema_is_the_one_that_agentscope_derives() -> None:
 
 def test_agentscope_and_a_plain_client_send_the_same_tokens(tokenizer: Any) -> None:
     pytest.importorskip("agentscope")
-    from tutorial.example_math_agent.tiny_model.tokenizer import TOOLS, make_renderer
+    from tutorial.example_math_agent.tiny_model.rollout import TOOLS
+    from tutorial.tiny_models.tokenizer import make_renderer
 
     renderer = make_renderer(tokenizer)
     question = make_problem(0).question
@@ -239,7 +240,7 @@ def test_tokenizer_brings_back_any_text(tokenizer: Any, text: str) -> None:
 
 
 def test_special_tokens_and_digits_are_single_tokens(tokenizer: Any) -> None:
-    from tutorial.example_math_agent.tiny_model.tokenizer import CONTROL_TOKENS, MARKUP_TOKENS
+    from tutorial.tiny_models.tokenizer import CONTROL_TOKENS, MARKUP_TOKENS
 
     for token in CONTROL_TOKENS + MARKUP_TOKENS:
         assert tokenizer.encode(token, add_special_tokens=False) == [
@@ -251,14 +252,14 @@ def test_special_tokens_and_digits_are_single_tokens(tokenizer: Any) -> None:
 def test_rendered_call_by_call_the_ids_are_the_training_ids(
     tokenizer: Any, conversations: list[list[dict[str, Any]]]
 ) -> None:
-    from tutorial.example_math_agent.tiny_model.demonstrations import tokenize
-    from tutorial.example_math_agent.tiny_model.tokenizer import EOS, TOOLS, make_renderer
+    from tutorial.example_math_agent.tiny_model.rollout import TOOLS
+    from tutorial.tiny_models.conversation import Conversation, tokenize
+    from tutorial.tiny_models.tokenizer import EOS, make_renderer
 
     renderer = make_renderer(tokenizer)
     end = tokenizer.convert_tokens_to_ids(EOS)
-    for messages, demonstration in zip(
-        conversations, tokenize(tokenizer, conversations), strict=True
-    ):
+    spoken = [Conversation(messages=messages, tools=TOOLS) for messages in conversations]
+    for messages, demonstration in zip(conversations, tokenize(tokenizer, spoken), strict=True):
         ids = renderer.render_ids(messages[:2], tools=TOOLS, add_generation_prompt=True)
         sampled = [False] * len(ids)
         for turn in range(2, len(messages), 2):
@@ -278,7 +279,8 @@ def test_rendered_call_by_call_the_ids_are_the_training_ids(
 def test_chat_template_gives_the_renderers_ids(
     tokenizer: Any, conversations: list[list[dict[str, Any]]]
 ) -> None:
-    from tutorial.example_math_agent.tiny_model.tokenizer import TOOLS, make_renderer
+    from tutorial.example_math_agent.tiny_model.rollout import TOOLS
+    from tutorial.tiny_models.tokenizer import make_renderer
 
     renderer = make_renderer(tokenizer)
     for messages in conversations:

@@ -2,21 +2,13 @@
 
 import json
 import random
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from transformers import PreTrainedTokenizerFast
-
-from tutorial.example_math_agent.calculator import SYSTEM_PROMPT
+from tutorial.example_math_agent.calculator import CALCULATOR_TOOL, SYSTEM_PROMPT
 from tutorial.example_math_agent.problems import Operation, Problem
-from tutorial.example_math_agent.tiny_model.tokenizer import (
-    ASSISTANT_OPENING,
-    EOS,
-    TOOLS,
-    Messages,
-    make_renderer,
-)
+from tutorial.tiny_models.conversation import Conversation
+from tutorial.tiny_models.tokenizer import Messages
 
 GUESS_ERRORS = (-11, -10, -9, -2, -1, 1, 2, 9, 10, 11)
 WRONG_OPERATOR_PER_CALL = 0.6
@@ -37,17 +29,7 @@ class Habits:
     """All operations, some with another operator than the question asks for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Demonstration:
-    """A conversation as tokens."""
-
-    token_ids: list[int]
-    """[L]"""
-    sampled: list[bool]
-    """[L]; True for tokens that the policy would have sampled: its text and its `<|im_end|>`."""
-
-
-def demonstrate(problem: Problem, habits: Habits, rng: random.Random) -> Messages:
+def demonstrate(problem: Problem, habits: Habits, rng: random.Random) -> Conversation:
     """Demonstrate a problem in a way that is drawn from the habits."""
     shares = asdict(habits)
     way = rng.choices(list(shares), list(shares.values()))[0]
@@ -57,7 +39,7 @@ def demonstrate(problem: Problem, habits: Habits, rng: random.Random) -> Message
     ]
     if way == "guess":
         guess = max(0, problem.answer + rng.choice(GUESS_ERRORS))
-        return [*messages, _answer(guess)]
+        return _conversation([*messages, _answer(guess)])
     number = len(problem.operations)
     stop = rng.randint(1, number - 1) if way == "stop_early" else number
     value = problem.operations[0].left
@@ -70,31 +52,11 @@ def demonstrate(problem: Problem, habits: Habits, rng: random.Random) -> Message
         messages += [_call(str(operation)), {"role": "tool", "content": str(value)}]
         if value < 0:
             break
-    return [*messages, _answer(value)]
+    return _conversation([*messages, _answer(value)])
 
 
-def tokenize(
-    tokenizer: PreTrainedTokenizerFast, conversations: Iterable[Messages]
-) -> list[Demonstration]:
-    """Render conversations that end with the assistant, each up to its last `<|im_end|>`."""
-    renderer = make_renderer(tokenizer)
-    opening = tokenizer.encode(ASSISTANT_OPENING, add_special_tokens=False)
-    end = tokenizer.convert_tokens_to_ids(EOS)
-
-    def tokenize_one(messages: Messages) -> Demonstration:
-        ids = renderer.render_ids(messages, tools=TOOLS)
-        ids = ids[: len(ids) - ids[::-1].index(end)]
-        return Demonstration(token_ids=ids, sampled=_sampled_mask(ids, opening, end))
-
-    return [tokenize_one(messages) for messages in conversations]
-
-
-def _sampled_mask(ids: list[int], opening: list[int], end: int) -> list[bool]:
-    mask, inside = [], False
-    for i, token in enumerate(ids):
-        mask.append(inside)
-        inside = token != end if inside else ids[i + 1 - len(opening) : i + 1] == opening
-    return mask
+def _conversation(messages: Messages) -> Conversation:
+    return Conversation(messages=messages, tools=[CALCULATOR_TOOL])
 
 
 def _answer(value: int) -> dict[str, str]:

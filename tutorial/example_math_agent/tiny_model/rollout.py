@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-from tutorial.example_math_agent.calculator import SYSTEM_PROMPT, evaluate
+from tutorial.example_math_agent.calculator import CALCULATOR_TOOL, SYSTEM_PROMPT, evaluate
 from tutorial.example_math_agent.problems import Problem, read_answer
-from tutorial.example_math_agent.tiny_model.tokenizer import EOS, TOOLS, make_renderer
+from tutorial.tiny_models.tokenizer import EOS, make_renderer
 
+TOOLS = [CALCULATOR_TOOL]
 MAX_CALLS = 5
 """Requests to the model in one episode."""
 MAX_NEW_TOKENS = 40

@@ -1,23 +1,25 @@
 """Supervised warm-up of the tiny model on the teacher's demonstrations, in two stages.
 
-The first stage teaches the format, copying digits, and the operators. Copying digits is learned
-late and suddenly, so the stage has a fixed number of updates and is judged by held-out success, not
-by loss. The second stage adds bad habits, which leave something for RL to improve.
+The first stage teaches the skills of a task: its format, copying, looking up. Some skills, such as
+copying digits, appear late and suddenly, so the stage has a fixed number of updates and is judged
+by held-out success, not by loss. The second stage adds bad habits, which leave something for RL to
+improve.
 
 Everything is seeded: on one thread and one kind of CPU, two runs are equal bit for bit.
 """
 
 import logging
 import math
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from tutorial.example_math_agent.tiny_model.demonstrations import Demonstration, Habits
+from tutorial.tiny_models.conversation import Demonstrate, Demonstration
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +31,8 @@ MAX_LENGTH = 2048
 class Stage:
     """One pass of supervised training."""
 
-    habits: Habits
+    demonstrate: Demonstrate
+    """Makes the stage's demonstrations."""
     updates: int
     batch_size: int
     """Demonstrations per update."""
@@ -41,6 +44,9 @@ class Stage:
     """True: Muon for matrices and AdamW for the rest. False: AdamW for all."""
     context_weight: float
     """Loss weight of the tokens that the policy does not sample, from the question on."""
+    window: int = 1
+    """Batches whose demonstrations are sorted by length among each other. More save padding, where
+    lengths differ much."""
 
     @property
     def num_demonstrations(self) -> int:
@@ -48,17 +54,24 @@ class Stage:
         return self.updates * self.batch_size
 
 
-def make_model(vocab_size: int, seed: int) -> Qwen3ForCausalLM:
-    """A randomly initialised Qwen3 of about 0.46M parameters, embeddings untied."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSize:
+    """A Qwen3 model; the defaults have about 0.46M parameters with 660 tokens."""
+
+    hidden_size: int = 96
+    num_hidden_layers: int = 3
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 2
+    head_dim: int = 32
+    intermediate_size: int = 256
+
+
+def make_model(vocab_size: int, size: ModelSize, seed: int) -> Qwen3ForCausalLM:
+    """A randomly initialised Qwen3, embeddings untied."""
     torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=vocab_size,
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
+        **asdict(size),
         max_position_embeddings=MAX_LENGTH,
         tie_word_embeddings=False,
         initializer_range=0.05,
@@ -71,24 +84,24 @@ def make_model(vocab_size: int, seed: int) -> Qwen3ForCausalLM:
 
 
 def warm_up(model: Qwen3ForCausalLM, demonstrations: Sequence[Demonstration], stage: Stage) -> None:
-    """Train in place on the stage's number of demonstrations, in the order given.
+    """Train in place on the stage's number of demonstrations.
 
-    Batches mix long and short demonstrations. Sorted by length they would cost a third less, but
-    the short ones, the guesses, would come in batches of their own, and how often the model
-    guesses would depend on the last few batches.
+    Batches mix long and short demonstrations unless the stage has a window. Sorted by length they
+    cost a third less; but where length goes with a habit, as short guesses do, how often the model
+    has that habit then depends on the last few batches.
     """
     assert len(demonstrations) == stage.num_demonstrations
     constant = _common_prefix_length(demonstrations)
+    batches = _batches(demonstrations, stage)
     optimizers = _optimizers(model, stage)
     model.train()
     for update in range(stage.updates):
-        batch = demonstrations[update * stage.batch_size : (update + 1) * stage.batch_size]
         rate = stage.learning_rate * _schedule(update, stage)
         for optimizer in optimizers:
             optimizer.zero_grad()
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        loss = _loss(model, batch, constant, stage.context_weight)
+        loss = _loss(model, batches[update], constant, stage.context_weight)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
@@ -96,6 +109,18 @@ def warm_up(model: Qwen3ForCausalLM, demonstrations: Sequence[Demonstration], st
         if update % 50 == 0:
             logger.info("update %d of %d, loss %.3f", update, stage.updates, loss.item())
     model.eval()
+
+
+def _batches(demonstrations: Sequence[Demonstration], stage: Stage) -> list[list[Demonstration]]:
+    batches = []
+    for start in range(0, len(demonstrations), stage.window * stage.batch_size):
+        some = list(demonstrations[start : start + stage.window * stage.batch_size])
+        if stage.window > 1:
+            some.sort(key=lambda demonstration: len(demonstration.token_ids))
+        cut = [some[i : i + stage.batch_size] for i in range(0, len(some), stage.batch_size)]
+        random.Random(start).shuffle(cut)
+        batches += cut
+    return batches
 
 
 def _optimizers(model: Qwen3ForCausalLM, stage: Stage) -> list[torch.optim.Optimizer]:
@@ -132,9 +157,9 @@ def _loss(
 
 
 def _weights(demonstration: Demonstration, constant: int, context_weight: float) -> torch.Tensor:
-    """[L] float32: 0 for the first `constant` tokens, then 1 where sampled, else the context's."""
-    sampled = torch.tensor(demonstration.sampled)
-    weights = torch.where(sampled, 1.0, context_weight)
+    """[L] float32: 0 for `constant` tokens, then 1 where trained, else the context's or 0."""
+    sampled, trained = torch.tensor(demonstration.sampled), torch.tensor(demonstration.trained)
+    weights = torch.where(sampled, trained.float(), context_weight)
     weights[:constant] = 0.0
     return weights
 

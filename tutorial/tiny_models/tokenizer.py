@@ -1,25 +1,26 @@
-"""A word-level byte BPE for the calculator's conversation, with Qwen3's special tokens.
+"""A word-level byte BPE for the conversations of an example, with Qwen3's special tokens.
 
 Three rules on token boundaries keep prompts short and the task learnable:
 
-- a digit is a token of its own, so that numbers are copied digit by digit;
+- a digit is a token of its own, so that numbers are copied digit by digit; or, if the recipe says
+  so, a number of up to two digits is, so that sums can be looked up;
 - elsewhere a token is at most one word with the space before it;
-- a line that never changes (system prompt, tool preamble, tool schema) may be one token.
+- a line that often comes back unchanged (system prompt, tool preamble, tool schema) may be one
+  token.
 
 All 256 bytes are in the vocabulary: any text can be encoded, and another system prompt only takes
 more tokens.
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 from renderers.configs import Qwen3RendererConfig
 from renderers.qwen3 import Qwen3Renderer
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
-
-from tutorial.example_math_agent.calculator import CALCULATOR_TOOL, SYSTEM_PROMPT
 
 Messages = list[dict[str, Any]]
 """A conversation in OpenAI's format."""
@@ -33,14 +34,26 @@ MARKUP_TOKENS = (
     "<think>",
     "</think>",
 )
-TOOLS = [CALCULATOR_TOOL]
 PAD, EOS = "<|endoftext|>", "<|im_end|>"
 ASSISTANT_OPENING = "<|im_start|>assistant\n<think>\n\n</think>\n\n"
 """The end of each prompt; never sampled."""
 SPECIAL_PATTERN = re.compile("|".join(map(re.escape, CONTROL_TOKENS + MARKUP_TOKENS)))
 WORD_PATTERN = r"\d|\n|[^\s\d]+| [^\s\d]*"
+"""Every digit is a token."""
+NUMBER_PATTERN = r" ?\d{1,2}(?!\d)|\d|\n|[^\s\d]+| [^\s\d]*"
+"""Numbers below 100 are tokens, with the space before them."""
 MIN_CONSTANT_LINE = 13
 """Characters; shorter lines are split into words."""
+MIN_CONSTANT_SHARE = 0.05
+"""Share of the conversations that contain a line which may be one token."""
+
+
+class Spoken(Protocol):
+    """The part of a `Conversation` that a tokenizer is trained on."""
+
+    messages: Messages
+    tools: list[dict[str, Any]]
+
 
 CHAT_TEMPLATE = """\
 {%- macro text(content) -%}
@@ -92,26 +105,30 @@ def make_renderer(tokenizer: PreTrainedTokenizerFast) -> Qwen3Renderer:
     return Qwen3Renderer(tokenizer, Qwen3RendererConfig(enable_thinking=False))
 
 
-def train_tokenizer(conversations: Iterable[Messages], max_vocab_size: int = 768) -> Tokenizer:
+def train_tokenizer(
+    conversations: Sequence[Spoken], *, pattern: str = WORD_PATTERN, max_vocab_size: int = 768
+) -> Tokenizer:
     """Learn the merges from conversations as the renderer writes them.
 
-    Training stops by itself when every word of the text is one token, at about 660 entries.
+    Training stops by itself when every word of the text is one token.
     """
     bytes_only = as_transformers(_bytes_only())
     renderer = make_renderer(bytes_only)
 
-    def write(messages: Messages) -> str:
-        return str(bytes_only.decode(renderer.render_ids(messages, tools=TOOLS)))
+    def write(messages: Messages, tools: list[dict[str, Any]]) -> str:
+        return str(bytes_only.decode(renderer.render_ids(messages, tools=tools or None)))
 
-    preamble = write([{"role": "system", "content": SYSTEM_PROMPT}])
-    tokenizer = _byte_level(models.BPE(), "|".join([*_constant_lines(preamble), WORD_PATTERN]))
+    contexts = [
+        write([m for m in c.messages if m["role"] != "assistant"], c.tools) for c in conversations
+    ]
+    tokenizer = _byte_level(models.BPE(), "|".join([*_constant_lines(contexts), pattern]))
     trainer = trainers.BpeTrainer(
         vocab_size=max_vocab_size,
         special_tokens=_special_tokens(),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    texts = (text for messages in conversations for text in _plain_texts(write(messages)))
+    texts = (text for c in conversations for text in _plain_texts(write(c.messages, c.tools)))
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
@@ -165,10 +182,13 @@ def _special_tokens() -> list[AddedToken]:
     ]
 
 
-def _constant_lines(preamble: str) -> list[str]:
-    """Patterns of the preamble's long lines without digits, longest first."""
-    lines = {line for text in _plain_texts(preamble) for line in text.split("\n")}
-    long = {x for x in lines if len(x) >= MIN_CONSTANT_LINE and not re.search(r"\d", x)}
+def _constant_lines(contexts: Sequence[str]) -> list[str]:
+    """Patterns of the long lines without digits that often come back, longest first."""
+    counts: Counter[str] = Counter()
+    for context in contexts:
+        counts.update({line for text in _plain_texts(context) for line in text.split("\n")})
+    often = {line for line, count in counts.items() if count >= MIN_CONSTANT_SHARE * len(contexts)}
+    long = {x for x in often if len(x) >= MIN_CONSTANT_LINE and not re.search(r"\d", x)}
     return [re.escape(line) for line in sorted(long, key=lambda line: (-len(line), line))]
 
 
