@@ -8,9 +8,9 @@ from pathlib import Path
 from ajet.config.sections.root import RootConfig
 from ajet.monitor.call_store import CallStore
 from ajet.monitor.episode_log import EpisodeLog, EpisodePhase
+from ajet.monitor.guarded_sinks import GuardedSinks
 from ajet.monitor.metrics_log import MetricsLog, read_metrics
 from ajet.monitor.rollout_store import RolloutStore
-from ajet.monitor.sinks import open_sinks
 from ajet.monitor.task_results import TaskResultLog
 from ajet.schema.episode import Episode, Group, TaskResult
 
@@ -36,7 +36,7 @@ class Records:
         self._samples = RolloutStore(run_folder, resumed_step=resumed_step)
         self._calls = CallStore(run_folder, resumed_step=resumed_step)
         self._results = TaskResultLog(run_folder, resumed_step=resumed_step)
-        self._sinks = open_sinks(config, run_folder, resumed_step=resumed_step)
+        self._sinks = GuardedSinks(config, run_folder, resumed_step=resumed_step)
 
     def was_evaluated(self, step: int) -> bool:
         """Whether the validation results of this step are on disk."""
@@ -48,8 +48,7 @@ class Records:
     def write_metrics(self, step: int, metrics: Mapping[str, float]) -> None:
         """Write the metrics to `metrics.jsonl` and to every sink."""
         self._metrics.write(step, metrics)
-        for sink in self._sinks:
-            sink.write(step, metrics)
+        self._sinks.write(step, metrics)
 
     def write_episodes(self, step: int, phase: EpisodePhase, episodes: Sequence[Episode]) -> None:
         """Write one line per episode; for training episodes also all samples."""
@@ -78,5 +77,4 @@ class Records:
 
     def close(self) -> None:
         """Close the sinks at the end of the run."""
-        for sink in self._sinks:
-            sink.close()
+        self._sinks.close()

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ajet.config.shown_settings import read_settings, without_secrets
 from ajet.monitor import call_store, episode_log, metrics_log, rollout_store, run_record
 from ajet.monitor.step_tables import steps_in
 from ajet.viewer.episode_index import EpisodeIndex, agent_names_in
 from ajet.viewer.line_follower import LineFollower
-from ajet.viewer.settings_view import read_settings, without_secrets
 from ajet.viewer.token_texts import TokenTexts, find_tokenizer
 
 MARKS = (

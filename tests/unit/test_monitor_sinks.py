@@ -1,7 +1,8 @@
 """Metric sinks.
 
 1. `trainer_common.logger` takes one name or a list: registered names, class paths, or sections with
-   a class path and free settings. `auto` is TensorBoard if it is installed.
+   `type` and settings. Those of AgentJet's own sinks are checked. `auto` is TensorBoard if it is
+   installed.
 2. A sink is made with the run's identity, its configuration and the sink's own settings. The run id
    is the same after a resume.
 3. TensorBoard needs no torch, and forgets the steps that a resumed run writes again.
@@ -20,7 +21,7 @@ from ajet.config.sections.root import RootConfig
 from ajet.config.sections.trainer_common import METRIC_SINKS
 from ajet.errors import MissingExtraError
 from ajet.monitor.run_record import recorded
-from ajet.monitor.sinks import MetricSink, SinkContext, open_sinks
+from ajet.monitor.sinks import MetricSink, SinkContext, open_sinks, sink_makers
 from ajet.monitor.tensorboard_sink import TensorBoardSink
 from tests.unit.config_files import MINIMAL, load, problems
 
@@ -56,7 +57,8 @@ def test_console_alone_opens_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", ["[console, comet]", "comet"])
 def test_an_unknown_name_is_refused_with_those_that_there_are(tmp_path: Path, names: str) -> None:
     [problem] = problems(tmp_path, MINIMAL, f"trainer_common.logger={names}")
-    assert 'got "comet", expected one of "console", "tensorboard", or "path/to/file.py' in problem
+    assert 'got "comet", expected one of "console", "tensorboard", "wandb", ' in problem
+    assert ', or "path/to/file.py' in problem
 
 
 def test_a_mistyped_name_gets_a_suggestion(tmp_path: Path) -> None:
@@ -72,6 +74,35 @@ def test_only_a_class_path_may_have_settings(tmp_path: Path) -> None:
     assert context.settings == {"url": "there", "tags": {"a": 1}}
     found = problems(tmp_path, MINIMAL, "trainer_common.logger=[{type: tensorboard, url: there}]")
     assert "unknown key" in found[0]
+
+
+def test_a_registered_sink_of_yours_has_settings(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "toy_sink.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(METRIC_SINKS, "toy_2", "toy_sink->Sink")
+    (sink,) = opened(tmp_path, "[{type: toy_2, url: there, tags: {a: 1}}]")
+    context: SinkContext = sink.context  # type: ignore[attr-defined]
+    assert (context.settings["url"], context.settings["tags"].a) == ("there", 1)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{type: wandb, mod: offline}", 'sink "wandb": unknown key "mod"; did you mean "mode"?'),
+        ("{type: wandb, mode: of}", "sink \"wandb\", mode: Input should be 'auto', 'online'"),
+        ("{type: tensorboard, a: 1}", 'unknown key "a"; this sink has no settings'),
+    ],
+)
+def test_settings_of_our_sinks_are_checked(tmp_path: Path, entry: str, message: str) -> None:
+    [problem] = problems(tmp_path, MINIMAL, f"trainer_common.logger=[{entry}]")
+    assert message in problem
+
+
+def test_a_sink_gets_the_defaults_of_its_settings(tmp_path: Path) -> None:
+    config = config_of(tmp_path, "[wandb, {type: wandb, tags: [a]}]")
+    contexts = [make.args[1] for _, make in sink_makers(config, tmp_path)]  # type: ignore[attr-defined]
+    assert [context.settings["mode"] for context in contexts] == ["auto", "auto"]
+    assert [context.settings["tags"] for context in contexts] == [[], ["a"]]
 
 
 def test_a_sink_knows_its_run_and_configuration(tmp_path: Path) -> None:

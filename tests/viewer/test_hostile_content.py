@@ -7,9 +7,9 @@ import time
 
 import pytest
 
+from ajet.config.shown_settings import read_settings
 from ajet.schema.episode import Group
 from ajet.schema.task import Task
-from ajet.viewer.settings_view import read_settings
 from tests.viewer.conftest import TOKEN, make_client
 from tests.viewer.run_folders import HOSTILE, RunWriter, an_episode
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from ajet.config.loading.class_paths import Registered, free_beside
+from ajet.config.loading.class_paths import Registered
 from ajet.config.sections.algorithm import AlgorithmConfig, CriticConfig, OptimConfig
-from ajet.config.sections.section import BaseConfig
+from ajet.config.sections.metric_sinks import checked_settings
+from ajet.config.sections.section import BaseConfig, free
 from ajet.config.sections.types import Count, EverySteps, NotNegative, Positive, Words
 
 METRIC_SINKS: dict[str, str | None] = {
     "console": None,
     "tensorboard": "ajet.monitor.tensorboard_sink->TensorBoardSink",
+    "wandb": "ajet.monitor.tracker_sinks->WandbSink",
+    "swanlab": "ajet.monitor.tracker_sinks->SwanLabSink",
+    "trackio": "ajet.monitor.tracker_sinks->TrackioSink",
+    "mlflow": "ajet.monitor.mlflow_sink->MlflowSink",
 }
 """Name in `trainer_common.logger` -> class path. To add a sink, write one file and add one line
 here. `console` is the progress display, which every run has."""
@@ -24,21 +29,25 @@ def _one_logger_as_list(value: object) -> object:
     return value if value == "auto" or isinstance(value, list) else [value]
 
 
-class OwnSinkConfig(BaseConfig):
-    """Your own metric sink; keys other than `type` are its settings."""
+class SinkConfig(BaseConfig):
+    """A metric sink with settings: the keys other than `type`."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Annotated[Any, free_beside("type")]] = Field(init=False)
+    __pydantic_extra__: dict[str, Annotated[Any, AfterValidator(free)]] = Field(init=False)
 
     type: Annotated[str, Registered(METRIC_SINKS)]
-    """Class path of the sink."""
+    """Name or class path of the sink."""
+
+    @model_validator(mode="after")
+    def _has_known_settings(self) -> SinkConfig:
+        checked_settings(self.type, self.model_extra or {})
+        return self
 
 
-SINK = Words(f"{Registered(METRIC_SINKS).text}, or a section with type and settings of that class")
+SINK = Words(f"{Registered(METRIC_SINKS).text}, or a section with type and settings of that sink")
 
 LoggerNames = Annotated[
-    Literal["auto"]
-    | list[Annotated[Annotated[str, Registered(METRIC_SINKS)] | OwnSinkConfig, SINK]],
+    Literal["auto"] | list[Annotated[Annotated[str, Registered(METRIC_SINKS)] | SinkConfig, SINK]],
     BeforeValidator(_one_logger_as_list),
 ]
 
@@ -75,8 +84,8 @@ class TrainerCommonConfig(BaseConfig):
     logprob_diff_bound: Positive = 1e-3
     """Warn if the engine's and the trainer's logprob of a token differ by more than this."""
     logger: LoggerNames = "auto"
-    """One or several destinations of metrics, in addition to `metrics.jsonl` and the console.
-    `auto`: TensorBoard if it is installed."""
+    """One or several destinations of metrics, in addition to `metrics.jsonl` and the console; see
+    trackers.md. `auto`: TensorBoard if it is installed."""
     n_gpus_per_node: Count = 1
     """Number of GPUs per machine."""
     nnodes: Count = 1

@@ -1,4 +1,4 @@
-"""`config.yaml` as dotted keys, with secrets left out."""
+"""Settings for people and trackers: `config.yaml` as dotted keys, with secrets left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ MAX_KEYS = 5000
 """An alias in YAML may stand for a mapping that contains itself, or for billions of keys."""
 HIDDEN = "(hidden)"
 
-_SECRET = re.compile(r"(^|[._-])(api_?key|password|passwd|secret|token|credentials?)$", re.I)
+_SECRET = re.compile(
+    r"(^|[._-])((api|access|private|secret)[_-]?key|password|passwd|passphrase|secret|token"
+    r"|credentials?|authorization)$",
+    re.I,
+)
+_USER_IN_URL = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 _OPTION = re.compile(r"^(?P<key>[^=]+)=(?P<value>.+)$", re.S)
 
 
@@ -34,7 +39,7 @@ def read_settings(run_dir: Path) -> tuple[dict[str, Any], str | None]:
     if not isinstance(data, dict):
         return {}, "config.yaml is empty: settings cannot be shown"
     settings: dict[str, Any] = {}
-    for key, value in _flat(data, "", 0):
+    for key, value in flat_without_secrets(data):
         if len(settings) >= MAX_KEYS:
             return settings, f"config.yaml has more than {MAX_KEYS} keys: the rest is left out"
         settings[key] = value
@@ -51,7 +56,8 @@ def without_secrets(command: list[str]) -> list[str]:
     return shown
 
 
-def _flat(data: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
+def flat_without_secrets(data: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every setting; the value of a secret is replaced."""
     if isinstance(data, dict) and data and depth < MAX_DEPTH:
         is_environment = prefix.rpartition(".")[2] == "env"
         for key, value in data.items():
@@ -59,10 +65,10 @@ def _flat(data: Any, prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
             if (is_environment or _SECRET.search(str(key))) and value not in (None, {}, [], ""):
                 yield name, HIDDEN
             else:
-                yield from _flat(value, name, depth + 1)
+                yield from flat_without_secrets(value, name, depth + 1)
     elif isinstance(data, list) and any(isinstance(each, dict | list) for each in data):
         for number, each in enumerate(data if depth < MAX_DEPTH else ()):
-            yield from _flat(each, f"{prefix}[{number}]", depth + 1)
+            yield from flat_without_secrets(each, f"{prefix}[{number}]", depth + 1)
     else:
         yield prefix, _leaf(data)
 
@@ -72,4 +78,6 @@ def _leaf(value: Any) -> Any:
         return "(deeper)"
     if isinstance(value, list):
         return [_leaf(each) for each in value[:MAX_KEYS]]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    if isinstance(value, str):
+        return _USER_IN_URL.sub(HIDDEN, value)
+    return value if isinstance(value, int | float | bool | None) else str(value)
