@@ -44,8 +44,9 @@ GROUPS: dict[str, tuple[tuple[str, str, Show], ...]] = {
     "reward": (
         ("reward/mean", "mean", number),
         ("reward/std", "std", number),
+        ("reward/min", "min", number),
+        ("reward/max", "max", number),
         ("episode/success_rate", "success", percent),
-        ("group/zero_variance", "groups without gradient", percent),
     ),
     "eval": (
         ("eval/success_rate", "sampled", percent),
@@ -58,13 +59,20 @@ GROUPS: dict[str, tuple[tuple[str, str, Show], ...]] = {
         ("episode/count", "count", count),
         ("episode/failed", "failed", count),
         ("episode/num_calls", "calls each", number),
+        ("group/zero_variance", "groups without gradient", percent),
+    ),
+    "response": (
+        ("response/length_mean", "tokens", number),
+        ("response/length_max", "longest", count),
+        ("response/cut_share", "cut by the limit", percent),
     ),
     "policy": (
         ("policy/loss", "loss", number),
         ("policy/entropy", "entropy", number),
         ("policy/kl", "kl", number),
-        ("policy/grad_norm", "grad norm", number),
+        ("policy/grad_norm", "norm", number),
         ("policy/clip_fraction", "clipped", percent),
+        ("policy/lr", "lr", number),
     ),
     "fidelity": (
         ("policy/logprob_diff_max", "logprob diff max", number),
@@ -119,6 +127,9 @@ def step_line(step: int, total_steps: int, metrics: Mapping[str, float]) -> str:
     width = len(str(total_steps))
     parts = [f"step {step:>{width}}/{total_steps}"]
     parts += [f"{label} {show(metrics[name]):>5}" for name, label, show in LINE if name in metrics]
+    reward, success = metrics.get("eval/reward_mean"), metrics.get("eval/success_rate")
+    if reward is not None and reward != success:  # with rewards of 0 and 1 it says nothing new
+        parts.append(f"eval reward {number(reward)}")
     if metrics.get("episode/failed"):
         parts.append(f"failed {count(metrics['episode/failed'])}")
     return "  ".join(parts)

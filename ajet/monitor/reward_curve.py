@@ -75,8 +75,11 @@ PANELS = (
         is_share=True,
     ),
     Panel(
-        title="Training reward, mean of the step",
-        lines=(CurveLine(metric="reward/mean", label="reward", colour="#2a8a4a", marker="."),),
+        title="Reward, mean of the step",
+        lines=(
+            CurveLine(metric="reward/mean", label="training", colour="#2a8a4a", marker="."),
+            CurveLine(metric="eval/reward_mean", label="validation", colour="#8a4fbf", marker="o"),
+        ),
         is_share=False,
     ),
 )

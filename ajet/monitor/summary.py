@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,12 @@ from ajet.monitor import (
     rollout_store,
     tensorboard_sink,
 )
+from ajet.monitor.best_checkpoint import (
+    CHECKPOINTS,
+    LINK,
+    linked_checkpoint,
+    steps_with_checkpoint,
+)
 from ajet.monitor.metric_table import Show, number, percent
 from ajet.monitor.metrics_log import read_metrics
 from ajet.monitor.progress import duration
@@ -34,9 +40,16 @@ WIDE_ENOUGH = 120
 ROWS: tuple[tuple[str, str, Show], ...] = (
     ("eval/success_rate", "validation success, sampled", percent),
     ("eval/greedy_success_rate", "validation success, greedy", percent),
+    ("eval/reward_mean", "validation reward", number),
     ("reward/mean", "training reward", number),
     ("policy/entropy", "entropy", number),
 )
+
+BEST: tuple[tuple[str, str, Show], ...] = (
+    ("eval/reward_mean", "validation reward", number),
+    ("eval/success_rate", "success", percent),
+)
+"""What is said of the best checkpoint."""
 
 RESULTS = (
     (f"{reward_curve.FILE_NAME}.png", "the learning curve (also .svg)"),
@@ -63,7 +76,33 @@ def print_summary(console: Console, run_dir: Path) -> None:
         if (run_dir / name).exists():
             there.add_row(Text(f"  {name}", "cyan"), Text(meaning))
     console.print(there)
+    for line in _checkpoint_lines(run_dir, metrics):
+        console.print(Text(line), soft_wrap=True)
     console.print(Text(str(run_dir), "bold"), soft_wrap=True)
+
+
+def _checkpoint_lines(run_dir: Path, metrics: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """How to load the last checkpoint, and which one is the best."""
+    steps = steps_with_checkpoint(run_dir)
+    if not steps:
+        return
+    yield f"To load the last checkpoint, step {steps[-1]}:"
+    yield "  from transformers import AutoModelForCausalLM, AutoTokenizer"
+    path = f'"{run_dir / CHECKPOINTS / f"step_{steps[-1]:06d}"}"'
+    yield f"  model = AutoModelForCausalLM.from_pretrained({path})"
+    yield f"  tokenizer = AutoTokenizer.from_pretrained({path})"
+    best = linked_checkpoint(run_dir)
+    if best is None:
+        return
+    step = int(best.name.removeprefix("step_"))
+    results = [
+        f"{label} {show(line[name])}"
+        for line in metrics
+        if line["step"] == step
+        for name, label, show in BEST
+        if name in line
+    ]
+    yield f"The best one is step {step}, {LINK}: {', '.join(results)}"
 
 
 def _print_episodes(console: Console, run_dir: Path) -> None:

@@ -79,8 +79,43 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
     if rewards := [episode.reward for episode in valid if episode.reward is not None]:
         metrics["reward/mean"] = fmean(rewards)
         metrics["reward/std"] = pstdev(rewards)
+        metrics["reward/min"], metrics["reward/max"] = min(rewards), max(rewards)
+        metrics |= _agent_rewards(valid)
+    metrics |= _response_metrics(episodes)
     metrics |= _token_metrics(episodes, valid) | timeline_metrics(episodes)
     return metrics | _workflow_metrics(valid)
+
+
+def _agent_rewards(valid: Sequence[Episode]) -> dict[str, float]:
+    """`reward/agent/NAME`: mean reward of each agent, where there are several.
+
+    An agent's reward in an episode is the mean of the rewards of its calls.
+    """
+    rewards: dict[str, list[float]] = defaultdict(list)
+    for episode in valid:
+        if episode.call_rewards is None:
+            continue
+        of_calls: dict[str, list[float]] = defaultdict(list)
+        for call, reward in zip(episode.calls, episode.call_rewards, strict=True):
+            of_calls[call.agent_name].append(float(reward))
+        for name, values in of_calls.items():
+            rewards[name].append(fmean(values))
+    if len(rewards) < 2:
+        return {}
+    return {f"reward/agent/{name}": fmean(values) for name, values in sorted(rewards.items())}
+
+
+def _response_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Sampled tokens of a trained call, and the share of calls that the limit has cut."""
+    calls = [call for episode in episodes for call in episode.calls if call.trained]
+    if not calls:
+        return {}
+    lengths = [len(call.completion_ids) for call in calls]
+    return {
+        "response/length_mean": fmean(lengths),
+        "response/length_max": max(lengths),
+        "response/cut_share": fmean(call.finish_reason == "length" for call in calls),
+    }
 
 
 def _check_metrics(episodes: Sequence[Episode]) -> dict[str, float]:

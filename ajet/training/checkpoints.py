@@ -20,6 +20,7 @@ from typing import Any
 
 from ajet.boundary import caught_error
 from ajet.errors import CheckpointError
+from ajet.monitor.best_checkpoint import linked_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ def written_checkpoint(
     Args:
         folder: the run's folder `checkpoints`; created if missing.
         position: where a resumed run continues.
-        max_to_keep: delete the oldest checkpoints beyond this number afterwards; None: keep all.
+        max_to_keep: delete the oldest checkpoints beyond this number afterwards, but never the best
+            one; None: keep all.
 
     Raises:
         CheckpointError: it cannot be written (for example: disk full). Earlier ones are unchanged.
@@ -67,8 +69,10 @@ def written_checkpoint(
             "Earlier checkpoints are unchanged."
         ) from error
     if max_to_keep is not None:
+        best = linked_checkpoint(folder.parent)
         for old in list_checkpoints(folder)[:-max_to_keep]:
-            _remove_folder(old)
+            if old != best:
+                remove_checkpoint(old)
 
 
 def read_position(path: Path) -> Position:
@@ -109,6 +113,11 @@ def damage_named(path: Path) -> Iterator[None]:
 def list_checkpoints(folder: Path) -> list[Path]:
     """All checkpoints in a folder, oldest first."""
     return sorted(folder.glob("step_" + "[0-9]" * 6))
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step in the name of a checkpoint."""
+    return int(checkpoint.name.removeprefix("step_"))
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -188,15 +197,15 @@ def _written_aside(final: Path) -> Iterator[Path]:
         # Contents first, names second: after a power cut, a name never points to missing data.
         for path in (*partial.rglob("*"), partial):
             _sync(path)
-        _remove_folder(final)
+        remove_checkpoint(final)
         partial.rename(final)
         _sync(final.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _remove_folder(path: Path) -> None:
-    """Delete a folder if it exists; a half-deleted one never has its name."""
+def remove_checkpoint(path: Path) -> None:
+    """Delete a checkpoint if it exists; a half-deleted one never has its name."""
     if path.exists():
         old = _aside(path).with_suffix(f".partial-{os.getpid()}-old")
         path.rename(old)

@@ -22,7 +22,6 @@ class Evaluation:
     """Run the tasks at temperature 0 as well."""
     run_folder: Path
     """Gets the transcript of one task before the first step and after the last."""
-    total_steps: int
 
     def run(self, step: int) -> dict[str, float]:
         """Evaluate and return the metrics, with `time/eval_s`; empty without validation tasks.
@@ -40,7 +39,8 @@ class Evaluation:
         if step == 0:
             save_transcript(Transcript.of(choose_example(episodes)), self.run_folder, BEFORE)
         before = load_transcript(self.run_folder, BEFORE)
-        if step == self.total_steps and before is not None:
+        if step > 0 and before is not None:
+            # After every evaluation: a run may end at a target, earlier than its last step.
             same = next(e for e in episodes if e.task.task_id == before.task_id)
             save_transcript(Transcript.of(same), self.run_folder, AFTER)
         return metrics | watch.metrics()

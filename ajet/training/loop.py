@@ -22,17 +22,18 @@ from ajet.task_rollout.rollout import resample
 from ajet.task_rollout.rollout_report import report_divergence, rollout_metrics
 from ajet.training.checkpoints import Position
 from ajet.training.evaluation import Evaluation
+from ajet.training.goals import Goals
 from ajet.training.interrupts import deferred_interrupt
 from ajet.training.no_gradient import require_trained_calls, why_no_gradient
 from ajet.training.phases import Phases, Stopwatch
 from ajet.training.protocols import Serving, Trainer
 from ajet.training.schedule import (
-    evaluation_is_due,
     first_evaluation_is_due,
     is_due,
     warn_of_logprobs,
     warn_of_nothing_to_train,
 )
+from ajet.training.updates import learning_rate
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,11 @@ class TrainingLoop:
     """True within an update: weights, records and `step` do not match, so nothing is saved."""
     is_done: bool = False
     """Whether the last step is over and evaluated."""
+    goals: Goals = field(init=False)
+
+    def __post_init__(self) -> None:
+        validates = bool(self.validation_tasks)
+        self.goals = Goals(self._common, self.run_folder, validates=validates)
 
     def run(self) -> None:
         """Train until the last step is done. Whatever ends it earlier, finished steps are saved.
@@ -84,12 +90,18 @@ class TrainingLoop:
             return
         try:
             self._evaluate_before()
-            while self.step < self.total_steps:
-                self._run_step()
-                if is_due(self.step, self._common.save_freq):
+            is_reached = self.goals.was_reached(self.step)
+            while self.step < self.total_steps and not is_reached:
+                metrics = self._run_step()
+                earns_checkpoint = self.goals.note(self.step, metrics)
+                if is_due(self.step, self._common.save_freq) or earns_checkpoint:
                     self._save()
+                is_reached = self.goals.is_reached(self.step, metrics)
+            if is_reached:
+                self.progress.line(self.goals.reached_text(self.step))
             self.is_done = True
             self._save()
+            self.goals.link_best()
         except CheckpointError:
             raise  # it could not be written: trying again would hide the reason
         except KeyboardInterrupt:
@@ -98,9 +110,7 @@ class TrainingLoop:
             if not self.is_done:
                 raise
             logger.info("the last step was done and is saved, so the run is finished")
-        except (
-            BaseException
-        ) as error:  # also what no one expects: an error of a library, or of ours
+        except BaseException as error:  # also what nobody expects: a fault of a library, or ours
             self._save_before(error)
             raise
 
@@ -113,7 +123,8 @@ class TrainingLoop:
         if not isinstance(error, AjetError) and self.saved_step:
             logger.error("step %d is saved; --resume continues after it", self.saved_step)
 
-    def _run_step(self) -> None:
+    def _run_step(self) -> dict[str, float]:
+        """Run the next step, with its evaluation if that is due; returns its metrics."""
         step = self.step + 1
         watch = Stopwatch()
         with watch.part("rollout"):
@@ -136,9 +147,8 @@ class TrainingLoop:
                 metrics |= _timings(metrics, watch)
             if self.config.context_tracker.detect_timeline_snap:
                 report_divergence([*groups, *discarded], step)
-            if evaluation_is_due(
-                step, test_freq=self._common.test_freq, total_steps=self.total_steps
-            ):
+            is_last = step == self.total_steps or self.goals.is_reached(step, metrics)
+            if is_last or is_due(step, self._common.test_freq):
                 metrics |= self._evaluate()
         finally:  # an interrupt after the update must not lose the step's metrics
             if self.step == step:
@@ -148,6 +158,7 @@ class TrainingLoop:
         self.progress.step_done(step, metrics)
         if step == 1:
             require_trained_calls(groups)
+        return metrics
 
     def _sample(self, step: int) -> tuple[list[Group], list[Group], dict[str, float]]:
         """The step's groups, those that dynamic sampling replaced, and metrics of the rollout."""
@@ -179,6 +190,8 @@ class TrainingLoop:
             return {}
         with watch.part("train"):
             metrics = self.trainer.update(samples, step=step, policy_version=self.policy_version)
+        optim = self._common.optim
+        metrics["policy/lr"] = learning_rate(step, optim, self.total_steps)
         self.policy_version += 1
         warn_of_logprobs(metrics, step=step, bound=self.logprob_diff_bound)
         return metrics
@@ -210,7 +223,6 @@ class TrainingLoop:
             tasks=self.validation_tasks,
             greedy=self.config.rollout.validation.greedy,
             run_folder=self.run_folder,
-            total_steps=self.total_steps,
         )
         return evaluation.run(self.step)
 
@@ -224,6 +236,7 @@ class TrainingLoop:
             with self.progress.phase("checkpoint"):
                 self.save(position)
             self.saved_step = self.step
+            self.goals.link_best()
 
     @property
     def _common(self) -> TrainerCommonConfig:

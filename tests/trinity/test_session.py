@@ -4,12 +4,14 @@
 2. The explorer waits until its weights are compared and evaluated.
 3. Weights that did not arrive, a failure anywhere, and an actor that dies end the run with a
    message; what was trained before is recorded.
+4. A first step without a trained call ends the run with the reason. A target ends it as finished.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,17 +31,20 @@ from ajet.backbone.trinity.mailbox import (
 )
 from ajet.backbone.trinity.session import TrinitySession
 from ajet.backbone.trinity.starting import Actors
+from ajet.config.sections.trainer_common import StopAtConfig, TrainerCommonConfig
 from ajet.errors import EngineError, TrainingError
 from ajet.monitor.metrics_log import read_metrics
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.run_record import read_processes, recorded
+from ajet.training.goals import Goals
 from tests.make_samples import make_episode, make_group
 
 pytestmark = [pytest.mark.trinity, pytest.mark.slow]
 
 STEPS = 4
 NAMESPACE = "session-test"
+NO_TARGET = StopAtConfig()
 
 
 def probe(version: int) -> list[float]:
@@ -52,6 +57,13 @@ class Trainer:
     def __init__(self, at_3: str) -> None:
         self.at_3 = at_3
         self.stopped = False
+        self.episodes = [make_episode(name, reward) for name, reward in (("a", 1.0), ("b", 0.0))]
+        if at_3 == "untrained calls":
+            for episode in self.episodes:
+                episode.calls[0].trained = False
+        elif at_3 == "no calls":
+            for episode in self.episodes:
+                episode.calls.clear()
 
     def tell(self, message: object) -> None:
         ray.get(find_mailbox(NAMESPACE).report.remote(dumps(message)))
@@ -73,7 +85,9 @@ class Trainer:
             if step == 3 and self.at_3 == "die":
                 ray.actor.exit_actor()
             self.tell(Published(version=step, probe=probe(step)))
-            group = make_group(make_episode(f"{step}a", 1.0), make_episode(f"{step}b", 0.0))
+            group = make_group(
+                *(replace(e, episode_id=f"{step}{e.episode_id}") for e in self.episodes)
+            )
             self.tell(
                 Trained(
                     step=step,
@@ -139,7 +153,7 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def session_of(folder: Path, at_3: str = "") -> TrinitySession:
+def session_of(folder: Path, at_3: str = "", stop_at: StopAtConfig = NO_TARGET) -> TrinitySession:
     common = SimpleNamespace(
         logprob_diff_bound=1e-3, test_freq=2, val_before_train=True, logger=["console"]
     )
@@ -165,6 +179,7 @@ def session_of(folder: Path, at_3: str = "") -> TrinitySession:
         evaluation=Evaluation(),
         records=Records(folder, SimpleNamespace(ajet=ajet), resumed_step=None),
         progress=Progress(Console(quiet=True)),
+        goals=Goals(TrainerCommonConfig(stop_at=stop_at), folder, validates=True),
         step=0,
     )
 
@@ -215,3 +230,21 @@ def test_a_fault_ends_the_run_and_what_was_trained_is_recorded(
     assert 2 <= facts["steps made"] <= STEPS
     steps = {line["step"] for line in read_metrics(tmp_path)}
     assert steps == set(range(facts["steps made"] + 1))
+
+
+@pytest.mark.parametrize(
+    ("calls", "reason"),
+    [("untrained calls", "none of the 2 calls is trained"), ("no calls", "no call through the")],
+)
+def test_a_run_that_trains_no_call_ends_after_its_first_step(cluster, tmp_path, calls, reason):
+    with pytest.raises(TrainingError, match=f"nothing can be trained: .*{reason}"):
+        run(session_of(tmp_path, calls), tmp_path)
+    assert 1 in {line["step"] for line in read_metrics(tmp_path)}
+
+
+def test_a_target_ends_the_run(cluster, tmp_path):
+    target = StopAtConfig(metric="eval/success_rate", value=0.2)
+    run(session_of(tmp_path, stop_at=target), tmp_path)
+    process = read_processes(tmp_path)[-1]
+    assert process["outcome"] == "finished"
+    assert 2 <= process["trinity"]["steps made"] < STEPS

@@ -15,6 +15,7 @@ from ajet.errors import TrainingError
 from ajet.schema.episode import Episode, Failure, Group
 from ajet.schema.task import Task
 from ajet.task_rollout.rollout_report import check_failures, rollout_metrics
+from tests.make_samples import make_episode, make_group
 from tests.unit.episode_fakes import (
     ANSWER,
     ask,
@@ -113,6 +114,11 @@ def test_metrics_of_a_rollout() -> None:
         "rollout/retries": 0,
         "reward/mean": 1.0,
         "reward/std": pytest.approx((2 / 3) ** 0.5),
+        "reward/min": 0.0,
+        "reward/max": 2.0,
+        "response/length_mean": sampled,
+        "response/length_max": sampled,
+        "response/cut_share": 0.0,
         "tokens/calls": num_trained * (10 + sampled),
         "tokens/trained_sequence": num_trained * (10 + sampled),
         "tokens/sampled": num_trained * sampled,
@@ -125,3 +131,18 @@ def test_metrics_of_a_rollout() -> None:
 def test_metrics_without_data_are_left_out() -> None:
     assert "reward/mean" not in rollout_metrics([])
     assert rollout_metrics([])["episode/count"] == 0
+
+
+def test_each_agent_has_its_own_reward_and_cut_answers_are_counted() -> None:
+    episodes = [
+        make_episode("e0", {"wolf": 1.0, "seer": -1.0}, agents=("wolf", "seer", "wolf")),
+        make_episode("e1", {"wolf": 0.0, "seer": 1.0}, agents=("wolf", "seer")),
+        make_episode("e2", 0.5, agents=("seer",)),
+    ]
+    episodes[0].calls[0].finish_reason = "length"
+    metrics = rollout_metrics([make_group(*episodes)])
+    assert metrics["reward/agent/wolf"] == 0.5
+    assert metrics["reward/agent/seer"] == pytest.approx(0.5 / 3)
+    assert metrics["response/cut_share"] == pytest.approx(1 / 6)
+    alone = rollout_metrics([make_group(make_episode("e0", 1.0))])
+    assert not any(name.startswith("reward/agent/") for name in alone)

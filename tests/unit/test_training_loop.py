@@ -4,7 +4,9 @@
 2. An update that has begun and not ended is not saved.
 3. Ctrl-C while a checkpoint is written waits for it, however often it comes.
 4. A run whose last step is saved is finished, even if it was interrupted then.
-5. What ended the run is what the user is told, even if saving fails as well.
+5. The best checkpoint is kept and named; it is written where only an evaluation was due.
+6. A run ends at its target, after an evaluation, and stays ended when it is resumed.
+7. What ended the run is what the user is told, even if saving fails as well.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def test_ctrl_c_in_a_checkpoint_waits_for_it(
         for _ in range(times):
             signal.raise_signal(signal.SIGINT)
 
-    run = FakeRun(tmp_path, {"save_freq": 2}, on_save=interrupt)
+    run = FakeRun(tmp_path, {"save_freq": 2, "test_freq": None}, on_save=interrupt)
     with pytest.raises(KeyboardInterrupt):
         run.loop().run()
     assert run.kept == run.saved == [2]
@@ -117,3 +119,86 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run(tmp_path: Path) -> Non
     run = FakeRun(tmp_path, {"save_freq": 1}, on_save=full)
     with pytest.raises(CheckpointError, match="no space"):
         run.loop().run()
+
+
+def test_the_best_checkpoint_is_kept_and_named(tmp_path: Path) -> None:
+    results = {1: 0.2, 2: 0.9, 3: 0.5, 4: 0.9, 5: 0.4, 6: 0.1}
+    common = {"save_freq": 2, "max_checkpoints_to_keep": 1}
+    run = FakeRun(tmp_path, common, steps=6, evaluations=results)
+    run.loop().run()
+    assert run.kept == [2, 6]
+    assert (tmp_path / "best_checkpoint").resolve() == run.checkpoints / "step_000002"
+    assert (tmp_path / "best_checkpoint" / "weights").read_text() == "2"
+
+
+def test_a_step_that_is_the_best_so_far_gets_a_checkpoint_until_a_better_one_comes(
+    tmp_path: Path,
+) -> None:
+    results = {1: 0.2, 2: 0.1, 3: 0.6, 4: 0.1, 5: 0.8, 6: 0.3}
+    run = FakeRun(tmp_path, {"save_freq": 4}, steps=6, evaluations=results)
+    run.loop().run()
+    assert run.saved == [1, 3, 4, 5, 6]
+    assert run.kept == [4, 5, 6]
+    assert (tmp_path / "best_checkpoint").resolve().name == "step_000005"
+
+
+def test_without_save_freq_nothing_is_written_before_the_end(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path, evaluations={1: 0.9})
+    run.loop().run()
+    assert run.saved == [4]
+    assert (tmp_path / "best_checkpoint").resolve().name == "step_000004"
+
+
+def test_without_a_best_metric_no_checkpoint_is_the_best(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path, {"save_freq": 2, "best_metric": None}, evaluations={1: 0.9})
+    run.loop().run()
+    assert run.saved == [2, 4]
+    assert not (tmp_path / "best_checkpoint").is_symlink()
+
+
+def test_a_resumed_run_knows_the_best_step_of_its_past(tmp_path: Path) -> None:
+    common = {"save_freq": 1, "max_checkpoints_to_keep": 1}
+    run = FakeRun(tmp_path, common, evaluations={1: 0.9}, on_rollout=raise_at(3, MemoryError()))
+    with pytest.raises(MemoryError):
+        run.loop().run()
+    run.on_rollout = lambda step: None
+    run.loop(resumed_step=2).run()
+    assert run.kept == [1, 4]
+    assert (tmp_path / "best_checkpoint").resolve().name == "step_000001"
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "last"),
+    [("eval/success_rate", 0.7, 2), ("reward/mean", 0.5, 1), ("eval/success_rate", 0.99, 4)],
+)
+def test_a_run_ends_at_its_target(tmp_path: Path, metric: str, value: float, last: int) -> None:
+    common = {"stop_at": {"metric": metric, "value": value}, "test_freq": 2}
+    run = FakeRun(tmp_path, common, evaluations={2: 0.7})
+    run.loop().run()
+    assert [line["step"] for line in run.metrics] == list(range(1, last + 1))
+    assert "eval/success_rate" in run.metrics[-1]
+    assert run.kept == [last]
+    run.loop(resumed_step=last).run()
+    assert run.metrics[-1]["step"] == last
+
+
+def test_a_metric_that_does_not_exist_is_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    common = {"stop_at": {"metric": "eval/succes_rate", "value": 1.0}, "best_metric": "eval/reward"}
+    FakeRun(tmp_path, common).loop().run()
+    told = [record.message for record in caplog.records]
+    assert told == [
+        'trainer_common.stop_at: this run has no metric "eval/succes_rate", so all steps are '
+        'trained; did you mean "eval/success_rate"?',
+        'trainer_common.best_metric: this run has no metric "eval/reward", so no checkpoint '
+        'is the best one; did you mean "eval/reward_mean"?',
+    ]
+
+
+def test_the_learning_rate_is_a_metric(tmp_path: Path) -> None:
+    optim = {"lr": 0.5, "lr_schedule": "linear", "lr_min_ratio": 0.1, "warmup_steps": 1}
+    run = FakeRun(tmp_path, {"optim": optim})
+    run.loop().run()
+    rates = [line["policy/lr"] for line in run.metrics]
+    assert rates == pytest.approx([0.5, 0.5, 0.275, 0.05])

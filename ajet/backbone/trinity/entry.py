@@ -24,6 +24,7 @@ from ajet.training.episodes import (
     validation_sampling,
 )
 from ajet.training.evaluation import Evaluation
+from ajet.training.goals import Goals
 from ajet.training.inputs import RunInputs
 from ajet.training.interrupts import ignore_interrupts
 from ajet.training.model_folder import chat_format_of, device_of
@@ -97,11 +98,11 @@ def _run(
                 tasks=data.validation,
                 greedy=ajet.rollout.validation.greedy,
                 run_folder=run_folder,
-                total_steps=data.total_steps,
             ),
             records=records,
             progress=progress,
             batches=data.batches,
+            goals=Goals(ajet.trainer_common, run_folder, validates=bool(data.validation)),
             step=step,
         ).run()
 

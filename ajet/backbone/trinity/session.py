@@ -32,7 +32,9 @@ from ajet.monitor.run_record import add_to_record
 from ajet.task_reader.task_batches import TaskBatches
 from ajet.task_rollout.rollout_report import report_divergence
 from ajet.training.evaluation import Evaluation
+from ajet.training.goals import Goals
 from ajet.training.interrupts import deferred_interrupt
+from ajet.training.no_gradient import require_trained_calls
 from ajet.training.schedule import evaluation_is_due, first_evaluation_is_due
 from ajet.training.weight_sync_check import check_weights
 
@@ -46,6 +48,10 @@ GROUPS, SAMPLES = "experience_pipeline/experience_count", "experience_pipeline/s
 """Trinity's names for the numbers of groups and samples that entered the buffer."""
 
 
+class _TargetReachedError(TrainingError):
+    """A step reached `trainer_common.stop_at`: the run ends, and this is no failure."""
+
+
 @dataclass(slots=True, kw_only=True)
 class TrinitySession:
     """Follows explorer and trainer to the end of the run."""
@@ -57,6 +63,7 @@ class TrinitySession:
     progress: Progress
     batches: TaskBatches
     """Counts results for the metrics of the curriculum; the explorer's copy chooses the tasks."""
+    goals: Goals
     step: int
     """Number of steps that are done."""
     arrived: int = -1
@@ -68,6 +75,7 @@ class TrinitySession:
     _pending_arrival: Arrived | None = None
     """Weights whose step is not recorded yet: the two messages may come in either order."""
     _explorer_metrics: dict[str, float] = field(default_factory=dict)
+    _is_at_target: bool = False
     _unwritten: tuple[int, dict[str, float]] | None = None
     """The newest step and its metrics, held back because its evaluation may add some."""
 
@@ -88,6 +96,11 @@ class TrinitySession:
             exploring, training = explorer.explore.remote(), trainer.train.remote()
             try:
                 self._follow([training], also_watch=[exploring])
+            except _TargetReachedError:
+                with deferred_interrupt():
+                    self._stop(training)
+                self.progress.line(self.goals.reached_text(self.step))
+                return
             except BaseException:
                 with deferred_interrupt():
                     self._stop(training)
@@ -96,6 +109,7 @@ class TrinitySession:
         finally:
             self._write_metrics()
             self._write_summary()
+            self.goals.link_best()
         self._check_end()
 
     def _await_last_weights(self, exploring: ObjectRef) -> None:
@@ -139,6 +153,8 @@ class TrinitySession:
             self._explored(message)
         elif isinstance(message, Trained):
             self._trained(message)
+            if message.step == 1:
+                require_trained_calls(message.groups)
         elif isinstance(message, Published):
             self._probes[message.version] = np.array(message.probe)
         elif isinstance(message, Arrived):
@@ -151,6 +167,8 @@ class TrinitySession:
         if self._pending_arrival is not None and self._pending_arrival.version <= self.step:
             arrived, self._pending_arrival = self._pending_arrival, None
             self._weights_arrived(arrived)
+        if self._is_at_target:
+            raise _TargetReachedError
 
     def _explored(self, message: Explored) -> None:
         self._explorer_metrics |= {f"trinity/{name}": v for name, v in message.metrics.items()}
@@ -235,6 +253,9 @@ class TrinitySession:
             self._unwritten = None
             self.records.write_metrics(step, metrics)
             self.progress.step_done(step, metrics)
+            self.goals.note(step, metrics)
+            self.goals.link_best()
+            self._is_at_target |= self.goals.is_reached(step, metrics)
 
     def _stop(self, training: ObjectRef) -> None:
         """Wait until the trainer has finished and saved its current step, and record it."""

@@ -207,6 +207,7 @@ class StepTrainer(trinity_verl.VERLTrainer):
             "policy/loss": float(found["loss"]),
             "policy/grad_norm": float(found["grad_norm"]),
             "policy/clip_fraction": float(found["clipped"] / found["tokens"]),
+            "policy/lr": learning_rate(self.global_steps, optim, self._context.total_steps),
         }
 
 

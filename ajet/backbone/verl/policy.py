@@ -133,6 +133,7 @@ def _named(metrics: dict[str, float], *, with_kl: bool) -> dict[str, float]:
         named["policy/kl"] = kl
     named |= {PUBLIC[name]: float(metrics.pop(name)) for name in PUBLIC}
     # verl reports NaN where there was nothing to measure.
+    metrics.pop("actor/lr", None)  # the loop reports it as policy/lr
     named |= {f"verl/{name}": float(v) for name, v in metrics.items() if math.isfinite(v)}
     if not math.isfinite(named["policy/grad_norm"]):
         raise TrainingError(

@@ -52,6 +52,15 @@ LoggerNames = Annotated[
 ]
 
 
+class StopAtConfig(BaseConfig):
+    """A target at which the run ends before its last step."""
+
+    metric: str | None = None
+    """Name of the metric, such as `eval/success_rate` or `reward/mean`. Null: no target."""
+    value: float = 1.0
+    """The run ends after the first step in which the metric has this value or a larger one."""
+
+
 class TrainerCommonConfig(BaseConfig):
     """Training settings that all backbones share."""
 
@@ -91,4 +100,9 @@ class TrainerCommonConfig(BaseConfig):
     nnodes: Count = 1
     """Number of machines."""
     max_checkpoints_to_keep: Count | None = None
-    """Number of checkpoints to keep; older ones are deleted. Null: all."""
+    """Number of checkpoints to keep; older ones are deleted, except for the best one. Null: all."""
+    best_metric: str | None = "eval/reward_mean"
+    """Metric of the validation tasks that decides which checkpoint is the best one, the larger the
+    better. With `save_freq`, a checkpoint is also written where it is better than ever before; the
+    link `best_checkpoint` in the run's folder names it. Null: no checkpoint is the best one."""
+    stop_at: StopAtConfig = StopAtConfig()
