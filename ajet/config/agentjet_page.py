@@ -65,8 +65,10 @@ INTERFACE = {
     "told how to join",
     "`--skip-check-avail-gpu`, `--prefix`": "accepted without effect",
     "`--kill`, `--autokill`, `--reboot`": "refused; `ajet kill RUN` ends what one run started",
-    "readers `data_generation` and `tracing`, judge `rubrics_auto_grader`": "the file loads; a "
-    "run of it is refused",
+    "reader `tracing` (`feedback_tracing`), its filters `llm_evaluate` and `deduplication`": "the "
+    "same; a key is read from an environment variable; without `model`, `deduplication` needs none",
+    "reader `data_generation`, judge `rubrics_auto_grader`": "the file loads; a run of it is "
+    "refused",
 }
 """Row of the page: AgentJet's names, and what they are here."""
 

@@ -221,7 +221,7 @@ def test_a_run_needs_the_files_and_parts_that_are_named(tmp_path):
         require_available(load_config(path))
     model, reader = str(caught.value).splitlines()
     assert 'ajet.model.path: "/data/Qwen2___5-14B-Instruct" not found; looked for /data/' in model
-    assert 'ajet.task_reader.type: "tracing" is not part of this version' in reader
+    assert 'tracing.base_url: "./tutorial/example_feedback_tracing/database.sqlite" not' in reader
 
 
 def test_a_file_of_a_reader_that_is_not_chosen_may_be_missing(tmp_path):

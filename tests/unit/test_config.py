@@ -185,7 +185,7 @@ def test_missing_sections_are_reported_with_their_required_keys(tmp_path):
 @pytest.mark.parametrize(
     ("override", "names"),
     [
-        ("task_reader.type=tracing", '"tracing" is not part of this version'),
+        ("task_reader.type=data_generation", '"data_generation" is not part of this version'),
     ],
 )
 def test_names_of_a_later_version_are_refused(tmp_path, override, names):

@@ -80,6 +80,12 @@ def _dataset_path(value: str, info: ValidationInfo) -> str:
     return _found_or_missing(value, info, Path.exists)
 
 
+def _data_path(value: str, info: ValidationInfo) -> str:
+    if "://" in value:
+        raise value_error(f'got "{value}", expected a file or a folder: export the data first')
+    return _found_or_missing(value, info, Path.exists)
+
+
 def _model_path(value: str, info: ValidationInfo) -> str:
     if value.startswith(SHIPPED_PREFIX):
         return resolve_model_path(value)
@@ -112,6 +118,7 @@ def resolve_model_path(path: str) -> str:
 
 
 DataFile = Annotated[str, Words("a file"), AfterValidator(_data_file)]
+DataPath = Annotated[str, Words("a file or a folder"), AfterValidator(_data_path)]
 Folder = Annotated[str, Words("a folder"), AfterValidator(_folder)]
 DatasetPath = Annotated[
     str, Words('a hub\'s "owner/name", a folder or a file'), AfterValidator(_dataset_path)

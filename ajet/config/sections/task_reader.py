@@ -12,6 +12,7 @@ from ajet.config.loading.paths import DataFile, DatasetPath
 from ajet.config.messages import value_error
 from ajet.config.sections.environment import ServiceUrl
 from ajet.config.sections.section import BaseConfig, FreeConfig
+from ajet.config.sections.tracing import TracingConfig
 from ajet.config.sections.types import Count, NotNegative, Positive, Share
 
 TASK_READERS: dict[str, str | None] = {
@@ -20,6 +21,7 @@ TASK_READERS: dict[str, str | None] = {
     "huggingface_dat_repo": "ajet.task_reader.huggingface_dat_repo->HuggingFaceTaskReader",
     "env_service": "ajet.task_reader.env_service->EnvServiceTaskReader",
     "mixture": "ajet.task_reader.mixture->MixtureTaskReader",
+    "tracing": "ajet.tracing.reader->TracingTaskReader",
 }
 """`task_reader.type` -> class path. To add a reader, write one file and add one line here; its own
 settings are a section of that name in `TaskReaderConfig`."""
@@ -30,7 +32,7 @@ TASK_FILTERS: dict[str, str | None] = {
 """Names in `task_reader.filters` -> class path of a function of a task, or of a class whose objects
 are such functions."""
 
-LATER = ("data_generation", "tracing")
+LATER = ("data_generation",)
 DEFAULT_READER = "jsonl_dataset_file"
 
 
@@ -126,8 +128,7 @@ class TaskSourceConfig(BaseConfig):
     env_service: EnvServiceConfig = EnvServiceConfig()
     data_generation: FreeConfig = FreeConfig()
     """Read by a later version."""
-    tracing: FreeConfig = FreeConfig()
-    """Read by a later version."""
+    tracing: TracingConfig = TracingConfig()
 
     @model_validator(mode="after")
     def _has_training_data(self) -> Self:
@@ -135,6 +136,8 @@ class TaskSourceConfig(BaseConfig):
             raise value_error(f'type "{self.type}" needs {self.type}.training.file_path')
         if self.type == "huggingface_dat_repo" and not self.huggingface_dat_repo.dataset_path:
             raise value_error(f'type "{self.type}" needs {self.type}.dataset_path')
+        if self.type == "tracing" and not self.tracing.all_sources:
+            raise value_error(f'type "{self.type}" needs {self.type}.sources')
         return self
 
 
