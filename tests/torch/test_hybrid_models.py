@@ -41,6 +41,7 @@ SIZE = {
 LAYERS = ["conv", "full_attention", "conv"]
 CONFIGS = {
     "lfm2": lambda: Lfm2Config(**SIZE, layer_types=LAYERS),
+    "without_attention": lambda: Lfm2Config(**SIZE, layer_types=["conv"] * 3),
     "lfm2_moe": lambda: Lfm2MoeConfig(
         **SIZE,
         layer_types=LAYERS,

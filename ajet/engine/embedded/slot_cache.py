@@ -148,13 +148,10 @@ class SlotCache(Cache):
 
     def copy(self, sources: list[int], targets: list[int], num_tokens: int) -> None:
         """Copy the first tokens of some rows to other rows; all are read before any is written."""
-        stores = [store for stores in self._stores.values() for store in stores]
-        source = torch.tensor(sources, device=stores[0].device)
-        target = torch.tensor(targets, device=stores[0].device)
-        for state in self._states.values():
-            state.index_copy_(0, target, state.index_select(0, source))
-        for store in stores:
-            part = store[:, :, :num_tokens]
+        parts = [store[:, :, :num_tokens] for stores in self._stores.values() for store in stores]
+        for part in [*parts, *self._states.values()]:
+            source = torch.tensor(sources, device=part.device)
+            target = torch.tensor(targets, device=part.device)
             part.index_copy_(0, target, part.index_select(0, source))
 
     def _state_of(self, key: StateKey) -> torch.Tensor | None:
