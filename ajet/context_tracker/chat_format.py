@@ -159,6 +159,24 @@ class ChatFormat:
     @cached_property
     def _calls_end(self) -> str:
         """The mark after the last of a turn's calls, in formats that have one."""
+        if self._example_turn is None:
+            return ""
+        ids, span = self._example_turn
+        return self.tokenizer.decode(ids[span[1] :]).strip()
+
+    @property
+    def call_mark(self) -> int | None:
+        """The added token with which a turn's calls begin; None in formats that have none."""
+        if self._example_turn is None:
+            return None
+        ids, span = self._example_turn
+        thinking = self.tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+        marks = [token for token in ids[: span[0] + 1] if self.tokenizer.is_added(token)]
+        return next((token for token in marks if token not in thinking), None)
+
+    @cached_property
+    def _example_turn(self) -> tuple[list[int], tuple[int, int]] | None:
+        """Ids of a turn with one call, and where the call begins and ends; None if unknown."""
         call = {"id": "functions.f:0", "type": "function", "function": _EXAMPLE}
         turn = {"role": "assistant", "content": "", "tool_calls": [call]}
         try:
@@ -168,9 +186,9 @@ class ChatFormat:
             ids = list(takewhile(lambda token: token not in self.stop_token_ids, ids))
             calls = self._renderer.parse_response(ids, tools=None, prompt_ids=head).tool_calls
         except (RequestError, *_RENDER_ERRORS):
-            return ""
+            return None
         span = calls[-1].token_span if calls and whole[: len(head)] == head else None
-        return "" if span is None else self.tokenizer.decode(ids[span[1] :]).strip()
+        return None if span is None else (ids, span)
 
     def _with_calls_as_text(self, parsed: Any, completion_ids: list[int]) -> str:
         """The content with everything from the first tool call on, as the model wrote it."""
@@ -335,6 +353,14 @@ class ChatTokenizer:
         if all(char in _BYTE_OF_CHAR for char in token):  # byte-level BPE
             return bytes(_BYTE_OF_CHAR[char] for char in token)
         return None
+
+    def is_added(self, token_id: int) -> bool:
+        """Whether a token is not of the base vocabulary: no other text can produce it."""
+        return token_id in self._added
+
+    @cached_property
+    def _added(self) -> set[int]:
+        return set(self._backend.get_added_tokens_decoder())
 
     def convert_tokens_to_ids(self, tokens: str | list[str]) -> Any:
         """Id of a token, or ids of several; `unk_token_id` for an unknown token."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ajet.schema.call import Call
-from ajet.schema.episode import Sample
+from ajet.schema.episode import GrammarSpan, Sample
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
@@ -70,10 +70,13 @@ def _sample_of_path(
         temperature=np.ones(length, np.float32),
     )
     start, trained = 0, set(own)
+    spans: dict[int, GrammarSpan] = {}
     for node in path:
         if node in trained:
             _write(sample, start, node)
+            spans.update(_span_of(node, start))
         start += len(node.ids)
+    sample.grammars = tuple(spans.values())
     return sample
 
 
@@ -91,6 +94,14 @@ def _write(sample: Sample, start: int, node: Node) -> None:
     sample.call_index[here] = call.index
     sample.policy_versions[here] = call.policy_versions[there]
     sample.temperature[here] = call.temperature
+
+
+def _span_of(node: Node, start: int) -> dict[int, GrammarSpan]:
+    """The completion up to the node's end, by its first token; empty without a grammar."""
+    assert node.call is not None
+    first, stop = start - node.offset, start + len(node.ids)
+    grammar = node.call.grammar
+    return {first: GrammarSpan(grammar=grammar, start=first, stop=stop)} if grammar else {}
 
 
 def _limit(
@@ -121,6 +132,9 @@ def _cut(sample: Sample, end: int) -> Sample:
     end = int(np.flatnonzero(sample.loss_mask[:end])[-1]) + 1
     for name in ("ids", "loss_mask", "logprobs", "call_index", "policy_versions", "temperature"):
         setattr(sample, name, getattr(sample, name)[:end])
+    for span in sample.grammars:
+        span.stop = min(span.stop, end)
+    sample.grammars = tuple(span for span in sample.grammars if span.start < span.stop)
     return sample
 
 

@@ -157,6 +157,7 @@ class ContextTracker:
             logprobs=np.array(generation.logprobs, np.float32),
             policy_versions=np.array(generation.policy_versions, np.int32),
             temperature=params.temperature if params.temperature > 0 else 1.0,
+            grammar=params.grammar or "",
             finish_reason=finish_reason,
             messages=prompt.messages[prompt.num_covered :],
             tools=prompt.tools,

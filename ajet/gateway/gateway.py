@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ajet.context_tracker.call_markup import call_closing
@@ -28,6 +28,7 @@ from ajet.gateway.apis.chat_completions.request import (
 )
 from ajet.gateway.completion import Choice, Completion, Delta, make_choice
 from ajet.gateway.completion_checks import CheckedCompletion, failed_checks
+from ajet.gateway.constrained import grammar_of
 from ajet.gateway.episode_record import EpisodeRecord, StoredTurns
 from ajet.gateway.parameters import ResponseFormatMode, with_instruction, without_fence
 from ajet.gateway.stream import ChoiceStream, StreamNotifier
@@ -47,8 +48,8 @@ class Gateway:
     defaults: SamplingDefaults
     call_timeout_s: float = 300.0
     response_format: ResponseFormatMode = "prompt"
-    """What a request's `response_format` does: its schema becomes part of the prompt, or the
-    request is refused."""
+    """What a request's `response_format` does: its schema becomes part of the prompt, which the
+    engine may also enforce, or the request is refused."""
     checklist: tuple[str, ...] = ()
     """Names of the rules (`completion_checks.CHECKS`) that completions of trained agents must
     pass."""
@@ -211,9 +212,13 @@ class AgentSession:
         if one_call and prompt.tools:
             closing = call_closing(chat_format)
             stop_ids += () if closing is None else (closing,)
+        params = request.sampling(self._gateway.defaults, stop_ids, seed)
+        if self._gateway.response_format == "constrain":
+            grammar = grammar_of(chat_format, prompt, request.response_format)
+            params = replace(params, grammar=grammar)
         return PendingCompletion(
             prompt=prompt,
-            params=request.sampling(self._gateway.defaults, stop_ids, seed),
+            params=params,
             name=f"{episode_id[:8]}_{prompt.arrival}",
             prefill=prefill,
             max_calls=1 if one_call else None,

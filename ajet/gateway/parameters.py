@@ -120,7 +120,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."
 
 
-ResponseFormatMode = Literal["prompt", "refuse"]
+ResponseFormatMode = Literal["prompt", "constrain", "refuse"]
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL)
 

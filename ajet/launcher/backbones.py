@@ -70,6 +70,14 @@ def refuse_settings(ajet: AjetConfig) -> None:
             f"backbone {ajet.backbone} does not have; use the backbone {able}, or an estimator "
             "without a critic such as grpo"
         )
+    rollout = ajet.rollout
+    is_enforced = ajet.backbone == FALLBACK and rollout.name == "embedded"
+    if rollout.response_format == "constrain" and entry.trains and not is_enforced:
+        raise ConfigError(
+            "ajet.rollout.response_format: constrain needs the backbone local with the engine "
+            "embedded: other trainers cannot compute the logprobs again that an engine gives under "
+            "a schema; use prompt"
+        )
     if entry.refuse:
         imported(entry.refuse)(ajet)
 

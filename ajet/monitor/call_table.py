@@ -31,6 +31,7 @@ _CALL_FIELDS: dict[str, pa.DataType] = {
     "prompt_length": pa.int32(),
     "temperature": pa.float64(),
     "finish_reason": pa.string(),
+    "grammar": pa.string(),
     "failed_checks": pa.list_(pa.string()),
 }
 _CALL_JSON = ("messages", "tools", "response")

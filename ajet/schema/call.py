@@ -67,6 +67,8 @@ class Call:
     tools: list[dict[str, Any]] | None = None
     response: dict[str, Any] = field(default_factory=dict)
     """The assistant message that the agent got."""
+    grammar: str = ""
+    """What the completion had to match, as in `SamplingParams`; empty: any text."""
     failed_checks: list[str] = field(default_factory=list)
     """Rules of `rollout.compute_madness_checklist` that the completion fails; only of trained
     agents."""
@@ -131,6 +133,8 @@ class SamplingParams:
     """Ids that end the completion; the id that was sampled is its last token."""
     stop: tuple[str, ...] = ()
     """Strings that end the completion as soon as its decoded text contains one of them."""
+    grammar: str | None = None
+    """What the completion must match, in llguidance's variant of Lark; None: any text."""
 
     def __post_init__(self) -> None:
         """Refuse what no engine can compute.
@@ -162,7 +166,8 @@ class Generation:
     """[C] ids as sampled, including the stop token if it was sampled."""
     logprobs: list[float] = field(default_factory=list)
     """[C] natural log of the softmax of logits / temperature (of the logits themselves if the
-    temperature is 0), before top-k and top-p: a trainer can compute the same values again."""
+    temperature is 0), before top-k and top-p: a trainer can compute the same values again. With a
+    grammar, the softmax is over the tokens that it allows."""
     policy_versions: list[int] = field(default_factory=list)
     """[C] version of the weights that sampled each token."""
     finish_reason: FinishReason = "stop"

@@ -93,6 +93,17 @@ class Group:
 
 
 @dataclass(slots=True, kw_only=True)
+class GrammarSpan:
+    """A completion whose tokens were sampled under a grammar; see `SamplingParams.grammar`."""
+
+    grammar: str
+    start: int
+    """Position of the completion's first token in the sample."""
+    stop: int
+    """Position after the last token."""
+
+
+@dataclass(slots=True, kw_only=True)
 class Sample:
     """A flat training sequence of one episode; arrays are parallel, with one entry per token."""
 
@@ -112,6 +123,8 @@ class Sample:
     """[L] int32; -1 where loss_mask is False."""
     temperature: np.ndarray
     """[L] float32: of the call that sampled the token; 1 where loss_mask is False."""
+    grammars: tuple[GrammarSpan, ...] = ()
+    """The completions with a grammar; usually none."""
     advantages: np.ndarray | None = None
     """[L] float32, set when advantages are computed; 0 where loss_mask is False."""
     rewards: np.ndarray | None = None

@@ -63,7 +63,7 @@ def make_runner(
         engine=engine,
         defaults=sampling_defaults(settings),
         call_timeout_s=settings.call_timeout_s,
-        response_format="refuse" if settings.response_format == "refuse" else "prompt",
+        response_format=settings.response_format,
         checklist=tuple(settings.compute_madness_checklist),
         ends_at_failed_check=settings.agent_madness_termination,
     )

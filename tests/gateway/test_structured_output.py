@@ -5,7 +5,9 @@
 2. An answer that does not fit reaches the client as it is: the library's own validation error.
 3. A conversation that demands the same format throughout is one timeline.
 4. A code fence around the JSON is not the client's to remove.
-5. `refuse`: a 400 that names the parameter; a plain text format is accepted.
+5. `constrain`: the prompt is the same, and the engine gets a grammar of the answer; thinking and
+   tool calls stay possible, as far as the chat format tells them from text.
+6. `refuse`: a 400 that names the parameter; a plain text format is accepted.
 """
 
 from __future__ import annotations
@@ -17,7 +19,15 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from ajet.tuner import AjetTuner
-from tests.gateway.gateway_fakes import HELLO, TOKENIZER, Agent, agent_of, run, stream_chunks
+from tests.gateway.gateway_fakes import (
+    HELLO,
+    TOKENIZER,
+    TOOL,
+    Agent,
+    agent_of,
+    run,
+    stream_chunks,
+)
 
 GOOD = '{"city": "Rome", "people": 3}'
 BAD = '{"city": "Rome"}'
@@ -69,6 +79,18 @@ async def by_openai_agents(agent: Agent) -> Any:
     return (await agents.Runner.run(visitor, "hello")).final_output
 
 
+async def by_pydantic_ai(agent: Agent) -> Any:
+    pydantic_ai = pytest.importorskip("pydantic_ai")
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    client = tuner_of(agent).as_raw_openai_sdk_client()
+    model = OpenAIChatModel("policy", provider=OpenAIProvider(openai_client=client))
+    output = pydantic_ai.NativeOutput(Visit)
+    visitor = pydantic_ai.Agent(model, output_type=output, retries=0)
+    return (await visitor.run("hello")).output
+
+
 async def by_agentscope(agent: Agent) -> Any:
     pytest.importorskip("agentscope")
     model = tuner_of(agent).as_agentscope_model()
@@ -87,7 +109,15 @@ async def by_anthropic(agent: Agent) -> Any:
     return Visit.model_validate_json(message.content[0].text)  # type: ignore[union-attr]
 
 
-WAYS = [by_openai, by_responses, by_langchain, by_openai_agents, by_agentscope, by_anthropic]
+WAYS = [
+    by_openai,
+    by_responses,
+    by_langchain,
+    by_openai_agents,
+    by_pydantic_ai,
+    by_agentscope,
+    by_anthropic,
+]
 
 
 @pytest.mark.parametrize("ask", WAYS)
@@ -158,3 +188,57 @@ def test_a_format_may_be_refused() -> None:
         assert "rollout.response_format" in error["message"]
     assert agent.engine.requests == []
     assert "error" not in run(lambda: agent.chat(response_format={"type": "text"}))
+
+
+# 5
+
+
+def grammar_lines(form: str = "qwen3", options: Any = None, **body: Any) -> list[str]:
+    """The grammar that the engine gets with a request."""
+    agent = agent_of([GOOD], form=form, options=options, response_format="constrain")
+    answer = run(lambda: agent.chat(**{"response_format": SCHEMA, **body}))
+    assert "choices" in answer, answer
+    same = agent_of([GOOD], form=form, options=options)
+    run(lambda: same.chat(**{"response_format": SCHEMA, **body}))
+    assert agent.prompts == same.prompts
+    return (agent.engine.requests[0].params.grammar or "").splitlines()
+
+
+def test_an_answer_is_one_json_value_of_the_schema() -> None:
+    start, answer = grammar_lines()
+    assert start == "start: answer"
+    schema = json.loads(answer.removeprefix("answer: %json "))
+    assert schema.pop("x-guidance")["whitespace_pattern"] == " ?"
+    assert schema == Visit.model_json_schema()
+    assert '"type": "object"' in grammar_lines(response_format={"type": "json_object"})[1]
+    assert grammar_lines(response_format={"type": "text"}) == []
+
+
+def test_a_model_may_think_first() -> None:
+    opening, closing = TOKENIZER.convert_tokens_to_ids(["<think>", "</think>"])
+    lines = grammar_lines(options={"enable_thinking": True})
+    assert lines[0] == "start: thinking? answer"
+    assert lines[2] == f"thinking: <[{opening}]> TEXT <[{closing}]> GAP"
+
+
+def test_a_model_may_call_a_tool_instead() -> None:
+    lines = grammar_lines(tools=[TOOL])
+    (opening,) = TOKENIZER.encode("<tool_call>")
+    assert lines[0] == "start: (answer | call)"
+    assert lines[2] == f"call: <[{opening}]> <[*]>*"
+
+
+@pytest.mark.parametrize(
+    ("form", "body", "words"),
+    [
+        ("llama-3", {"tools": [TOOL]}, "beside tools"),
+        ("qwen3", {"tools": [TOOL], "tool_choice": "required"}, "whose beginning is given"),
+    ],
+)
+def test_where_no_grammar_fits_the_request_is_refused(
+    form: str, body: dict[str, Any], words: str
+) -> None:
+    agent = agent_of([GOOD], form=form, response_format="constrain")
+    error = run(lambda: agent.chat(response_format=SCHEMA, **body))["error"]
+    assert error["param"] == "response_format"
+    assert words in error["message"]

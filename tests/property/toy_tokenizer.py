@@ -66,6 +66,9 @@ class ToyTokenizer:
         text = self._text.get(token_id)
         return bytes([token_id]) if text is None else text.encode()
 
+    def is_added(self, token_id: int) -> bool:
+        return token_id > 255
+
     def convert_tokens_to_ids(self, tokens: str | list[str]) -> object:
         if isinstance(tokens, str):
             return self.special.get(tokens)

@@ -57,7 +57,7 @@ def _load(
     if ajet.rollout.name == "embedded":
         # Before the trainer is made, whose own check would fail in a less clear way.
         check_model(model, ajet.rollout.max_model_len or longest_sequence(model))
-    trainer = PolicyTrainer(model, common, total_steps=total_steps)
+    trainer = PolicyTrainer(model, common, total_steps=total_steps, grammars=loaded.grammars)
     checkpoints = run_folder / "checkpoints"
     newest = latest_checkpoint(checkpoints) if resume else None
     position = None
@@ -122,6 +122,7 @@ class EmbeddedServing:
             policy.chat_format.tokenizer,
             max_model_len=settings.max_model_len or longest_sequence(policy.model),
             max_num_seqs=settings.max_num_seqs,
+            grammars=policy.grammars,
             schedule=settings.schedule,
             lockstep_patience_s=min(settings.lockstep_patience_s, deadline_s / 4),
             seed=seed,

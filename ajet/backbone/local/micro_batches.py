@@ -6,7 +6,7 @@ inputs. A micro-batch runs the longest common prefix of its inputs once and pads
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,19 @@ class SharedPrefix:
 
 
 @dataclass(slots=True, kw_only=True)
+class ConstrainedCompletion:
+    """A completion that had to match a grammar, and where its trained tokens are."""
+
+    grammar: str
+    ids: np.ndarray
+    """[C]: the completion, from its first token on."""
+    columns: np.ndarray
+    """[T] int64: positions of the trained tokens in `ids`."""
+    rows: np.ndarray
+    """[T] int64: positions of the same tokens among the N of the micro-batch."""
+
+
+@dataclass(slots=True, kw_only=True)
 class MicroBatch:
     """Sequences for one forward pass, and their N trained tokens in the order of `predictor`."""
 
@@ -51,6 +64,8 @@ class MicroBatch:
     """[N] int32."""
     sample_index: np.ndarray
     """[N] int64, from 0: which of the packed samples a token belongs to."""
+    constrained: list[ConstrainedCompletion]
+    """The completions with a grammar; usually none."""
 
 
 def plan_micro_batches(
@@ -143,7 +158,24 @@ def pack(weighted: Sequence[tuple[Sample, np.ndarray]]) -> MicroBatch:
         temperature=np.where(temperature == 0, np.float32(1), temperature),
         policy_versions=trained([sample.policy_versions for sample in samples]),
         sample_index=np.repeat(np.arange(len(samples)), [s.num_trained for s in samples]),
+        constrained=list(_constrained(samples)),
     )
+
+
+def _constrained(samples: Sequence[Sample]) -> Iterator[ConstrainedCompletion]:
+    first_row = 0
+    for sample in samples:
+        row_of = first_row + np.cumsum(sample.loss_mask) - 1
+        for span in sample.grammars:
+            part = slice(span.start, span.stop)
+            columns = np.flatnonzero(sample.loss_mask[part])
+            yield ConstrainedCompletion(
+                grammar=span.grammar,
+                ids=sample.ids[part],
+                columns=columns,
+                rows=row_of[part][columns],
+            )
+        first_row += sample.num_trained
 
 
 def _advantages(sample: Sample) -> np.ndarray:

@@ -13,6 +13,7 @@ from transformers.utils.logging import disable_progress_bar
 from ajet.config.sections.model import ModelConfig
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.engine.embedded.load import load_model
+from ajet.engine.grammar import Grammars
 from ajet.training.model_folder import chat_format_of, device_of, model_folder
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,15 @@ class LocalPolicy:
     chat_format: ChatFormat
     folder: Path
     """The model's folder; its tokenizer files are copied into every checkpoint."""
+
+    @property
+    def grammars(self) -> Grammars:
+        """Compiles the grammars of requests for this model."""
+        return Grammars(
+            self.chat_format.tokenizer.folder / "tokenizer.json",
+            vocab_size=self.model.config.get_text_config().vocab_size,
+            stop_token_ids=self.chat_format.stop_token_ids,
+        )
 
 
 def load_policy(settings: ModelConfig) -> LocalPolicy:

@@ -67,7 +67,9 @@ def train_again(
         TrainingError: loss or gradient is not finite.
     """
     policy = load_policy(ajet.model)
-    trainer = PolicyTrainer(policy.model, ajet.trainer_common, total_steps=total_steps)
+    trainer = PolicyTrainer(
+        policy.model, ajet.trainer_common, total_steps=total_steps, grammars=policy.grammars
+    )
     policy_version = 0
     if before is not None:
         policy_version = _load(before, policy.model, trainer, is_verl=ajet.backbone != "local")

@@ -20,10 +20,14 @@ from ajet.backbone.local.micro_batches import (
 )
 from ajet.backbone.local.optimizer import PolicyOptimizer
 from ajet.config.sections.trainer_common import TrainerCommonConfig
+from ajet.engine.grammar import Grammars
 from ajet.errors import TrainingError
 from ajet.schema.episode import Sample
 from ajet.training.loss_settings import loss_settings
 from ajet.training.updates import WeightedSample, plan_updates, staleness
+
+FORBIDDEN = -1e30
+"""The logit of a token that a grammar forbids."""
 
 
 class PolicyTrainer:
@@ -34,13 +38,19 @@ class PolicyTrainer:
         settings: section `ajet.trainer_common`. With `use_kl_loss`, the reference is a frozen copy
             of the model as it is now: load a checkpoint into it afterwards.
         total_steps: of the run, where the learning rate's schedule ends.
+        grammars: for samples with completions that had to match a grammar.
 
     Raises:
         ModelError: the model cannot be trained in this way.
     """
 
     def __init__(
-        self, model: PreTrainedModel, settings: TrainerCommonConfig, *, total_steps: int
+        self,
+        model: PreTrainedModel,
+        settings: TrainerCommonConfig,
+        *,
+        total_steps: int,
+        grammars: Grammars | None = None,
     ) -> None:
         check_forward(model)
         self.model = model
@@ -48,6 +58,7 @@ class PolicyTrainer:
             model.parameters(), settings.optim, total_steps=total_steps
         )
         self._settings = settings
+        self._grammars = grammars
         self._reference = copy.deepcopy(model) if settings.use_kl_loss else None
         self._loss = loss_settings(settings)
 
@@ -103,8 +114,9 @@ class PolicyTrainer:
             return torch.from_numpy(array).to(self.model.device)
 
         targets, temperature = tensor(batch.targets), tensor(batch.temperature)
+        forbidden = self._forbidden(batch)
         logprobs, entropy = token_logprobs(
-            trained_logits(self.model, batch.inputs),
+            _without(trained_logits(self.model, batch.inputs), forbidden),
             targets,
             temperature,
             with_entropy_gradient=self._loss.entropy_coef != 0,
@@ -112,7 +124,9 @@ class PolicyTrainer:
         reference_logprobs = None
         if self._reference is not None:
             with torch.no_grad():
-                reference_logits = trained_logits(self._reference, batch.inputs)
+                reference_logits = _without(
+                    trained_logits(self._reference, batch.inputs), forbidden
+                )
                 reference_logprobs, _ = token_logprobs(reference_logits, targets, temperature)
         result = policy_loss(
             logprobs=logprobs,
@@ -125,6 +139,26 @@ class PolicyTrainer:
             reference_logprobs=reference_logprobs,
         )
         return logprobs, result
+
+    def _forbidden(self, batch: MicroBatch) -> torch.Tensor | None:
+        """[N, V] bool: the tokens that the engine could not sample; None if it could sample all."""
+        if not batch.constrained:
+            return None
+        assert self._grammars is not None, "who samples with a grammar trains with it"
+        vocab_size = self.model.config.get_text_config().vocab_size
+        forbidden = np.zeros((len(batch.targets), vocab_size), np.bool_)
+        for completion in batch.constrained:
+            allowed = self._grammars.allowed_along(completion.grammar, completion.ids)
+            forbidden[completion.rows] = ~allowed[completion.columns]
+        return torch.from_numpy(forbidden).to(self.model.device)
+
+
+def _without(logits: torch.Tensor, forbidden: torch.Tensor | None) -> torch.Tensor:
+    """The logits [N, V] with a probability of 0 for forbidden tokens.
+
+    Not minus infinity, of which the entropy would be NaN.
+    """
+    return logits if forbidden is None else logits.float().masked_fill(forbidden, FORBIDDEN)
 
 
 class UpdateMetrics:

@@ -35,7 +35,6 @@ class VllmConfig(BaseConfig):
 
 
 ENGINES = ("embedded", "vllm")
-RESPONSE_FORMATS = ("prompt", "refuse")
 
 
 class MultiTurnConfig(BaseConfig):
@@ -110,11 +109,10 @@ class RolloutConfig(BaseConfig):
     lockstep_patience_s: Positive = 30.0
     """Seconds after which `lockstep` continues without an episode that does not call the model; at
     most a quarter of the shorter of `call_timeout_s` and `episode_timeout_s`."""
-    response_format: Annotated[
-        Literal["prompt", "constrain", "refuse"], Available(RESPONSE_FORMATS)
-    ] = "prompt"
-    """What a request for an answer in a JSON schema gets: the schema as part of the prompt, or a
-    refusal."""
+    response_format: Literal["prompt", "constrain", "refuse"] = "prompt"
+    """What a request for an answer in a JSON schema gets: the schema as part of the prompt; the
+    same, and the engine samples only tokens that fit (`constrain`: with the backbone local and the
+    engine embedded); or a refusal."""
     compute_madness_checklist: list[Literal["nonsense", "wrong_toolcall", "non_ascii"]] = []
     """Rules for degenerate completions, checked on every completion of a trained agent.
     `nonsense`: loops and broken characters; `wrong_toolcall`: a tool call that cannot be parsed or

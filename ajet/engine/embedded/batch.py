@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
@@ -18,6 +19,11 @@ from ajet.schema.call import SamplingParams, finish_reason
 NOT_FINITE = (
     "the model's logits are NaN or infinite for this request, so no token can be sampled; its "
     "weights are finite, so the prompt or the dtype is the cause"
+)
+
+STUCK = (
+    "no token of the model's vocabulary can follow in the demanded JSON schema; set "
+    "rollout.response_format: prompt"
 )
 
 
@@ -156,13 +162,14 @@ class EngineBatch:
     ) -> list[Request]:
         uniforms = [request.uniforms[len(request.generation.token_ids)] for request in requests]
         params = [request.params for request in requests]
+        logits = _with_grammars(logits, requests)
         tokens, logprobs = (values.tolist() for values in sample(logits, params, uniforms))
         ended = []
         for request, token, logprob in zip(requests, tokens, logprobs, strict=True):
             if not math.isfinite(logprob):
                 # Rows do not influence each other: with good weights, only this request fails.
                 self._runner.check_weights()
-                request.failure = EngineError(NOT_FINITE)
+                request.failure = EngineError(NOT_FINITE if request.grammar is None else STUCK)
                 ended.append(request)
                 continue
             self.counters.sampled_tokens += 1
@@ -234,3 +241,15 @@ def _cut_tails(probabilities: torch.Tensor, params: Sequence[SamplingParams]) ->
     ordered /= ordered.sum(-1, keepdim=True)
     ordered = ordered * (ordered.cumsum(-1) - ordered < top_p)
     probabilities[rows] = torch.zeros_like(ordered).scatter_(-1, order, ordered)
+
+
+def _with_grammars(logits: torch.Tensor, requests: list[Request]) -> torch.Tensor:
+    """The logits [N, V], minus infinity where a row's grammar does not allow the token."""
+    rows = [row for row, request in enumerate(requests) if request.grammar is not None]
+    if not rows:
+        return logits
+    allowed = np.stack([request.grammar.allowed() for request in requests if request.grammar])
+    logits = logits.float()  # a copy: the model's own logits stay as they are
+    index = torch.tensor(rows, device=logits.device)
+    forbidden = torch.from_numpy(~allowed).to(logits.device)
+    return logits.index_copy(0, index, logits[index].masked_fill(forbidden, -math.inf))

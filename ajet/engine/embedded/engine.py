@@ -19,7 +19,8 @@ from ajet.engine.embedded.load import check_model
 from ajet.engine.embedded.model_runner import keeps_states
 from ajet.engine.embedded.schedule import ContinuousSchedule, LockstepSchedule, Request
 from ajet.engine.embedded.slots import SlotTable
-from ajet.errors import EngineError, ModelError
+from ajet.engine.grammar import Grammars, GrammarState
+from ajet.errors import EngineError, ModelError, RequestError
 from ajet.schema.call import Generation, SamplingParams, max_new_tokens
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class EmbeddedEngine:
         max_model_len: the longest prompt plus completion, in tokens.
         max_num_seqs: how many requests run at the same time, and how many sequences keep their
             keys and values.
+        grammars: for requests with a grammar; None: such requests are refused.
         schedule: `lockstep` batches the same requests together in every run (see
             `LockstepSchedule`); `continuous` never waits for a session.
         lockstep_patience_s: how long the lockstep waits for a session.
@@ -67,6 +69,7 @@ class EmbeddedEngine:
         *,
         max_model_len: int,
         max_num_seqs: int = 128,
+        grammars: Grammars | None = None,
         schedule: Literal["lockstep", "continuous"] = "lockstep",
         lockstep_patience_s: float = 30.0,
         prefill_chunk_tokens: int | None = None,
@@ -77,6 +80,7 @@ class EmbeddedEngine:
         self._max_model_len = max_model_len
         self._vocab_size = model.config.get_text_config().vocab_size
         self._seed = seed
+        self._grammars = grammars
         self._policy_version = policy_version
         self._schedule = (
             ContinuousSchedule(max_num_seqs)
@@ -140,6 +144,7 @@ class EmbeddedEngine:
             ContextLengthError: the prompt leaves no room for a token.
             EngineError: the engine failed or was closed.
             ModelError: the prompt is empty or has ids that the model does not know.
+            RequestError: the grammar cannot be enforced.
         """
         ids = list(prompt_ids)
         max_new = max_new_tokens(len(ids), params, self._max_model_len)
@@ -152,6 +157,7 @@ class EmbeddedEngine:
             params=params,
             ids=ids,
             max_new=max_new,
+            grammar=self._grammar_state(params),
             on_token=on_token,
         )
         with self._changed:
@@ -216,6 +222,17 @@ class EmbeddedEngine:
             self._changed.notify_all()
         # Joined in another thread: a step may take long, and the event loop must not block.
         await asyncio.to_thread(self._thread.join)
+
+    def _grammar_state(self, params: SamplingParams) -> GrammarState | None:
+        if params.grammar is None:
+            return None
+        if self._grammars is None:
+            raise RequestError(
+                "response_format: this engine was started without grammars, so no schema can be "
+                "enforced",
+                param="response_format",
+            )
+        return self._grammars.start(params.grammar)
 
     def _note_cancelled(self, future: Future[Generation]) -> None:
         if future.cancelled():

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ajet.engine.base import OnToken
+from ajet.engine.grammar import GrammarState
 from ajet.errors import EngineError
 from ajet.schema.call import Generation, SamplingParams
 
@@ -192,6 +193,8 @@ class Request:
     """[max_new] float64 in [0, 1): one random number per sampled token."""
     row: int = -1
     """The request's row in the cache; -1: none."""
+    grammar: GrammarState | None = None
+    """How far the completion has come in its grammar, if it has one."""
     on_token: OnToken | None = None
     """Called with each sampled token and its logprob."""
     generation: Generation = field(default_factory=Generation)
@@ -213,6 +216,8 @@ class Request:
         self.generation.token_ids.append(token)
         self.generation.logprobs.append(logprob)
         self.generation.policy_versions.append(policy_version)
+        if self.grammar is not None:
+            self.grammar.accept(token)
         if self.on_token is not None:
             self.on_token(token, logprob)
 

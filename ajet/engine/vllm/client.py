@@ -174,7 +174,7 @@ class VllmClient:
     def _body(
         self, prompt_ids: Sequence[int], params: SamplingParams, max_new: int
     ) -> dict[str, Any]:
-        return {
+        body = {
             "model": self.model,
             "prompt": list(prompt_ids),
             "max_tokens": max_new,
@@ -190,6 +190,9 @@ class VllmClient:
             "logprobs": 0,  # only that of the sampled token
             "return_token_ids": True,
         }
+        if params.grammar is not None:
+            body["structured_outputs"] = {"grammar": params.grammar}
+        return body
 
     async def _rpc(self, method: str, **arguments: str) -> None:
         await self._request("POST", "/collective_rpc", {"method": method, "kwargs": arguments})

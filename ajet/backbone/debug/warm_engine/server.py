@@ -42,6 +42,8 @@ class CompletionRequest(BaseModel):
     seed: int | None = None
     stop_token_ids: list[int] = []
     stop: list[str] = []
+    structured_outputs: dict[str, str] = {}
+    """`{"grammar": ...}`: what the completion must match."""
     stream: bool = False
 
     def params(self) -> SamplingParams:
@@ -54,6 +56,7 @@ class CompletionRequest(BaseModel):
             seed=self.seed,
             stop_token_ids=tuple(self.stop_token_ids),
             stop=tuple(self.stop),
+            grammar=self.structured_outputs.get("grammar"),
         )
 
 
