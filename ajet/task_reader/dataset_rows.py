@@ -6,7 +6,7 @@ import datetime
 import decimal
 import marshal
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,18 +87,26 @@ class TaskColumns:
             is_plain=all(_is_plain(kind) for kind in features.values()),
         )
 
-    def identity(
-        self, row: Mapping[str, Any], place: Callable[[int], str], index: int
-    ) -> tuple[str, bytes]:
-        """A row's id, and its content where it has none. Errors as for `task`."""
-        query = row[self.query] if self.query else None
-        if self.is_plain and query and isinstance(query, str):
-            task_id = row.get("task_id")
-            if task_id is not None and task_id != "":
-                return str(task_id), b""
-            return "", marshal.dumps(tuple(row.values()), 2)
-        task = self.task(row, place(index))
-        return task.task_id, task.model_dump_json().encode()
+    def identities(
+        self, columns: Mapping[str, list[Any]], place: Callable[[int], str], start: int
+    ) -> Iterator[tuple[str, bytes]]:
+        """Id and content of each row. Errors as for `task`.
+
+        Args:
+            columns: of some rows.
+            place: from the index of a row to where it is, for messages.
+            start: index of the first row.
+        """
+        rows = list(zip(*columns.values(), strict=True))
+        queries = columns[self.query] if self.is_plain and self.query else [None] * len(rows)
+        ids = columns.get("task_id", [None] * len(rows))
+        for index, (row, query, task_id) in enumerate(zip(rows, queries, ids, strict=True), start):
+            if query and type(query) is str:  # the usual row
+                is_named = task_id is not None and task_id != ""
+                yield (str(task_id), b"") if is_named else ("", marshal.dumps(row, 2))
+            else:
+                task = self.task(dict(zip(columns, row, strict=True)), place(index))
+                yield task.task_id, task.model_dump_json().encode()
 
     def task(self, row: Mapping[str, Any], place: str) -> Task:
         """A row as a task, with every column in its metadata.

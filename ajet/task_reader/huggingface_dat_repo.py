@@ -103,9 +103,9 @@ class Rows:
         """
         builder = IndexBuilder()
         # Python objects of a batch cost a fraction of those of its rows one by one.
-        batches = self._rows.with_format("arrow").iter(BATCH_SIZE)
-        for index, row in enumerate(row for batch in batches for row in batch.to_pylist()):
-            builder.add(*self._columns.identity(row, self.place, index))
+        for number, batch in enumerate(self._rows.with_format("arrow").iter(BATCH_SIZE)):
+            start = number * BATCH_SIZE
+            builder.add(self._columns.identities(batch.to_pydict(), self.place, start))
         return builder.finish(self)
 
     def read(self, index: int) -> Task:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Protocol, overload
 
 import numpy as np
@@ -15,6 +16,7 @@ from ajet.task_reader.unique_ids import with_unique_ids
 
 MAX_IN_MEMORY = 10_000
 """Sources with no more tasks are read into a list, which other machines can get as it is."""
+BATCH_SIZE = 1000
 LIKE_A_CONTENT_ID = re.compile(r"[0-9a-f]{16}(-\d+)?")
 
 
@@ -81,21 +83,18 @@ class IndexBuilder:
         self._num_without_id = 0
         self._has_lookalike = False
 
-    def add(self, task_id: str, content: bytes) -> None:
-        """Add the next row.
+    def add(self, rows: Iterable[tuple[str, bytes]]) -> None:
+        """Add the next rows, each with its id and its content.
 
-        Args:
-            task_id: its id, or "".
-            content: equal for equal rows; only looked at where there is no id.
+        A content is equal for equal rows, and looked at only where the id is "".
         """
-        if task_id:
-            content = _bytes_of_id(task_id)
-            self._has_lookalike |= LIKE_A_CONTENT_ID.fullmatch(task_id) is not None
-        else:
-            self._num_without_id += 1
-        self._digest.update(content)
-        self._digest.update(b"\n")
-        self._hashes.append(hash(content))
+        for batch in _batched(rows):
+            contents = [_bytes_of_id(task_id) if task_id else row for task_id, row in batch]
+            self._digest.update(b"\n".join(contents) + b"\n")
+            self._hashes.extend(map(hash, contents))
+            ids = [task_id for task_id, _ in batch if task_id]
+            self._num_without_id += len(batch) - len(ids)
+            self._has_lookalike = self._has_lookalike or any(map(LIKE_A_CONTENT_ID.fullmatch, ids))
 
     def finish(self, source: TaskSource) -> Sequence[Task]:
         """The tasks of all rows; a list where they are few.
@@ -124,6 +123,12 @@ class IndexBuilder:
         same = hashes[order[1:]] == hashes[order[:-1]]
         found: list[int] = np.union1d(order[1:][same], order[:-1][same]).tolist()
         return found
+
+
+def _batched(rows: Iterable[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
+    rows = iter(rows)
+    while batch := list(islice(rows, BATCH_SIZE)):
+        yield batch
 
 
 def hash_of_id(task_id: str) -> int:
