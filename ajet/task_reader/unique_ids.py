@@ -24,14 +24,19 @@ def with_unique_ids(located: Iterable[tuple[str, Task]]) -> list[Task]:
         located: each task with the place it comes from, for messages.
 
     Raises:
-        DataError: two tasks have the same id, or a task cannot be written as JSON; the message
-            names the places.
+        DataError: two tasks have the same id, an id is no text, or a task cannot be written as
+            JSON; the message names the places.
     """
     places: dict[str, str] = {}
     repeats: Counter[str] = Counter()
     first_repeat = ""
     tasks = []
     for place, task in located:
+        if not _is_text(task.task_id):
+            raise DataError(
+                f"{place}: the task_id {task.task_id!a} has half of a surrogate pair, which is no "
+                "character and cannot be written to a file: replace it"
+            )
         if not task.task_id:
             content_id = _content_id(task, place)
             repeats[content_id] += 1
@@ -55,6 +60,14 @@ def with_unique_ids(located: Iterable[tuple[str, Task]]) -> list[Task]:
             first_repeat,
         )
     return tasks
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _content_id(task: Task, place: str) -> str:

@@ -3,6 +3,7 @@
 1. Killed in a rollout, between two updates, in a checkpoint, or before the first checkpoint:
    metrics, episodes, calls, samples with their logprobs, and weights are equal.
 2. A killed run leaves no half of a checkpoint under a checkpoint's name.
+   A curriculum makes the same choices.
 3. Negative control: another seed is another run.
 """
 
@@ -54,6 +55,22 @@ def test_an_agentscope_agent_resumes_bit_for_bit(tmp_path: Path) -> None:
     resumed = train(killed, AGENTSCOPE_AGENT, "--resume")
     assert resumed.code == 0, resumed.stderr
     assert_same_run(killed / NAME, whole / NAME)
+
+
+@pytest.mark.slow
+def test_a_curriculum_resumes_bit_for_bit(tmp_path: Path, uninterrupted: Path) -> None:
+    settings = (
+        "task_reader.curriculum.policy=difficulty_pools",
+        "task_reader.curriculum.new_share=0.5",
+    )
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert train(whole, OPENAI_AGENT, *settings).code == 0
+    assert train(killed, f"{KILLED}->InRollout", *settings).code == -signal.SIGKILL
+    assert train(killed, OPENAI_AGENT, "--resume", *settings).code == 0
+    assert_same_run(killed / NAME, whole / NAME)
+    results = [(folder / NAME / "task_success.jsonl").read_bytes() for folder in (whole, killed)]
+    assert results[0] == results[1]
+    assert weights_of(whole / NAME) != weights_of(uninterrupted), "tasks were chosen by it"
 
 
 def test_another_seed_is_another_run(tmp_path: Path, uninterrupted: Path) -> None:
