@@ -1,6 +1,6 @@
 """Whole runs on an environment service with a curriculum, for tests of every backbone.
 
-The files are those of docs/environments.md: a service that the run starts, which lists the tasks and
+The files are those of docs/environments.md: a service that the run starts lists the tasks, and
 gives each episode an instance and its reward.
 """
 
