@@ -13,8 +13,16 @@ import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
+
+_all: WeakSet[BackgroundLoop] = WeakSet()
+
+
+def num_tasks() -> int:
+    """Number of coroutines that run on all background loops of this process now."""
+    return sum(loop.tasks() for loop in list(_all))
 
 
 class BackgroundLoop:
@@ -22,6 +30,7 @@ class BackgroundLoop:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        _all.add(self)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
         # A forked child has a copy of the loop, but not the thread that runs it.
@@ -38,6 +47,13 @@ class BackgroundLoop:
                 threading.Thread(target=run, name=self._name, daemon=True).start()
             loop = self._loop
         return asyncio.run_coroutine_threadsafe(work, loop)
+
+    def tasks(self) -> int:
+        """Number of coroutines that run on the loop now."""
+        try:
+            return len(asyncio.all_tasks(self._loop)) if self._loop else 0
+        except RuntimeError:  # the set changed again and again while it was copied
+            return 0
 
     def _forget(self) -> None:
         self._loop = None

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.errors import EngineError, RequestError
 from ajet.schema.call import Call
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class OpenCall:
+    """A request that the engine has not answered yet."""
+
+    agent_name: str
+    since_s: float
+    """Unix time, seconds."""
 
 
 class EpisodeRecord:
@@ -27,6 +39,22 @@ class EpisodeRecord:
         self.ended_by_check: str | None = None
         """The rule that ended the episode (`rollout.agent_madness_termination`), if one did."""
         self._lock = threading.Lock()
+        self._open_calls: dict[int, OpenCall] = {}
+
+    @contextmanager
+    def open_call(self, agent_name: str) -> Iterator[None]:
+        """Note that an agent waits for the engine until the block ends."""
+        call = OpenCall(agent_name=agent_name, since_s=time.time())
+        self._open_calls[id(call)] = call
+        try:
+            yield
+        finally:
+            del self._open_calls[id(call)]
+
+    @property
+    def open_calls(self) -> list[OpenCall]:
+        """The requests that the engine has not answered yet."""
+        return list(self._open_calls.values())
 
     @property
     def context_overflow(self) -> bool:

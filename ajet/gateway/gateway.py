@@ -263,9 +263,10 @@ class AgentSession:
         session = self._tracker.episode_id
         try:
             async with asyncio.timeout(limit_s):
-                generation = await engine.generate(
-                    prompt.ids, params, session=session, on_token=on_token
-                )
+                with self._record.open_call(self.agent_name):
+                    generation = await engine.generate(
+                        prompt.ids, params, session=session, on_token=on_token
+                    )
             check_generation(generation)
             return generation
         except TimeoutError:

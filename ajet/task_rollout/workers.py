@@ -30,6 +30,7 @@ from typing import Any, Protocol, TypeVar
 from ajet.schema.episode import INFRASTRUCTURE_FAULTS, Episode, Failure
 from ajet.task_runner.episode_run import Attempt, EpisodeRun, EpisodeRunner
 from ajet.task_runner.failures import failure_of, stack_of
+from ajet.task_runner.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -107,6 +108,9 @@ class _Running:
 class ThreadExecutor:
     """Runs episodes in threads of this process; see `EpisodeExecutor`."""
 
+    def __init__(self) -> None:
+        self._pools: list[_WorkerPool] = []
+
     def run(
         self,
         runner: EpisodeRunner,
@@ -119,7 +123,16 @@ class ThreadExecutor:
         An exception in this thread, such as Ctrl-C or one from `on_ended`, stops every episode. It
         is raised again when their threads have ended, or after `GRACE_S`.
         """
-        _WorkerPool(runner, limits).run(attempts, on_ended)
+        pool = _WorkerPool(runner, limits)
+        self._pools.append(pool)
+        try:
+            pool.run(attempts, on_ended)
+        finally:
+            self._pools.remove(pool)
+
+    def waiting(self) -> list[Waiting]:
+        """What the running episodes wait for now; see `EpisodeExecutor.waiting`."""
+        return [one for pool in list(self._pools) for one in pool.waiting()]
 
 
 class _WorkerPool:
@@ -155,6 +168,11 @@ class _WorkerPool:
         finally:
             self._stop()
             self._runner.settle()
+
+    def waiting(self) -> list[Waiting]:
+        with self._changed:
+            running = list(self._running)
+        return [one for each in running for one in each.run.waiting(each.thread)]
 
     def _next_ended(self) -> tuple[Attempt, Episode]:
         with self._changed:
@@ -336,4 +354,8 @@ class EpisodeExecutor(Protocol):
         Raises:
             TrainingError: nothing is left that could run episodes.
         """
+        ...
+
+    def waiting(self) -> list[Waiting]:
+        """What the running episodes wait for now. Any thread."""
         ...

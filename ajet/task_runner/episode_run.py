@@ -23,6 +23,7 @@ import asyncio
 import contextlib
 import inspect
 import json
+import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -44,6 +45,7 @@ from ajet.schema.task import Task, WorkflowOutput, WorkflowTask
 from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge, Judge
 from ajet.task_runner.failures import failure_of, is_context_overflow
 from ajet.task_runner.judging import Rewards, ask_judge, finite, spread_reward
+from ajet.task_runner.waiting import Waiting, place_of
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow
 
@@ -105,6 +107,7 @@ class EpisodeRun:
         self._stopped: Failure | None = None
         self._user_code: asyncio.Task[None] | None = None
         self._started_s = time.time()
+        self._judged_since_s: float | None = None
         self._judge_s: float | None = None
         self.before_judge: Callable[[], None] | None = None
         """Called when the agents are done and only the judge is left."""
@@ -190,6 +193,34 @@ class EpisodeRun:
         episode.reward_per = self._rewards.per
         episode.is_success = self._is_success
         return episode
+
+    def waiting(self, thread: threading.Thread | None = None) -> list[Waiting]:
+        """What the episode waits for now; `thread` is the one that runs it. Any thread."""
+        task = self._user_code
+        if task is None or task.done():
+            return []
+        who = f"task {self.attempt.task.task_id}, episode {self.attempt.episode_id[:8]}"
+        calls = self._tracker.calls
+        if open_calls := self._record.open_calls:
+            return [
+                Waiting(
+                    what="engine",
+                    who=f"{who}, call {len(calls) + number} of agent {call.agent_name}",
+                    since_s=call.since_s,
+                )
+                for number, call in enumerate(open_calls, start=1)
+            ]
+        if self._judged_since_s is not None:
+            return [Waiting(what="judge", who=who, since_s=self._judged_since_s)]
+        asks_environment, where = place_of(task.get_coro(), thread)
+        return [
+            Waiting(
+                what="environment" if asks_environment else "workflow",
+                who=who,
+                since_s=max([self._started_s, *(call.ended_s for call in calls)]),
+                where=where,
+            )
+        ]
 
     async def _work(self) -> None:
         returned = await self._guard("workflow_error", self._execute())
@@ -287,7 +318,7 @@ class EpisodeRun:
         if self.before_judge and not judge.holds_place:
             self.before_judge()
         self._output.set_trajectory(conversations(self._tracker.calls))
-        started_s = time.monotonic()
+        started_s, self._judged_since_s = time.monotonic(), time.time()
         try:
             verdict = await ask_judge(
                 judge, self._workflow_task, self._output, max_retries=self._runner.judge_retries

@@ -8,6 +8,7 @@ from pathlib import Path
 from ajet.monitor.summary import AFTER, BEFORE
 from ajet.monitor.transcript import Transcript, choose_example, load_transcript, save_transcript
 from ajet.schema.task import Task
+from ajet.task_runner.waiting import Waiting
 from ajet.training.phases import Phases, Stopwatch
 
 
@@ -22,6 +23,10 @@ class Evaluation:
     """Run the tasks at temperature 0 as well."""
     run_folder: Path
     """Gets the transcript of one task before the first step and after the last."""
+
+    def waiting(self) -> list[Waiting]:
+        """What its episodes wait for now. Any thread."""
+        return self.phases.rollout.executor.waiting()
 
     def run(self, step: int) -> dict[str, float]:
         """Evaluate and return the metrics, with `time/eval_s`; empty without validation tasks.

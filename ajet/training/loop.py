@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from ajet.algorithm.credit import CreditRule
 from ajet.config.sections.root import AjetConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import AjetError, CheckpointError, TrainingError
+from ajet.monitor.process_gauge import process_gauge
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.schema.episode import Group, Sample
@@ -20,6 +22,7 @@ from ajet.schema.task import Task
 from ajet.task_reader.task_batches import TaskBatches
 from ajet.task_rollout.rollout import resample
 from ajet.task_rollout.rollout_report import report_divergence, rollout_metrics
+from ajet.task_runner.waiting import Waiting
 from ajet.training.checkpoints import Position
 from ajet.training.evaluation import Evaluation
 from ajet.training.goals import Goals
@@ -69,6 +72,8 @@ class TrainingLoop:
     """True within an update: weights, records and `step` do not match, so nothing is saved."""
     is_done: bool = False
     """Whether the last step is over and evaluated."""
+    doing: Waiting | None = None
+    """What the run itself waits for, apart from episodes."""
     goals: Goals = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,6 +119,20 @@ class TrainingLoop:
             self._save_before(error)
             raise
 
+    def waiting(self) -> list[Waiting]:
+        """What the run waits for now. Any thread."""
+        doing = self.doing
+        return [doing] if doing else self.phases.rollout.executor.waiting()
+
+    @contextmanager
+    def _doing(self, what: str, who: str) -> Iterator[None]:
+        """Say what the run waits for until the block ends."""
+        self.doing = Waiting(what=what, who=who, since_s=time.time())
+        try:
+            yield
+        finally:
+            self.doing = None
+
     def _save_before(self, error: BaseException) -> None:
         """Save finished steps; if that fails, too, `error` is still what the user is told."""
         try:
@@ -142,9 +161,9 @@ class TrainingLoop:
                 self.step, self.reader_state = step, self.batches.state()
                 # After `step` is set: if the sync fails, the finished step is still saved.
                 if report.samples:
-                    with watch.part("sync"):
+                    with watch.part("sync"), self._doing("sync", f"weights of step {step}"):
                         metrics |= self.serving.publish(self.policy_version)
-                metrics |= _timings(metrics, watch)
+                metrics |= _timings(metrics, watch) | process_gauge()
             if self.config.context_tracker.detect_timeline_snap:
                 report_divergence([*groups, *discarded], step)
             is_last = step == self.total_steps or self.goals.is_reached(step, metrics)
@@ -188,7 +207,7 @@ class TrainingLoop:
         if not samples:
             warn_of_nothing_to_train(step, why_no_gradient(groups))
             return {}
-        with watch.part("train"):
+        with watch.part("train"), self._doing("trainer", f"update of step {step}"):
             metrics = self.trainer.update(samples, step=step, policy_version=self.policy_version)
         optim = self._common.optim
         metrics["policy/lr"] = learning_rate(step, optim, self.total_steps)
@@ -233,7 +252,7 @@ class TrainingLoop:
             step=self.step, policy_version=self.policy_version, reader_state=self.reader_state
         )
         with deferred_interrupt(to_the_end=True):
-            with self.progress.phase("checkpoint"):
+            with self.progress.phase("checkpoint"), self._doing("disk", f"step {self.step}"):
                 self.save(position)
             self.saved_step = self.step
             self.goals.link_best()

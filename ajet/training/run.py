@@ -20,6 +20,7 @@ from ajet.training.interrupts import ignore_interrupts
 from ajet.training.loop import TrainingLoop
 from ajet.training.phases import Phases
 from ajet.training.protocols import Policy
+from ajet.training.quiet_watch import QuietWatch
 
 
 def make_loop(
@@ -89,7 +90,8 @@ def run_to_the_end(loop: TrainingLoop) -> None:
         KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
     """
     try:
-        loop.run()
+        with QuietWatch(loop.run_folder, loop.progress, loop.waiting):
+            loop.run()
     except OSError as error:
         raise TrainingError(f"{loop.run_folder}: the run cannot continue: {error}") from error
     finally:

@@ -72,4 +72,8 @@ def assert_same_run(one: Path, other: Path) -> None:
 
 
 def _is_of_the_clock(name: str) -> bool:
-    return name == "time" or name.startswith(("time/", "cpu/")) or name.endswith("tokens_per_s")
+    return (
+        name == "time"
+        or name.startswith(("time/", "cpu/", "process/"))
+        or name.endswith("tokens_per_s")
+    )

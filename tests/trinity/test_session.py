@@ -37,6 +37,8 @@ from ajet.monitor.metrics_log import read_metrics
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.run_record import read_processes, recorded
+from ajet.schema.task import Task
+from ajet.task_reader.task_batches import TaskBatches
 from ajet.training.goals import Goals
 from tests.make_samples import make_episode, make_group
 
@@ -93,6 +95,7 @@ class Trainer:
                     step=step,
                     groups=[group],
                     stale=[make_group(make_episode(f"{step}c", 1.0))] if step == 2 else [],
+                    results=[],
                     metrics={"reward/mean": 0.5, "time/step_s": 1.0},
                     num_samples=2,
                     num_stale_samples=int(step == 2),
@@ -141,6 +144,9 @@ class Evaluation:
     def __init__(self) -> None:
         self.steps: list[int] = []
 
+    def waiting(self) -> list[object]:
+        return []
+
     def run(self, step: int) -> dict[str, float]:
         self.steps.append(step)
         return {"eval/success_rate": step / 10}
@@ -179,6 +185,7 @@ def session_of(folder: Path, at_3: str = "", stop_at: StopAtConfig = NO_TARGET) 
         evaluation=Evaluation(),
         records=Records(folder, SimpleNamespace(ajet=ajet), resumed_step=None),
         progress=Progress(Console(quiet=True)),
+        batches=TaskBatches([Task(task_id="t0")], seed=0, shuffle=False),
         goals=Goals(TrainerCommonConfig(stop_at=stop_at), folder, validates=True),
         step=0,
     )

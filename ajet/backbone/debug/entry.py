@@ -17,8 +17,10 @@ from ajet.backbone.debug.session import DebugSession
 from ajet.config.sections.root import RootConfig
 from ajet.errors import EpisodeError
 from ajet.monitor.episode_log import EpisodeLog
+from ajet.monitor.progress import Progress
 from ajet.training.episodes import make_runner, open_http_endpoint
 from ajet.training.inputs import RunInputs
+from ajet.training.quiet_watch import QuietWatch
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,8 @@ def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -
             credit=credit_rule(ajet.trainer_common.algorithm.adv_estimator),
         )
         try:
-            session.run(tasks)
+            with QuietWatch(run_folder, Progress(console), session.waiting):
+                session.run(tasks)
         finally:
             _record(session, run_folder)
     _sum_up(session, run_folder)

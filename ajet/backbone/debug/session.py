@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ from ajet.task_rollout.workers import LEAVES_THE_LOOP, run_in_new_loop
 from ajet.task_runner.episode_run import Attempt, EpisodeRun, EpisodeRunner
 from ajet.task_runner.failures import failure_of
 from ajet.task_runner.judging import fail_judged
+from ajet.task_runner.waiting import Waiting
 
 TAG = "debug"
 
@@ -39,11 +41,16 @@ class DebugSession:
     credit: CreditRule
     groups: list[Group] = field(default_factory=list)
     num_problems: int = 0
+    running: EpisodeRun | None = None
 
     @property
     def episodes(self) -> list[Episode]:
         """All episodes that have ended or were interrupted."""
         return [episode for group in self.groups for episode in group.episodes]
+
+    def waiting(self) -> list[Waiting]:
+        """What the running episode waits for now. Any thread."""
+        return self.running.waiting(threading.main_thread()) if self.running else []
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Run every task `num_repeat` times.
@@ -75,7 +82,7 @@ class DebugSession:
 
     def _run_one(self, attempt: Attempt) -> None:
         engine = self.runner.gateway.engine
-        run = self.runner.start(attempt)
+        run = self.running = self.runner.start(attempt)
         engine.open_session(attempt.episode_id)
         try:
             with breakpoints():

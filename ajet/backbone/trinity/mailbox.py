@@ -10,6 +10,7 @@ from ray import cloudpickle
 from ray.actor import ActorHandle
 
 from ajet.schema.episode import Group, TaskResult
+from ajet.task_runner.waiting import Waiting
 
 NAME = "ajet-mailbox"
 
@@ -62,13 +63,22 @@ class Arrived:
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
+class Waits:
+    """From a process that runs episodes: some of them have waited for a while."""
+
+    tag: str
+    """Name of their batch."""
+    waits: list[Waiting]
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
 class Failed:
     """From any process: the run cannot continue."""
 
     reason: str
 
 
-Message = Explored | Trained | Published | Arrived | Failed
+Message = Explored | Trained | Published | Arrived | Waits | Failed
 
 
 class Mailbox:

@@ -21,20 +21,24 @@ from ajet.backbone.trinity.mailbox import (
     Message,
     Published,
     Trained,
+    Waits,
     loads,
 )
 from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.backbone.trinity.starting import Actors
 from ajet.errors import TrainingError
+from ajet.monitor.process_gauge import process_gauge
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.run_record import add_to_record
 from ajet.task_reader.task_batches import TaskBatches
 from ajet.task_rollout.rollout_report import report_divergence
+from ajet.task_runner.waiting import Waiting
 from ajet.training.evaluation import Evaluation
 from ajet.training.goals import Goals
 from ajet.training.interrupts import deferred_interrupt
 from ajet.training.no_gradient import require_trained_calls
+from ajet.training.quiet_watch import QuietWatch
 from ajet.training.schedule import evaluation_is_due, first_evaluation_is_due
 from ajet.training.weight_sync_check import check_weights
 
@@ -75,6 +79,10 @@ class TrinitySession:
     _pending_arrival: Arrived | None = None
     """Weights whose step is not recorded yet: the two messages may come in either order."""
     _explorer_metrics: dict[str, float] = field(default_factory=dict)
+    _waits: dict[str, list[Waiting]] = field(default_factory=dict)
+    """What episodes of each batch wait for, as far as their processes have told."""
+    _moved_s: float = field(default_factory=time.time)
+    """When the newest message came that is progress."""
     _is_at_target: bool = False
     _unwritten: tuple[int, dict[str, float]] | None = None
     """The newest step and its metrics, held back because its evaluation may add some."""
@@ -88,6 +96,19 @@ class TrinitySession:
             KeyboardInterrupt: Ctrl-C.
         """
         self.progress.start(self.context.total_steps, self.step)
+        with QuietWatch(self.context.run_folder, self.progress, self.waiting):
+            self._run()
+
+    def waiting(self) -> list[Waiting]:
+        """What the run waits for now. Any thread."""
+        if own := self.evaluation.waiting():
+            return own
+        if of_runners := [one for waits in list(self._waits.values()) for one in waits]:
+            return of_runners
+        who = f"a batch of episodes or the end of step {self.step + 1}"
+        return [Waiting(what="buffer", who=who, since_s=self._moved_s)]
+
+    def _run(self) -> None:
         explorer, trainer = self.actors.explorer, self.actors.trainer
         try:
             # One after the other: the explorer asks the synchronizer for what the trainer sends.
@@ -149,7 +170,12 @@ class TrinitySession:
         return result
 
     def _handle(self, message: Message) -> None:
+        if isinstance(message, Waits):
+            self._waits[message.tag] = message.waits
+            return
+        self._moved_s = time.time()
         if isinstance(message, Explored):
+            self._waits.clear()
             self._explored(message)
         elif isinstance(message, Trained):
             self._trained(message)
@@ -198,7 +224,8 @@ class TrinitySession:
                 report_divergence([*message.groups, *message.stale], message.step)
             self._write_metrics()
             chosen = self.batches.observe(message.step, message.results)
-            self._unwritten = message.step, message.metrics | chosen | self._explorer_metrics
+            own = chosen | self._explorer_metrics | process_gauge()
+            self._unwritten = message.step, message.metrics | own
             self.step, self._explorer_metrics = message.step, {}
             # Written at each step, so that it is there even if the run is killed.
             self._write_summary()

@@ -15,7 +15,7 @@ from trinity.common.workflows import Workflow
 
 from ajet.backbone.trinity.engine import TrinityEngine, rollout_models
 from ajet.backbone.trinity.group_payload import GroupPayload
-from ajet.backbone.trinity.mailbox import Failed, dumps, find_mailbox
+from ajet.backbone.trinity.mailbox import Failed, Waits, dumps, find_mailbox
 from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.schema.episode import TaskResult
 from ajet.schema.task import Task
@@ -23,6 +23,7 @@ from ajet.task_rollout.rollout import Rollout
 from ajet.training.episodes import make_rollout, make_runner, open_http_endpoint
 from ajet.training.inputs import UserCode
 from ajet.training.model_folder import chat_format_of
+from ajet.training.quiet_watch import QUIET_S
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
@@ -49,6 +50,7 @@ class BatchOfEpisodes(Workflow):
         batch: EpisodeBatch = self.task.raw_task["batch"]
         rollout = _rollout(context)
         started = time.perf_counter()
+        telling = asyncio.create_task(_tell_of_waits(rollout, batch.tag, context))
         try:
             groups = await asyncio.to_thread(
                 rollout.run, batch.tasks, num_repeat=context.ajet.rollout.num_repeat, tag=batch.tag
@@ -57,6 +59,8 @@ class BatchOfEpisodes(Workflow):
             message = dumps(Failed(reason=f"{batch.tag}: {error}"))
             await find_mailbox(context.namespace).report.remote(message)
             raise
+        finally:
+            telling.cancel()
         rollout_s = time.perf_counter() - started
         results = [TaskResult.of(*pair) for pair in zip(groups, batch.indices, strict=False)]
         if results:  # before the batch counts as finished: the next tasks depend on them
@@ -67,6 +71,16 @@ class BatchOfEpisodes(Workflow):
             ).encode()
             for group, state, result in zip_longest(groups, batch.reader_states, results)
         ]
+
+
+async def _tell_of_waits(rollout: Rollout, tag: str, context: TrinityRunContext) -> None:
+    """Tell the main process what episodes wait for, once they have waited for a while."""
+    while True:
+        await asyncio.sleep(QUIET_S / 4)
+        now_s = time.time()
+        waits = [one for one in rollout.executor.waiting() if now_s - one.since_s > QUIET_S / 2]
+        message = dumps(Waits(tag=tag, waits=waits))
+        await find_mailbox(context.namespace).report.remote(message)
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from ajet.errors import TrainingError
 from ajet.schema.episode import Episode, Failure
 from ajet.task_rollout.workers import GRACE_S, EpisodeLimits, OnEnded
 from ajet.task_runner.episode_run import Attempt, EpisodeRunner
+from ajet.task_runner.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ class _Call:
     actor: ActorHandle
     """The actor that got the call; `running.actor` may be its replacement by now."""
     deadline_s: float
+    started_s: float
+    """Unix time, seconds."""
 
 
 class ActorExecutor:
@@ -56,6 +59,7 @@ class ActorExecutor:
 
     def __init__(self, make_actor: Callable[[], ActorHandle], num_actors: int) -> None:
         self._make_actor = make_actor
+        self._calls: dict[ObjectRef, _Call] = {}
         self._actors = [_RunningActor(make_actor()) for _ in range(num_actors)]
 
     def run(
@@ -75,13 +79,16 @@ class ActorExecutor:
         waiting, calls = deque(attempts), dict[ObjectRef, _Call]()
         defaults = runner.gateway.defaults
         patience_s = (limits.max_retries + 1) * (limits.timeout_s + GRACE_S) + SLACK_S
+        self._calls = calls
         while waiting or calls:
             while waiting and len(calls) < limits.num_at_once:
                 running, attempt = self._least_busy(), waiting.popleft()
                 reference = running.actor.run.remote(attempt, defaults, limits)
                 running.num_running += 1
                 deadline_s = time.monotonic() + patience_s
-                calls[reference] = _Call(attempt, running, running.actor, deadline_s)
+                calls[reference] = _Call(
+                    attempt, running, running.actor, deadline_s, started_s=time.time()
+                )
             done, _ = ray.wait(list(calls), num_returns=1, timeout=_POLL_S)
             for reference in done:
                 call = calls.pop(reference)
@@ -95,6 +102,17 @@ class ActorExecutor:
             for call in calls.values():
                 if time.monotonic() > call.deadline_s:
                     ray.kill(call.actor)
+
+    def waiting(self) -> list[Waiting]:
+        """The episodes that run in actors. In which call they are, only the actor knows."""
+        return [
+            Waiting(
+                what="Ray actor",
+                who=f"task {call.attempt.task.task_id}, episode {call.attempt.episode_id[:8]}",
+                since_s=call.started_s,
+            )
+            for call in list(self._calls.values())
+        ]
 
     def _least_busy(self) -> _RunningActor:
         if not self._actors:
