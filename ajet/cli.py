@@ -25,6 +25,7 @@ from ajet.commands.import_traces import import_traces
 from ajet.commands.init import init
 from ajet.commands.kill import kill
 from ajet.commands.replay import replay
+from ajet.commands.show import show
 from ajet.commands.view import report, view
 from ajet.config.backbones import BACKBONES, backbone_entry
 from ajet.config.loading.load import load_config
@@ -181,6 +182,7 @@ app.command(context_settings=HELP)(check)
 app.command("import-traces", context_settings=HELP)(import_traces)
 app.command(context_settings=HELP)(view)
 app.command(context_settings=HELP)(report)
+app.command(context_settings=HELP)(show)
 
 
 @app.callback()

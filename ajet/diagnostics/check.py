@@ -11,7 +11,7 @@ from ajet.config.loading.hints import hints, ignored_settings
 from ajet.config.sections.debug import is_url
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.diagnostics.check_episode import findings_of, run_scripted
-from ajet.diagnostics.check_inputs import episodes_of_run, look_at_tasks
+from ajet.diagnostics.check_inputs import credit_of_one_episode, episodes_of_run, look_at_tasks
 from ajet.diagnostics.finding import Finding, gigabytes
 from ajet.diagnostics.machine import this_machine
 from ajet.diagnostics.memory_estimate import ModelSize, estimate, size_of
@@ -54,6 +54,7 @@ class _Check:
         self._try("configuration", lambda: refuse_settings(ajet))
         self._try("backbone", lambda: check_libraries(ajet.backbone))
         self._try("engine", lambda: check_engine(ajet))
+        self._add(self._try("configuration", lambda: list(credit_of_one_episode(ajet))) or [])
         path, judge = ajet.rollout.user_workflow, ajet.task_judge.judge_class
         workflow = self._try("workflow", lambda: load_workflow(path))
         if workflow:

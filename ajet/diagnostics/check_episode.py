@@ -17,6 +17,7 @@ from ajet.task_rollout.workers import EpisodeLimits, ThreadExecutor
 from ajet.task_runner.episode_run import Attempt
 from ajet.training.episodes import make_runner, open_http_endpoint
 from ajet.training.inputs import UserCode
+from ajet.training.no_gradient import untrained_reason
 
 ANSWER = "Answer: 0"
 """The answer of the scripted model to every call."""
@@ -73,7 +74,7 @@ def _workflow(episode: Episode) -> Finding:
         return Finding("warn", "episode", text, f"{remedy}\n{_end_of(failure.traceback)}".strip())
     if not calls:
         text = "the workflow did not call the model, so there is nothing to train"
-        return Finding("warn", "episode", text)
+        return Finding("warn", "episode", text, untrained_reason([episode]))
     tokens = sum(len(sample) for sample in episode.samples)
     trained = sum(sample.num_trained for sample in episode.samples)
     if failure is None:
@@ -81,7 +82,7 @@ def _workflow(episode: Episode) -> Finding:
         text += f"; {samples} of {tokens:,} tokens, {trained} of them trained"
         if not trained:
             remedy = "name the agents to train in Workflow.trainable_targets"
-            return Finding("warn", "episode", text, remedy)
+            return Finding("bad", "episode", text, untrained_reason([episode]) or remedy)
     return Finding("ok", "episode", text)
 
 

@@ -11,6 +11,7 @@ from ajet.monitor.episode_log import EpisodeLog, EpisodePhase
 from ajet.monitor.guarded_sinks import GuardedSinks
 from ajet.monitor.metrics_log import MetricsLog, read_metrics
 from ajet.monitor.rollout_store import RolloutStore
+from ajet.monitor.step_transcripts import StepTranscripts
 from ajet.monitor.task_results import TaskResultLog
 from ajet.schema.episode import Episode, Group, TaskResult
 
@@ -35,6 +36,7 @@ class Records:
         )
         self._samples = RolloutStore(run_folder, resumed_step=resumed_step)
         self._calls = CallStore(run_folder, resumed_step=resumed_step)
+        self._transcripts = StepTranscripts(run_folder, resumed_step=resumed_step)
         self._results = TaskResultLog(run_folder, resumed_step=resumed_step)
         self._sinks = GuardedSinks(config, run_folder, resumed_step=resumed_step)
 
@@ -73,7 +75,9 @@ class Records:
         """
         self._results.write(step, results)
         self._calls.write(step, groups, discarded)
-        self.write_episodes(step, "train", [e for g in [*groups, *discarded] for e in g.episodes])
+        episodes = [e for g in [*groups, *discarded] for e in g.episodes]
+        self.write_episodes(step, "train", episodes)
+        self._transcripts.write(step, episodes)
 
     def close(self) -> None:
         """Close the sinks at the end of the run."""

@@ -25,7 +25,7 @@ def require_trained_calls(groups: Sequence[Group]) -> None:
         TrainingError: says which calls there were, and how to have them trained.
     """
     episodes = [episode for group in groups for episode in group.valid]
-    if episodes and (reason := _untrained(episodes)):
+    if episodes and (reason := untrained_reason(episodes)):
         raise TrainingError(f"nothing can be trained: {reason}")
 
 
@@ -34,7 +34,7 @@ def why_no_gradient(groups: Sequence[Group]) -> str:
     episodes = [episode for group in groups for episode in group.valid]
     if not episodes:
         return "no episode has a reward"
-    if reason := _untrained(episodes):
+    if reason := untrained_reason(episodes):
         return reason
     if not any(sample.num_trained for episode in episodes for sample in episode.samples):
         dropped = Counter[str]()
@@ -50,7 +50,7 @@ def why_no_gradient(groups: Sequence[Group]) -> str:
     return "every group's rewards are all equal"
 
 
-def _untrained(episodes: Sequence[Episode]) -> str:
+def untrained_reason(episodes: Sequence[Episode]) -> str:
     """Why no call of the episodes is trained; empty if one is."""
     calls = [call for episode in episodes for call in episode.calls]
     if any(call.trained for call in calls):

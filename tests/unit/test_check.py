@@ -27,6 +27,21 @@ class Judge(BaseJudge):
     def compute_reward(self, workflow_task, workflow_output):
         {body}
 """
+PLAIN_REWARD = """\
+import numpy as np
+from ajet.algorithm.credit import CreditReport, CreditRule
+def assign(groups):
+    report = CreditReport()
+    for group in groups:
+        for episode in group.valid:
+            for sample in episode.samples:
+                sample.advantages = np.where(sample.loss_mask, np.float32(episode.reward), 0)
+        samples = [s for e in group.valid for s in e.samples if np.any(s.advantages)]
+        report.is_zero_variance.append(not samples)
+        report.samples += samples
+    return report
+plain_reward = CreditRule(assign=assign)
+"""
 
 
 def findings(folder: Path, after: str, *overrides: str, judge: str = "") -> list[Finding]:
@@ -108,3 +123,62 @@ def test_what_the_backbone_cannot_honour_is_bad(tmp_path: Path) -> None:
     assert any(f.verdict == "bad" and "gae needs a critic" in f.text for f in found)
     found = findings(tmp_path, "return WorkflowOutput(reward=1.0)", "backbone=verl", gae)
     assert not any("gae" in f.text for f in found)
+
+
+def test_groups_of_one_episode_are_bad_where_the_estimator_compares_episodes(
+    tmp_path: Path,
+) -> None:
+    def configuration(*overrides: str) -> list[Finding]:
+        found = findings(tmp_path, "return WorkflowOutput(reward=0.5)", *overrides)
+        return [f for f in found if f.name == "configuration" and f.verdict == "bad"]
+
+    (finding,) = configuration("rollout.num_repeat=1")
+    assert finding.text.startswith("rollout.num_repeat is 1, and grpo compares the episodes")
+    assert configuration("rollout.num_repeat=2") == []
+    assert configuration("rollout.num_repeat=1", "backbone=debug") == []
+    (tmp_path / "plain.py").write_text(PLAIN_REWARD)
+    own = f"trainer_common.algorithm.adv_estimator={tmp_path}/plain.py->plain_reward"
+    assert configuration("rollout.num_repeat=1", own) == []
+
+
+def test_validation_tasks_that_are_trained_on_are_named(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("".join(f'{{"main_query": "{n}"}}\n' for n in range(9)))
+    (tmp_path / "val.jsonl").write_text(
+        '{"main_query": "7", "task_id": "seven"}\n{"main_query": "x"}'
+    )
+
+    def data(validation: str) -> list[str]:
+        found = findings(
+            tmp_path,
+            "return WorkflowOutput(reward=0.0)",
+            "task_reader.type=jsonl_dataset_file",
+            f"task_reader.jsonl_dataset_file.training.file_path={tmp_path}/train.jsonl",
+            f"task_reader.jsonl_dataset_file.validation.file_path={tmp_path}/{validation}",
+        )
+        return [f.text for f in found if f.name == "data" and "training tasks, too" in f.text]
+
+    assert data("val.jsonl")[0].startswith(
+        "1 of 2 validation tasks are training tasks, too, for example seven"
+    )
+    assert data("train.jsonl")[0].startswith("9 of 9 validation tasks")
+
+
+def test_calls_that_are_not_trained_are_bad_with_the_reason(tmp_path: Path) -> None:
+    after = "return WorkflowOutput(reward=0.5)\n    trainable_targets: list = ['other']"
+    finding = one(findings(tmp_path, after), "episode")
+    assert finding.verdict == "bad"
+    assert "0 of them trained" in finding.text
+    assert (
+        'has target_tag "' in finding.remedy and "trainable_targets does not name" in finding.remedy
+    )
+
+
+def test_a_workflow_that_uses_a_client_of_its_own_is_told_so(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL)
+    (tmp_path / "agent.py").write_text(
+        "from ajet import Workflow, WorkflowOutput\nclass Agent(Workflow):\n"
+        "    async def execute(self, workflow_task, tuner):\n"
+        "        return WorkflowOutput(reward=1.0)\n"
+    )
+    found = check(load_config(path, ["model.renderer=qwen3"]), builds_model=False)
+    assert "an agent with a client of its own must get one of" in one(found, "episode").remedy

@@ -38,14 +38,14 @@ def show_episode(console: Console, episode: Episode, title: str, decode: Decode)
     for number, sample in enumerate(episode.samples, start=1):
         _show_sample(console, sample, number, decode)
     if not episode.samples:
-        console.print(turns_view(Transcript.of(episode)))
+        console.print(turns_view(Transcript.of(episode).turns))
     _show_outcome(console, episode)
 
 
 def show_text_episode(console: Console, episode: Episode, title: str) -> None:
     """Print the messages and the outcome of an episode whose tokens are not known."""
     _show_title(console, title)
-    console.print(turns_view(Transcript.of(episode)))
+    console.print(turns_view(Transcript.of(episode).turns))
     _show_outcome(console, episode)
 
 
