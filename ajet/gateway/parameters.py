@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -42,6 +43,7 @@ def read_parameters(
     *,
     without_effect: Collection[str],
     neutral: Mapping[str, tuple[Any, ...]],
+    instead: Mapping[str, str] = MappingProxyType({}),
 ) -> Model:
     """Check a request's body and return its parameters; null is the same as absent.
 
@@ -51,6 +53,7 @@ def read_parameters(
         without_effect: parameters that are accepted and do not change the answer.
         neutral: parameters that cannot be honoured, with the values that ask for nothing special
             and are accepted.
+        instead: what to do about some of these; for the others: leave them out.
 
     Raises:
         RequestError: names the parameter that is wrong or cannot be honoured.
@@ -64,7 +67,7 @@ def read_parameters(
     }
     for name in neutral.keys() & kept.keys():
         if without_nulls(kept.pop(name)) not in neutral[name]:
-            raise unsupported(name, body[name])
+            raise unsupported(name, body[name], instead.get(name, "leave it out"))
     try:
         return model.model_validate(kept)
     except ValidationError as error:

@@ -8,7 +8,9 @@
 4. A null is the same as an absent parameter, known or unknown, in every API.
 5. The bytes of tokens add up to the text, also where a token is part of a character.
 6. The OpenAI client of the tuner needs no `model`, and takes messages by position.
-7. A tuner makes a client from a class path; its record says whether the context overflowed.
+7. What clients for other servers send besides is taken where it asks for nothing special; else the
+   error says what to use here.
+8. A tuner makes a client from a class path; its record says whether the context overflowed.
 """
 
 from __future__ import annotations
@@ -207,6 +209,50 @@ def test_null_is_as_absent(path: str, body: dict[str, Any]) -> None:
         body = {"messages": None, **body}
     reply = run(lambda: agent.post(path, {"model": "m", "messages": HELLO, **body}))
     assert reply.status == 200, reply.body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prediction": {"type": "content", "content": "hello"}},
+        {"repetition_penalty": 1.0, "min_tokens": 0, "best_of": 1, "length_penalty": 1.0},
+        {"skip_special_tokens": True, "ignore_eos": False, "add_generation_prompt": True},
+        {"use_beam_search": False, "stop_token_ids": [], "include_reasoning": True},
+        {"chat_template_kwargs": {}, "extra_body": {}, "functions": [], "function_call": "auto"},
+    ],
+)
+def test_what_other_servers_take_is_taken_if_it_changes_nothing(body: dict[str, Any]) -> None:
+    assert "choices" in chat(agent_of(["ok"]), **body)
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({"repetition_penalty": 1.1}, "repetition_penalty", "leave it out"),
+        (
+            {"chat_template_kwargs": {"enable_thinking": False}},
+            "chat_template_kwargs",
+            "ajet.model",
+        ),
+        ({"enable_thinking": False}, "enable_thinking", "ajet.model.enable_thinking"),
+        ({"thinking": {"type": "disabled"}}, "thinking", "ajet.model.enable_thinking"),
+        ({"functions": [{"name": "f"}]}, "functions", "use tools"),
+        ({"function_call": {"name": "f"}}, "function_call", "use tool_choice"),
+        ({"stop_token_ids": [5]}, "stop_token_ids", "use stop"),
+    ],
+)
+def test_what_other_servers_take_is_refused_with_what_to_use(
+    body: dict[str, Any], param: str, words: str
+) -> None:
+    error = chat(agent_of([]), **body)["error"]
+    assert error["param"] == param
+    assert words in error["message"]
+
+
+@pytest.mark.parametrize("given", ["", []])
+def test_a_response_without_input_is_refused_by_its_own_name(given: Any) -> None:
+    reply = run(lambda: agent_of([]).post("/v1/responses", {"model": "m", "input": given}))
+    assert json.loads(reply.body)["error"]["param"] == "input"
 
 
 def test_a_null_in_place_of_what_is_needed_is_refused() -> None:

@@ -5,10 +5,13 @@
 2. `ajet doctor` finds nothing bad there, and `ajet check --backbone=...` accepts the demo.
 3. Everything that our files ask of the backbone's libraries is there (see `contract`).
 4. pip gives the same versions from the lock file.
+5. In an empty folder and an environment of its own, the wheel is enough: `ajet init` writes a
+   project, and the project learns.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -27,13 +30,19 @@ SHOWN = ("agentjet", "agentscope", "numpy", "ray", "torch", "transformers", "tri
 pytestmark = [pytest.mark.install, pytest.mark.timeout(1800)]
 
 
-def run(*command: str | Path, environment: Path | None = None) -> str:
-    """The command's output; it must end well."""
+def run(*command: str | Path, environment: Path | None = None, folder: Path | None = None) -> str:
+    """The command's output; it must end well. In another folder it does not see our sources."""
     env = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    if folder:
+        env.pop("PYTHONPATH")
     if environment:
         env["VIRTUAL_ENV"] = str(environment)
     result = subprocess.run(
-        [str(part) for part in command], cwd=ROOT, env=env, capture_output=True, text=True
+        [str(part) for part in command],
+        cwd=folder or ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
     )
     assert result.returncode == 0, f"{command}\n{result.stdout[-4000:]}\n{result.stderr[-4000:]}"
     return result.stdout
@@ -87,6 +96,28 @@ def test_pip_installs_the_same_from_the_lock_file(backbone, tmp_path):
     versions = show_versions(environment, f"pip, {backbone}")
     assert {"vllm", "torch", "agentscope", "ray", "verl"} <= set(versions)
     assert "bad " not in run(environment / "bin/ajet", "doctor")
+
+
+def test_the_wheel_alone_trains_a_project_in_an_empty_folder(tmp_path):
+    wheels, environment = tmp_path / "wheels", tmp_path / "venv"
+    build = ("wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", wheels, ROOT)
+    run(sys.executable, "-m", "pip", *build)
+    (wheel,) = wheels.glob("agentjet-*.whl")
+    run(sys.executable, "-m", "venv", environment)
+    # Only where a CPU build of torch is at hand does the constraint keep pip from the CUDA build.
+    constraint = ("--constraint", ROOT / "constraints.txt")
+    run(environment / "bin/pip", "install", "--quiet", *constraint, f"{wheel}[local]")
+    show_versions(environment, "pip, wheel")
+    ajet = environment / "bin/ajet"
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    run(ajet, "init", "demo", folder=folder)
+    run(ajet, "--conf", "demo.yaml", folder=folder / "demo")
+    lines = (folder / "demo/saved_experiments/demo/metrics.jsonl").read_text().splitlines()
+    metrics = [json.loads(line) for line in lines]
+    success = [line["eval/success_rate"] for line in metrics if "eval/success_rate" in line]
+    sys.stdout.write(f"\nsuccess of the project, by evaluation: {success}\n")
+    assert success[-1] >= success[0] + 0.3
 
 
 def test_the_contract_sees_a_name_and_an_argument_that_are_not_there(tmp_path, monkeypatch):

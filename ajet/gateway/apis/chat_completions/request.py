@@ -32,6 +32,7 @@ from ajet.schema.call import SamplingParams
 
 _WITHOUT_EFFECT = {"model", "user", "metadata", "store", "service_tier", "timeout"}
 _WITHOUT_EFFECT |= {"safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
+_WITHOUT_EFFECT |= {"prediction"}  # it makes an answer faster, and does not change it
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
@@ -40,6 +41,33 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "reasoning_effort": (),
     "verbosity": ("medium",),
     "modalities": (["text"],),
+    # What clients for vLLM and SGLang send besides, with the values that mean nothing special.
+    "add_generation_prompt": (True,),
+    "best_of": (1,),
+    "chat_template_kwargs": ({},),
+    "extra_body": ({},),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "ignore_eos": (False,),
+    "include_reasoning": (True,),
+    "length_penalty": (1,),
+    "min_tokens": (0,),
+    "repetition_penalty": (1,),
+    "separate_reasoning": (True,),
+    "skip_special_tokens": (True,),
+    "stop_token_ids": ([],),
+    "use_beam_search": (False,),
+    "enable_thinking": (),
+    "thinking": (),
+}
+_INSTEAD = {
+    "chat_template_kwargs": "set ajet.model.enable_thinking for all requests",
+    "enable_thinking": "set ajet.model.enable_thinking for all requests",
+    "extra_body": "merge its entries into the body, as OpenAI's SDK does",
+    "function_call": "use tool_choice",
+    "functions": "use tools",
+    "stop_token_ids": "use stop",
+    "thinking": "set ajet.model.enable_thinking for all requests",
 }
 
 
@@ -132,7 +160,9 @@ def parse_chat_request(body: Any) -> ChatRequest:
     Raises:
         RequestError: names the parameter that is wrong or cannot be honoured.
     """
-    request = read_parameters(body, ChatRequest, without_effect=_WITHOUT_EFFECT, neutral=_NEUTRAL)
+    request = read_parameters(
+        body, ChatRequest, without_effect=_WITHOUT_EFFECT, neutral=_NEUTRAL, instead=_INSTEAD
+    )
     for position, tool in enumerate(request.tools or []):
         _check_tool(tool, f"tools[{position}]")
     _check_tool_choice(request)
