@@ -28,7 +28,8 @@ YAML; the path starts at a section below, at `ajet.`, or at a section of your ow
 
 - An unknown key, a value of the wrong kind and a file that is not there are refused, all in one
   message, with file, line and the nearest name.
-- Files are looked for from the current directory first, then from the YAML file's folder.
+- Files are looked for from the YAML file's folder first, then from the current directory; those
+  that the command line names, from the current directory first.
 - Sections of your own stand beside `ajet:` and are read as `tuner.config.my_section.my_key`.
 - `hydra:` and `defaults:`, which older files have, are ignored with a notice.
 - The run folder's `config.yaml` holds every value that a run had, those below included.

@@ -249,12 +249,6 @@ def test_what_other_servers_take_is_refused_with_what_to_use(
     assert words in error["message"]
 
 
-@pytest.mark.parametrize("given", ["", []])
-def test_a_response_without_input_is_refused_by_its_own_name(given: Any) -> None:
-    reply = run(lambda: agent_of([]).post("/v1/responses", {"model": "m", "input": given}))
-    assert json.loads(reply.body)["error"]["param"] == "input"
-
-
 def test_a_null_in_place_of_what_is_needed_is_refused() -> None:
     error = chat(agent_of([]), messages=None)["error"]
     assert error["param"] == "messages"

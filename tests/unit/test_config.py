@@ -2,7 +2,8 @@
 
 1. Every problem is told at once, each with file, line, key, what was got and what was expected.
 2. Nothing under `ajet:` is ignored in silence; what stands beside it is the user's own.
-3. Files are looked for beside the user, then beside the YAML, and written down as found.
+3. Files are looked for beside the YAML, then beside the user, and written down as found; those
+   of the command line beside the user first.
 4. What is written down loads to the same configuration.
 """
 
@@ -119,7 +120,7 @@ ajet:
         "math.yaml:8: ajet.rollout.lr: unknown key; there is ajet.trainer_common.critic.lr and "
         "ajet.trainer_common.optim.lr",
         "math.yaml:13: ajet.task_reader.jsonl_dataset_file.training.file_path: "
-        f'"none.jsonl" not found; looked for {Path.cwd()}/none.jsonl and none.jsonl',
+        f'"none.jsonl" not found; looked for none.jsonl and {Path.cwd()}/none.jsonl',
         'math.yaml:16: ajet.trainer_common.algorithm.adv_estimator: got "grppo", expected one '
         'of "grpo", "dr_grpo", "rloo", "reinforce_plus_plus", "gae", '
         'or "path/to/file.py->Class" or "package.module->Class"; did you mean "grpo"?',
@@ -230,15 +231,51 @@ def test_hydra_sections_are_ignored_with_one_notice(tmp_path, caplog):
     ]
 
 
-def test_files_are_looked_for_beside_the_user_then_beside_the_yaml(tmp_path, monkeypatch):
+def test_files_are_looked_for_beside_the_yaml_then_beside_the_user(tmp_path, monkeypatch):
     beside_user, beside_yaml = tmp_path / "user", tmp_path / "yaml"
     for folder in (beside_user, beside_yaml):
         folder.mkdir()
     path = write(beside_yaml)
-    monkeypatch.chdir(beside_user)
-    assert load_config(path).ajet.rollout.user_workflow == f"{beside_yaml}/agent.py->Agent"
     write(beside_user)
-    assert load_config(path).ajet.rollout.user_workflow == f"{beside_user}/agent.py->Agent"
+    monkeypatch.chdir(beside_user)
+
+    def found(setting, *overrides):
+        ajet = load_config(path, overrides).ajet
+        return {
+            "workflow": ajet.rollout.user_workflow,
+            "reader": ajet.task_reader.type,
+            "judge": ajet.task_judge.judge_protocol,
+            "data": ajet.task_reader.jsonl_dataset_file.training.file_path,
+            "model": ajet.model.path,
+        }[setting]
+
+    assert found("workflow") == f"{beside_yaml}/agent.py->Agent"
+    (beside_yaml / "agent.py").unlink()
+    assert found("workflow") == f"{beside_user}/agent.py->Agent"
+    write(beside_yaml)
+    for folder in (beside_user, beside_yaml):
+        (folder / "data.jsonl").write_text("{}\n")
+        (folder / "model").mkdir()
+    typed = {
+        "workflow": "rollout.user_workflow=agent.py:Agent",
+        "reader": "task_reader.type=agent.py->Agent",
+        "judge": "task_judge.judge_protocol=agent.py->Agent",
+        "data": "task_reader.jsonl_dataset_file.training.file_path=data.jsonl",
+        "model": "model.path=model",
+    }
+    for setting, override in typed.items():
+        assert found(setting, override).startswith(f"{beside_user}/"), setting
+        name = override.partition("=")[2].partition(":")[0].partition("->")[0]
+        (beside_user / name).rename(beside_user / "away")
+        assert found(setting, override).startswith(f"{beside_yaml}/"), setting
+        (beside_user / "away").rename(beside_user / name)
+    texts = {
+        "data": f"{MINIMAL}    jsonl_dataset_file: {{training: {{file_path: data.jsonl}}}}\n",
+        "model": MINIMAL.replace("ajet:calculator", "model"),
+    }
+    for setting, text in texts.items():
+        path.write_text(text)
+        assert found(setting).startswith(f"{beside_yaml}/"), setting
 
 
 def test_a_model_is_a_folder_a_hub_name_or_a_shipped_one(tmp_path):

@@ -128,6 +128,19 @@ def test_patience_ends_once_and_is_counted(now: list[float]) -> None:
     assert schedule.num_missed == 1
 
 
+def test_a_run_warns_once_of_sessions_that_stay_away(
+    now: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    schedule = LockstepSchedule(max_num_seqs=8, patience_s=30)
+    for number in range(20):
+        schedule.open(f"session {number}")
+        now[0] += 30.0
+        schedule.admit([])
+    assert schedule.num_missed == 20
+    (warning,) = caplog.records
+    assert "lockstep_missed" in warning.getMessage()
+
+
 def test_a_missed_session_is_waited_for_again_once_it_is_back(now: list[float]) -> None:
     schedule = LockstepSchedule(max_num_seqs=8, patience_s=30)
     schedule.open("a")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ajet.config.backbones import default_backbone
 from ajet.config.loading.agentjet import translate, use_documented_defaults
 from ajet.config.loading.agentjet_keys import MARK, VERL_SECTIONS
-from ajet.config.loading.overrides import apply_overrides
+from ajet.config.loading.overrides import apply_overrides, typed_values
 from ajet.config.loading.paths import LookIn
 from ajet.config.loading.problems import problems_of
 from ajet.config.loading.variables import replace_variables
@@ -74,8 +74,8 @@ def resolve(
 
     Args:
         settings: what a file says; changed in place.
-        yaml_path: names the experiment where it has no name; paths that are not found from the
-            current directory are looked for in its folder.
+        yaml_path: names the experiment where it has no name; relative paths are looked for in its
+            folder, then in the current one.
         overrides: `key.path=value`, later ones win.
         from_agentjet: keys left out have AgentJet's documented defaults.
 
@@ -85,7 +85,7 @@ def resolve(
     problems = _prepare(settings, yaml_path, overrides, from_agentjet=from_agentjet)
     settings.data["ajet"].setdefault("experiment_name", yaml_path.stem)
     problems += replace_variables(settings)
-    config, wrong = _validate(settings, [Path.cwd(), yaml_path.resolve().parent])
+    config, wrong = _validate(settings, [yaml_path.resolve().parent, Path.cwd()])
     if problems or config is None:
         raise config_error([*problems, *wrong])
     return config
@@ -149,7 +149,7 @@ def _validate(settings: Settings, folders: list[Path]) -> tuple[RootConfig | Non
     """
     data = settings.data
     try:
-        context = LookIn(folders=folders, accept_missing=False)
+        context = LookIn(folders=folders, typed=typed_values(settings), accept_missing=False)
         return RootConfig.model_validate(data, context=context), []
     except ValidationError as error:
         lines = problems_of(error, settings)
@@ -157,7 +157,7 @@ def _validate(settings: Settings, folders: list[Path]) -> tuple[RootConfig | Non
             del lines[path]
         if {detail["type"] for detail in error.errors()} != {UNAVAILABLE}:
             return None, list(lines.values())
-    context = LookIn(folders=folders, accept_missing=True)
+    context["accept_missing"] = True
     config = RootConfig.model_validate(data, context=context)
     config._unavailable = tuple(lines.values())
     return config, []

@@ -49,6 +49,20 @@ def set_key(settings: Settings, path: tuple[str, ...], value: Any, place: str) -
     settings.places[path] = place
 
 
+def typed_values(settings: Settings) -> set[str]:
+    """The texts that the command line gave, also those in lists."""
+    found: set[str] = set()
+    for path in [path for path, place in settings.places.items() if place == COMMAND_LINE]:
+        value: Any = settings.data
+        for key in path:  # AgentJet's names have been translated: some are no longer there
+            value = value.get(key) if isinstance(value, dict) else None
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str):
+                # A class path names the file in its first part.
+                found |= {text, text.partition("->")[0], text.rpartition(":")[0]}
+    return found
+
+
 def _split(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):

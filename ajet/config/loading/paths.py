@@ -1,4 +1,7 @@
-"""Values that name files: looked for beside the user, then beside the YAML, and made absolute.
+"""Values that name files: looked for in the YAML file's folder, then in the current one.
+
+A value of the command line is looked for in the current folder first. What is found is made
+absolute.
 
 The folders to look in come with pydantic's validation context (`LookIn`). Without one, as in
 `RolloutConfig(user_workflow=...)`, a value stays as it is.
@@ -33,6 +36,8 @@ class LookIn(TypedDict):
 
     folders: list[Path]
     """Relative paths are relative to the first of these in which they exist."""
+    typed: set[str]
+    """Values of the command line, which are looked for in the last of the folders first."""
     accept_missing: bool
     """Data and models that are not found stay as they are given."""
 
@@ -56,6 +61,8 @@ def _look_for(
     if not info.context:
         return name, []
     folders: list[Path] = info.context["folders"]
+    if name in info.context["typed"]:
+        folders = folders[::-1]
     tried = list(dict.fromkeys(folder / Path(name).expanduser() for folder in folders))
     return next((str(path.resolve()) for path in tried if exists(path)), None), tried
 
