@@ -28,7 +28,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ajet.schema.episode import INFRASTRUCTURE_FAULTS, Episode, Failure
-from ajet.task_runner.episode_run import Attempt, EpisodeRun, EpisodeRunner
+from ajet.task_runner.episode_run import Attempt, EpisodeRunner, StartedEpisode
 from ajet.task_runner.failures import failure_of, stack_of
 from ajet.task_runner.waiting import Waiting
 
@@ -95,7 +95,7 @@ class Deadline:
 class _Running:
     """An episode that has a session in the engine."""
 
-    run: EpisodeRun
+    run: StartedEpisode
     deadline: Deadline
     thread: threading.Thread | None = None
     """None: it has not begun, or its thread ended with an error."""

@@ -28,7 +28,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from ajet.boundary import caught_error
 from ajet.context_tracker.samples import SampleLimits
@@ -71,7 +71,7 @@ class EpisodeRunner:
     madness_reward: float = -1.0
     """Reward of an episode in which a completion fails a check of the gateway's checklist."""
 
-    def start(self, attempt: Attempt) -> EpisodeRun:
+    def start(self, attempt: Attempt) -> StartedEpisode:
         """The run of one attempt: await its `run()`; any thread may `stop()` it."""
         return EpisodeRun(self, attempt)
 
@@ -83,6 +83,28 @@ class EpisodeRunner:
     async def run(self, attempt: Attempt) -> Episode:
         """Run one attempt to its end, without a deadline."""
         return await self.start(attempt).run()
+
+
+class StartedEpisode(Protocol):
+    """One attempt, in this process or in one of its own; see `EpisodeRun` for the methods."""
+
+    attempt: Attempt
+
+    async def run(self) -> Episode:
+        """Run to the end."""
+        ...
+
+    def stop(self, cause: Failure) -> None:
+        """End the episode; from any thread."""
+        ...
+
+    def release_environment(self) -> None:
+        """Release the environment of an episode that does not end."""
+        ...
+
+    def episode(self) -> Episode:
+        """The record of what has happened so far."""
+        ...
 
 
 class EpisodeRun:

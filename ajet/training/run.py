@@ -14,6 +14,7 @@ from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
 from ajet.monitor.task_results import read_task_results
 from ajet.training.checkpoints import Position
+from ajet.training.episode_process import isolated
 from ajet.training.episodes import make_rollout, make_runner, validation_sampling
 from ajet.training.inputs import RunInputs
 from ajet.training.interrupts import ignore_interrupts
@@ -53,6 +54,8 @@ def make_loop(
         inputs.code,
         run_folder,
     )
+    if policy.executor is None:
+        runner = isolated(runner, config, run_folder)
     phases = Phases(
         rollout=make_rollout(ajet, runner, policy.executor),
         before=policy.serving.begin_phase,

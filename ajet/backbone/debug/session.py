@@ -22,7 +22,7 @@ from ajet.schema.episode import Episode, Failure, Group
 from ajet.schema.task import Task
 from ajet.task_rollout.group_judging import judge_now
 from ajet.task_rollout.workers import LEAVES_THE_LOOP, run_in_new_loop
-from ajet.task_runner.episode_run import Attempt, EpisodeRun, EpisodeRunner
+from ajet.task_runner.episode_run import Attempt, EpisodeRunner, StartedEpisode
 from ajet.task_runner.failures import failure_of
 from ajet.task_runner.judging import fail_judged
 from ajet.task_runner.waiting import Waiting
@@ -131,7 +131,7 @@ class DebugSession:
         show_problem(self.console, problem)
 
 
-def _run_without_deadline(run: EpisodeRun) -> Episode:
+def _run_without_deadline(run: StartedEpisode) -> Episode:
     """Run the episode without a deadline: the user may stop in the debugger for any time."""
     try:
         return run_in_new_loop(run.run())

@@ -20,6 +20,7 @@ from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.schema.episode import TaskResult
 from ajet.schema.task import Task
 from ajet.task_rollout.rollout import Rollout
+from ajet.training.episode_process import isolated
 from ajet.training.episodes import make_rollout, make_runner, open_http_endpoint
 from ajet.training.inputs import UserCode
 from ajet.training.model_folder import chat_format_of
@@ -94,4 +95,4 @@ def _rollout(context: TrinityRunContext) -> Rollout:
     chat_format = chat_format_of(ajet.model, context.model_folder)
     endpoint, code = open_http_endpoint(ajet), UserCode.load(context.config)
     runner = make_runner(context.config, chat_format, engine, endpoint, code, context.run_folder)
-    return make_rollout(ajet, runner)
+    return make_rollout(ajet, isolated(runner, context.config, context.run_folder))

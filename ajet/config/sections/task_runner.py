@@ -1,10 +1,10 @@
-"""`ajet.task_runner`: services that episodes need."""
+"""`ajet.task_runner`: where episodes run, and the services that they need."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, model_validator
@@ -73,7 +73,14 @@ class ServiceConfig(BaseConfig):
 
 
 class TaskRunnerConfig(BaseConfig):
-    """Services that episodes need."""
+    """Where episodes run, and the services that they need."""
+
+    isolation: Literal["threads", "process"] = "threads"
+    """Where the code of workflows and judges runs: in threads of the run's process, or each episode
+    in a process of its own, which can be ended whatever its code does."""
+    process_memory_mb: Positive = 4096
+    """With `isolation: process`: memory in MB that an episode may use beyond what its process has
+    when it starts."""
 
     services: list[ServiceConfig] = []
     """Processes that episodes need, such as environments; started in this order."""

@@ -1,0 +1,1 @@
+"""Runs each episode in a process of its own; model calls go to the run's process."""
