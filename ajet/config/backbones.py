@@ -86,6 +86,8 @@ BACKBONES = {
             "rollout.lockstep_patience_s",
             "rollout.validation",
             "task_reader.curriculum",
+            "task_runner.isolation",
+            "task_runner.process_memory_mb",
             *(
                 f"trainer_common.{name}"
                 for name in TrainerCommonConfig.model_fields

@@ -17,6 +17,7 @@ from ajet.monitor.records import Records
 from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
 from ajet.monitor.task_results import read_task_results
+from ajet.training.episode_process import isolated
 from ajet.training.episodes import (
     make_rollout,
     make_runner,
@@ -82,7 +83,7 @@ def _run(
         chat_format = chat_format_of(ajet.model, context.model_folder)
         runner = make_runner(config, chat_format, engine, http_endpoint, inputs.code, run_folder)
         phases = Phases(
-            rollout=make_rollout(ajet, runner),
+            rollout=make_rollout(ajet, isolated(runner, config, run_folder)),
             before=lambda: None,
             records=records,
             progress=progress,

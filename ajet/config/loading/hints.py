@@ -26,6 +26,14 @@ def hints(ajet: AjetConfig) -> list[str]:
     common = ajet.trainer_common
     if "critic" in common.model_fields_set and common.algorithm.adv_estimator != "gae":
         lines.append("ajet.trainer_common.critic has no effect without algorithm.adv_estimator=gae")
+    runner = ajet.task_runner
+    if "process_memory_mb" in runner.model_fields_set and runner.isolation != "process":
+        lines.append("ajet.task_runner.process_memory_mb has no effect without isolation: process")
+    if runner.isolation == "process" and ajet.rollout.ray_actors and ajet.backbone == "verl":
+        lines.append(
+            "ajet.task_runner.isolation has no effect with rollout.ray_actors: the actors are "
+            "processes that run many episodes each"
+        )
     if backbone_entry(ajet.backbone).brings_engine:
         return lines
     return [*lines, *_of_the_engine(ajet.rollout)]

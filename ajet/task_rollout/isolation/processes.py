@@ -213,7 +213,11 @@ class Nursery:
         process.start()
         theirs.close()
         their_socket.close()
-        self._answer()
+        try:
+            self._answer()
+        except AjetError:
+            self.close()
+            raise
 
 
 class EpisodeProcesses:
@@ -258,6 +262,14 @@ class EpisodeProcesses:
         with self._lock:
             self._all.discard(process)
         return process.end()
+
+    def retire_idle(self) -> None:
+        """End the processes that run no episode now, so that the next episodes get new ones."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+            self._all.difference_update(idle)
+        for process in idle:
+            process.end()
 
     def close(self) -> None:
         """End all processes."""
