@@ -89,6 +89,8 @@ class StartedEpisode(Protocol):
     """One attempt, in this process or in one of its own; see `EpisodeRun` for the methods."""
 
     attempt: Attempt
+    before_judge: Callable[[], None] | None
+    """Called when the agents are done and only the judge is left."""
 
     async def run(self) -> Episode:
         """Run to the end."""

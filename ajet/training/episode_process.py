@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -63,12 +64,8 @@ def isolated(runner: EpisodeRunner, config: RootConfig, run_folder: Path) -> Epi
             log=run_folder / "logs" / "episodes.log",
         )
     )
-    return IsolatedRunner(
-        workflow_class=runner.workflow_class,
-        gateway=runner.gateway,
-        config=config,
-        processes=processes,
-    )
+    shared = {field.name: getattr(runner, field.name) for field in fields(runner)}
+    return IsolatedRunner(**shared, processes=processes)
 
 
 def prepare(context: EpisodeProcessContext) -> Callable[[Connection], None]:
@@ -197,6 +194,7 @@ class _Episodes:
                 self._engine.policy_version = shared.policy_version
                 gateway = replace(self._runner.gateway, defaults=shared.defaults)
                 run = self._run = EpisodeRun(replace(self._runner, gateway=gateway), attempt)
+            run.before_judge = partial(self._engine.send, ("judging",))
             episode = _episode_of(run)
             self._runner.settle()
             with self._changed:

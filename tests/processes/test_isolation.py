@@ -265,7 +265,8 @@ def test_no_process_outlives_a_killed_run(folder: Path) -> None:
         [sys.executable, str(folder / "program.py"), str(folder)], stdout=subprocess.PIPE
     )
     assert run.stdout
-    assert run.stdout.readline() == b"ready\n"
+    with run.stdout as output:
+        assert output.readline() == b"ready\n"
     deadline = time.monotonic() + 30
     below: set[int] = set()
     while len(below) < 3:  # resource tracker, nursery, episode

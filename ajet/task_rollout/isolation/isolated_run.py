@@ -8,7 +8,7 @@ process are tuples, and so are those from it:
 - `("generate", number, prompt_ids, params, stream)`, answered by any number of
   `("tokens", number, [(id, logprob), ...])` if it streams, and by `("generation", number,
   Generation)` or `("error", number, text, is_refusal)`; `("cancel", number)`
-- `("ended", episode, may_go_on)`
+- `("judging",)` when only the judge is left, and `("ended", episode, may_go_on)`
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import contextlib
 import pickle
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ajet.boundary import caught_error
@@ -58,6 +58,8 @@ class IsolatedRun:
 
     def __init__(self, runner: IsolatedRunner, attempt: Attempt) -> None:
         self.attempt = attempt
+        self.before_judge: Callable[[], None] | None = None
+        """Called when the agents are done and only the judge is left."""
         self._runner = runner
         self._engine = runner.gateway.engine
         self._process: EpisodeProcess | None = None
@@ -169,6 +171,9 @@ class IsolatedRun:
         elif kind == "cancel":
             if request := self._requests.get(content[0]):
                 request.cancel()
+        elif kind == "judging":
+            if self.before_judge:
+                self.before_judge()
         else:
             self._episode, may_go_on = content
             if may_go_on:
