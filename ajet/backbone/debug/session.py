@@ -41,7 +41,7 @@ class DebugSession:
     credit: CreditRule
     groups: list[Group] = field(default_factory=list)
     num_problems: int = 0
-    running: EpisodeRun | None = None
+    running: StartedEpisode | None = None
 
     @property
     def episodes(self) -> list[Episode]:
