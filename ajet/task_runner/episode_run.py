@@ -108,6 +108,10 @@ class StartedEpisode(Protocol):
         """The record of what has happened so far."""
         ...
 
+    def waiting(self, thread: threading.Thread | None = None) -> list[Waiting]:
+        """What the episode waits for now; from any thread."""
+        ...
+
 
 class EpisodeRun:
     """One attempt. `run` is called in one event loop; the other methods from any thread."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pickle
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from ajet.schema.call import SamplingParams
 from ajet.schema.episode import Episode, Failure
 from ajet.task_rollout.isolation.processes import EpisodeProcess, EpisodeProcesses
 from ajet.task_runner.episode_run import Attempt, EpisodeRunner
+from ajet.task_runner.waiting import Waiting
 
 KILL_S = 3.0
 """Seconds that an episode may take to end after it was asked to; less than `workers.GRACE_S`."""
@@ -72,6 +74,9 @@ class IsolatedRun:
         """The process has ended, or can run no further episode."""
         self._stacks = ""
         self._num_sampled = 0
+        self._is_judged = False
+        self._last_s = time.time()
+        """When the process last sent something or got an answer."""
         self._started_s = time.time()
 
     async def run(self) -> Episode:
@@ -136,6 +141,16 @@ class IsolatedRun:
             ended_s=time.time(),
         )
 
+    def waiting(self, thread: threading.Thread | None = None) -> list[Waiting]:
+        """What the episode waits for now; from any thread."""
+        if self._process is None or self._episode:
+            return []
+        what = "judge" if self._is_judged else "workflow"
+        if self._requests:
+            what = "engine"
+        who = f"task {self.attempt.task.task_id}, episode {self.attempt.episode_id[:8]}"
+        return [Waiting(what=what, who=who, since_s=self._last_s)]
+
     # The methods below run in the event loop of `run`.
 
     def _ask_to_stop(self) -> None:
@@ -165,6 +180,7 @@ class IsolatedRun:
             self._loop.remove_reader(self._process.connection.fileno())
             self._break()
             return
+        self._last_s = time.time()
         if kind == "generate":
             number = content[0]
             self._requests[number] = self._loop.create_task(self._generate(*content))
@@ -172,6 +188,7 @@ class IsolatedRun:
             if request := self._requests.get(content[0]):
                 request.cancel()
         elif kind == "judging":
+            self._is_judged = True
             if self.before_judge:
                 self.before_judge()
         else:
@@ -196,6 +213,7 @@ class IsolatedRun:
             self._num_sampled += len(generation.token_ids)
             if tokens:
                 tokens.flush()
+            self._last_s = time.time()
             self._process.send(("generation", number, generation))
         if caught.error:
             refused = isinstance(caught.error, RequestError)
