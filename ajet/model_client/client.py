@@ -98,9 +98,9 @@ class ModelClient:
     def __init__(self, config: ModelClientConfig, *, purpose: str) -> None:
         self.config = config
         self.purpose = purpose
-        self._is_policy = config.model == POLICY
+        self.is_policy = config.model == POLICY
         none = ModelEndpoint(url=POLICY, key="none")
-        self._endpoint = none if self._is_policy else endpoint_of(config)
+        self._endpoint = none if self.is_policy else endpoint_of(config)
         self._log = CallLog()
         self._state: _OnLoop | None = None
 
@@ -199,7 +199,7 @@ class ModelClient:
     @property
     def _keeps_answers(self) -> bool:
         # The policy is another model after each step.
-        return self.config.cache and not self._is_policy
+        return self.config.cache and not self.is_policy
 
     def _question(
         self,
@@ -241,7 +241,7 @@ class ModelClient:
         return state
 
     def _client(self, question: _Question, state: _OnLoop) -> AsyncOpenAI:
-        if self._is_policy:
+        if self.is_policy:
             return policy_client(question.session)
         return remote_client(self._endpoint, state.pid)
 

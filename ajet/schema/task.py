@@ -68,6 +68,7 @@ class WorkflowOutput(BaseModel):
     metadata: dict[str, Any] = Field(default_factory=dict)
     log_metrics: dict[str, LoggedMetric] = Field(default_factory=dict)
     _trajectory: list[Conversation] = PrivateAttr(default_factory=list)
+    _judge_usage: dict[str, float] = PrivateAttr(default_factory=dict)
 
     @property
     def trajectory(self) -> list[Conversation]:
@@ -77,6 +78,11 @@ class WorkflowOutput(BaseModel):
     def set_trajectory(self, conversations: list[Conversation]) -> None:
         """Set what a judge sees as the trajectory; it is not stored with the output."""
         self._trajectory = conversations
+
+    @property
+    def judge_usage(self) -> dict[str, float]:
+        """What judging it cost, for metrics: a judge adds to it. Not stored with the output."""
+        return self._judge_usage
 
     @property
     def flat_metrics(self) -> dict[str, float]:
