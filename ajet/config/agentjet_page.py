@@ -53,7 +53,8 @@ INTERFACE = {
     "`ajet.task_judge.env_service_as_judge.EnvServiceJudge`": "the same",
     "`tutorial.example_math_agent.math_answer_as_judge.MathAnswerAsJudge`": "the same; also "
     "`task_judge.judge_type: math_answer`",
-    "`ajet.task_judge.rm_auto_grader_judge.AutoGraderJudge`": "can be imported; a run refuses it",
+    "`ajet.task_judge.rm_auto_grader_judge.AutoGraderJudge`": "the same settings; "
+    "the rubric is a file that can be edited",
     "`ajet.task_rollout.dashscope_llm_bridge.create_external_llm_fn`": "the same, for any "
     "OpenAI-compatible server (`DASHSCOPE_BASE_URL`, `DASHSCOPE_API_KEY`)",
     "`ajet.utils.robust_dashscope.RobustDashScopeChatModel`": "the same, with AgentScope 1.x",
@@ -67,8 +68,7 @@ INTERFACE = {
     "`--kill`, `--autokill`, `--reboot`": "refused; `ajet kill RUN` ends what one run started",
     "reader `tracing` (`feedback_tracing`), its filters `llm_evaluate` and `deduplication`": "the "
     "same; a key is read from an environment variable; without `model`, `deduplication` needs none",
-    "reader `data_generation`, judge `rubrics_auto_grader`": "the file loads; a run of it is "
-    "refused",
+    "reader `data_generation`": "the file loads; a run of it is refused",
 }
 """Row of the page: AgentJet's names, and what they are here."""
 

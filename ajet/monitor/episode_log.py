@@ -65,8 +65,20 @@ def _record(episode: Episode) -> dict[str, Any]:
         },
         "dropped_tokens": episode.dropped_tokens,
         "started_s": episode.started_s,
+        "judge": _judge(episode),
         "duration_s": episode.ended_s - episode.started_s,
         "calls_s": sum(call.ended_s - call.started_s for call in episode.calls),
+    }
+
+
+def _judge(episode: Episode) -> dict[str, Any] | None:
+    """The judge's reasons, what they cost, and how long they took; None without a judge."""
+    if episode.judge_s is None:
+        return None
+    return {
+        "reasons": episode.judge_reasons,
+        "usage": episode.output.judge_usage,
+        "seconds": episode.judge_s,
     }
 
 

@@ -2,8 +2,8 @@
 
 Additional columns are for readers and viewers: the episode's `repeat_index`, `reward` and
 `is_success` (null: failed); `call_spans`, which name for the trained tokens from `start` to `end`
-the call and agent that sampled them, and the call that it continued or why it continued none; and
-`messages`, the sample's conversation as JSON.
+the call and agent that sampled them, and the call that it continued or why it continued none;
+`messages`, the sample's conversation as JSON; and `judge`, the judge's reasons as JSON or null.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def table_of(episodes: Iterable[Episode]) -> pa.Table:
         "agent_names": pa.array([s.agent_names for s in samples], pa.list_(pa.string())),
         "reward": pa.array([e.reward for e, _ in rows], pa.float64()),
         "is_success": pa.array([e.is_success for e, _ in rows], pa.bool_()),
+        "judge": pa.array([_reasons(e) for e, _ in rows], pa.string()),
         "call_spans": pa.array([_spans(e, s) for e, s in rows], pa.list_(SPAN)),
         "messages": pa.array([_messages(e, s) for e, s in rows], pa.string()),
     }
@@ -74,6 +75,12 @@ def samples_of(table: pa.Table) -> list[Sample]:
         )
         for row in range(table.num_rows)
     ]
+
+
+def _reasons(episode: Episode) -> str | None:
+    """The judge's reasons as JSON; None without any."""
+    reasons = episode.judge_reasons
+    return None if reasons is None else json.dumps(reasons)
 
 
 def _spans(episode: Episode, sample: Sample) -> list[dict[str, Any]]:

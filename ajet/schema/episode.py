@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -77,6 +78,15 @@ class Episode:
     """The reward comes when all episodes of the group have ended, from a group judge."""
     judge_s: float | None = None
     """Seconds that the judge took; of a group judge for the whole group. None: no judge."""
+
+    @property
+    def judge_reasons(self) -> Any:
+        """What the judge noted in `metadata["judge"]`, as plain JSON values; None: nothing."""
+        reasons = self.metadata.get("judge")
+        try:
+            return json.loads(json.dumps(reasons, default=str))
+        except (TypeError, ValueError, RecursionError):  # keys of other types, or a circle
+            return repr(reasons)[:2000]
 
 
 @dataclass(slots=True, kw_only=True)

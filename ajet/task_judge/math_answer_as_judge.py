@@ -45,10 +45,11 @@ class MathAnswerAsJudge(BaseJudge):
                 f"workflow; it returned {_keys(said)}"
             )
         final_answer = said.get("final_answer")
-        right = final_answer is not None and self._is_right(str(task["answer"]), str(final_answer))
+        right = final_answer is not None and self.is_right(str(task["answer"]), str(final_answer))
         return float(right), right
 
-    def _is_right(self, gold_text: str, answer_text: str) -> bool:
+    def is_right(self, gold_text: str, answer_text: str) -> bool:
+        """Whether an answer is the right one, both as people write them."""
         gold, answer = stated_answer(gold_text), stated_answer(answer_text)
         if gold.casefold().split() == answer.casefold().split():
             return True

@@ -82,6 +82,7 @@ def rollout_metrics(groups: Sequence[Group]) -> dict[str, float]:
         metrics["reward/min"], metrics["reward/max"] = min(rewards), max(rewards)
         metrics |= _agent_rewards(valid)
     metrics |= _response_metrics(episodes)
+    metrics |= _judge_metrics(episodes)
     metrics |= _token_metrics(episodes, valid) | timeline_metrics(episodes)
     return metrics | _workflow_metrics(valid)
 
@@ -128,6 +129,23 @@ def _check_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
         share = fmean(bool(e.failed_checks.get(rule)) for e in episodes)
         metrics[f"critic/madness_rate/{rule}"] = share
     return metrics
+
+
+def _judge_metrics(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Numbers of judged and failed episodes, seconds, and what asking a model cost."""
+    judged = [episode for episode in episodes if episode.judge_s is not None]
+    if not judged:
+        return {}
+    failed = [e for e in judged if e.failure is not None and e.failure.kind == "judge_error"]
+    usage: Counter[str] = Counter()
+    for episode in judged:
+        usage.update(episode.output.judge_usage)
+    return {
+        "judge/episodes": len(judged),
+        "judge/failed": len(failed),
+        "judge/seconds": fmean(episode.judge_s or 0.0 for episode in judged),
+        **{f"judge/{name}": value for name, value in usage.items()},
+    }
 
 
 def _token_metrics(episodes: Sequence[Episode], valid: Sequence[Episode]) -> dict[str, float]:

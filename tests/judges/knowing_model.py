@@ -54,10 +54,10 @@ def knowing(answers: Mapping[str, str], *, best: float = 10.0) -> Script:
 
         form = form_of(body)
         if form == "Score":
-            said: Any = score(inside["answer"], best)
+            said: Any = score(inside.get("answer", ""), best)
         elif form == "Scores":
             names = re.findall(r"criterion_\d+(?= \()", outside)
-            said = {name: score(inside["answer"], best) for name in names}
+            said = {name: score(inside.get("answer", ""), best) for name in names}
         elif form == "Comparison":
             said = {name: score(text, 1.0) for name, text in inside.items() if "answer_" in name}
         else:

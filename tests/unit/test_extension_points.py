@@ -134,7 +134,6 @@ def test_the_shipped_judge_is_chosen_by_its_name(tmp_path: Path) -> None:
         ("task_judge.scale=3", "ajet.task_judge.scale: unknown key"),
         ("task_reader.type=random_dumy", 'did you mean "random_dummy"?'),
         ("task_judge.judge_type=math_anser", 'did you mean "math_answer"?'),
-        ("task_judge.judge_type=rubrics_auto_grader", "is not part of this version"),
     ],
 )
 def test_mistakes_beside_a_registered_name_are_refused(

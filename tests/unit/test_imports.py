@@ -92,6 +92,7 @@ HOMES = {
     "tenacity": ("ajet/environment/client.py", "ajet/model_client/attempts.py"),
     "httptools": ("ajet/gateway/server/",),
     "math_verify": ("ajet/task_judge/",),
+    "regex": ("ajet/task_judge/",),
     "matplotlib": ("ajet/monitor/",),
     "renderers": ("ajet/context_tracker/",),
     "typer": ("ajet/cli.py", "ajet/commands/"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -116,9 +117,38 @@ def _shortened(text: str) -> str:
 
 def _show_outcome(console: Console, episode: Episode) -> None:
     failure = episode.failure
+    reasons = episode.judge_reasons
+    if reasons is not None:
+        console.print(Text("judge's reasons", "bold"))
+        for line in _reason_lines(reasons):
+            console.print(Text(printable(line), "cyan"))
     if failure is None:
         console.print(Text(f"= {Transcript.of(episode).outcome}", "bold"))
         return
     # Not wrapped, so that editors can open the files and lines that it names.
     console.print(Text(printable(failure.traceback.rstrip()), "red"), soft_wrap=True)
     console.print(Text(f"= failed: {failure.kind}: {printable(failure.message)}", "bold red"))
+
+
+def _reason_lines(reasons: Any, indent: str = "  ") -> Iterator[str]:
+    """The judge's reasons, a line for each value; containers are indented."""
+    if isinstance(reasons, dict):
+        for name, value in reasons.items():
+            if isinstance(value, dict | list):
+                yield f"{indent}{name}:"
+                yield from _reason_lines(value, f"{indent}  ")
+            else:
+                yield f"{indent}{name}: {value}"
+    elif isinstance(reasons, list):
+        for number, value in enumerate(reasons, start=1):
+            if isinstance(value, dict) and not any(
+                isinstance(v, dict | list) for v in value.values()
+            ):
+                yield f"{indent}{number}. " + "; ".join(f"{k} {v}" for k, v in value.items())
+            elif isinstance(value, dict | list):
+                yield f"{indent}{number}."
+                yield from _reason_lines(value, f"{indent}  ")
+            else:
+                yield f"{indent}{value}"
+    else:
+        yield f"{indent}{reasons}"
