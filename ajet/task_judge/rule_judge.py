@@ -199,9 +199,11 @@ _RUNNER = """
 import io, sys
 _out, sys.stdin, sys.stdout = sys.stdout, io.StringIO({stdin!r}), io.StringIO()
 _names = {{"__name__": "__main__"}}
-exec(compile({source!r}, "<program>", "exec"), _names)
-_value = repr(eval({call!r}, _names)) if {call!r} else sys.stdout.getvalue()
-sys.stdout = _out
+try:
+    exec(compile({source!r}, "<program>", "exec"), _names)
+    _value = repr(eval({call!r}, _names)) if {call!r} else sys.stdout.getvalue()
+finally:
+    sys.stdout = _out
 print(_value, end="")
 """
 """Runs a program with an input, and prints what it printed, or the value of one call. What is
