@@ -54,6 +54,10 @@ def table_of(episodes: Iterable[Episode]) -> pa.Table:
     }
     for name, (arrow_type, _) in TOKEN_COLUMNS.items():
         columns[name] = token_column([getattr(s, name) for s in samples], arrow_type)
+    if any(sample.trainer_logprobs is not None for sample in samples):
+        # For viewers: a replay computes them again.
+        of_trainer = [sample.trainer_logprobs for sample in samples]
+        columns["trainer_logprobs"] = token_column(of_trainer, pa.float32())
     return pa.table(columns)
 
 

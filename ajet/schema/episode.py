@@ -139,6 +139,14 @@ class Sample:
     """[L] float32, set when advantages are computed; 0 where loss_mask is False."""
     rewards: np.ndarray | None = None
     """[L] float32, only with a critic: the reward given at this token; mostly 0."""
+    trainer_logprobs: np.ndarray | None = None
+    """[L] float32: the trainer's logprobs of the same tokens before the step's first update; 0
+    where loss_mask is False. None: they were not computed, as for a sample without gradient."""
+
+    def keep_trainer_logprobs(self, trained: np.ndarray) -> None:
+        """Set `trainer_logprobs` from those of the trained tokens alone, in their order."""
+        self.trainer_logprobs = np.zeros(len(self), np.float32)
+        self.trainer_logprobs[self.loss_mask] = trained
 
     def __len__(self) -> int:
         return len(self.ids)

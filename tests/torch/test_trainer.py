@@ -367,3 +367,16 @@ def test_bfloat16_trains_by_the_same_code() -> None:
 def test_float16_is_refused() -> None:
     with pytest.raises(ModelError, match="float16 cannot be trained"):
         make_trainer(small_model(dtype=torch.float16))
+
+
+def test_samples_of_the_first_update_get_the_trainers_logprobs() -> None:
+    for updates in (1, 2):
+        optim = OptimConfig(lr=1e-3, num_updates_per_step=updates)
+        trainer = PolicyTrainer(small_model(0), TrainerCommonConfig(optim=optim), total_steps=5)
+        samples = random_samples(6, seed=1)
+        metrics = trainer.update(samples, step=1, policy_version=0)
+        compared = [sample for sample in samples if sample.trainer_logprobs is not None]
+        assert len(compared) == 6 // updates
+        differences = [np.abs(s.trainer_logprobs - s.logprobs)[s.loss_mask] for s in compared]
+        assert metrics["policy/logprob_diff_max"] == np.concatenate(differences).max()
+        assert all(not s.trainer_logprobs[~s.loss_mask].any() for s in compared)

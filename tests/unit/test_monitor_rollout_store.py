@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -94,3 +95,16 @@ def test_a_failed_write_leaves_no_file(tmp_path: Path) -> None:
 
 def rows(run_dir: Path, episode: Episode) -> list[dict[str, object]]:
     return pq.read_table(RolloutStore(run_dir).write(1, [episode])).to_pylist()
+
+
+def test_the_trainers_logprobs_are_a_column_where_they_were_computed(tmp_path: Path) -> None:
+    store, episodes = RolloutStore(tmp_path), [make_episode(), make_episode(repeat_index=1)]
+    store.write(1, episodes)
+    assert "trainer_logprobs" not in pq.read_table(rollout_path(tmp_path, 1)).column_names
+    sample = episodes[0].samples[0]
+    sample.keep_trainer_logprobs(np.full(sample.num_trained, -0.25, np.float32))
+    store.write(2, episodes)
+    first, second = pq.read_table(rollout_path(tmp_path, 2)).column("trainer_logprobs").to_pylist()
+    assert [value == -0.25 for value in first] == sample.loss_mask.tolist()
+    assert second is None
+    assert read_rollouts(rollout_path(tmp_path, 2))[0].trainer_logprobs is None

@@ -33,7 +33,7 @@ from ajet.backbone.verl.engine import VerlEngine
 from ajet.backbone.verl.policy import VerlPolicy
 from ajet.backbone.verl.settings import RankResources, compose_config
 from ajet.backbone.verl.timeouts import call_with_timeout
-from ajet.backbone.verl_common.batch import arrange, make_batch
+from ajet.backbone.verl_common.batch import arrange, keep_logprobs, make_batch
 from ajet.backbone.verl_common.logprob_agreement import agreement, check_agreement
 from ajet.backbone.verl_common.loss import sample_loss
 from ajet.backbone.verl_common.optimizer import AdamWOnMatrices
@@ -288,3 +288,18 @@ def test_a_reference_to_nothing_is_refused():
 def test_a_setting_that_verl_does_not_have_is_refused():
     with pytest.raises(ConfigError, match="verl.actor_rollout_ref.rolout: .*did you mean"):
         composed("cpu", "ajet.verl.actor_rollout_ref.rolout.seed=3")
+
+
+def test_each_sample_gets_the_trainers_logprobs_of_its_own_tokens() -> None:
+    parts = [[(make_sample(range(length), [2, length - 1]), np.ones(length))] for length in (5, 8)]
+    rows, _ = arrange([[*parts[0], *parts[1]]], 3)
+    data = make_batch(rows, 1.0)
+    logprobs = -torch.arange(len(data["responses"].values()), dtype=torch.float32)
+    keep_logprobs(rows, logprobs)
+    start = 0
+    for row, responses in zip(rows, data["responses"].unbind(), strict=True):
+        if row is not None:
+            sample, stop = row[0], start + len(responses)
+            expected = np.where(sample.loss_mask[2:], logprobs[start:stop].numpy(), 0)
+            assert sample.trainer_logprobs.tolist() == [0, 0, *expected]
+        start += len(responses)

@@ -104,7 +104,10 @@ class PolicyTrainer:
             total += float(result.loss.detach())
             metrics.add_micro_batch(batch, result)
             if is_first:
-                metrics.compare_logprobs(batch, logprobs.detach().cpu().numpy())
+                computed = logprobs.detach().cpu().numpy()
+                metrics.compare_logprobs(batch, computed)
+                for index, row in enumerate(rows):
+                    weighted[row][0].keep_trainer_logprobs(computed[batch.sample_index == index])
         return total
 
     def _forward(self, batch: MicroBatch) -> tuple[torch.Tensor, PolicyLoss]:

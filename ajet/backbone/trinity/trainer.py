@@ -70,9 +70,8 @@ class TrinityPolicyTrainer(Trainer):
         await super().sync_weight()
         return {}
 
-    async def train_step(self, exps: list[Experience]) -> dict[str, float]:
-        """Train one step on these groups."""
-        payloads = [GroupPayload.decode(entry) for entry in exps]
+    def _train(self, payloads: Sequence[GroupPayload]) -> dict[str, float]:
+        """Train one step on these groups, whose samples then have the trainer's logprobs."""
         samples = [sample for payload in payloads for sample in payload.samples]
         metrics: dict[str, float] = self.engine.train(samples)
         if not samples:
@@ -89,7 +88,7 @@ class TrinityPolicyTrainer(Trainer):
         payloads = [GroupPayload.decode(entry) for entry in entries]
         stale: list[GroupPayload] = self.sample_strategy.stale
         with watch.part("train"):
-            metrics = await self.train_step(entries)
+            metrics = self._train(payloads)
         if await self.need_sync():
             with watch.part("sync"):
                 await self.sync_weight()

@@ -18,7 +18,7 @@ from verl.utils.metric import reduce_metrics
 from verl.workers.utils.padding import response_from_nested
 
 from ajet.backbone.trinity.run_context import TrinityRunContext
-from ajet.backbone.verl_common.batch import arrange, make_batch
+from ajet.backbone.verl_common.batch import arrange, keep_logprobs, make_batch
 from ajet.backbone.verl_common.logprob_agreement import agreement, check_agreement
 from ajet.backbone.verl_common.loss import sample_loss
 from ajet.errors import TrainingError
@@ -86,6 +86,7 @@ class StepTrainer(trinity_verl.VERLTrainer):
         temperature = self._context.ajet.rollout.temperature
         data = make_batch(rows, temperature)
         logprobs, entropy = self._forward(data, temperature)
+        keep_logprobs(rows, logprobs)
         is_trained = data["response_mask"].values().bool()
         is_current = torch.from_numpy(_versions(rows) == version)
         metrics = staleness(samples, version)

@@ -19,7 +19,7 @@ from verl.utils.metric import reduce_metrics
 from verl.utils.py_functional import rename_dict
 
 from ajet.backbone.verl.critic import gae, keep_advantages
-from ajet.backbone.verl_common.batch import arrange, make_batch
+from ajet.backbone.verl_common.batch import arrange, keep_logprobs, make_batch
 from ajet.backbone.verl_common.logprob_agreement import agreement, check_agreement
 from ajet.backbone.verl_common.loss import sample_loss
 from ajet.config.sections.trainer_common import TrainerCommonConfig
@@ -170,6 +170,7 @@ class VerlTrainer(PPOTrainerSync):
             data["rollout_log_probs"].values()[is_trained],
         )
         check_agreement(found, step=self.global_steps, bound=self._bound)
+        keep_logprobs(self._rows, data["old_log_probs"].values())
         metrics |= found
         return batch
 

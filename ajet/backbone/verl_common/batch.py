@@ -58,6 +58,24 @@ def make_batch(rows: Sequence[WeightedSample | None], temperature: float) -> Ten
     return TensorDict(fields, batch_size=[len(filled)])
 
 
+def keep_logprobs(rows: Sequence[WeightedSample | None], logprobs: torch.Tensor) -> None:
+    """Give each sample the trainer's logprobs of its tokens.
+
+    Args:
+        rows: as `arrange` returns them.
+        logprobs: [T] of the response tokens of all rows, concatenated.
+    """
+    values, start = logprobs.float().cpu().numpy(), 0
+    for row in rows:
+        if row is None:
+            start += 1  # padding has one response token
+            continue
+        mask = row[0].loss_mask[int(row[0].loss_mask.argmax()) :]
+        row[0].keep_trainer_logprobs(values[start : start + len(mask)][mask])
+        start += len(mask)
+    assert start == len(values), "the rows have other tokens than were computed"
+
+
 def _row(sample: Sample, weights: np.ndarray, temperature: float) -> Row:
     _check_temperature(sample, temperature)
     prompt = int(sample.loss_mask.argmax())
