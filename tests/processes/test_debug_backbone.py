@@ -203,3 +203,26 @@ def test_a_debug_run_is_not_resumed(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert "error: --backbone=debug saves no checkpoint, so it cannot resume" in ended.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("client", "reason"),
+    [
+        (
+            'trainable_targets = ["solver"]',
+            'has target_tag "default", which Workflow.trainable_targets does not name',
+        ),
+        ("execute = own_client", "the workflow made no call through the tuner"),
+    ],
+)
+def test_a_run_that_would_train_no_call_says_why(conf: Path, client: str, reason: str) -> None:
+    agent = (conf.parent / "agent.py").read_text()
+    own = "async def own_client(self, task, tuner):\n    return WorkflowOutput(reward=0.5)\n"
+    field = client.replace("targets =", "targets: list =")
+    (conf.parent / "agent.py").write_text(
+        agent.replace("class Agent", f"{own}\nclass Agent") + f"    {field}\n"
+    )
+    ended = debug(conf)
+    assert ended.returncode == 1
+    assert "error: nothing can be trained: " in ended.stderr
+    assert reason in ended.stderr

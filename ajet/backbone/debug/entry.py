@@ -20,6 +20,7 @@ from ajet.monitor.episode_log import EpisodeLog
 from ajet.monitor.progress import Progress
 from ajet.training.episodes import make_runner, open_http_endpoint
 from ajet.training.inputs import RunInputs
+from ajet.training.no_gradient import require_trained_calls
 from ajet.training.quiet_watch import QuietWatch
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def _sum_up(session: DebugSession, run_folder: Path) -> None:
 
     Raises:
         EpisodeError: with that line, where an episode failed.
+        TrainingError: no call would be trained; says why.
     """
     episodes = session.episodes
     failed = sum(episode.failure is not None for episode in episodes)
@@ -83,6 +85,8 @@ def _sum_up(session: DebugSession, run_folder: Path) -> None:
         raise EpisodeError(line)
     session.console.print()
     session.console.print(line, style="bold", soft_wrap=True, markup=False)
+    if not session.runner.gateway.make_upstream:  # a URL's answers are never trained
+        require_trained_calls(session.groups)
 
 
 def _number(count: int, noun: str) -> str:
