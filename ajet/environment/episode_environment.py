@@ -77,8 +77,8 @@ class EpisodeEnvironment:
 class EnvironmentSource(Protocol):
     """Where the episodes of a run get their environments. Any thread."""
 
-    def open(self, task: Task, episode_uuid: str) -> EpisodeEnvironment:
-        """The environment of one episode; nothing is made before `create`."""
+    def open(self, task: Task, episode_uuid: str) -> EpisodeEnvironment | None:
+        """The environment of one episode; nothing is made before `create`. None: it has none."""
         ...
 
     def settle(self) -> None:

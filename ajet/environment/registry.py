@@ -29,8 +29,9 @@ def make_source(ajet: AjetConfig, run_folder: Path | None) -> EnvironmentSource 
         ConfigError: a class is missing or of another kind.
         MissingExtraError: Gymnasium is needed and not installed.
     """
-    kind = ajet.environment.type
-    if kind is None and ajet.task_reader.type == "env_service":
+    kind, reader = ajet.environment.type, ajet.task_reader
+    types = [source.type for source in reader.mixture.sources] if reader.type == "mixture" else []
+    if kind is None and "env_service" in (reader.type, *types):
         kind = "service"
     if kind is None:
         return None

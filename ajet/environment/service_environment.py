@@ -18,9 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from ajet.config.sections.root import AjetConfig
+from ajet.config.sections.task_reader import EnvServiceConfig
 from ajet.environment import protocol
 from ajet.environment.client import EnvironmentClient, UnknownInstance
-from ajet.environment.episode_environment import EpisodeEnvironment, StepResult, checked_action
+from ajet.environment.episode_environment import (
+    EnvironmentSource,
+    EpisodeEnvironment,
+    StepResult,
+    checked_action,
+)
 from ajet.environment.messages import Message, finite
 from ajet.environment.open_instances import OpenInstance, OpenInstances
 from ajet.environment.protocol import ServiceRequest, State
@@ -196,7 +202,7 @@ class ServiceSource:
         client: of the service.
         env_type: for tasks that name none.
         params: sent with `/create`.
-        run_folder: where open instances are noted; None: nowhere.
+        open_instances: where they are noted; None: nowhere.
         release_timeout_s: for one release, in the background.
     """
 
@@ -206,13 +212,13 @@ class ServiceSource:
         *,
         env_type: str = "",
         params: dict[str, Any] | None = None,
-        run_folder: Path | None = None,
+        open_instances: OpenInstances | None = None,
         release_timeout_s: float = 30.0,
     ) -> None:
         self.client = client
         self.env_type = env_type
         self.params = params or {}
-        self.open_instances = OpenInstances(run_folder)
+        self.open_instances = OpenInstances(None) if open_instances is None else open_instances
         self._release_timeout_s = release_timeout_s
         self._lock = threading.Lock()
         self._in_use: set[str] = set()
@@ -220,9 +226,21 @@ class ServiceSource:
         self._releasing: dict[Future[bool], ServiceRequest] = {}
 
     @classmethod
-    def configured(cls, ajet: AjetConfig, run_folder: Path | None) -> ServiceSource:
-        """The service of `ajet.environment`, or that of the reader env_service."""
-        settings, service = ajet.environment, ajet.task_reader.env_service
+    def configured(cls, ajet: AjetConfig, run_folder: Path | None) -> EnvironmentSource:
+        """The service of `ajet.environment`, or those of the readers `env_service`."""
+        reader, opened = ajet.task_reader, OpenInstances(run_folder)
+        if ajet.environment.type is None and reader.type == "mixture":
+            services = [s.env_service for s in reader.mixture.sources if s.type == "env_service"]
+            return ServicesOfMixture(
+                {service.env_type: cls._of(ajet, service, opened) for service in services}
+            )
+        return cls._of(ajet, reader.env_service, opened)
+
+    @classmethod
+    def _of(
+        cls, ajet: AjetConfig, service: EnvServiceConfig, open_instances: OpenInstances
+    ) -> ServiceSource:
+        settings = ajet.environment
         client = EnvironmentClient(
             settings.url or service.env_url,
             timeout_s=settings.request_timeout_s,
@@ -232,7 +250,7 @@ class ServiceSource:
             client,
             env_type=service.env_type,
             params={"env_action_preference": service.env_action_preference},
-            run_folder=run_folder,
+            open_instances=open_instances,
             release_timeout_s=settings.release_timeout_s,
         )
 
@@ -312,3 +330,24 @@ class ServiceSource:
             return False
         self.open_instances.remove(str(request.instance_id))
         return True
+
+
+class ServicesOfMixture:
+    """The services of a mixture's sources; tasks of other sources have no environment.
+
+    Args:
+        sources: by the `env_type` of their tasks.
+    """
+
+    def __init__(self, sources: dict[str, ServiceSource]) -> None:
+        self._sources = sources
+
+    def open(self, task: Task, episode_uuid: str) -> ServiceEnvironment | None:
+        """The environment of one episode, if its task comes from a service."""
+        source = self._sources.get(task.env_type)
+        return source.open(task, episode_uuid) if source else None
+
+    def settle(self) -> None:
+        """See `ServiceSource.settle`."""
+        for source in self._sources.values():
+            source.settle()

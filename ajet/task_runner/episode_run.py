@@ -314,6 +314,8 @@ class EpisodeRun:
 
     async def _open_environment(self, source: EnvironmentSource, shown: WorkflowTask) -> None:
         self._environment = source.open(self.attempt.task, self.attempt.episode_id)
+        if self._environment is None:
+            return
         if self._stopped:  # `stop` came before there was an environment to stop
             self._environment.stop()
         shown.gym_env = self._environment

@@ -15,6 +15,7 @@ from typing import Any
 
 from ajet import AjetTuner, Task, Workflow, WorkflowOutput, WorkflowTask
 from ajet.environment.client import EnvironmentClient
+from ajet.environment.open_instances import OpenInstances
 from ajet.environment.service_environment import ServiceSource
 from ajet.schema.episode import Episode
 from ajet.service.probes import answers, free_ports
@@ -64,8 +65,9 @@ def running(
                 process.kill()
 
 
-def source_of(url: str, **options: Any) -> ServiceSource:
+def source_of(url: str, run_folder: Path | None = None, **options: Any) -> ServiceSource:
     """Environments of a service, for a rollout."""
+    options["open_instances"] = OpenInstances(run_folder)
     limits = {name: options.pop(name) for name in ("timeout_s", "max_tries") if name in options}
     return ServiceSource(EnvironmentClient(url, **limits), **options)
 

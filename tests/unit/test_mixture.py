@@ -126,7 +126,7 @@ def test_sources_are_named_by_type_and_number() -> None:
 
 
 def test_a_mixture_needs_services_if_a_source_does() -> None:
-    service = {"type": "env_service"}
+    service = {"type": "env_service", "env_service": {"env_type": "shop"}}
     assert reader_of({"type": "random_dummy"}, service).needs_services
     assert not reader_of({"type": "random_dummy"}).needs_services
     assert not MixtureTaskReader.needs_services
@@ -156,6 +156,21 @@ def test_a_task_of_two_sources_is_refused(
     [
         ({"type": "mixture"}, 'type "mixture" needs mixture.sources'),
         ({"mixture": {"sources": [{"type": "mixture"}]}}, "a source cannot be a mixture"),
+        ({"mixture": {"sources": [{"type": "env_service"}]}}, "env_service needs env_type"),
+        (
+            {
+                "mixture": {
+                    "sources": [
+                        {"type": "env_service", "env_service": {"env_type": "a"}},
+                        {
+                            "type": "env_service",
+                            "env_service": {"env_type": "a", "env_url": "http://127.0.0.1:9"},
+                        },
+                    ]
+                }
+            },
+            'two services have the env_type "a"',
+        ),
         ({"mixture": {"sources": [{"type": "random_dummy", "weight": -1}]}}, "weight"),
         ({"mixture": {"sources": [{"type": "random_dummy", "weight": {}}]}}, "empty schedule"),
         (

@@ -155,6 +155,10 @@ class MixtureSourceConfig(TaskSourceConfig):
     def _is_no_mixture(self) -> Self:
         if self.type == "mixture":
             raise value_error("a source cannot be a mixture: list its sources here instead")
+        if self.type == "env_service" and not self.env_service.env_type:
+            raise value_error(
+                "in a mixture, env_service needs env_type, which tells its tasks from the others"
+            )
         if self.weight == {}:
             raise value_error("weight: got an empty schedule, expected a step and its weight")
         return self
@@ -180,6 +184,14 @@ class MixtureConfig(BaseConfig):
 
     sources: list[MixtureSourceConfig] = []
     """The sources; their validation tasks are joined."""
+
+    @model_validator(mode="after")
+    def _an_env_type_has_one_service(self) -> Self:
+        urls: dict[str, str] = {}
+        for service in [s.env_service for s in self.sources if s.type == "env_service"]:
+            if urls.setdefault(service.env_type, service.env_url) != service.env_url:
+                raise value_error(f'two services have the env_type "{service.env_type}"')
+        return self
 
     @model_validator(mode="after")
     def _some_source_has_a_weight(self) -> Self:
