@@ -67,6 +67,7 @@ class HuggingFaceTaskReader(BaseTaskReader):
                 rows.features, self._settings, source=source, section=SECTION
             )
             tasks = Rows(_on_disk(rows), columns, source).index()
+            _give_memory_back()
         except DataError:
             raise
         except ImportError as error:
@@ -79,6 +80,13 @@ class HuggingFaceTaskReader(BaseTaskReader):
             raise DataError(f'{SECTION}.{key}: split "{split}" has no row; expected at least one')
         logger.info('%s: %d tasks, query from "%s"', source, len(tasks), columns.query)
         return tasks
+
+
+def _give_memory_back() -> None:
+    """Free what pyarrow keeps for later: half of the memory of a start with a million rows."""
+    import pyarrow
+
+    pyarrow.default_memory_pool().release_unused()
 
 
 class Rows:
