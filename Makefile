@@ -80,6 +80,18 @@ docs: .venv/has-dev  ## generate docs/configuration.md and docs/from_agentjet.md
 tiny-model: .venv/has-dev  ## build the demo's tiny model from scratch
 	@$(BIN)/python -m tutorial.example_math_agent.tiny_model.build --out ajet/tiny_model/calculator
 
+TINY_MODELS := countdown frozen_lake learn_to_ask appworld werewolves
+
+tiny-models: .venv/has-dev tiny-model  ## build the tiny models of all examples [ONLY="countdown appworld"]
+	@for name in $(or $(ONLY),$(TINY_MODELS)); do \
+		$(BIN)/python -m tutorial.tiny_models.build tutorial.example_$$name.teacher \
+		--out tutorial/example_$$name/tiny_model; done
+	$(if $(ONLY),,@$(BIN)/python -m tutorial.tiny_models.build \
+		tutorial.example_math_agent.python_teacher --out tutorial/example_math_agent/python_model)
+
+examples: .venv/has-dev  ## train the examples one after the other [ONLY="countdown appworld"] [SEED=n]
+	@$(BIN)/python benchmarks/examples.py --seeds $(or $(SEED),0) $(if $(ONLY),--only $(ONLY))
+
 bench: .venv/has-dev .venv-trl .venv-litellm  ## run benchmarks, one JSON object each [NAME=rollout]
 	@for name in $(or $(NAME),engine rollout math_agent gateway viewer); do \
 		$(BIN)/python benchmarks/$$name.py --json; done
@@ -149,4 +161,4 @@ endef
 		'litellm[proxy]' httptools 2>&1 | $(PIP_LINES)
 	@touch $@
 
-.PHONY: help demo test test-slow test-browser test-agentscope2 test-vllm test-verl test-trinity test-install locks check format docs tiny-model bench
+.PHONY: help demo examples tiny-models test test-slow test-browser test-agentscope2 test-vllm test-verl test-trinity test-install locks check format docs tiny-model bench

@@ -2,8 +2,8 @@
 
     python -m tutorial.tiny_models.build tutorial.example_countdown.teacher --out FOLDER
 
-The argument is a module with a `RECIPE`. A model that has not learned the skills of its task after
-the first stage, or has the wrong success rate at the end, is refused. The success rates are those
+The argument is a module with a `RECIPE`. A model that has not learned the skills of its task before
+the last stage, or has the wrong success rate at the end, is refused. The success rates are those
 of the example's own workflow on its own validation tasks, measured by `ajet`.
 """
 
@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -50,7 +51,7 @@ class Recipe:
     stages: tuple[Stage, ...]
     """Skills first, then bad habits."""
     min_competence: float
-    """Greedy success rate that the first stage must reach."""
+    """Greedy success rate before the last stage, which adds the bad habits."""
     start: tuple[float, float]
     """Lowest and highest sampled success rate of the finished model."""
     size: ModelSize = field(default_factory=ModelSize)
@@ -63,8 +64,14 @@ class Recipe:
     """Of the stored weights."""
 
 
-def build(recipe: Recipe, folder: Path) -> dict[str, Any]:
-    """Build the model into a folder and return what RECIPE.json says; RuntimeError if it fails."""
+def build(
+    recipe: Recipe, folder: Path, *, first_stage: int = 1, weights: Path | None = None
+) -> dict[str, Any]:
+    """Build the model into a folder and return what RECIPE.json says; RuntimeError if it fails.
+
+    Each stage starts from the weights as the stage before it stored them. So a build that was ended
+    or refused can continue: `weights` is the folder of the stage before `first_stage`.
+    """
     torch.set_num_threads(1)  # the order of floating-point sums depends on it
     began = time.process_time()
     lessons = [list(stage.demonstrate(stage.num_demonstrations)) for stage in recipe.stages]
@@ -73,27 +80,44 @@ def build(recipe: Recipe, folder: Path) -> dict[str, Any]:
     )
     tokenizer = as_transformers(raw_tokenizer)
     model = make_model(raw_tokenizer.get_vocab_size(), recipe.size, recipe.seed)
-    scores = []
-    for index, (stage, lesson) in enumerate(zip(recipe.stages, lessons, strict=True)):
-        warm_up(model, tokenize(tokenizer, lesson), stage)
-        write(folder, model, raw_tokenizer, {}, recipe.dtype)  # to look at if it is refused
-        scores.append(measure(recipe, folder))
-        logger.info("scores %s", scores[-1])
-        if index == 0 and scores[0]["greedy_success_rate"] < recipe.min_competence:
-            raise RuntimeError(f"not competent after the first stage: {scores[0]}")
+    scores: list[dict[str, float]] = []
+    for number, (stage, lesson) in enumerate(zip(recipe.stages, lessons, strict=True), start=1):
+        stored = folder if number == len(recipe.stages) else folder / f"stage_{number}"
+        if number < first_stage:
+            if weights is None or number < first_stage - 1:
+                continue
+            stored = weights
+        else:
+            warm_up(model, tokenize(tokenizer, lesson), stage)
+            write(stored, model, raw_tokenizer, {}, recipe.dtype)
+        model = Qwen3ForCausalLM.from_pretrained(stored, dtype=torch.float32)
+        scores.append(measure(recipe, stored))
+        logger.info("stage %d: %s", number, scores[-1])
+        if number == len(recipe.stages) - 1:
+            _check_skills(recipe, scores[-1], stored)
     low, high = recipe.start
     if not low <= scores[-1]["success_rate"] <= high:
         raise RuntimeError(f"expected a success rate from {low} to {high}, got {scores[-1]}")
     facts = {
         "seed": recipe.seed,
-        "cpu_s": round(time.process_time() - began, 1),
+        "cpu_s": round(time.process_time() - began, 1) if first_stage == 1 else None,
         "parameters": sum(p.numel() for p in model.parameters()),
         "vocab_size": raw_tokenizer.get_vocab_size(),
         "size": asdict(recipe.size),
         "stages": [facts_of(stage) for stage in recipe.stages],
         "scores": scores,
     }
+    for number in range(1, len(recipe.stages)):
+        shutil.rmtree(folder / f"stage_{number}", ignore_errors=True)
     return write(folder, model, raw_tokenizer, facts, recipe.dtype)
+
+
+def _check_skills(recipe: Recipe, score: dict[str, float], stored: Path) -> None:
+    if score["greedy_success_rate"] < recipe.min_competence:
+        raise RuntimeError(
+            f"the skills are not there yet: expected a greedy success rate of "
+            f"{recipe.min_competence}, got {score}; the weights are in {stored}"
+        )
 
 
 def measure(recipe: Recipe, model: Path) -> dict[str, float]:
@@ -130,7 +154,7 @@ def write(
     stored.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     _write_json(folder / "tokenizer_config.json", tokenizer_config(MAX_LENGTH))
-    names = sorted(p.name for p in folder.iterdir() if p.name != "RECIPE.json")
+    names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name != "RECIPE.json")
     checksums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     packages = ("torch", "transformers", "tokenizers", "renderers", "safetensors")
     made_with = {
@@ -158,10 +182,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("teacher", help="module with a RECIPE")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--first-stage", type=int, default=1, help="with --weights: to continue")
+    parser.add_argument("--weights", type=Path, help="folder of the stage before")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     recipe: Recipe = importlib.import_module(args.teacher).RECIPE
-    print(json.dumps(build(recipe, args.out), indent=2))
+    print(
+        json.dumps(
+            build(recipe, args.out, first_stage=args.first_stage, weights=args.weights), indent=2
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,139 @@
+"""The werewolves example.
+
+1. The rules: who wins, ties, tables made from a number.
+2. The scripted players answer every question of the moderator with a legal turn.
+3. A whole game: only the chosen side is trained, every player has its own reward.
+4. An answer that is no turn is a turn in which nothing happens.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from ajet import Task
+from tutorial.example_werewolves.scripted_players import suspicions, take_turn
+from tutorial.example_werewolves.table import NAMES, ROLES, WEREWOLF, Table
+from tutorial.tiny_models.scripted_server import make_server
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "tutorial" / "example_werewolves" / "werewolves_cpu.yaml"
+TASK = Task(task_id="game", main_query="play", metadata={"random_number": 7})
+SILENCE = json.dumps({"say": "I have nothing to say.", "choose": None})
+
+
+# 1. Rules
+
+
+@pytest.mark.parametrize("num_players", ROLES)
+def test_a_number_fixes_the_table(num_players: int) -> None:
+    table = Table.of(7, num_players)
+    assert table.roles == Table.of(7, num_players).roles
+    assert sorted(table.roles.values()) == sorted(ROLES[num_players])
+    assert set(table.roles) <= set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("dead", "winner"),
+    [
+        ([], None),
+        (["villager"], None),
+        (["werewolf"], "villagers"),
+        (["villager", "villager"], None),
+        (["villager", "villager", "seer"], "werewolves"),
+    ],
+)
+def test_winner(dead: list[str], winner: str | None) -> None:
+    table = Table.of(7, 5)
+    for role in dead:
+        table.dead.append(table.alive_with(role)[0])
+    assert table.winner == winner
+
+
+def test_votes() -> None:
+    table = Table(roles=dict.fromkeys("ABC", "villager"), rng=random.Random(0))
+    assert table.most_chosen(["A", "B", "B", "Z", None], ["A", "B", "C"]) == "B"
+    assert table.most_chosen(["Z", None], ["A"]) is None
+    assert {table.most_chosen(["A", "B"], ["A", "B"]) for _ in range(50)} == {"A", "B"}
+
+
+# 2. Scripted players
+
+
+def test_a_seer_is_believed_and_a_silent_player_suspected() -> None:
+    found = suspicions("Ann", ["Bob", "Eve"], "Bob: I am the seer. Eve is a werewolf.")
+    assert found["Eve"] > found["Bob"]
+    found = suspicions("Ann", ["Bob", "Eve"], "Bob: I have nothing to say.\nEve: I am a villager.")
+    assert found["Bob"] > found["Eve"]
+    found = suspicions("Ann", ["Bob", "Eve"], "Bob: I am the seer. Ann is a werewolf.")
+    assert found["Bob"] > found["Eve"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        ("Moderator: Night 1: werewolves, choose whom to kill: Bob, Eve.", {"Bob", "Eve"}),
+        ("Moderator: Night 1: seer, choose whom to check: Bob, Eve.", {"Bob", "Eve"}),
+        ("Moderator: Night 1: witch, Bob was killed. Choose Bob to save.", {None}),
+        ("Moderator: Night 1: witch, choose whom to poison, or null: Bob, Eve.", {None}),
+        ("Moderator: Alive: Ann, Bob, Eve.\nModerator: Choose whom to vote out.", {"Bob", "Eve"}),
+        ("Moderator: You die. Hunter, choose whom to take with you: Bob.", {"Bob"}),
+    ],
+)
+def test_turns_of_scripted_players_are_legal(asked: str, allowed: set[str | None]) -> None:
+    messages = [
+        {"role": "system", "content": "You are Ann, villager."},
+        {"role": "user", "content": asked},
+    ]
+    assert take_turn(messages)["choose"] in allowed
+    assert take_turn(messages) == take_turn(messages)
+
+
+# 3. and 4. Games
+
+
+@pytest.fixture(scope="module")
+def players_url() -> Iterator[str]:
+    pytest.importorskip("agentscope")
+    pytest.importorskip("renderers")
+    server = make_server(lambda messages: json.dumps(take_turn(messages)), 0)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+    server.shutdown()
+
+
+@pytest.mark.parametrize("num_players", ROLES)
+@pytest.mark.parametrize("side", ["Werewolves", "Villagers"])
+def test_a_whole_game(players_url: str, num_players: int, side: str) -> None:
+    episode = _episode(
+        players_url,
+        [SILENCE] * 60,
+        f"werewolves.num_players={num_players}",
+        f"rollout.user_workflow=tutorial/example_werewolves/werewolves.py->{side}",
+    )
+    assert episode.failure is None, episode.failure
+    roles = Table.of(7, num_players).roles
+    trained = {call.agent_name for call in episode.calls if call.trained}
+    wolves = {name for name, role in roles.items() if role == WEREWOLF}
+    assert trained
+    assert trained <= (wolves if side == "Werewolves" else set(roles) - wolves)
+    rewards = {c.agent_name: r for c, r in zip(episode.calls, episode.call_rewards, strict=True)}
+    assert set(rewards.values()) == {float(episode.is_success)}
+    assert sum(v or 0 for v in episode.debug_calls.values()) > 0
+
+
+@pytest.mark.parametrize("answer", ["", "I kill Bob.", "{", '{"say": 5}', "x" * 300])
+def test_an_answer_that_is_no_turn_does_not_fail_the_game(players_url: str, answer: str) -> None:
+    episode = _episode(players_url, [answer] * 60)
+    assert episode.failure is None, episode.failure
+
+
+def _episode(url: str, answers: list[str], *overrides: str) -> Any:
+    from tests.tutorial.models import run_example
+
+    settings = (f"werewolves.others.base_url={url}", *overrides)
+    return run_example(CONF, answers, task=TASK, overrides=settings)

@@ -1,0 +1,77 @@
+"""One player: an AgentScope agent that answers every turn in one JSON shape."""
+
+from typing import Any
+
+from agentscope.agent import AgentBase
+from agentscope.message import Msg
+from openai import LengthFinishReasonError
+from pydantic import BaseModel, Field, ValidationError
+
+TIPS = {
+    "werewolf": "At night the werewolves kill one player. By day, do not be found out.",
+    "villager": "You know nothing but what is said. Find the werewolves and vote them out.",
+    "seer": "Each night you check one player. Use what you know by day.",
+    "witch": "You can once save the player who was killed, and once poison one.",
+    "hunter": "When you die, you take one player with you.",
+}
+
+
+class Turn(BaseModel):
+    """What a player does in a turn."""
+
+    say: str = Field(description="What everybody hears; empty at night and in a vote.")
+    choose: str | None = Field(description="The name of a player, or null.")
+
+
+def role_sheet(name: str, role: str, fellows: list[str]) -> str:
+    """The system prompt of a player."""
+    lines = [
+        "You play Werewolf. The werewolves win when they are as many as the others.",
+        "The others win when no werewolf is left.",
+        f"You are {name}, {role}.",
+        TIPS[role],
+    ]
+    if fellows:
+        lines.append(f"The other werewolves: {', '.join(fellows)}.")
+    return "\n".join(lines)
+
+
+class Player(AgentBase):
+    """Hears what the others say, and answers when it is its turn."""
+
+    def __init__(self, name: str, sheet: str, model: Any) -> None:
+        super().__init__()
+        self.name = name
+        self.model = model
+        self.messages: list[dict[str, str]] = [{"role": "system", "content": sheet}]
+        """The player's conversation in OpenAI's format: others are the user."""
+        self.last_turn = Turn(say="", choose=None)
+        self.set_console_output_enabled(False)
+
+    async def observe(self, msg: Msg | list[Msg] | None) -> None:
+        """Hear messages. Those between two turns of the player become one message."""
+        for one in msg if isinstance(msg, list) else [msg] if msg else []:
+            line = f"{one.name}: {one.get_text_content()}"
+            if self.messages[-1]["role"] == "user":
+                self.messages[-1]["content"] += f"\n{line}"
+            else:
+                self.messages.append({"role": "user", "content": line})
+
+    async def reply(self, msg: Msg | None = None) -> Msg:
+        """Take a turn. What the player says is broadcast by the hub that it is in.
+
+        An answer that is too long or no turn is a turn in which nothing is said and nobody chosen.
+        """
+        await self.observe(msg)
+        try:
+            response = await self.model(self.messages, structured_model=Turn)
+            self.last_turn = Turn.model_validate(response.metadata)
+        except (LengthFinishReasonError, ValidationError):
+            self.last_turn = Turn(say="", choose=None)
+        answer = self.last_turn.model_dump_json()
+        self.messages.append({"role": "assistant", "content": answer})
+        return Msg(self.name, self.last_turn.say, "assistant")
+
+    async def handle_interrupt(self, *args: Any, **kwargs: Any) -> Msg:
+        """A turn that is interrupted says nothing."""
+        return Msg(self.name, "", "assistant")

@@ -1,0 +1,105 @@
+"""Demonstrations for the werewolves' model, and its recipe.
+
+The teacher knows how to play, and not how to win: whom it chooses and what it says is drawn at
+random.
+"""
+
+import asyncio
+import random
+import re
+from collections.abc import Iterator
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+from ajet.gateway.response_format import with_instruction
+from openai.lib._parsing._completions import type_to_response_format_param
+
+from tutorial.example_werewolves.game import Game
+from tutorial.example_werewolves.player import Player, Turn, role_sheet
+from tutorial.example_werewolves.scripted_players import MODERATOR, SILENT
+from tutorial.example_werewolves.table import WEREWOLF, Table
+from tutorial.tiny_models.build import Recipe
+from tutorial.tiny_models.conversation import Conversation
+from tutorial.tiny_models.warm_up import ModelSize, Stage
+
+FIRST_NUMBER = 10_000_000
+"""Of the teacher's games; those of training and validation are below a million."""
+PHRASES = (
+    "I am a villager.",
+    "I suspect {}.",
+    "I trust {}.",
+    "Let us vote for {}.",
+    "I am the seer. {} is a werewolf.",
+    "I am the seer. {} is no werewolf.",
+)
+
+
+class TeacherModel:
+    """Called like a chat model of AgentScope."""
+
+    def __init__(self, rng: random.Random, *, silence: float) -> None:
+        self.rng = rng
+        self.silence = silence
+
+    async def __call__(
+        self, messages: list[dict[str, str]], structured_model: type[Turn]
+    ) -> SimpleNamespace:
+        """A legal turn at random."""
+        lines = messages[-1]["content"].splitlines()
+        asked = [x.removeprefix(MODERATOR) for x in lines if x.startswith(MODERATOR)][-1]
+        name = messages[0]["content"].split("You are ")[1].split(",")[0]
+        heard = "\n".join(message["content"] for message in messages)
+        alive = re.findall(r"Alive: ([\w, ]+)\.", heard)
+        others = [x for x in (alive[-1].split(", ") if alive else []) if x != name]
+        if "hoose" in asked:
+            offered = asked.split(": ")[-1].rstrip(".").split(", ") if ": " in asked else others
+            turn = Turn(say="", choose=self.rng.choice(offered))
+        else:
+            is_silent = self.rng.random() < self.silence
+            phrase = self.rng.choice(SILENT if is_silent else PHRASES)
+            turn = Turn(say=phrase.format(self.rng.choice(others)), choose=None)
+        return SimpleNamespace(metadata=turn.model_dump())
+
+
+def demonstrate(count: int, *, silence: float, first_number: int) -> Iterator[Conversation]:
+    """The werewolf's, the seer's and one villager's conversation of each game."""
+    made, number = 0, first_number
+    response_format: Any = type_to_response_format_param(Turn)
+    while True:
+        rng = random.Random(number)
+        table = Table.of(number, 5)
+        players = {
+            name: Player(name, role_sheet(name, role, []), TeacherModel(rng, silence=silence))
+            for name, role in table.roles.items()
+        }
+        asyncio.run(Game(table, players).play())
+        for name in sorted(players, key=lambda name: table.roles[name] != WEREWOLF)[:2]:
+            messages = players[name].messages
+            while messages[-1]["role"] != "assistant" and len(messages) > 1:
+                messages.pop()
+            if len(messages) > 1:
+                yield Conversation(messages=with_instruction(messages, response_format, "prompt"))
+                made += 1
+            if made == count:
+                return
+        number += 1
+
+
+RECIPE = Recipe(
+    conf="tutorial/example_werewolves/werewolves_cpu.yaml",
+    size=ModelSize(),
+    stages=(
+        Stage(
+            demonstrate=partial(demonstrate, silence=0.6, first_number=FIRST_NUMBER),
+            updates=350,
+            batch_size=8,
+            learning_rate=3e-3,
+            ramp_updates=30,
+            muon=True,
+            context_weight=0.05,
+        ),
+    ),
+    min_competence=0.0,
+    start=(0.2, 0.7),
+)
