@@ -13,6 +13,7 @@ from ajet.config.loading.load import require_available
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.errors import AjetError, ConfigError
 from ajet.launcher.backbones import check_engine, load_backbone, refuse_settings
+from ajet.launcher.heartbeat import watched
 from ajet.launcher.logs import log_to, log_to_file
 from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RayContext
@@ -97,6 +98,7 @@ def _launch(
             nullcontext() if to_resume else locked(folder),
             sigterm_as_ctrl_c(),
             recorded(folder, command),
+            watched(folder, ajet.task_runner.unresponsive_timeout_s),
             viewer_running(folder) if with_logview else nullcontext(),
             ray(folder) if ray else nullcontext(),
             services_running(ajet.task_runner.services, folder),

@@ -82,6 +82,9 @@ class TaskRunnerConfig(BaseConfig):
     """With `isolation: process`: memory in MB that an episode may use beyond what its process has
     when it starts."""
 
+    unresponsive_timeout_s: Positive | None = 90.0
+    """Seconds in which no Python code of the run's process runs, because some code holds the
+    interpreter, after which the run is ended so that it can be resumed. Null: never."""
     services: list[ServiceConfig] = []
     """Processes that episodes need, such as environments; started in this order."""
 

@@ -1,0 +1,116 @@
+"""A run in which some code holds the interpreter (`task_runner.unresponsive_timeout_s`).
+
+1. It is ended after the limit, and the line of the code is shown before.
+2. A signal that asks it to end is answered within seconds, although no handler can run.
+3. A run that goes on, or that is stopped by the user, is left alone.
+4. The watcher ends with the run, also after `kill -9`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ajet.service.supervisor import descendants
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs pidfd and /proc")
+
+PROGRAM = """
+import re, sys, threading, time
+from pathlib import Path
+from ajet.launcher.heartbeat import watched
+from ajet.launcher.signals import sigterm_as_ctrl_c
+
+def hold():
+    re.match(r"(a+)+$", "a" * 60 + "!")
+
+folder, limit_s, what = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+with sigterm_as_ctrl_c(), watched(folder, limit_s):
+    print("ready", flush=True)
+    if what == "hold":
+        # A regular expression lets the handlers of signals run if it is in the main thread.
+        thread = threading.Thread(target=hold)
+        thread.start()
+        thread.join()
+    time.sleep(float(what))
+print("done", flush=True)
+"""
+
+
+def start(folder: Path, limit_s: float, what: str) -> subprocess.Popen[str]:
+    (folder / "logs").mkdir()
+    (folder / "program.py").write_text(PROGRAM)
+    run = subprocess.Popen(
+        [sys.executable, str(folder / "program.py"), str(folder), str(limit_s), what],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert run.stdout
+    assert run.stdout.readline() == "ready\n"
+    return run
+
+
+def wait_for_end(pids: set[int]) -> None:
+    deadline = time.monotonic() + 10
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+        assert time.monotonic() < deadline, "the watcher outlives the run"
+        time.sleep(0.05)
+
+
+def test_a_run_that_hangs_is_ended_and_says_where(tmp_path: Path) -> None:
+    run = start(tmp_path, 6.0, "hold")
+    watchers = descendants(run.pid)
+    assert len(watchers) == 1
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == -signal.SIGKILL
+    assert re.search(r'program.py", line \d+ in hold', errors)
+    assert "it is ended in 4 s if this goes on" in errors
+    assert "Continue it with --resume" in errors
+    assert "in hold" in (tmp_path / "logs" / "stacks.txt").read_text()
+    wait_for_end(watchers)
+
+
+def test_a_run_that_hangs_answers_sigterm(tmp_path: Path) -> None:
+    run = start(tmp_path, 300.0, "hold")
+    time.sleep(1)
+    began = time.monotonic()
+    run.send_signal(signal.SIGTERM)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == -signal.SIGKILL
+    assert 8 < time.monotonic() - began < 40
+    assert "in hold" in errors
+
+
+def test_a_run_that_goes_on_is_left_alone(tmp_path: Path) -> None:
+    run = start(tmp_path, 15.0, "6")
+    watchers = descendants(run.pid)
+    output, errors = run.communicate(timeout=60)
+    assert (run.returncode, output, errors) == (0, "done\n", "")
+    assert not (tmp_path / "logs" / "stacks.txt").exists()
+    wait_for_end(watchers)
+
+
+def test_a_run_that_is_stopped_is_left_alone(tmp_path: Path) -> None:
+    run = start(tmp_path, 6.0, "2")
+    run.send_signal(signal.SIGSTOP)
+    time.sleep(9)
+    run.send_signal(signal.SIGCONT)
+    output, errors = run.communicate(timeout=60)
+    assert (run.returncode, output, errors) == (0, "done\n", "")
+
+
+def test_the_watcher_ends_after_kill_9(tmp_path: Path) -> None:
+    run = start(tmp_path, 300.0, "60")
+    watchers = descendants(run.pid)
+    assert len(watchers) == 1
+    run.kill()
+    run.communicate()
+    wait_for_end(watchers)
