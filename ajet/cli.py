@@ -21,6 +21,7 @@ from ajet.commands.agentjet_options import (
 )
 from ajet.commands.diagnose import check, doctor
 from ajet.commands.engine import engine
+from ajet.commands.generate import generate
 from ajet.commands.import_traces import import_traces
 from ajet.commands.init import init
 from ajet.commands.kill import kill
@@ -179,6 +180,7 @@ app.command(context_settings=HELP)(kill)
 app.command(context_settings=HELP)(replay)
 app.command(context_settings=HELP)(doctor)
 app.command(context_settings=HELP)(check)
+app.command(context_settings=HELP)(generate)
 app.command("import-traces", context_settings=HELP)(import_traces)
 app.command(context_settings=HELP)(view)
 app.command(context_settings=HELP)(report)

@@ -9,7 +9,7 @@ import typer
 
 from ajet.config.loading.load import read_settings, require_available, resolve
 from ajet.config.loading.yaml_file import Settings
-from ajet.config.sections.task_reader import TaskReaderConfig
+from ajet.config.sections.root import AjetConfig
 from ajet.errors import ConfigError
 
 UNUSED = {
@@ -54,7 +54,7 @@ def import_traces(
     sources = [argument for argument in given if "=" not in argument or Path(argument).exists()]
     overrides = [argument for argument in given if argument not in sources]
     settings = read_settings(conf) if conf else Settings(data={"ajet": {}}, source="command line")
-    tracing = reader_section(settings, conf, overrides).tracing
+    tracing = reader_config(settings, conf, overrides).task_reader.tracing
     update: dict[str, Any] = {"sources": [*sources, *tracing.sources]}
     if out is not None:
         update["train_output_path"] = str(out)
@@ -67,8 +67,8 @@ def import_traces(
         typer.echo(line)
 
 
-def reader_section(settings: Settings, conf: Path | None, overrides: list[str]) -> TaskReaderConfig:
-    """The section `task_reader` of a file that may lack what only a run needs.
+def reader_config(settings: Settings, conf: Path | None, overrides: list[str]) -> AjetConfig:
+    """The configuration of a file that may lack what only a run needs.
 
     Raises:
         ConfigError: with a line for every problem.
@@ -81,4 +81,4 @@ def reader_section(settings: Settings, conf: Path | None, overrides: list[str]) 
             reader["type"] = "random_dummy"  # what the file trains on makes no difference here
     config = resolve(settings, conf or Path("command_line.yaml"), overrides)
     require_available(config)
-    return config.ajet.task_reader
+    return config.ajet

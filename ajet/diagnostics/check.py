@@ -22,6 +22,7 @@ from ajet.launcher.backbones import check_engine, check_libraries, refuse_settin
 from ajet.schema.episode import Failure
 from ajet.schema.task import Task
 from ajet.task_judge import make_judge
+from ajet.task_reader.read_tasks import make_task_reader
 from ajet.task_runner.failures import call_user_code
 from ajet.training.inputs import TrainingData, UserCode
 from ajet.training.model_folder import chat_format_of, model_folder
@@ -61,7 +62,7 @@ class _Check:
             self._add([Finding("ok", "workflow", path)])
         # In a tuple: None means that the configuration has no judge, not that the judge failed.
         its_judge = self._try("judge", lambda: (make_judge(judge, self._config),))
-        data = self._try("data", lambda: TrainingData.read(ajet))
+        data = self._try("data", self._data)
         if data:
             tasks = data.batches.tasks
             self._add(look_at_tasks(tasks, data.validation, ajet))
@@ -81,6 +82,14 @@ class _Check:
                 self._look_at_episode(folder, size, code, data.batches.tasks[0])
             self._add([_memory(size, ajet)])
         return self._findings
+
+    def _data(self) -> TrainingData | None:
+        """The tasks; None, with a warning, if they would have to be paid for first."""
+        reader = make_task_reader(self._ajet.task_reader)
+        if (why := reader.not_ready()) is not None:
+            self._add([Finding("warn", "data", why)])
+            return None
+        return TrainingData.read(self._ajet, reader)
 
     def _loads(self, folder: Path) -> bool:
         """Whether the model can be loaded, by the code that loads it; else an error is raised."""

@@ -67,8 +67,10 @@ class LlmEvaluateFilter:
             ModelCallError: the model gives no verdict.
         """
         questions = [self._question(task) for task in tasks]
-        answers = ask_all(self._client, questions, form=SampleVerdict, what="llm_evaluate")
-        verdicts = [answer.value for answer in answers]
+        answered = ask_all(self._client, questions, form=SampleVerdict, what="llm_evaluate")
+        if answered.stopped is not None:
+            raise answered.stopped
+        verdicts = [answer.value for answer in answered.answers if answer]
         if self._print_reason:
             for task, verdict in zip(tasks, verdicts, strict=True):
                 if verdict.result == "BAD":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,17 +19,36 @@ SHINGLE = 4
 """Characters of the sequences that are compared."""
 FEW_MISSES = (0.1, 0.9)
 """Weights of wrong and of missed candidates in the index; candidates are compared exactly."""
+SHORT_ANSWER = 40
+"""Characters of an answer that tells tasks apart; longer ones differ in their words alone."""
 
 
 class SimilarTexts(Protocol):
-    """Texts that were added, and whether a new one is similar to one of them."""
+    """Texts that were added, and which of them are similar to a new one."""
 
-    def add_new(self, texts: Sequence[str]) -> list[bool]:
-        """Add each text, unless a similar one is there; whether it was added."""
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Get ready for texts that are about to be compared."""
+
+    def similar(self, text: str) -> Iterable[int]:
+        """The numbers of similar texts, counted from 0 in the order in which they were added."""
+
+    def add(self, text: str) -> None:
+        """Add a text."""
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class _Known:
+    text: str
+    numbers: list[str]
+    answer: str
 
 
 class DeduplicationFilter:
-    """Of similar queries, keeps the first. A query counts with the messages before it."""
+    """Of similar queries, keeps the first. A query counts with what the user said before it.
+
+    Queries with different numbers or different short answers are not similar: `3 + 4` is another
+    task than `3 + 5`, and the capital of France is another question than that of Spain.
+    """
 
     def __init__(self, context: FilterContext) -> None:
         threshold = context.params.similarity_threshold
@@ -36,24 +56,38 @@ class DeduplicationFilter:
             self._texts: SimilarTexts = SharedSequences(threshold)
         else:
             self._texts = SimilarEmbeddings(_embedding_model(context), threshold)
+        self._known: list[_Known] = []
+        self._exact: set[str] = set()
 
     def remember(self, tasks: Sequence[Task]) -> None:
         """Note tasks that are kept already."""
-        self._texts.add_new([text_of_task(task) for task in tasks])
+        self.keep_all(tasks)
 
     def keep_all(self, tasks: Sequence[Task]) -> list[bool]:
         """Whether each task is kept: not if a similar one came before it."""
-        return self._texts.add_new([text_of_task(task) for task in tasks])
+        texts = [text_of_task(task) for task in tasks]
+        self._texts.prepare(texts)
+        return [self._add(text, task) for text, task in zip(texts, tasks, strict=True)]
+
+    def _add(self, text: str, task: Task) -> bool:
+        if text.casefold() in self._exact:
+            return False
+        new = _Known(text=text, numbers=_numbers(text), answer=_short_answer(task))
+        if any(_is_same(new, self._known[number]) for number in self._texts.similar(text)):
+            return False
+        self._texts.add(text)
+        self._known.append(new)
+        self._exact.add(text.casefold())
+        return True
 
 
 class SharedSequences:
     """Texts are similar if the share of their common character sequences (Dice) is high.
 
     Candidates come from an index of MinHashes, so that each text is compared with few others.
-    Texts with different numbers are not similar: `3 + 4` is another task than `3 + 5`.
 
     Args:
-        threshold: share from which on two texts are similar; above 0.
+        threshold: share from which on two texts are similar.
     """
 
     def __init__(self, threshold: float) -> None:
@@ -66,34 +100,29 @@ class SharedSequences:
         # The index takes no threshold of 0 or 1, and measures as Jaccard did.
         limit = min(max(threshold / (2 - threshold), 0.05), 0.99)
         self._index: Any = MinHashLSH(limit, NUM_PERMUTATIONS, weights=FEW_MISSES)
-        self._texts: list[str] = []
-        self._exact: set[str] = set()
+        self._added: list[set[str]] = []
 
-    def add_new(self, texts: Sequence[str]) -> list[bool]:
-        """Add each text, unless a similar one is there; whether it was added."""
-        return [self._add(text) for text in texts]
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Nothing is needed."""
 
-    def _add(self, text: str) -> bool:
-        text = " ".join(text.casefold().split())
-        if text in self._exact:
-            return False
+    def similar(self, text: str) -> Iterable[int]:
+        """The numbers of similar texts."""
         shingles = _shingles(text)
+        for number in self._index.query(self._hashed(shingles)):
+            other = self._added[number]
+            if 2 * len(shingles & other) >= self._threshold * (len(shingles) + len(other)):
+                yield number
+
+    def add(self, text: str) -> None:
+        """Add a text."""
+        shingles = _shingles(text)
+        self._index.insert(len(self._added), self._hashed(shingles))
+        self._added.append(shingles)
+
+    def _hashed(self, shingles: set[str]) -> Any:
         minhash = self._minhash(NUM_PERMUTATIONS)
         minhash.update_batch([shingle.encode() for shingle in shingles])
-        if any(
-            self._is_similar(text, shingles, self._texts[i]) for i in self._index.query(minhash)
-        ):
-            return False
-        self._index.insert(len(self._texts), minhash)
-        self._texts.append(text)
-        self._exact.add(text)
-        return True
-
-    def _is_similar(self, text: str, shingles: set[str], other: str) -> bool:
-        if _numbers(text) != _numbers(other):
-            return False
-        others = _shingles(other)
-        return 2 * len(shingles & others) >= self._threshold * (len(shingles) + len(others))
+        return minhash
 
 
 class SimilarEmbeddings:
@@ -107,23 +136,48 @@ class SimilarEmbeddings:
     def __init__(self, model: EmbeddingModel, threshold: float) -> None:
         self._model = model
         self._threshold = threshold
-        self._vectors: Any = None
+        self._ready: dict[str, np.ndarray] = {}
+        self._added: Any = None
         self._count = 0
 
-    def add_new(self, texts: Sequence[str]) -> list[bool]:
-        """Add each text, unless a similar one is there; whether it was added."""
-        return [self._add(vector) for vector in self._model.vectors(texts)]
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Ask for the embeddings, several at a time."""
+        self._ready = dict(zip(texts, self._model.vectors(texts), strict=True))
 
-    def _add(self, vector: np.ndarray) -> bool:
-        if self._count and float(np.max(self._vectors[: self._count] @ vector)) >= self._threshold:
-            return False
-        if self._vectors is None:
-            self._vectors = np.empty((64, len(vector)), dtype=np.float32)
-        elif self._count == len(self._vectors):
-            self._vectors = np.concatenate([self._vectors, np.empty_like(self._vectors)])
-        self._vectors[self._count] = vector
+    def similar(self, text: str) -> Iterable[int]:
+        """The numbers of similar texts."""
+        if not self._count:
+            return []
+        cosines = self._added[: self._count] @ self._ready[text]
+        found: list[int] = np.flatnonzero(cosines >= self._threshold).tolist()
+        return found
+
+    def add(self, text: str) -> None:
+        """Add a text."""
+        vector = self._ready[text]
+        if self._added is None:
+            self._added = np.empty((64, len(vector)), dtype=np.float32)
+        elif self._count == len(self._added):
+            self._added = np.concatenate([self._added, np.empty_like(self._added)])
+        self._added[self._count] = vector
         self._count += 1
-        return True
+
+
+def text_of_task(task: Task) -> str:
+    """The query, after what the user said before; white space makes no difference."""
+    said = [str(m.get("content", "")) for m in task.init_messages[:-1] if m.get("role") == "user"]
+    text = " ".join([*said, task.main_query])
+    return " ".join(text.encode("utf-8", "replace").decode().split())
+
+
+def _is_same(new: _Known, known: _Known) -> bool:
+    has_other_answer = new.answer and known.answer and new.answer != known.answer
+    return new.numbers == known.numbers and not has_other_answer
+
+
+def _short_answer(task: Task) -> str:
+    answer = " ".join(str(task.metadata.get("answer") or "").casefold().split())
+    return answer if len(answer) <= SHORT_ANSWER else ""
 
 
 def _embedding_model(context: FilterContext) -> EmbeddingModel:
@@ -136,13 +190,8 @@ def _embedding_model(context: FilterContext) -> EmbeddingModel:
     return EmbeddingModel(context.model.model_copy(update=update), params.db_path)
 
 
-def text_of_task(task: Task) -> str:
-    """The query, after what the user said before."""
-    said = [str(m.get("content", "")) for m in task.init_messages[:-1] if m.get("role") == "user"]
-    return "\n".join([*said, task.main_query])
-
-
 def _shingles(text: str) -> set[str]:
+    text = text.casefold()
     return {text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1))}
 
 

@@ -41,6 +41,10 @@ class MixtureTaskReader(BaseTaskReader):
         """The validation tasks of all sources; a source may have none."""
         return MixedTasks(self._parts(validation_tasks))
 
+    def not_ready(self) -> str | None:
+        """The reason of the first source that has one."""
+        return next((why for reader in self._readers if (why := reader.not_ready())), None)
+
     def _parts(self, read: Callable[[BaseTaskReader], Sequence[Task]]) -> list[MixedPart]:
         parts = []
         for config, name, reader in zip(

@@ -28,6 +28,10 @@ class BaseTaskReader:
             "(ajet.task_reader.task_reader_base) needs `def get_training_tasks(self)`"
         )
 
+    def not_ready(self) -> str | None:
+        """Why tasks cannot be read without costs, for `ajet check`; None: they can."""
+        return None
+
     def get_validation_tasks(self) -> Iterable[Task]:
         """The validation tasks, in a fixed order; may be empty."""
         return []

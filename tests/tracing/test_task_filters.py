@@ -50,6 +50,18 @@ def test_of_similar_queries_the_first_is_kept():
     ]
 
 
+def test_short_answers_that_differ_tell_similar_queries_apart():
+    query = "What is the capital of {}, and how is its name spelt in the language of its people?"
+    answers = [("France", "Paris"), ("Spain", "Madrid"), ("france", "paris"), ("Francia", "Paris")]
+    tasks = [
+        Task(task_id=str(i), main_query=query.format(place), metadata={"answer": answer})
+        for i, (place, answer) in enumerate(answers)
+    ]
+    config = TaskFilterConfig.model_validate({"type": "deduplication"})
+    filters = TaskFilters.load([config], ModelClientConfig(), "filters")
+    assert [task.task_id for task in filters.kept(tasks)] == ["0", "1"]
+
+
 def test_tasks_of_an_earlier_import_count_as_first():
     config = TaskFilterConfig.model_validate({"type": "deduplication"})
     filters = TaskFilters.load([config], ModelClientConfig(), "filters")
@@ -70,7 +82,7 @@ def embedding_reply(body: dict[str, Any], number: int) -> Reply:
 
 
 def test_with_a_model_embeddings_are_compared_and_asked_for_once(tmp_path):
-    queries = ["a cat", "A dog", "b fish", "b 2 fish"]
+    queries = ["a cat", "A dog", "b fish", "b big fish"]
     with serving(embedding_reply) as server:
         params = {"model": "e", "base_url": server.url, "db_path": str(tmp_path / "db")}
         for _ in range(2):

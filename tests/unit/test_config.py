@@ -183,15 +183,14 @@ def test_missing_sections_are_reported_with_their_required_keys(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    ("override", "names"),
-    [
-        ("task_reader.type=data_generation", '"data_generation" is not part of this version'),
-    ],
-)
-def test_names_of_a_later_version_are_refused(tmp_path, override, names):
-    [problem] = problems(tmp_path, MINIMAL, override)
-    assert names in problem
+def test_a_reader_names_the_settings_that_it_needs(tmp_path):
+    [problem] = problems(tmp_path, MINIMAL, "task_reader.type=tracing")
+    assert problem.endswith('type "tracing" needs tracing.sources')
+    [problem] = problems(tmp_path, MINIMAL, "task_reader.type=data_generation")
+    assert "needs data_generation.model_client.model" in problem
+    overrides = ("task_reader.type=data_generation", "task_reader.data_generation.llm_model=m")
+    [problem] = problems(tmp_path, MINIMAL, *overrides)
+    assert "needs data_generation.document_reader.document_path, or examples in" in problem
 
 
 def test_sections_next_to_ajet_are_the_users(tmp_path):

@@ -33,7 +33,7 @@ LAYERS = [
     ["ajet.workflow"],
     ["ajet.task_runner"],
     ["ajet.task_rollout", "ajet.monitor"],
-    ["ajet.tracing"],
+    ["ajet.data_generation", "ajet.tracing"],
     ["ajet.training"],
     ["ajet.backbone"],
     ["ajet.launcher"],

@@ -21,14 +21,14 @@ from ajet.config.loading.yaml_file import KeyPath, Settings, parse_yaml
 from ajet.config.messages import UNAVAILABLE, config_error, did_you_mean
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.config.sections.section import FreeConfig
-from ajet.config.sections.task_reader import DEFAULT_READER, LATER, TASK_READERS
+from ajet.config.sections.task_reader import DEFAULT_READER, TASK_READERS
 from ajet.errors import ConfigError
 
 FREE_SECTIONS = tuple(
     name for name, field in AjetConfig.model_fields.items() if field.annotation is FreeConfig
 )
 """Sections that may also stand beside `ajet:`, at the top level of the file."""
-READER_SECTIONS = {*TASK_READERS, *LATER}
+READER_SECTIONS = set(TASK_READERS)
 
 logger = logging.getLogger(__name__)
 

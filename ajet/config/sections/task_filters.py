@@ -62,7 +62,7 @@ class DeduplicationParams(BaseConfig):
     """Where the embedding model is asked. Null: as for `model_client.base_url`."""
     api_key_env: str | None = None
     """The environment variable with its key. Null: as for `model_client.api_key_env`."""
-    api_key: Any = None
+    api_key: str | None = None
     """Accepted only as null: a key belongs into the variable that `api_key_env` names."""
     db_path: str | None = None
     """Folder that keeps the embeddings. Null: they are kept with the answers of models."""

@@ -10,8 +10,9 @@ from pydantic import ConfigDict, Field, model_validator
 from ajet.config.loading.class_paths import Registered, free_beside
 from ajet.config.loading.paths import DataFile, DatasetPath
 from ajet.config.messages import value_error
+from ajet.config.sections.data_generation import GenerationConfig
 from ajet.config.sections.environment import ServiceUrl
-from ajet.config.sections.section import BaseConfig, FreeConfig
+from ajet.config.sections.section import BaseConfig
 from ajet.config.sections.tracing import TracingConfig
 from ajet.config.sections.types import Count, NotNegative, Positive, Share
 
@@ -21,6 +22,7 @@ TASK_READERS: dict[str, str | None] = {
     "huggingface_dat_repo": "ajet.task_reader.huggingface_dat_repo->HuggingFaceTaskReader",
     "env_service": "ajet.task_reader.env_service->EnvServiceTaskReader",
     "mixture": "ajet.task_reader.mixture->MixtureTaskReader",
+    "data_generation": "ajet.data_generation.reader->DataGenerationTaskReader",
     "tracing": "ajet.tracing.reader->TracingTaskReader",
 }
 """`task_reader.type` -> class path. To add a reader, write one file and add one line here; its own
@@ -32,7 +34,6 @@ TASK_FILTERS: dict[str, str | None] = {
 """Names in `task_reader.filters` -> class path of a function of a task, or of a class whose objects
 are such functions."""
 
-LATER = ("data_generation",)
 DEFAULT_READER = "jsonl_dataset_file"
 
 
@@ -103,6 +104,30 @@ class EnvServiceConfig(BaseConfig):
     """Name of the validation split. Null: no evaluation."""
 
 
+class QueryReaderConfig(BaseConfig):
+    """Examples of the tasks that are wanted."""
+
+    type: Literal["jsonl_dataset_file", "huggingface_dat_repo"] = "jsonl_dataset_file"
+    """The reader of the examples."""
+    jsonl_dataset_file: JsonlDatasetFileConfig = JsonlDatasetFileConfig()
+    """With the first reader. Without a file, there are no examples."""
+    huggingface_dat_repo: HuggingFaceConfig = HuggingFaceConfig()
+    """With the second reader."""
+
+    @property
+    def has_source(self) -> bool:
+        """Whether there are examples."""
+        if self.type == "jsonl_dataset_file":
+            return self.jsonl_dataset_file.training.file_path is not None
+        return self.huggingface_dat_repo.dataset_path is not None
+
+
+class DataGenerationConfig(GenerationConfig):
+    """Tasks that a model writes, about documents and in the manner of examples."""
+
+    query_reader: QueryReaderConfig = QueryReaderConfig()
+
+
 class TaskSourceConfig(BaseConfig):
     """One source of tasks, and which of its tasks are used.
 
@@ -113,7 +138,7 @@ class TaskSourceConfig(BaseConfig):
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Annotated[Any, free_beside("type")]] = Field(init=False)
 
-    type: Annotated[str, Registered(TASK_READERS, LATER)] = DEFAULT_READER
+    type: Annotated[str, Registered(TASK_READERS)] = DEFAULT_READER
     """The reader, with its settings in the section of the same name; or the class path of your own
     reader."""
     filters: list[Annotated[str, Registered(TASK_FILTERS)]] = []
@@ -126,8 +151,7 @@ class TaskSourceConfig(BaseConfig):
     random_dummy: RandomDummyConfig = RandomDummyConfig()
     huggingface_dat_repo: HuggingFaceConfig = HuggingFaceConfig()
     env_service: EnvServiceConfig = EnvServiceConfig()
-    data_generation: FreeConfig = FreeConfig()
-    """Read by a later version."""
+    data_generation: DataGenerationConfig = DataGenerationConfig()
     tracing: TracingConfig = TracingConfig()
 
     @model_validator(mode="after")
@@ -138,7 +162,19 @@ class TaskSourceConfig(BaseConfig):
             raise value_error(f'type "{self.type}" needs {self.type}.dataset_path')
         if self.type == "tracing" and not self.tracing.all_sources:
             raise value_error(f'type "{self.type}" needs {self.type}.sources')
+        if self.type == "data_generation":
+            self._check_generation()
         return self
+
+    def _check_generation(self) -> None:
+        settings = self.data_generation
+        if not settings.model.model:
+            raise value_error(f'type "{self.type}" needs {self.type}.model_client.model')
+        if not settings.document_reader.document_path and not settings.query_reader.has_source:
+            raise value_error(
+                f'type "{self.type}" needs {self.type}.document_reader.document_path, or examples '
+                f"in {self.type}.query_reader"
+            )
 
 
 class MixtureSourceConfig(TaskSourceConfig):
