@@ -68,7 +68,8 @@ INTERFACE = {
     "`--kill`, `--autokill`, `--reboot`": "refused; `ajet kill RUN` ends what one run started",
     "reader `tracing` (`feedback_tracing`), its filters `llm_evaluate` and `deduplication`": "the "
     "same; a key is read from an environment variable; without `model`, `deduplication` needs none",
-    "reader `data_generation`": "the file loads; a run of it is refused",
+    "reader `data_generation`": "the same; the result is in `output_dir`, new tasks have answers, "
+    "and `languages` are those of the questions",
 }
 """Row of the page: AgentJet's names, and what they are here."""
 

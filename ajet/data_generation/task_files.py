@@ -7,6 +7,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,9 +106,8 @@ class TaskFiles:
                 is_new=False,
             )
         self.folder.mkdir(parents=True, exist_ok=True)
-        if PLACE.run_folder is None:
-            PLACE.run_folder = self.folder  # where calls are recorded
-        made = generate(self._settings, material)
+        with self._recording():
+            made = generate(self._settings, material)
         validation = [*made.about_documents, *material.examples]
         report = GenerationReport(
             folder=self.folder,
@@ -126,6 +126,15 @@ class TaskFiles:
         """Whether settings, documents and examples are those that made the tasks."""
         material = Material.read(self._settings)
         return bool(self._about().get("fingerprint") == self._fingerprint(material))
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        """Calls are recorded in the folder of the tasks, and count against one budget there."""
+        before, PLACE.run_folder = PLACE.run_folder, self.folder
+        try:
+            yield
+        finally:
+            PLACE.run_folder = before
 
     def _fingerprint(self, material: Material) -> str:
         settings = self._settings
