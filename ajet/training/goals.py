@@ -14,7 +14,7 @@ from ajet.config.messages import did_you_mean
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.monitor.best_checkpoint import BestCheckpoint
 from ajet.monitor.metrics_log import read_metrics
-from ajet.training.checkpoints import remove_checkpoint, step_of
+from ajet.training.checkpoints import latest_checkpoint, remove_checkpoint, step_of
 from ajet.training.schedule import is_due
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,9 @@ class Goals:
     def link_best(self) -> None:
         """Name the best checkpoint; delete the one before if it was kept for that reason only."""
         before = self._best.link()
-        if before is not None and not is_due(step_of(before), self._common.save_freq):
+        if before is None or is_due(step_of(before), self._common.save_freq):
+            return
+        if before != latest_checkpoint(before.parent):  # a resumed run continues from the latest
             remove_checkpoint(before)
 
     def _check_names(self, metrics: Mapping[str, Any]) -> None:

@@ -154,7 +154,13 @@ class TrainingLoop:
         try:
             with deferred_interrupt(), self.progress.phase("training"):
                 self.is_unfinished = True
-                metrics |= self._update(report.samples, groups, step, watch)
+                updates = self.trainer.updates
+                try:
+                    metrics |= self._update(report.samples, groups, step, watch)
+                except BaseException:
+                    # With the weights of the step before, that step can still be saved.
+                    self.is_unfinished = self.trainer.updates != updates
+                    raise
                 results = self.batches.results_of([*groups, *discarded])
                 self.records.write_step(step, groups, discarded, results)
                 metrics |= self.batches.observe(step, results)
@@ -226,6 +232,7 @@ class TrainingLoop:
         ):
             metrics = self._evaluate()
             if metrics or self.step == 0:
+                self.goals.note(self.step, metrics)
                 self.records.write_metrics(self.step, metrics)
                 self.progress.step_done(self.step, metrics)
 

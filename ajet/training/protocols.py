@@ -62,6 +62,11 @@ class Serving(Protocol):
 class Trainer(Protocol):
     """Updates the policy's weights."""
 
+    @property
+    def updates(self) -> int:
+        """Number of optimizer updates that were begun; it tells whether the weights changed."""
+        ...
+
     def update(
         self, samples: Sequence[Sample], *, step: int, policy_version: int
     ) -> dict[str, float]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from ajet.errors import DataError
 from ajet.monitor.progress import Progress
 from ajet.monitor.run_record import add_to_record
 from ajet.task_runner.waiting import Waiting
@@ -110,7 +111,8 @@ class QuietWatch:
         self._is_told = text is not None
         try:
             add_to_record(self._run_folder, {"waiting_for": text})
-        except OSError as error:  # a full disk is told by what fails to write its results
+        # A full disk or a damaged file is told by what fails to write its results.
+        except (OSError, DataError, IndexError) as error:
             logger.debug("run.json cannot be written: %s", error)
 
 

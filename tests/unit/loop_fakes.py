@@ -41,6 +41,7 @@ class FakeRun:
     evaluations: dict[int, float] = field(default_factory=dict)
     """Step -> success on the validation tasks; 0.5 where nothing is given."""
     on_rollout: Callable[[int], None] = nothing
+    before_update: Callable[[int], None] = nothing
     on_update: Callable[[int], None] = nothing
     on_save: Callable[[Path], None] = nothing
     saved: list[int] = field(default_factory=list)
@@ -103,8 +104,11 @@ class FakeServing:
 @dataclass
 class FakeTrainer:
     run: FakeRun
+    updates: int = 0
 
     def update(self, samples: Any, *, step: int, policy_version: int) -> dict[str, float]:
+        self.run.before_update(step)
+        self.updates += 1
         self.run.on_update(step)
         return {"policy/loss": 0.0}
 

@@ -52,6 +52,13 @@ def test_an_update_that_did_not_end_is_not_saved(tmp_path: Path) -> None:
     assert run.kept == []
 
 
+def test_an_update_that_failed_before_it_changed_the_weights_loses_nothing(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path, before_update=raise_at(3, MemoryError()))
+    with pytest.raises(MemoryError):
+        run.loop().run()
+    assert run.kept == [2]
+
+
 def test_a_step_whose_metrics_cannot_be_written_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +154,17 @@ def test_without_save_freq_nothing_is_written_before_the_end(tmp_path: Path) -> 
     run.loop().run()
     assert run.saved == [4]
     assert (tmp_path / "best_checkpoint").resolve().name == "step_000004"
+
+
+def test_another_best_metric_never_deletes_the_latest_checkpoint(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path, {"save_freq": 3, "max_checkpoints_to_keep": 9})
+    run.evaluations = {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4}
+    run.loop().run()
+    assert run.kept == [3, 4]
+    run.common["best_metric"] = "policy/loss"  # equal in all steps: the first one is the best
+    run.loop(resumed_step=4).run()
+    assert run.kept == [3, 4]
+    assert (tmp_path / "best_checkpoint").resolve().name == "step_000003"
 
 
 def test_without_a_best_metric_no_checkpoint_is_the_best(tmp_path: Path) -> None:

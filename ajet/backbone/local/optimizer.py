@@ -46,6 +46,8 @@ class PolicyOptimizer:
         ]
         matrices = [master for master in self._masters if master.ndim >= 2]
         others = [master for master in self._masters if master.ndim < 2]
+        self.updates = 0
+        """Number of updates that were begun: after an error, it tells whether weights changed."""
         self._adamw = torch.optim.AdamW(
             [
                 {"params": matrices, "weight_decay": settings.weight_decay},
@@ -68,6 +70,7 @@ class PolicyOptimizer:
             raise TrainingError(f"step {step}: the gradient's norm is {norm}; nothing was updated")
         for group in self._adamw.param_groups:
             group["lr"] = learning_rate(step, self._settings, self._total_steps)
+        self.updates += 1
         self._adamw.step()
         with torch.no_grad():
             for weight, master in self._coarse():

@@ -62,6 +62,11 @@ class PolicyTrainer:
         self._reference = copy.deepcopy(model) if settings.use_kl_loss else None
         self._loss = loss_settings(settings)
 
+    @property
+    def updates(self) -> int:
+        """Number of optimizer updates that were begun in this process."""
+        return self.optimizer.updates
+
     def update(
         self, samples: Sequence[Sample], *, step: int, policy_version: int
     ) -> dict[str, float]:

@@ -58,6 +58,7 @@ class VerlPolicy:
         self._settings = settings
         self._update_timeout_s = update_timeout_s
         self._is_broken = False
+        self.updates = 0
 
     def update(
         self, samples: Sequence[Sample], *, step: int, policy_version: int
@@ -67,6 +68,7 @@ class VerlPolicy:
         Raises:
             TrainingError: engine and trainer disagree, or the run cannot continue.
         """
+        self.updates += 1  # what verl has done when it fails is not known
         parts = [part for part in plan_updates(samples, self._settings, step=step) if part]
         metrics = self._call(
             TRAIN_TIMEOUT_S,
