@@ -55,6 +55,9 @@ class BackboneEntry:
 FALLBACK = "local"
 """The default backbone where no entry's `default_with` is installed."""
 
+ONLY_LOCAL = ("share_prefixes", "branch_cost", "gradient_checkpointing")
+"""Settings under `trainer_common` of the local trainer; verl has settings of its own for such."""
+
 BACKBONES = {
     "local": BackboneEntry(
         run="ajet.backbone.local.entry->run",
@@ -114,6 +117,7 @@ BACKBONES = {
             "rollout.name",
             "rollout.schedule",
             "rollout.vllm.python",
+            *(f"trainer_common.{name}" for name in ONLY_LOCAL),
         ),
         brings_engine=True,
         has_critic=True,
@@ -133,6 +137,7 @@ BACKBONES = {
             "rollout.ray_actors",
             "rollout.schedule",
             "rollout.vllm.python",
+            *(f"trainer_common.{name}" for name in ONLY_LOCAL),
         ),
         default_with="trinity-rft",
         brings_engine=True,

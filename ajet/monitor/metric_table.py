@@ -85,6 +85,7 @@ GROUPS: dict[str, tuple[tuple[str, str, Show], ...]] = {
         ("tokens/calls", "as calls", count),
         ("tokens/trained_sequence", "merged", count),
         ("tokens/merge_ratio", "ratio", times),
+        ("tokens/computed", "computed", count),
     ),
     "speed": (
         ("rollout/tokens_per_s", "rollout", rate),

@@ -278,4 +278,6 @@ def _timings(metrics: dict[str, float], watch: Stopwatch) -> dict[str, float]:
     timings["rollout/tokens_per_s"] = metrics["tokens/sampled"] / watch.wall_s["rollout"]
     if "train" in watch.wall_s:
         timings["train/tokens_per_s"] = metrics["tokens/trained_sequence"] / watch.wall_s["train"]
+        trained = metrics["tokens/sampled"]
+        timings["train/s_per_trained_token"] = watch.wall_s["train"] / trained if trained else 0.0
     return timings

@@ -25,7 +25,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from ajet.backbone.local.micro_batches import check_forward, pack, trained_logits
+from ajet.backbone.local.forward import check_forward, trained_logits
+from ajet.backbone.local.micro_batches import pack
 from ajet.errors import ModelError
 from ajet.schema.episode import Sample
 from tests.make_samples import make_sample

@@ -22,7 +22,8 @@ from transformers import (
     Qwen3NextConfig,
 )
 
-from ajet.backbone.local.micro_batches import SharedPrefix, check_forward, trained_logits
+from ajet.backbone.local.forward import check_forward, trained_logits
+from ajet.backbone.local.micro_batches import SharedPrefix
 from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.schema.call import SamplingParams
 from tests.torch.engine_fakes import own_logprobs, with_engine

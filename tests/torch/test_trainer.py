@@ -192,6 +192,8 @@ def test_metrics_have_the_public_names() -> None:
         "policy/clip_fraction",
         "policy/logprob_diff_max",
         "policy/logprob_diff_mean",
+        "tokens/computed",
+        "tokens/padding",
         "staleness/mean",
         "staleness/max",
     }

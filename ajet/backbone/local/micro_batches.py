@@ -1,7 +1,8 @@
-"""Cuts a mini-batch into micro-batches with a shared prefix and packs them into arrays. numpy only.
+"""Packs samples into micro-batches, as a tree or as rows behind one shared prefix. numpy only.
 
 The last token of a sequence predicts nothing that is trained, so a sequence of L tokens is L - 1
-inputs. A micro-batch runs the longest common prefix of its inputs once and pads what follows.
+inputs. Trees are the rule (`packed_trees.py`). Rows are for models whose attention cannot run over
+a tree: they compute the longest common prefix of their inputs once and pad what follows.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import nn
-from transformers import DynamicCache, PreTrainedModel
 
-from ajet.engine.embedded.model_runner import keeps_states
-from ajet.errors import ModelError
+from ajet.backbone.local.packed_trees import (
+    PackedTree,
+    TreePlan,
+    common_prefix_length,
+    pack_tree,
+)
 from ajet.schema.episode import Sample
 
 
@@ -30,6 +32,8 @@ class SharedPrefix:
     predictor: np.ndarray
     """[N] int64: the positions that predict a trained token, counted through the prefix and then
     through the rows of `suffix_ids`: in [0, P + B * S)."""
+    num_padding: int = 0
+    """Positions of `suffix_ids` that are padding."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,7 +53,9 @@ class ConstrainedCompletion:
 class MicroBatch:
     """Sequences for one forward pass, and their N trained tokens in the order of `predictor`."""
 
-    inputs: SharedPrefix
+    inputs: SharedPrefix | PackedTree
+    samples: list[Sample]
+    """The packed samples, in the order of `sample_index`."""
     targets: np.ndarray
     """[N] int64: the trained tokens."""
     old_logprobs: np.ndarray
@@ -66,6 +72,20 @@ class MicroBatch:
     """[N] int64, from 0: which of the packed samples a token belongs to."""
     constrained: list[ConstrainedCompletion]
     """The completions with a grammar; usually none."""
+    forbidden: np.ndarray | None = None
+    """[N, V] bool: the tokens that the engine could not sample; None: it could sample all."""
+
+    @property
+    def num_positions(self) -> int:
+        """Positions that are computed, padding included."""
+        if isinstance(self.inputs, PackedTree):
+            return len(self.inputs.ids)
+        return len(self.inputs.prefix_ids) + self.inputs.suffix_ids.size
+
+    @property
+    def num_padding(self) -> int:
+        """Positions that are computed for no token; a tree has none."""
+        return 0 if isinstance(self.inputs, PackedTree) else self.inputs.num_padding
 
 
 def plan_micro_batches(
@@ -118,26 +138,42 @@ def _cut(
     return int(best[-1]), runs[::-1]
 
 
-def common_prefix_length(a: np.ndarray, b: np.ndarray) -> int:
-    """How many ids two sequences have in common from their start."""
-    length = min(len(a), len(b))
-    differs = np.flatnonzero(a[:length] != b[:length])
-    return int(differs[0]) if len(differs) else length
-
-
 def pack(weighted: Sequence[tuple[Sample, np.ndarray]]) -> MicroBatch:
-    """Put samples, each with its loss weights [L], into one micro-batch."""
-    samples = [sample for sample, _ in weighted]
-    inputs = [sample.ids[:-1] for sample in samples]
+    """Put samples, each with its loss weights [L], into one micro-batch of rows."""
+    inputs = [sample.ids[:-1] for sample, _ in weighted]
     prefix = min(common_prefix_length(inputs[0], ids) for ids in inputs)
     width = max(len(ids) for ids in inputs) - prefix
-    suffix_ids = np.zeros((len(samples), width), dtype=np.int64)
+    suffix_ids = np.zeros((len(inputs), width), dtype=np.int64)
     predictor = []
-    for row, (sample, ids) in enumerate(zip(samples, inputs, strict=True)):
-        assert not sample.loss_mask[0], "nothing predicts a first token"
+    for row, (ids, position) in enumerate(zip(inputs, _predictors(weighted), strict=True)):
         suffix_ids[row, : len(ids) - prefix] = ids[prefix:]
-        position = np.flatnonzero(sample.loss_mask) - 1
         predictor.append(np.where(position < prefix, position, position + row * width))
+    rows = SharedPrefix(
+        prefix_ids=inputs[0][:prefix].astype(np.int64),
+        suffix_ids=suffix_ids,
+        predictor=np.concatenate(predictor),
+        num_padding=suffix_ids.size - sum(len(ids) - prefix for ids in inputs),
+    )
+    return _with_targets(rows, weighted)
+
+
+def pack_as_tree(weighted: Sequence[tuple[Sample, np.ndarray]], plan: TreePlan) -> MicroBatch:
+    """Put the samples of a plan, each with its loss weights [L], into one micro-batch."""
+    chosen = [weighted[row] for row in plan.rows]
+    inputs = [sample.ids[:-1] for sample, _ in chosen]
+    return _with_targets(pack_tree(inputs, plan.shared, _predictors(chosen)), chosen)
+
+
+def _predictors(weighted: Sequence[tuple[Sample, np.ndarray]]) -> list[np.ndarray]:
+    """For each sample, the inputs that predict a trained token."""
+    assert not any(sample.loss_mask[0] for sample, _ in weighted), "nothing predicts a first token"
+    return [np.flatnonzero(sample.loss_mask) - 1 for sample, _ in weighted]
+
+
+def _with_targets(
+    inputs: SharedPrefix | PackedTree, weighted: Sequence[tuple[Sample, np.ndarray]]
+) -> MicroBatch:
+    samples = [sample for sample, _ in weighted]
 
     def trained(arrays: Sequence[np.ndarray]) -> np.ndarray:
         rows = zip(arrays, samples, strict=True)
@@ -145,11 +181,8 @@ def pack(weighted: Sequence[tuple[Sample, np.ndarray]]) -> MicroBatch:
 
     temperature = trained([sample.temperature for sample in samples])
     return MicroBatch(
-        inputs=SharedPrefix(
-            prefix_ids=inputs[0][:prefix].astype(np.int64),
-            suffix_ids=suffix_ids,
-            predictor=np.concatenate(predictor),
-        ),
+        inputs=inputs,
+        samples=samples,
         targets=trained([sample.ids for sample in samples]).astype(np.int64),
         old_logprobs=trained([sample.logprobs for sample in samples]),
         advantages=trained([_advantages(sample) for sample in samples]),
@@ -181,82 +214,3 @@ def _constrained(samples: Sequence[Sample]) -> Iterator[ConstrainedCompletion]:
 def _advantages(sample: Sample) -> np.ndarray:
     assert sample.advantages is not None, "credit comes before training"
     return sample.advantages
-
-
-def trained_logits(model: PreTrainedModel, inputs: SharedPrefix) -> torch.Tensor:
-    """Logits [N, V] at the positions that predict a trained token.
-
-    The prefix is computed once. Its keys and values stay in the graph and are used by every row, so
-    its gradients are the sum over the rows, as if the sequences were separate. The output head is
-    computed only for the N positions.
-    """
-    if keeps_states(model):
-        inputs = _without_prefix(inputs)
-    hidden = []
-    cache = None
-    if len(inputs.prefix_ids):
-        cache = DynamicCache(config=model.config)
-        hidden.append(_hidden_states(model, inputs.prefix_ids[None], cache))
-        cache.batch_repeat_interleave(len(inputs.suffix_ids))
-    if inputs.suffix_ids.size:
-        hidden.append(_hidden_states(model, inputs.suffix_ids, cache))
-    predictor = torch.from_numpy(inputs.predictor).to(model.device)
-    head: nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    logits: torch.Tensor = head(torch.cat(hidden)[predictor])
-    return logits
-
-
-def _without_prefix(inputs: SharedPrefix) -> SharedPrefix:
-    """The same sequences as separate rows.
-
-    Layers that keep states overwrite them in place, so gradients could not pass through a prefix.
-    """
-    prefix, width = len(inputs.prefix_ids), inputs.suffix_ids.shape[1]
-    row, column = np.divmod(inputs.predictor - prefix, max(width, 1))
-    moved = row * (prefix + width) + prefix + column
-    head = np.broadcast_to(inputs.prefix_ids, (len(inputs.suffix_ids), prefix))
-    return SharedPrefix(
-        prefix_ids=inputs.prefix_ids[:0],
-        suffix_ids=np.concatenate([head, inputs.suffix_ids], axis=1),
-        predictor=np.where(inputs.predictor < prefix, inputs.predictor, moved),
-    )
-
-
-def _hidden_states(
-    model: PreTrainedModel, ids: np.ndarray, cache: DynamicCache | None
-) -> torch.Tensor:
-    """Last hidden states [B * S, H] of ids [B, S] that follow the tokens in the cache.
-
-    There is no mask: under causal attention no token sees the padding to its right.
-    """
-    output = model.base_model(
-        input_ids=torch.from_numpy(ids).to(model.device),
-        past_key_values=cache,
-        use_cache=cache is not None,
-    )
-    states: torch.Tensor = output.last_hidden_state
-    return states.flatten(0, 1)
-
-
-@torch.no_grad()
-def check_forward(model: PreTrainedModel) -> None:
-    """Check that `trained_logits` gives the model's own logits.
-
-    It does not for models that change the logits after the output head, or without a KV cache.
-
-    Raises:
-        ModelError: the logits differ.
-    """
-    rows = np.array([[1, 2, 3, 4, 5], [1, 2, 3, 6, 7]])
-    plain = model(input_ids=torch.from_numpy(rows).to(model.device), use_cache=False).logits.float()
-    shared = trained_logits(
-        model,
-        SharedPrefix(prefix_ids=rows[0, :3], suffix_ids=rows[:, 3:], predictor=np.arange(7)),
-    )
-    difference = (shared.float() - torch.cat([plain[0], plain[1, 3:]])).abs().max()
-    # Far above rounding errors of bfloat16, far below the distance of wrong logits.
-    if not difference <= 0.1 * plain.std():
-        raise ModelError(
-            f"{type(model).__name__} computes its logits in a way that the local backbone cannot "
-            f"reproduce (they differ by {float(difference):.3g}); use another backbone"
-        )

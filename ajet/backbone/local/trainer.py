@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from ajet.algorithm.policy_loss import PolicyLoss, policy_loss, token_logprobs
+from ajet.algorithm.policy_loss import PolicyLoss, policy_loss
+from ajet.backbone.local.branch_cost import branch_cost
+from ajet.backbone.local.forward import (
+    attention_for,
+    check_forward,
+    checkpointed,
+    enable_checkpointing,
+    longest_in_tree,
+    trained_hidden,
+    trained_logprobs,
+)
 from ajet.backbone.local.micro_batches import (
     MicroBatch,
-    check_forward,
     pack,
+    pack_as_tree,
     plan_micro_batches,
-    trained_logits,
 )
 from ajet.backbone.local.optimizer import PolicyOptimizer
+from ajet.backbone.local.packed_trees import PackedTree, plan_trees
+from ajet.backbone.local.pieces import backward_in_pieces, logprobs_in_pieces, piece_bounds
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.engine.grammar import Grammars
 from ajet.errors import TrainingError
 from ajet.schema.episode import Sample
 from ajet.training.loss_settings import loss_settings
 from ajet.training.updates import WeightedSample, plan_updates, staleness
-
-FORBIDDEN = -1e30
-"""The logit of a token that a grammar forbids."""
 
 
 class PolicyTrainer:
@@ -54,6 +63,10 @@ class PolicyTrainer:
     ) -> None:
         check_forward(model)
         self.model = model
+        if settings.gradient_checkpointing:
+            enable_checkpointing(model)
+        self._longest_in_tree = longest_in_tree(model)
+        self.branch_cost = branch_cost(model, settings.branch_cost)
         self.optimizer = PolicyOptimizer(
             model.parameters(), settings.optim, total_steps=total_steps
         )
@@ -97,58 +110,63 @@ class PolicyTrainer:
     ) -> float:
         """Add the gradient of one update's loss to the weights; returns the loss."""
         total = 0.0
-        for rows in plan_micro_batches(
-            [sample.ids for sample, _ in weighted],
-            max_positions=self._settings.micro_batch_tokens,
-            # Starting a micro-batch costs as much as so many positions: kernel launches on a GPU.
-            fixed_cost=64 if self.model.device.type == "cpu" else 512,
-        ):
-            batch = pack([weighted[row] for row in rows])
-            logprobs, result = self._forward(batch)
-            result.loss.backward()  # type: ignore[no-untyped-call]
+        for batch in self._micro_batches(weighted):
+            batch.forbidden = self._forbidden(batch)
+            with attention_for(self.model, batch.inputs), checkpointed(self.model):
+                logprobs, result = self._train(batch)
             total += float(result.loss.detach())
             metrics.add_micro_batch(batch, result)
             if is_first:
                 computed = logprobs.detach().cpu().numpy()
                 metrics.compare_logprobs(batch, computed)
-                for index, row in enumerate(rows):
-                    weighted[row][0].keep_trainer_logprobs(computed[batch.sample_index == index])
+                for index, sample in enumerate(batch.samples):
+                    sample.keep_trainer_logprobs(computed[batch.sample_index == index])
         return total
 
-    def _forward(self, batch: MicroBatch) -> tuple[torch.Tensor, PolicyLoss]:
-        """Logprobs [N] of a micro-batch's trained tokens, and their loss."""
+    def _micro_batches(self, weighted: list[WeightedSample]) -> Iterator[MicroBatch]:
+        """Pack the samples of an update; one at a time, because packing copies them."""
+        settings = self._settings
+        # Starting a micro-batch costs as much as so many positions: kernel launches on a GPU.
+        fixed_cost = 64 if self.model.device.type == "cpu" else 512
+        as_rows = [pair for pair in weighted if len(pair[0]) > self._longest_in_tree]
+        in_trees = [pair for pair in weighted if len(pair[0]) <= self._longest_in_tree]
+        for plan in plan_trees(
+            [sample.ids for sample, _ in in_trees],
+            max_positions=settings.micro_batch_tokens,
+            branch_cost=self.branch_cost,
+            share=settings.share_prefixes,
+            fixed_cost=fixed_cost,
+        ):
+            yield pack_as_tree(in_trees, plan)
+        for rows in plan_micro_batches(
+            [sample.ids for sample, _ in as_rows],
+            max_positions=settings.micro_batch_tokens,
+            fixed_cost=fixed_cost,
+        ):
+            yield pack([as_rows[row] for row in rows])
 
-        def tensor(array: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(array).to(self.model.device)
-
-        targets, temperature = tensor(batch.targets), tensor(batch.temperature)
-        forbidden = self._forbidden(batch)
-        logprobs, entropy = token_logprobs(
-            _without(trained_logits(self.model, batch.inputs), forbidden),
-            targets,
-            temperature,
-            with_entropy_gradient=self._loss.entropy_coef != 0,
+    def _train(self, batch: MicroBatch) -> tuple[torch.Tensor, PolicyLoss]:
+        """Add the gradient of a micro-batch; returns logprobs [N] of its tokens, and the loss."""
+        with_entropy_gradient = self._loss.entropy_coef != 0
+        if self._is_in_pieces(batch):
+            return backward_in_pieces(
+                self.model,
+                batch,
+                partial(self._loss_of, batch),
+                bounds=piece_bounds(batch.num_positions, self._settings.micro_batch_tokens),
+                with_entropy_gradient=with_entropy_gradient,
+            )
+        logprobs, entropy = trained_logprobs(
+            self.model,
+            trained_hidden(self.model, batch.inputs),
+            batch,
+            with_entropy_gradient=with_entropy_gradient,
         )
-        reference_logprobs = None
-        if self._reference is not None:
-            with torch.no_grad():
-                reference_logits = _without(
-                    trained_logits(self._reference, batch.inputs), forbidden
-                )
-                reference_logprobs, _ = token_logprobs(reference_logits, targets, temperature)
-        result = policy_loss(
-            logprobs=logprobs,
-            entropy=entropy,
-            old_logprobs=tensor(batch.old_logprobs),
-            advantages=tensor(batch.advantages),
-            weights=tensor(batch.weights),
-            sample_index=tensor(batch.sample_index),
-            settings=self._loss,
-            reference_logprobs=reference_logprobs,
-        )
+        result = self._loss_of(batch, logprobs, entropy)
+        result.loss.backward()  # type: ignore[no-untyped-call]
         return logprobs, result
 
-    def _forbidden(self, batch: MicroBatch) -> torch.Tensor | None:
+    def _forbidden(self, batch: MicroBatch) -> np.ndarray | None:
         """[N, V] bool: the tokens that the engine could not sample; None if it could sample all."""
         if not batch.constrained:
             return None
@@ -158,15 +176,42 @@ class PolicyTrainer:
         for completion in batch.constrained:
             allowed = self._grammars.allowed_along(completion.grammar, completion.ids)
             forbidden[completion.rows] = ~allowed[completion.columns]
-        return torch.from_numpy(forbidden).to(self.model.device)
+        return forbidden
 
+    def _is_in_pieces(self, batch: MicroBatch) -> bool:
+        is_tree = isinstance(batch.inputs, PackedTree)
+        return is_tree and batch.num_positions > self._settings.micro_batch_tokens
 
-def _without(logits: torch.Tensor, forbidden: torch.Tensor | None) -> torch.Tensor:
-    """The logits [N, V] with a probability of 0 for forbidden tokens.
+    def _loss_of(
+        self, batch: MicroBatch, logprobs: torch.Tensor, entropy: torch.Tensor
+    ) -> PolicyLoss:
+        """The loss of a micro-batch's N trained tokens."""
 
-    Not minus infinity, of which the entropy would be NaN.
-    """
-    return logits if forbidden is None else logits.float().masked_fill(forbidden, FORBIDDEN)
+        def tensor(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(array).to(self.model.device)
+
+        return policy_loss(
+            logprobs=logprobs,
+            entropy=entropy,
+            old_logprobs=tensor(batch.old_logprobs),
+            advantages=tensor(batch.advantages),
+            weights=tensor(batch.weights),
+            sample_index=tensor(batch.sample_index),
+            settings=self._loss,
+            reference_logprobs=self._reference_logprobs(batch),
+        )
+
+    @torch.no_grad()
+    def _reference_logprobs(self, batch: MicroBatch) -> torch.Tensor | None:
+        """Logprobs [N] of the reference model; None if there is none."""
+        model = self._reference
+        if model is None:
+            return None
+        with attention_for(model, batch.inputs):
+            if self._is_in_pieces(batch):
+                bounds = piece_bounds(batch.num_positions, self._settings.micro_batch_tokens)
+                return logprobs_in_pieces(model, batch, bounds=bounds)[0]
+            return trained_logprobs(model, trained_hidden(model, batch.inputs), batch)[0]
 
 
 class UpdateMetrics:
@@ -178,12 +223,16 @@ class UpdateMetrics:
         self._losses: list[float] = []
         self._grad_norms: list[float] = []
         self._num_tokens = 0
+        self._num_computed = 0
+        self._num_padding = 0
         self._sums = np.zeros(3)
         self._logprob_diffs = [np.zeros(0, np.float32)]
 
     def add_micro_batch(self, batch: MicroBatch, result: PolicyLoss) -> None:
         """Add the sums of a micro-batch."""
         self._num_tokens += len(batch.targets)
+        self._num_computed += batch.num_positions
+        self._num_padding += batch.num_padding
         self._sums += [float(x) for x in (result.num_clipped, result.entropy_sum, result.kl_sum)]
 
     def compare_logprobs(self, batch: MicroBatch, logprobs: np.ndarray) -> None:
@@ -204,6 +253,8 @@ class UpdateMetrics:
             "policy/grad_norm": float(np.mean(self._grad_norms)),
             "policy/clip_fraction": float(clipped),
             "policy/entropy": float(entropy),
+            "tokens/computed": self._num_computed,
+            "tokens/padding": self._num_padding,
         } | staleness(samples, self._policy_version)
         if self._with_kl:
             metrics["policy/kl"] = float(kl)

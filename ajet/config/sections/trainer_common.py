@@ -89,7 +89,18 @@ class TrainerCommonConfig(BaseConfig):
     """Weight of the KL divergence in the loss."""
     optim: OptimConfig = OptimConfig()
     micro_batch_tokens: Count = 8192
-    """Maximum tokens per forward and backward pass; limits the memory."""
+    """Maximum tokens per forward and backward pass; limits the memory. The backbone local trains
+    longer samples in pieces, with the same gradient."""
+    share_prefixes: bool = True
+    """Compute a prefix that several samples share once. It changes the training time, and results
+    only by rounding."""
+    branch_cost: Literal["estimate", "measure"] | NotNegative = "estimate"
+    """Cost of one more branch in a tree of samples, in tokens. Prefixes that save less are not
+    shared. `estimate`: from the model's size; `measure`: at the start, so that two runs may differ
+    by rounding."""
+    gradient_checkpointing: bool = False
+    """Keep only the inputs of each layer for the backward pass, and compute the rest again: less
+    memory, about a third more time."""
     logprob_diff_bound: Positive = 1e-3
     """Warn if the engine's and the trainer's logprob of a token differ by more than this."""
     logger: LoggerNames = "auto"

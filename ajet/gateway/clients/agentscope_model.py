@@ -6,7 +6,7 @@ from typing import Any
 
 from ajet.errors import MissingExtraError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
-from ajet.gateway.clients.openai_client import http_client, set_platform
+from ajet.gateway.clients.openai_client import http_client, prepare
 from ajet.gateway.clients.transports import BASE_URL
 from ajet.gateway.gateway import MODEL_NAME, AgentSession
 
@@ -38,5 +38,5 @@ def agentscope_model(session: AgentSession, http_endpoint: HttpEndpoint | None =
             "context_size": session.max_model_len,
         }
     model = OpenAIChatModel(stream=False, client_kwargs=client_kwargs, **arguments)
-    set_platform(model.client)
+    prepare(model.client)
     return model

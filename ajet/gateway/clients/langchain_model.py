@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from ajet.errors import MissingExtraError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
-from ajet.gateway.clients.openai_client import blocking_http_client, http_client, set_platform
+from ajet.gateway.clients.openai_client import blocking_http_client, http_client, prepare
 from ajet.gateway.clients.transports import BASE_URL
 from ajet.gateway.gateway import MODEL_NAME, AgentSession
 
@@ -32,5 +32,6 @@ def langchain_model(session: AgentSession, http_endpoint: HttpEndpoint | None = 
         http_client=blocking_http_client(session),
         http_async_client=http_client(session),
     )
-    set_platform(model.root_async_client)
+    prepare(model.root_async_client)
+    prepare(model.root_client)
     return model

@@ -7,11 +7,12 @@ from functools import cache, wraps
 from typing import Any
 
 import httpx2
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, OpenAI
 from openai._base_client import Platform, get_platform
 
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
+from ajet.gateway.clients.plain_json import without_walk
 from ajet.gateway.clients.transports import BASE_URL, BlockingTransport, InProcessTransport
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import MODEL_NAME, AgentSession, Gateway
@@ -25,10 +26,10 @@ def openai_client(session: AgentSession, http_endpoint: HttpEndpoint | None = No
     client = AsyncOpenAI(
         base_url=BASE_URL, api_key="in-process", http_client=http_client(session), max_retries=0
     )
-    set_platform(client)
+    prepare(client)
     completions = client.chat.completions
     completions.create = _with_defaults(completions.create)  # type: ignore[method-assign]
-    completions.parse = _with_defaults(completions.parse)  # type: ignore[method-assign]
+    completions.parse = _with_defaults(without_walk(completions.parse))  # type: ignore[method-assign]
     completions.stream = _with_defaults(completions.stream)  # type: ignore[method-assign]
     return client
 
@@ -74,9 +75,15 @@ def blocking_http_client(session: AgentSession) -> httpx2.Client:
     return httpx2.Client(transport=BlockingTransport(session), trust_env=False, timeout=None)
 
 
-def set_platform(client: AsyncOpenAI) -> None:
-    """Set the platform header's value, for which each client would start a thread to find out."""
-    client._platform = _platform()
+def prepare(client: AsyncOpenAI | OpenAI) -> None:
+    """Make the requests of an in-process client cheap; what they contain stays the same."""
+    completions: Any = client.chat.completions
+    completions.create = without_walk(completions.create)
+    responses: Any = client.responses
+    responses.create = without_walk(responses.create)
+    if isinstance(client, AsyncOpenAI):
+        # The value of a header, for which each client would start a thread to find out.
+        client._platform = _platform()
 
 
 @cache
