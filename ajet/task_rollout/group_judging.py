@@ -19,6 +19,7 @@ from ajet.task_judge.base_judge import BaseGroupJudge
 from ajet.task_rollout.workers import run_in_new_loop
 from ajet.task_runner.episode_run import EpisodeRunner
 from ajet.task_runner.judging import fail_judged, judge_group
+from ajet.task_runner.waiting import Waiting
 
 MAX_GROUPS = 64
 """Groups that are judged at the same time."""
@@ -40,7 +41,22 @@ def judge_now(runner: EpisodeRunner, episodes: Sequence[Episode], tag: str) -> N
         task_tag=tag,
         tokenizer=runner.tokenizer,
     )
-    run_in_new_loop(judge_group(judge, workflow_task, waiting, max_retries=runner.judge_retries))
+    who = f"task {first.task.task_id}, its group of {len(waiting)} episodes"
+    _open[id(waiting)] = Waiting(what="judge", who=who, since_s=time.time())
+    try:
+        run_in_new_loop(
+            judge_group(judge, workflow_task, waiting, max_retries=runner.judge_retries)
+        )
+    finally:
+        del _open[id(waiting)]
+
+
+_open: dict[int, Waiting] = {}
+
+
+def waiting_groups() -> list[Waiting]:
+    """The groups of this process that are being judged now. Any thread."""
+    return list(_open.values())
 
 
 @dataclass(slots=True, eq=False)

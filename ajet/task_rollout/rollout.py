@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 from ajet.schema.episode import Episode, Group
 from ajet.schema.task import Task
-from ajet.task_rollout.group_judging import GroupJudging
+from ajet.task_rollout.group_judging import GroupJudging, waiting_groups
 from ajet.task_rollout.rollout_report import check_failures
 from ajet.task_rollout.workers import EpisodeExecutor, EpisodeLimits, ThreadExecutor
 from ajet.task_runner.episode_run import Attempt, EpisodeRunner
+from ajet.task_runner.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,10 @@ class Rollout:
     max_failure_share: float = 0.5
     executor: EpisodeExecutor = field(default_factory=ThreadExecutor)
     """Runs the episodes; by default in threads of this process."""
+
+    def waiting(self) -> list[Waiting]:
+        """What running episodes, and groups that are being judged, wait for now. Any thread."""
+        return [*self.executor.waiting(), *waiting_groups()]
 
     def run(
         self,

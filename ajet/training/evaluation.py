@@ -26,7 +26,7 @@ class Evaluation:
 
     def waiting(self) -> list[Waiting]:
         """What its episodes wait for now. Any thread."""
-        return self.phases.rollout.executor.waiting()
+        return self.phases.rollout.waiting()
 
     def run(self, step: int) -> dict[str, float]:
         """Evaluate and return the metrics, with `time/eval_s`; empty without validation tasks.

@@ -122,7 +122,7 @@ class TrainingLoop:
     def waiting(self) -> list[Waiting]:
         """What the run waits for now. Any thread."""
         doing = self.doing
-        return [doing] if doing else self.phases.rollout.executor.waiting()
+        return [doing] if doing else self.phases.rollout.waiting()
 
     @contextmanager
     def _doing(self, what: str, who: str) -> Iterator[None]:

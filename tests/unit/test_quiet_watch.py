@@ -29,7 +29,7 @@ from ajet.environment.in_process import InProcessSource
 from ajet.monitor.process_gauge import process_gauge
 from ajet.monitor.progress import Progress
 from ajet.monitor.run_record import recorded
-from ajet.task_judge.base_judge import BaseJudge
+from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.waiting import Waiting
 from ajet.training.quiet_watch import QuietWatch
@@ -155,7 +155,7 @@ def rollout_with(work: type[Workflow], **options: Any) -> tuple[Rollout, Any]:
 def test_an_engine_that_does_not_answer_is_named_with_agent_and_call(tmp_path: Path) -> None:
     go = threading.Event()
     rollout, run = rollout_with(Asks, engine=SlowEngine(go))
-    console, told = watched(tmp_path, run, rollout.executor.waiting, go, "engine")
+    console, told = watched(tmp_path, run, rollout.waiting, go, "engine")
     assert told.startswith("nothing has moved in rollout 0/1 for ")
     assert ", call 2 of agent " in told
     assert told in console
@@ -164,7 +164,7 @@ def test_an_engine_that_does_not_answer_is_named_with_agent_and_call(tmp_path: P
 def test_a_judge_that_does_not_answer_is_named(tmp_path: Path) -> None:
     go = threading.Event()
     rollout, run = rollout_with(AsksJudge, judge=SlowJudge(go))
-    _, told = watched(tmp_path, run, rollout.executor.waiting, go, "judge")
+    _, told = watched(tmp_path, run, rollout.waiting, go, "judge")
     assert "waiting for judge: task " in told
 
 
@@ -172,7 +172,7 @@ def test_a_judge_that_does_not_answer_is_named(tmp_path: Path) -> None:
 def test_code_of_the_user_is_named_with_its_line(tmp_path: Path, make: Any) -> None:
     go = threading.Event()
     rollout, run = rollout_with(make(go))
-    _, told = watched(tmp_path, run, rollout.executor.waiting, go, "workflow")
+    _, told = watched(tmp_path, run, rollout.waiting, go, "workflow")
     name = {blocking: "Blocks", suspended: "IsSuspended"}[make]
     assert "waiting for workflow: task " in told
     assert f" at {__file__}:{line_of(name)}, for " in told
@@ -183,9 +183,7 @@ def test_an_environment_that_does_not_answer_is_named(tmp_path: Path) -> None:
     rollout, run = rollout_with(Acts)
     source = InProcessSource(SlowEnvironment, {"go": go})
     rollout = replace(rollout, runner=replace(rollout.runner, environments=source))
-    _, told = watched(
-        tmp_path, lambda p: run(p, rollout), rollout.executor.waiting, go, "environment"
-    )
+    _, told = watched(tmp_path, lambda p: run(p, rollout), rollout.waiting, go, "environment")
     assert "waiting for environment: task " in told
     assert f" at {__file__}:{line_of('SlowEnvironment')}, for " in told
 
@@ -193,6 +191,24 @@ def test_an_environment_that_does_not_answer_is_named(tmp_path: Path) -> None:
 def line_of(name: str) -> int:
     lines = Path(__file__).read_text().splitlines()
     return next(n for n, line in enumerate(lines, 1) if line.endswith(f"# the line of {name}"))
+
+
+class SlowGroupJudge(BaseGroupJudge):
+    def __init__(self, go: threading.Event) -> None:
+        super().__init__(None)
+        self.go = go
+
+    def compute_rewards(self, workflow_task: Any, workflow_outputs: Any) -> Any:
+        self.go.wait(PATIENCE_S)
+        return [(1.0, True) for _ in workflow_outputs]
+
+
+def test_a_judge_of_groups_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    go = threading.Event()
+    rollout, run = rollout_with(AsksJudge, judge=SlowGroupJudge(go))
+    _, told = watched(tmp_path, run, rollout.waiting, go, "judge")
+    assert "its group of 1 episodes" in told
+    assert rollout.waiting() == []
 
 
 def test_what_the_run_itself_waits_for_is_named_and_many_are_counted(tmp_path: Path) -> None:

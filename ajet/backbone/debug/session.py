@@ -20,7 +20,7 @@ from ajet.backbone.debug.view import show_episode, show_problem, show_text_episo
 from ajet.errors import EpisodeError
 from ajet.schema.episode import Episode, Failure, Group
 from ajet.schema.task import Task
-from ajet.task_rollout.group_judging import judge_now
+from ajet.task_rollout.group_judging import judge_now, waiting_groups
 from ajet.task_rollout.workers import LEAVES_THE_LOOP, run_in_new_loop
 from ajet.task_runner.episode_run import Attempt, EpisodeRunner, StartedEpisode
 from ajet.task_runner.failures import failure_of
@@ -50,7 +50,8 @@ class DebugSession:
 
     def waiting(self) -> list[Waiting]:
         """What the running episode waits for now. Any thread."""
-        return self.running.waiting(threading.main_thread()) if self.running else []
+        own = self.running.waiting(threading.main_thread()) if self.running else []
+        return own or waiting_groups()
 
     def run(self, tasks: Sequence[Task]) -> None:
         """Run every task `num_repeat` times.

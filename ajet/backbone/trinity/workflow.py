@@ -79,7 +79,7 @@ async def _tell_of_waits(rollout: Rollout, tag: str, context: TrinityRunContext)
     while True:
         await asyncio.sleep(QUIET_S / 4)
         now_s = time.time()
-        waits = [one for one in rollout.executor.waiting() if now_s - one.since_s > QUIET_S / 2]
+        waits = [one for one in rollout.waiting() if now_s - one.since_s > QUIET_S / 2]
         message = dumps(Waits(tag=tag, waits=waits))
         await find_mailbox(context.namespace).report.remote(message)
 
