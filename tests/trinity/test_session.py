@@ -66,6 +66,7 @@ class Trainer:
         elif at_3 == "no calls":
             for episode in self.episodes:
                 episode.calls.clear()
+                episode.samples.clear()
 
     def tell(self, message: object) -> None:
         ray.get(find_mailbox(NAMESPACE).report.remote(dumps(message)))
