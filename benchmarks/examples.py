@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -66,6 +68,12 @@ EXAMPLES = {
         conf="tutorial/example_appworld/appworld_cpu.yaml", watch=("workflow/refused_calls",)
     ),
 }
+
+
+def has_model(name: str) -> bool:
+    """Whether the tiny model of an example has been built."""
+    settings = yaml.safe_load((ROOT / EXAMPLES[name].conf).read_text(encoding="utf-8"))
+    return (ROOT / settings["ajet"]["model"]["path"] / "RECIPE.json").exists()
 
 
 def train(name: str, seed: int, backbone: str, overrides: Sequence[str], out: Path) -> Any:
@@ -158,6 +166,9 @@ def main() -> None:
     args = parser.parse_args()
     results = []
     for name in args.only:
+        if not has_model(name):
+            print(f"{name}: there is no model; make tiny-models builds it", file=sys.stderr)
+            continue
         for seed in args.seeds:
             with tempfile.TemporaryDirectory() as temporary:
                 out = args.keep / f"{name}_{args.backbone}_{seed}" if args.keep else Path(temporary)

@@ -71,15 +71,14 @@ def _pay(state: State, rng: random.Random) -> tuple[str, list[str]]:
 
 
 def _pay_by_mail(state: State, rng: random.Random) -> tuple[str, list[str]]:
-    number = rng.choice(sorted(state.inbox))
-    person, text = state.inbox[number]
+    person = rng.choice(sorted(state.inbox))
     token = state.tokens["mail"]
     calls = [
         *_log_in(state, "mail"),
         f'mail.inbox("{token}")',
-        f'mail.read("{token}", {number})',
+        f'mail.read("{token}", "{person}")',
         f'wallet.login("{state.passwords["wallet"]}")',
-        _pays(state, person, int(text.split()[-1])),
+        _pays(state, person, int(state.inbox[person].split()[-1])),
     ]
     return f"pay {person} what the mail asks for", calls
 

@@ -13,7 +13,8 @@ from typing import Any
 
 DOCS = {
     "notes": "notes.list() notes.read(title) notes.write(title, text)",
-    "mail": "mail.login(password) mail.inbox(token) mail.read(token, id) mail.send(token, to, it)",
+    "mail": "mail.login(password) mail.inbox(token) mail.read(token, sender) "
+    "mail.send(token, to, text)",
     "wallet": "wallet.login(password) wallet.balance(token) wallet.send(token, to, amount)",
 }
 """What `docs.show(app)` answers; with `docs.show` itself and `complete_task()`, twelve calls."""
@@ -33,8 +34,8 @@ class State:
     tokens: dict[str, str]
     """App -> the token that a login gives."""
     notes: dict[str, str]
-    inbox: dict[int, tuple[str, str]]
-    """Number of a mail -> sender and text."""
+    inbox: dict[str, str]
+    """Sender -> text of the mail."""
     balance: int
     sent_mail: list[tuple[str, str]] = field(default_factory=list)
     """Receiver and text."""
@@ -110,17 +111,11 @@ class World:
 
     def _mail_inbox(self, token: str) -> str:
         self._check("mail", token)
-        return ", ".join(f"{sender} {number}" for number, (sender, _) in self.inbox())
+        return ", ".join(self.state.inbox)
 
-    def inbox(self) -> list[tuple[int, tuple[str, str]]]:
-        """The mails in the order of their numbers."""
-        return sorted(self.state.inbox.items())
-
-    def _mail_read(self, token: str, number: int) -> str:
+    def _mail_read(self, token: str, sender: str) -> str:
         self._check("mail", token)
-        if not isinstance(number, int) or number not in self.state.inbox:
-            raise CallError(f"error: there is no mail {number}")
-        return self.state.inbox[number][1]
+        return self._known(self.state.inbox, sender, "mail from")
 
     def _mail_send(self, token: str, to: str, text: str) -> str:
         self._check("mail", token)
@@ -165,8 +160,6 @@ def read_call(text: str) -> tuple[str, list[Any]]:
 
 def make_state(rng: random.Random, people: tuple[str, ...]) -> State:
     """A world with passwords, some notes and one mail of each person."""
-    senders = rng.sample(people, 3)
-    numbers = sorted(rng.sample(range(10, 100), 3))
     passwords = {app: _secret(rng) for app in ("mail", "wallet")}
     return State(
         passwords=passwords,
@@ -175,10 +168,7 @@ def make_state(rng: random.Random, people: tuple[str, ...]) -> State:
             "passwords": f"mail {passwords['mail']} wallet {passwords['wallet']}",
             "code": str(rng.randint(100, 999)),
         },
-        inbox={
-            number: (sender, f"please pay me {rng.randint(10, 60)}")
-            for number, sender in zip(numbers, senders, strict=True)
-        },
+        inbox={who: f"please pay me {rng.randint(10, 60)}" for who in rng.sample(people, 3)},
         balance=rng.randint(60, 99),
     )
 

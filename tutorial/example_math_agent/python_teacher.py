@@ -99,7 +99,7 @@ _SKILLS = Stage(
         habits=Habits(right=0.6, no_print=0.1, broken=0.1, guess=0.1, wrong_operator=0.1),
         seed=1,
     ),
-    updates=600,
+    updates=500,
     batch_size=12,
     learning_rate=3e-3,
     ramp_updates=30,
