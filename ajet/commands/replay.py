@@ -36,6 +36,10 @@ def replay(
             "0, or the rounding between two trainers where verl trained."
         ),
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Execute code that the run folder names, such as its judge."),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="File of the report; by default replays/TIME.json in the run's folder."),
@@ -58,6 +62,7 @@ def replay(
         overrides=overrides or [],
         with_training=train,
         tolerance=tolerance,
+        trust=trust,
     )
     typer.echo(f"{run}, step {result.step}")
     print_lines(

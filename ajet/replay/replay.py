@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from ajet.replay.stages import (
     compare_samples,
 )
 from ajet.replay.training import TrainingSource, compare_training
+from ajet.replay.trust import refuse_unknown_code
 from ajet.schema.episode import Episode, Sample
 from ajet.task_judge import make_judge
 from ajet.training.checkpoints import list_checkpoints
@@ -81,6 +83,7 @@ def replay(
     overrides: Sequence[str] = (),
     with_training: bool = True,
     tolerance: float | None = None,
+    trust: bool = False,
 ) -> Replay:
     """Replay one step of a run.
 
@@ -92,9 +95,11 @@ def replay(
         with_training: also repeat the training of the step.
         tolerance: differences of metrics and weights up to this number count as equal; None: 0,
             or the rounding between two trainers if verl trained.
+        trust: execute code that the run folder names, such as its judge.
 
     Raises:
-        ConfigError: `run_folder` is not the folder of a run, or a setting is wrong.
+        ConfigError: `run_folder` is not the folder of a run, a setting is wrong, or code of the
+            run folder would be executed and is not trusted.
         DataError: the step is not recorded.
     """
     path = run_folder / "config.yaml"
@@ -103,7 +108,13 @@ def replay(
     given = [*overrides]
     if judge:
         given += ["task_judge.judge_type=customized_protocol", f"task_judge.judge_protocol={judge}"]
+    search_path = list(sys.path)
     config = load_config(path, given)
+    if not trust:
+        # Loading makes modules beside the YAML importable, in the place of libraries that are not
+        # installed here.
+        sys.path[:] = search_path
+        refuse_unknown_code(config, given, with_training=with_training, where=str(run_folder))
     PLACE.set_run(run_folder.resolve())
     step = _checked_step(run_folder, step)
     recorded = read_calls(call_path(run_folder, step))

@@ -5,6 +5,7 @@
    exit code 1.
 3. With another judge or another estimator, other rewards and advantages are the result.
 4. What cannot be replayed is reported: no such step, no checkpoint to start from.
+5. Code and pickles of a run folder are executed only with `--trust`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from safetensors.numpy import load_file, save_file
 
 from ajet.errors import ConfigError, DataError
@@ -179,3 +181,59 @@ def test_what_cannot_be_replayed_is_said(run: Path) -> None:
         replay(run, step=7)
     with pytest.raises(ConfigError, match=r"is not the folder of a run: it has no config\.yaml"):
         replay(run / "calls")
+
+
+STRANGE = """
+from pathlib import Path
+Path(__file__).with_name("executed").touch()
+from ajet.task_judge.base_judge import BaseJudge
+class Strange(BaseJudge):
+    def compute_reward(self, workflow_task, workflow_output):
+        return 1.0, True
+"""
+
+
+@pytest.mark.parametrize(
+    ("section", "setting"),
+    [
+        ("task_judge", "judge_protocol: strange.py->Strange"),
+        ("task_judge", "judge_protocol: strange->Strange"),
+        ("trainer_common", "algorithm: {adv_estimator: strange.py->Strange}"),
+        ("trainer_common", "algorithm: {policy_loss: strange.py->Strange}"),
+        ("task_reader", "filters: [strange.py->Strange]"),
+    ],
+)
+def test_code_that_a_run_folder_names_is_not_executed(
+    run: Path, section: str, setting: str
+) -> None:
+    (run / "strange.py").write_text(STRANGE)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    key, value = next(iter(yaml.safe_load(setting).items()))
+    given = config["ajet"].setdefault(section, {})
+    if isinstance(value, dict):
+        given[key].update(value)
+    else:
+        given[key] = value
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    ended = command("replay", str(run))
+    assert ended.code == 2, ended.stdout + ended.stderr
+    assert "would execute code of this run folder" in ended.stderr
+    assert "--trust" in ended.stderr
+    assert not (run / "executed").exists()
+
+
+def test_code_of_a_run_folder_is_executed_with_trust(run: Path) -> None:
+    (run / "strange.py").write_text(STRANGE)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["ajet"]["task_judge"] = {"judge_protocol": "strange.py->Strange"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    replay(run, with_training=False, trust=True)
+    assert (run / "executed").exists()
+
+
+def test_pickles_of_a_run_folder_are_not_loaded(run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["ajet"]["backbone"] = "verl"
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match="pickles"):
+        replay(run)

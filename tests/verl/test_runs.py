@@ -194,7 +194,7 @@ def test_two_ranks_with_an_engine_each_agree(two_ranks):
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 2])
 def test_a_step_is_trained_again_by_the_local_trainer(two_ranks, step):
-    result = replay(two_ranks, step=step)
+    result = replay(two_ranks, step=step, trust=True)
     assert {stage.name: stage.outcome for stage in result.stages} == {
         "merge": "equal",
         "rewards": "equal",
@@ -221,6 +221,6 @@ def test_control_a_step_that_was_trained_otherwise_is_found(two_ranks, tmp_path)
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
     lines[-1]["policy/loss"] += 1e-3
     metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    training = replay(run, step=2).stages[3]
+    training = replay(run, step=2, trust=True).stages[3]
     assert training.outcome == "differs"
     assert {line.split()[0] for line in training.differences} >= {"policy/loss:", "weights"}
