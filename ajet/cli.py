@@ -24,6 +24,7 @@ from ajet.commands.engine import engine
 from ajet.commands.generate import generate
 from ajet.commands.import_traces import import_traces
 from ajet.commands.init import init
+from ajet.commands.judge import judge
 from ajet.commands.kill import kill
 from ajet.commands.replay import replay
 from ajet.commands.show import show
@@ -178,6 +179,7 @@ app.command(context_settings=HELP)(init)
 app.command(context_settings=HELP)(engine)
 app.command(context_settings=HELP)(kill)
 app.command(context_settings=HELP)(replay)
+app.command(context_settings=HELP)(judge)
 app.command(context_settings=HELP)(doctor)
 app.command(context_settings=HELP)(check)
 app.command(context_settings=HELP)(generate)

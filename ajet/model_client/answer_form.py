@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
@@ -19,7 +20,7 @@ def response_format(
 ) -> dict[str, Any] | None:
     """The request's `response_format`; None: the prompt alone asks for the form."""
     if structured == "json_schema":
-        schema = form.model_json_schema()
+        schema = _schema_of(form)
         # Strict mode of the API needs schemas without further keys.
         is_strict = schema.get("additionalProperties") is False
         named = {"name": form.__name__, "schema": schema, "strict": is_strict}
@@ -27,9 +28,14 @@ def response_format(
     return {"type": "json_object"} if structured == "json_object" else None
 
 
+@lru_cache(256)
+def _schema_of(form: type[BaseModel]) -> dict[str, Any]:
+    return form.model_json_schema()
+
+
 def with_form(messages: list[dict[str, Any]], form: type[BaseModel]) -> list[dict[str, Any]]:
     """The messages with a last sentence that asks for the form, for servers that ignore schemas."""
-    schema = json.dumps(form.model_json_schema())
+    schema = json.dumps(_schema_of(form))
     ask = f"Answer with one JSON object and nothing else. Its JSON schema is: {schema}"
     *before, last = messages
     content = last.get("content")

@@ -143,12 +143,11 @@ class Attempts:
 
         limit = self._config.max_answer_bytes
         create = self._client.chat.completions.with_streaming_response.create
-        known = {"model", "messages", "temperature", "max_tokens", "response_format"}
-        fields = {name: value for name, value in request.items() if name in known}
-        more = {name: value for name, value in request.items() if name not in known}
         body = bytearray()
         try:
-            async with create(**fields, extra_body=more or None) as response:
+            # As `extra_body`: the client would walk through each field to check its type, which
+            # costs more than the rest of the call.
+            async with create(model="", messages=[], extra_body=request) as response:
                 async for chunk in response.iter_bytes():
                     body += chunk
                     if len(body) > limit:

@@ -177,6 +177,11 @@ class ModelClient:
             answer = self._read(question, kept, seconds=0.0, attempts=0, is_kept=True)
             self._record(question, answer)
             return answer
+        if PLACE.offline:
+            raise ModelCallError(
+                f"model {self.config.model}: no kept answer to this question, and calls are "
+                "switched off (--offline)"
+            )
         client = self._client(question, state)
         attempts = Attempts(client, self.config, self._endpoint, state.budget)
         started_s = time.monotonic()
@@ -212,7 +217,9 @@ class ModelClient:
         request = {**self.config.request(), "messages": with_form(asked, form) if form else asked}
         if form and (wanted := response_format(form, self.config.structured)):
             request["response_format"] = wanted
-        content = json.dumps([self._endpoint.url, request, sample], sort_keys=True)
+        content = json.dumps(
+            [self._endpoint.url, request, PLACE.first_sample + sample], sort_keys=True
+        )
         key = hashlib.sha256(content.encode()).hexdigest()
         return _Question(request=request, form=form, session=session, key=key)
 

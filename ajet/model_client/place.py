@@ -26,6 +26,11 @@ class CallPlace:
     policy: Callable[[str], AsyncOpenAI] | None = None
     """Makes a client of the policy, from the id of the episode that a question is about."""
 
+    offline: bool = False
+    """Refuse every call: only kept answers are used."""
+    first_sample: int = 0
+    """Added to the sample numbers of all questions, to ask the same questions again."""
+
     def set_run(self, run_folder: Path) -> None:
         """Record calls in this run folder, and keep answers beside it."""
         self.run_folder, self.experiment_dir = run_folder, run_folder.parent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -78,9 +79,12 @@ class Rescorer:
         if not self._is_judged(episode):
             return episode
         reward, is_success = episode.output.reward, episode.output.is_success
+        seconds = None
         with caught_error() as caught:
             if reward is None or self.asks_always:
+                started_s = time.monotonic()
                 reward, is_success = await self._ask(episode)
+                seconds = time.monotonic() - started_s
             rewards = spread_reward(reward, episode.calls, episode.debug_calls)
         if caught.error:
             failure = failure_of(caught.error, "judge_error")
@@ -94,12 +98,14 @@ class Rescorer:
             reward_per=rewards.per,
             is_success=rewards.episode > 0 if is_success is None else bool(is_success),
             failure=None,
+            judge_s=seconds,
         )
 
     async def _ask(self, episode: Episode) -> tuple[Any, Any]:
         if not isinstance(self.judge, BaseJudge):
             raise EpisodeError("the workflow gave no reward and there is no judge")
-        episode.output.set_trajectory(conversations(episode.calls))
+        if episode.calls:
+            episode.output.set_trajectory(conversations(episode.calls))
         return await ask_judge(self.judge, self._workflow_task(episode), episode.output)
 
     def _workflow_task(self, episode: Episode) -> WorkflowTask:

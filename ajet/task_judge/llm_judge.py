@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel
 
 from ajet.config.sections.task_judge import CriterionConfig, RubricJudgeConfig, ScoredConfig
 from ajet.model_client import ModelAnswer, ModelClient
 from ajet.schema.task import WorkflowOutput, WorkflowTask
 from ajet.task_judge.judge_prompt import fields_of, judge_messages
 from ajet.task_judge.verdicts import (
-    FormBase,
     ReasonedJudge,
     Verdict,
     add_usage,
@@ -21,6 +20,7 @@ from ajet.task_judge.verdicts import (
     mean,
     scaled,
     scored_form,
+    several_forms,
 )
 
 RIGHT = "Does the answer solve the task?"
@@ -117,8 +117,7 @@ async def rubric_verdict(
         f"{asked}\n\nCriteria:\n{listed}\n{advice}\n\n"
         f"Each score is a number from {low:g} (worst) to {high:g} (best)."
     )
-    one = scored_form(low, high)
-    form = create_model("Scores", __base__=FormBase, **dict.fromkeys(names, (one, ...)))  # type: ignore[call-overload]
+    form = several_forms("Scores", low, high, tuple(names))
     answers = await ask_votes(
         client, judge_messages(question, fields), form, settings.votes, workflow_task.episode_uuid
     )

@@ -15,8 +15,6 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import create_model
-
 from ajet.config.sections.task_judge import RelativeJudgeConfig, ScoredConfig
 from ajet.model_client import ModelAnswer, ModelClient
 from ajet.schema.task import Task, WorkflowOutput, WorkflowTask
@@ -24,11 +22,10 @@ from ajet.task_judge.base_judge import BaseGroupJudge
 from ajet.task_judge.judge_prompt import SYSTEM, fields_of, mark_of, marked
 from ajet.task_judge.verdicts import (
     REASONS,
-    FormBase,
     add_usage,
     judge_client,
     mean,
-    scored_form,
+    several_forms,
 )
 
 
@@ -161,7 +158,6 @@ class Comparison:
             {"role": "system", "content": SYSTEM.format(mark=mark)},
             {"role": "user", "content": "\n\n".join(parts)},
         ]
-        one = scored_form(0, 1)
-        fields: dict[str, Any] = {f"answer_{n}": (one, ...) for n in range(1, len(texts) + 1)}
-        form = create_model("Comparison", __base__=FormBase, **fields)
+        names = tuple(f"answer_{n}" for n in range(1, len(texts) + 1))
+        form = several_forms("Comparison", 0, 1, names)
         return await self._client.ask(messages, form=form, sample=vote, session=session)

@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from statistics import fmean
 from typing import Any, TypeVar
 
@@ -64,6 +65,14 @@ class FormBase(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
+@lru_cache(256)
+def several_forms(name: str, low: float, high: float, keys: tuple[str, ...]) -> type[BaseModel]:
+    """A form with a reason and a score for each key."""
+    one = scored_form(low, high)
+    fields: dict[str, Any] = dict.fromkeys(keys, (one, ...))
+    return create_model(name, __base__=FormBase, **fields)
+
+
 def scored_form(low: float, high: float) -> type[BaseModel]:
     """A form with a reason and a score within limits. The reason comes first, to be thought of."""
     return create_model(
@@ -97,6 +106,7 @@ def add_usage(usage: MutableMapping[str, float], answers: Iterable[ModelAnswer])
             "retries": max(0, answer.attempts - 1),
             "prompt_tokens": 0 if answer.is_kept else answer.prompt_tokens,
             "completion_tokens": 0 if answer.is_kept else answer.completion_tokens,
+            "tokens_with_kept": answer.prompt_tokens + answer.completion_tokens,
         }
         for name, value in costs.items():
             usage[name] = usage.get(name, 0.0) + value

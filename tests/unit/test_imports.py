@@ -93,6 +93,7 @@ HOMES = {
     "httptools": ("ajet/gateway/server/",),
     "math_verify": ("ajet/task_judge/",),
     "regex": ("ajet/task_judge/",),
+    "scipy": ("ajet/replay/",),
     "matplotlib": ("ajet/monitor/",),
     "renderers": ("ajet/context_tracker/",),
     "typer": ("ajet/cli.py", "ajet/commands/"),

@@ -49,7 +49,7 @@ class ModelClientConfig(BaseConfig):
     structured: Literal["json_schema", "json_object", "prompt"] = "json_schema"
     """How the server is told the form of an answer: by its JSON schema, only that it is JSON, or
     only by the words of the prompt."""
-    max_concurrent: Count = 32
+    max_concurrent: Count = 64
     """Calls at the same time, in each process."""
     timeout_s: Positive = 60.0
     """Seconds that one attempt may take."""
