@@ -25,6 +25,7 @@ from ajet.schema.task import Task
 from ajet.task_judge import judge_prompt, make_judge
 from ajet.task_judge.rm_auto_grader_judge import ListwiseAutoGraderJudge
 from ajet.task_rollout.rollout_report import rollout_metrics
+from ajet.testing import run_scripted
 from tests.judges.judged_rollouts import TASK, config_of, judged, place  # noqa: F401
 from tests.judges.knowing_model import knowing, material
 from tests.judges.model_server import Body, Reply, serving
@@ -466,3 +467,33 @@ def test_an_episode_that_ran_out_of_context_says_so():
         Task(main_query="q"), output, output_key="final_answer", reference_key=None
     )
     assert fields["answer"] == "(none: context length exceeded)"
+
+
+def test_the_policy_can_be_the_judge_and_nothing_of_that_is_trained(tmp_path, monkeypatch):
+    (tmp_path / "agent.py").write_text(AGENT)
+    (tmp_path / "own.yaml").write_text(ITS_OWN_JUDGE)
+    monkeypatch.chdir(tmp_path)
+    said = '{"reason": "It is 4.", "score": 7}'
+    episode = run_scripted("own.yaml", ["Answer: 4", said], task=Task(main_query="2 + 2"))
+    assert episode.reward == pytest.approx(0.7)
+    assert len(episode.calls) == 1 and len(episode.samples) == 1
+    assert episode.metadata["judge"]["votes"] == [{"reason": "It is 4.", "score": 7.0}]
+
+
+AGENT = """
+from ajet import WorkflowOutput
+
+
+async def answer(workflow_task, tuner):
+    client = tuner.as_raw_openai_sdk_client()
+    question = [{"role": "user", "content": workflow_task.task.main_query}]
+    completion = await client.chat.completions.create(model="policy", messages=question)
+    return WorkflowOutput(metadata={"final_answer": completion.choices[0].message.content})
+"""
+ITS_OWN_JUDGE = """
+ajet:
+  model: {path: "ajet:calculator", renderer: qwen3, enable_thinking: false}
+  rollout: {user_workflow: agent.py->answer}
+  task_reader: {type: random_dummy}
+  task_judge: {judge_type: llm, model: {model: policy, max_tokens: 100}}
+"""
