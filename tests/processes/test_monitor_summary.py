@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,16 @@ def test_the_curve_is_drawn_as_svg_and_png(tmp_path: Path) -> None:
     assert (svg.name, png.name) == ("reward_curve.svg", "reward_curve.png")
     assert b"<svg" in svg.read_bytes()
     assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_name_that_no_font_can_draw_warns_of_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    folder = tmp_path / "数学训练_한국어"
+    folder.mkdir()
+    finished_run(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert all(path.stat().st_size for path in draw_reward_curve(folder))
 
 
 @pytest.mark.parametrize(
