@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -35,6 +36,9 @@ from ajet.training.inputs import RunInputs, TrainingData, UserCode
 
 logger = logging.getLogger(__name__)
 
+MOST_FILES = 65_536
+"""Open files that a run asks for; more would slow down programs that close all of them."""
+
 
 def launch(
     config: RootConfig,
@@ -57,6 +61,7 @@ def launch(
         AjetError: the run could not start or could not continue.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
     """
+    _raise_file_limit()
     require_available(config)
     refuse_settings(config.ajet)
     check_engine(config.ajet)
@@ -70,6 +75,20 @@ def launch(
         ray_for_run(config.ajet, ray) as ray_context,
     ):
         return _launch(config, command, folder, ray_context, with_logview)
+
+
+def _raise_file_limit() -> None:
+    """Allow as many open files as the system does: every episode has some of its own.
+
+    A shell's default is 256 on macOS and 1024 on Linux, which 64 episodes with clients can exceed.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (OSError, ValueError) as error:  # macOS allows less than it says
+            logger.debug("the limit of %d open files stays: %s", soft, error)
 
 
 def _launch(

@@ -3,12 +3,14 @@
 1. A new run gets a folder of its own; no run is ever written over.
 2. The folder says what ran: the configuration, each process and how it ended.
 3. What the user wrote is imported before the folder is made.
+4. A run may open as many files as the system allows, whatever the shell's own limit is.
 """
 
 import importlib.util
 import json
 import logging
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -285,3 +287,15 @@ def test_a_library_of_the_backbone_that_is_missing_is_named_with_its_extra(monke
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r'^torch is not installed: .*"agentjet\[local\]"$'):
         load_backbone("local")
+
+
+def test_a_run_raises_the_limit_of_open_files(tmp_path, backbone):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    seen = []
+    backbone(lambda *_: seen.append(resource.getrlimit(resource.RLIMIT_NOFILE)))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        start(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert seen == [(min(hard, 65_536) if hard != resource.RLIM_INFINITY else 65_536, hard)]
