@@ -106,11 +106,13 @@ def test_the_wheel_alone_trains_a_project_in_an_empty_folder(tmp_path):
     run(sys.executable, "-m", "venv", environment)
     # Only where a CPU build of torch is at hand does the constraint keep pip from the CUDA build.
     constraint = ("--constraint", ROOT / "constraints.txt")
-    run(environment / "bin/pip", "install", "--quiet", *constraint, f"{wheel}[local]")
-    show_versions(environment, "pip, wheel")
-    ajet = environment / "bin/ajet"
     folder = tmp_path / "empty"
     folder.mkdir()
+    # Not from our folder, in which pip would find the sources and take them for installed.
+    pip = (environment / "bin/pip", "install", "--quiet")
+    run(*pip, *constraint, f"{wheel}[local]", folder=folder)
+    show_versions(environment, "pip, wheel")
+    ajet = environment / "bin/ajet"
     run(ajet, "init", "demo", folder=folder)
     run(ajet, "--conf", "demo.yaml", folder=folder / "demo")
     lines = (folder / "demo/saved_experiments/demo/metrics.jsonl").read_text().splitlines()
