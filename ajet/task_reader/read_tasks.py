@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ajet.class_path import class_path_in, load_class
@@ -51,7 +52,8 @@ def training_tasks(reader: BaseTaskReader) -> Sequence[Task]:
     source = f"{type(reader).__name__}.get_training_tasks()"
     with reader_errors(source):
         tasks = _checked(reader.get_training_tasks(), source)
-    tasks = select_tasks(tasks, reader.reader_config, "training")
+    with reader_errors("ajet.task_reader.filters"):
+        tasks = select_tasks(tasks, reader.reader_config, "training")
     if not tasks:
         raise DataError(f"{source} returned no task; expected at least one")
     if isinstance(tasks, MixedTasks):
@@ -74,7 +76,8 @@ def validation_tasks(reader: BaseTaskReader) -> Sequence[Task]:
     source = f"{type(reader).__name__}.get_validation_tasks()"
     with reader_errors(source):
         tasks = _checked(reader.get_validation_tasks(), source)
-    tasks = select_tasks(tasks, reader.reader_config, "validation")
+    with reader_errors("ajet.task_reader.filters"):
+        tasks = select_tasks(tasks, reader.reader_config, "validation")
     if isinstance(tasks, MixedTasks):
         tasks.refuse_shared_ids()
     return tasks
@@ -82,7 +85,7 @@ def validation_tasks(reader: BaseTaskReader) -> Sequence[Task]:
 
 @contextmanager
 def reader_errors(source: str) -> Iterator[None]:
-    """The boundary around a reader: what it raises becomes one line that names it.
+    """The boundary around a reader or filter: what it raises becomes one line that names it.
 
     Raises:
         DataError: the reader raised an error that is not one of ours.
@@ -94,7 +97,8 @@ def reader_errors(source: str) -> Iterator[None]:
     except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)
         # The first frame below ours: deeper ones may be in a library.
-        place = next((frame for frame in frames if frame.filename != __file__), frames[-1])
+        ours = str(Path(__file__).parent)
+        place = next((f for f in frames if not f.filename.startswith(ours)), frames[-1])
         text = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(
             f"{source} failed at {place.filename}:{place.lineno}: {text[:MAX_ERROR]}"

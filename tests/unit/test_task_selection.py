@@ -34,6 +34,13 @@ class Shorter:
     def __call__(self, task):
         return len(task.main_query) <= self.limit
 
+def broken(task):
+    return task.metadata["depth"] > 1
+
+class Unmakeable:
+    def __call__(self, task):
+        return True
+
 def careless(task):
     return task.metadata.get("nothing")
 """
@@ -122,3 +129,21 @@ def test_a_filter_that_answers_neither_yes_nor_no_is_refused(file: Path) -> None
 def test_an_unknown_filter_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r'got "has_anwser", expected "has_answer", or'):
         TaskReaderConfig.model_validate({"type": "random_dummy", "filters": ["has_anwser"]})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("broken", r"my_filters.py:\d+: KeyError: 'depth'"),
+        ("Unmakeable", "TypeError: Unmakeable.. takes no arguments"),
+    ],
+)
+def test_a_filter_that_raises_is_named_with_its_line(file: Path, name: str, words: str) -> None:
+    path = file.parent / "tasks.jsonl"
+    path.write_text(json.dumps({"main_query": "q"}) + "\n")
+    section = {"training": {"file_path": str(path)}}
+    config = TaskReaderConfig.model_validate(
+        {"jsonl_dataset_file": section, "filters": [f"{file}->{name}"]}
+    )
+    with pytest.raises(DataError, match=f"^ajet.task_reader.filters failed at .*{words}"):
+        training_tasks(make_task_reader(config))
