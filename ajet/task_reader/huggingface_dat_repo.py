@@ -226,8 +226,12 @@ def _data_error(error: Exception, settings: HuggingFaceConfig, split: str, key: 
     from datasets.exceptions import DatasetNotFoundError
 
     causes = list(islice(_causes(error), 8))
-    text = " ".join(str(causes[-1]).split()) or type(causes[-1]).__name__
+    # pyarrow names the row; for JSON, `datasets` then tries pandas, whose message says less.
+    cause = next((each for each in causes if type(each).__name__ == "ArrowInvalid"), causes[-1])
+    text = " ".join(str(cause).split()) or type(cause).__name__
     path = settings.dataset_path
+    if text.startswith("BatchSize must be greater than 0"):  # of a parquet file without rows
+        return DataError(f"{SECTION}.dataset_path: {path} has no row; expected at least one")
     if isinstance(error, ValueError) and re.search("split|Split|Instruction", str(error)):
         return DataError(f'{SECTION}.{key}: cannot read split "{split}" of {path}: {error}')
     if "onfig" in str(error) and isinstance(error, ValueError):

@@ -21,6 +21,8 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ajet.config.sections.task_reader import TaskReaderConfig
@@ -299,6 +301,17 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match='got a file ".xlsx", expected one of .parquet'):
         (tmp_path / "rows.xlsx").write_text("")
         tasks_of(tmp_path / "rows.xlsx")
+    torn = tmp_path / "rows.jsonl"
+    torn.write_text('{"question": "a"}\n{"question": \n')
+    with pytest.raises(DataError, match=r"rows.jsonl: JSON parse error: .* in row 1"):
+        tasks_of(torn)
+
+
+def test_a_file_without_rows_is_named(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.parquet"
+    pq.write_table(pa.table({"question": pa.array([], pa.string())}), empty)
+    with pytest.raises(DataError, match=r"empty.parquet has no row; expected at least one"):
+        tasks_of(empty)
 
 
 def test_a_path_that_is_no_hub_name_is_refused_by_the_configuration(tmp_path: Path) -> None:
