@@ -22,6 +22,8 @@ from ajet.commands.agentjet_options import (
 from ajet.commands.diagnose import check, doctor
 from ajet.commands.engine import engine
 from ajet.commands.generate import generate
+from ajet.commands.evaluate import evaluate
+from ajet.commands.export import export
 from ajet.commands.import_traces import import_traces
 from ajet.commands.init import init
 from ajet.commands.judge import judge
@@ -186,6 +188,8 @@ app.command(context_settings=HELP)(generate)
 app.command("import-traces", context_settings=HELP)(import_traces)
 app.command(context_settings=HELP)(view)
 app.command(context_settings=HELP)(report)
+app.command("eval", context_settings=HELP)(evaluate)
+app.command(context_settings=HELP)(export)
 app.command(context_settings=HELP)(show)
 
 

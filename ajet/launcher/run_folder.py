@@ -18,11 +18,15 @@ from ajet.config.loading.load import to_yaml
 from ajet.config.sections.root import RootConfig
 from ajet.errors import ConfigError
 from ajet.monitor.run_record import FILE_NAME, is_running, read_processes
+from ajet.training.checkpoints import list_checkpoints
 
 logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
 """Name of the file that a run's process locks; it holds the process's id."""
+
+BASE = "base"
+"""Names the model that a run started from, where a step could be named."""
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -96,6 +100,31 @@ def _latest(numbered: dict[int, Path]) -> Path:
             return numbered[number]
         finished.append(numbered[number].name)
     return newest
+
+
+def checkpoint_of(run: Path, asked: str | None) -> tuple[int, Path | None]:
+    """The step and its checkpoint; 0 and None for the base model.
+
+    Args:
+        run: the run's folder.
+        asked: a step or `base`; None: the newest checkpoint.
+
+    Raises:
+        ConfigError: there is no such checkpoint.
+    """
+    if asked in (BASE, "0"):
+        return 0, None
+    there = {
+        int(path.name.removeprefix("step_")): path for path in list_checkpoints(run / "checkpoints")
+    }
+    if asked is None and there:
+        step = max(there)
+    elif asked is not None and asked.isdigit() and int(asked) in there:
+        step = int(asked)
+    else:
+        steps = ", ".join(map(str, there)) or "none"
+        raise ConfigError(f"{run}: no checkpoint of step {asked or 'any'}; there are: {steps}")
+    return step, there[step]
 
 
 @contextmanager

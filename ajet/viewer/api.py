@@ -107,7 +107,7 @@ class ViewerApi:
         log["agents"] = agent_names(log.get("agents"))
         task_id = log.get("task_id") or (detail["task"] or {}).get("task_id", "")
         phase = log.get("phase", "train")
-        if phase != "train":
+        if phase != "train" and not detail["calls"]:
             detail["missing"] = [
                 "only the outcome of evaluation episodes is recorded: no conversation, no tokens"
             ]

@@ -160,8 +160,11 @@ class RunView:
             "FROM episodes GROUP BY step, phase ORDER BY step, phase"
         )
         with_calls = set(_steps_in(self.folder / call_store.FOLDER))
+        trained = {row["step"] for row in rows if row["phase"] == "train"}
         for row in rows:
-            row["has_calls"] = row["phase"] == "train" and row["step"] in with_calls
+            # An evaluation by itself records its calls; one within training only its outcomes.
+            is_recorded = row["phase"] == "train" or row["step"] not in trained | {0}
+            row["has_calls"] = is_recorded and row["step"] in with_calls
         return rows
 
     def _missing(self) -> list[str]:

@@ -22,8 +22,7 @@ def queries_of(run_dir: Path, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[i
     """(step, episode id) -> the beginning of what the task asks."""
     wanted: dict[int, list[str]] = {}
     for row in rows:
-        if row["phase"] == "train":
-            wanted.setdefault(row["step"], []).append(row["episode_id"])
+        wanted.setdefault(row["step"], []).append(row["episode_id"])
     if len(wanted) > MAX_STEPS:
         return {}
     found: dict[tuple[int, str], str] = {}

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from ajet.backbone.local.optimizer import PolicyOptimizer
 from ajet.training.checkpoints import Position, damage_named, read_position, written_checkpoint
 
-_TOKENIZER_FILES = (
+TOKENIZER_FILES = (
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -52,7 +52,7 @@ def save_checkpoint(
             model.save_pretrained(partial)
         except SafetensorError as error:  # how it reports a full disk; we report an OSError
             raise OSError(str(error)) from error
-        for pattern in _TOKENIZER_FILES:
+        for pattern in TOKENIZER_FILES:
             for file in tokenizer_dir.glob(pattern):
                 shutil.copyfile(file, partial / file.name)
         state = {"optimizer": optimizer.state_dict(), "random": _random_state()}

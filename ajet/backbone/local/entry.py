@@ -63,7 +63,7 @@ def _load(
     position = None
     if newest is not None:
         position = load_checkpoint(newest, model=model, optimizer=trainer.optimizer)
-    serving = _serve(ajet, loaded, run_folder, position)
+    serving = serve_policy(ajet, loaded, run_folder, position)
     policy = Policy(
         chat_format=loaded.chat_format,
         serving=serving,
@@ -81,10 +81,20 @@ def _load(
     return policy, position
 
 
-def _serve(
+def serve_policy(
     ajet: AjetConfig, policy: LocalPolicy, run_folder: Path, position: Position | None
 ) -> Serving:
-    """Start the configured engine with the policy's weights."""
+    """Start the configured engine with the policy's weights.
+
+    Args:
+        ajet: the configuration.
+        policy: the model, as loaded from its folder or changed since.
+        run_folder: for logs, and the weights that servers load.
+        position: of the checkpoint whose weights the policy has; None: those of its folder.
+
+    Raises:
+        AjetError: the engine cannot start.
+    """
     common = ajet.trainer_common
     policy_version = position.policy_version if position else 0
     if ajet.rollout.name == "embedded":

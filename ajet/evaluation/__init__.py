@@ -1,0 +1,1 @@
+"""Evaluation without training: `ajet eval`."""

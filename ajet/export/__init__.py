@@ -1,0 +1,1 @@
+"""Takes the tuned model out of a run: `ajet export`."""
