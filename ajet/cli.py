@@ -29,6 +29,7 @@ from ajet.commands.init import init
 from ajet.commands.judge import judge
 from ajet.commands.kill import kill
 from ajet.commands.replay import replay
+from ajet.commands.serve import chat, serve
 from ajet.commands.show import show
 from ajet.commands.view import report, view
 from ajet.config.backbones import BACKBONES, backbone_entry
@@ -178,6 +179,10 @@ app = typer.Typer(
 )
 app.command(context_settings=HELP)(train)
 app.command(context_settings=HELP)(init)
+app.command(context_settings=HELP)(chat)
+app.command(context_settings=HELP)(export)
+app.command(context_settings=HELP)(serve)
+app.command("eval", context_settings=HELP)(evaluate)
 app.command(context_settings=HELP)(engine)
 app.command(context_settings=HELP)(kill)
 app.command(context_settings=HELP)(replay)
@@ -188,8 +193,6 @@ app.command(context_settings=HELP)(generate)
 app.command("import-traces", context_settings=HELP)(import_traces)
 app.command(context_settings=HELP)(view)
 app.command(context_settings=HELP)(report)
-app.command("eval", context_settings=HELP)(evaluate)
-app.command(context_settings=HELP)(export)
 app.command(context_settings=HELP)(show)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.errors import MissingExtraError
@@ -42,7 +42,7 @@ class HttpEndpoint:
             MissingExtraError: the server's libraries are not installed.
         """
         with self._lock:  # episodes start in many threads, and there must be one server only
-            server = self._server = self._server or _start(self._settings)
+            server = self._server = self._server or start_server(self._settings)
         api_key = server.keys.issue(session)
         session.on_close(partial(self.revoke, api_key))
         return BaseUrlAndApiKey(base_url=server.base_url, api_key=api_key, model=MODEL_NAME)
@@ -66,11 +66,17 @@ def base_url_and_api_key(session: AgentSession, http_endpoint: HttpEndpoint) -> 
     return http_endpoint.open(session)
 
 
-def _start(settings: InterchangeServerConfig) -> HttpServer:
+def start_server(settings: InterchangeServerConfig, **more: Any) -> HttpServer:
+    """Start the HTTP server; `more` are arguments of `HttpServer`.
+
+    Raises:
+        ConfigError: it cannot listen on the configured address.
+        MissingExtraError: its libraries are not installed.
+    """
     try:
         from ajet.gateway.server.http_server import HttpServer
     except ModuleNotFoundError as error:
         if error.name not in ("fastapi", "httptools", "uvicorn"):
             raise
         raise MissingExtraError(error.name, "server") from None
-    return HttpServer(settings)
+    return HttpServer(settings, **more)

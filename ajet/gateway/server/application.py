@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
@@ -16,7 +16,7 @@ from ajet.gateway.server.endpoint import Endpoint, server_error_reply
 from ajet.gateway.server.openapi import openapi
 
 
-def make_app(endpoint: Endpoint) -> FastAPI:
+def make_app(endpoint: Endpoint, more_routes: Sequence[tuple[str, str]] = ()) -> FastAPI:
     """An application that serves every route of the gateway with one endpoint."""
     app = FastAPI(
         docs_url=None,
@@ -26,7 +26,7 @@ def make_app(endpoint: Endpoint) -> FastAPI:
         # about this server.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    for method, path in routes():
+    for method, path in [*routes(), *more_routes]:
         app.router.routes.append(Route(path, endpoint, methods=[method]))
     app.add_exception_handler(HTTPException, _no_route)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, _internal_error)

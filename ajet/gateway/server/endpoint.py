@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from starlette.types import Receive, Scope, Send
 
 from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.errors import RequestError
 from ajet.gateway.apis.routes import error_reply, respond
+from ajet.gateway.gateway import AgentSession
 from ajet.gateway.reply import Reply
 from ajet.gateway.server.admission import RETRY_AFTER_S, Admission
 from ajet.gateway.server.asgi_request import AsgiRequest, ClientDisconnected
 from ajet.gateway.server.keys import Grant, KeyRing, unknown_key
+
+Answer = Callable[[AgentSession, str, str, bytes], Awaitable[Reply]]
+"""Answers a request of a session, from its method, path and body."""
 
 
 class Endpoint:
     """Serves requests; each is refused as early as possible, and then leaves no trace."""
 
     def __init__(
-        self, keys: KeyRing, admission: Admission, settings: InterchangeServerConfig
+        self,
+        keys: KeyRing,
+        admission: Admission,
+        settings: InterchangeServerConfig,
+        answer: Answer = respond,
     ) -> None:
+        self._respond = answer
         self._keys = keys
         self._admission = admission
         self._settings = settings
@@ -63,7 +73,7 @@ class Endpoint:
 
     async def _work(self, request: AsgiRequest, grant: Grant, body: bytes) -> None:
         async with self._admission.turn():
-            reply = await respond(grant.session, request.method, request.path, body)
+            reply = await self._respond(grant.session, request.method, request.path, body)
             await request.send_reply(reply)
 
 

@@ -6,16 +6,18 @@ import asyncio
 import logging
 import socket
 import threading
+from collections.abc import Sequence
 from functools import partial
 
 import uvicorn
 
 from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.errors import ConfigError
+from ajet.gateway.apis.routes import respond
 from ajet.gateway.server.admission import Admission
 from ajet.gateway.server.application import make_app
 from ajet.gateway.server.connection import Connection
-from ajet.gateway.server.endpoint import Endpoint
+from ajet.gateway.server.endpoint import Answer, Endpoint
 from ajet.gateway.server.hosts import HostCheck, in_url, is_loopback, public_host
 from ajet.gateway.server.keys import KeyRing
 
@@ -31,11 +33,21 @@ STOP_S = 5.0
 class HttpServer:
     """A server that listens from its construction until `stop`.
 
+    Args:
+        settings: address and limits.
+        answer: answers the requests; by default the session of the request's key does.
+        more_routes: method and path of routes that `answer` serves in addition.
+
     Raises:
         ConfigError: the server cannot listen on the configured address.
     """
 
-    def __init__(self, settings: InterchangeServerConfig) -> None:
+    def __init__(
+        self,
+        settings: InterchangeServerConfig,
+        answer: Answer = respond,
+        more_routes: Sequence[tuple[str, str]] = (),
+    ) -> None:
         self.keys = KeyRing()
         self._drain_timeout_s = settings.drain_timeout_s
         self.admission = Admission(
@@ -44,11 +56,11 @@ class HttpServer:
             queue_timeout_s=settings.queue_timeout_s,
         )
         self._socket = _listen(settings)
-        endpoint = Endpoint(self.keys, self.admission, settings)
+        endpoint = Endpoint(self.keys, self.admission, settings, answer)
         host = settings.public_host or public_host(settings.host)
         port = self._socket.getsockname()[1]
         self.base_url = f"http://{in_url(host)}:{port}/v1"
-        self._uvicorn = uvicorn.Server(_uvicorn_config(settings, endpoint))
+        self._uvicorn = uvicorn.Server(_uvicorn_config(settings, endpoint, more_routes))
         self._thread = threading.Thread(target=self._run, name="ajet-http-server", daemon=True)
         self._thread.start()
         _log_address(settings.host, port, self.base_url)
@@ -74,10 +86,14 @@ def _listen(settings: InterchangeServerConfig) -> socket.socket:
         ) from error
 
 
-def _uvicorn_config(settings: InterchangeServerConfig, endpoint: Endpoint) -> uvicorn.Config:
+def _uvicorn_config(
+    settings: InterchangeServerConfig,
+    endpoint: Endpoint,
+    more_routes: Sequence[tuple[str, str]],
+) -> uvicorn.Config:
     host_check = HostCheck(settings.host, settings.public_host)
     return uvicorn.Config(
-        make_app(endpoint),
+        make_app(endpoint, more_routes),
         http=partial(Connection, settings, host_check),  # type: ignore[arg-type]
         ws="none",
         lifespan="off",

@@ -51,9 +51,9 @@ class KeyRing:
     def __init__(self) -> None:
         self._grants: dict[bytes, Grant] = {}
 
-    def issue(self, session: AgentSession) -> str:
-        """Issue a new key with 256 random bits."""
-        key = f"ajet-{secrets.token_urlsafe(32)}"
+    def issue(self, session: AgentSession, key: str | None = None) -> str:
+        """Issue a key: the given one, or a new one with 256 random bits."""
+        key = key or f"ajet-{secrets.token_urlsafe(32)}"
         self._grants[_digest(key.encode())] = Grant(session)
         return key
 

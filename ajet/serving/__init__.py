@@ -1,0 +1,1 @@
+"""Answers with the tuned model: `ajet serve` and `ajet chat`."""

@@ -1,0 +1,96 @@
+"""The tuned model of a run and its base model, each with an engine, under their names."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ajet.config.loading.load import load_config
+from ajet.config.sections.root import AjetConfig
+from ajet.context_tracker.tracker import ContextTracker
+from ajet.errors import ConfigError, MissingExtraError
+from ajet.gateway.episode_record import EpisodeRecord
+from ajet.gateway.gateway import AgentSession, Gateway
+from ajet.launcher.run_folder import checkpoint_of
+from ajet.training.episodes import sampling_defaults
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class ServedModel:
+    """A model that answers requests."""
+
+    name: str
+    gateway: Gateway
+
+    def session(self) -> AgentSession:
+        """A conversation with the model. What it records goes with it."""
+        tracker = ContextTracker(
+            self.gateway.chat_format, episode_id=str(uuid.uuid4()), task_id="served"
+        )
+        record = EpisodeRecord(tracker)
+        return AgentSession(
+            self.gateway, record, agent_name=self.name, target_tag=self.name, trained=False
+        )
+
+
+@contextmanager
+def open_models(
+    run: Path, *, step: str | None, with_base: bool, engine: str | None, overrides: Sequence[str]
+) -> Iterator[list[ServedModel]]:
+    """Load the tuned model of a run and, if asked for, its base model.
+
+    Args:
+        run: the run's folder.
+        step: a checkpoint's step; None: the newest.
+        with_base: also load the model that the run started from.
+        engine: `embedded` or `vllm`; None: that of the run.
+        overrides: settings that replace the run's.
+
+    Raises:
+        AjetError: there is no such checkpoint, or a model cannot be loaded.
+    """
+    conf = run / "config.yaml"
+    if not conf.is_file():
+        raise ConfigError(f"{run} is not the folder of a run: it has no config.yaml")
+    number, checkpoint = checkpoint_of(run, step)
+    # Requests come whenever they like: the lockstep schedule would wait for those that are late.
+    settings = [*overrides, "rollout.schedule=continuous"]
+    settings += [f"rollout.name={engine}"] if engine else []
+    base = load_config(conf, settings).ajet
+    given = Path(base.model.path)
+    models = [(given.name if given.exists() else base.model.path, base)]
+    if checkpoint is not None:
+        path = f"model.path={json.dumps(str(checkpoint.absolute()))}"
+        tuned = (f"{run.resolve().name}@{number}", load_config(conf, [*settings, path]).ajet)
+        models = [tuned, *models] if with_base else [tuned]
+    with ExitStack() as stack:
+        yield [
+            ServedModel(
+                name=name,
+                gateway=stack.enter_context(_opened(ajet, run / "serving" / str(position))),
+            )
+            for position, (name, ajet) in enumerate(models)
+        ]
+
+
+@contextmanager
+def _opened(ajet: AjetConfig, folder: Path) -> Iterator[Gateway]:
+    try:
+        from ajet.backbone.local.entry import serve_policy
+        from ajet.backbone.local.policy import load_policy
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "transformers"):
+            raise
+        raise MissingExtraError(error.name, "local") from None
+    policy = load_policy(ajet.model)
+    with closing(serve_policy(ajet, policy, folder, None)) as serving:
+        yield Gateway(
+            chat_format=policy.chat_format,
+            engine=serving.engine,
+            defaults=sampling_defaults(ajet.rollout),
+            call_timeout_s=ajet.rollout.call_timeout_s,
+        )
