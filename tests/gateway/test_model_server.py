@@ -1,0 +1,81 @@
+"""`ajet serve`: several models behind one address.
+
+1. The request's `model` chooses; so do the names in answers. Without one, the first answers.
+2. Models are listed; an unknown one, a wrong key and an unknown path are errors of the API.
+3. Nothing is kept of a request when it is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from ajet.config.sections.interchange_server import InterchangeServerConfig
+from ajet.gateway.clients.http_endpoint import start_server
+from ajet.serving.models import ServedModel
+from ajet.serving.server import MODEL_ROUTE, ModelRouter
+from tests.gateway.gateway_fakes import HELLO, agent_of
+
+NAMES = ("mine@12", "owner/base")
+
+
+def text_of(name: str) -> str:
+    """What a model says; the second half looks like the field that names it."""
+    return f'I am {name}: "model": "policy"'
+
+
+@pytest.fixture
+def client() -> Iterator[openai.OpenAI]:
+    models = [
+        ServedModel(name=name, gateway=agent_of([text_of(name)]).session._gateway) for name in NAMES
+    ]
+    server = start_server(
+        InterchangeServerConfig(), answer=ModelRouter(models).answer, more_routes=[MODEL_ROUTE]
+    )
+    key = server.keys.issue(models[0].session(), "sk-mine")
+    yield openai.OpenAI(base_url=server.base_url, api_key=key, max_retries=0)
+    server.stop()
+
+
+def test_the_request_chooses_the_model(client: openai.OpenAI) -> None:
+    for name in NAMES:
+        answer = client.chat.completions.create(model=name, messages=HELLO)  # type: ignore[arg-type]
+        assert (answer.model, answer.choices[0].message.content) == (name, text_of(name))
+
+
+def test_events_carry_the_name_and_the_whole_text(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model=NAMES[1],
+        messages=HELLO,  # type: ignore[arg-type]
+        stream=True,
+    )
+    chunks = list(stream)
+    assert {chunk.model for chunk in chunks} == {NAMES[1]}
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == text_of(NAMES[1])
+
+
+def test_the_responses_api_is_served(client: openai.OpenAI) -> None:
+    answer = client.responses.create(model=NAMES[1], input="hello")
+    assert (answer.model, answer.output_text) == (NAMES[1], text_of(NAMES[1]))
+
+
+def test_models_are_listed(client: openai.OpenAI) -> None:
+    assert tuple(model.id for model in client.models.list()) == NAMES
+    assert client.models.retrieve(NAMES[1]).id == NAMES[1]
+
+
+def test_an_unknown_model_is_an_error_that_names_those_there_are(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match="there are: mine@12, owner/base"):
+        client.chat.completions.create(model="gpt-5", messages=HELLO)  # type: ignore[arg-type]
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt-5")
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model=NAMES[0], input="x")
+
+
+def test_a_wrong_key_is_refused(client: openai.OpenAI) -> None:
+    other = client.with_options(api_key="sk-other")
+    with pytest.raises(openai.AuthenticationError):
+        other.models.list()
