@@ -77,6 +77,12 @@ docs: .venv/has-dev  ## generate docs/configuration.md and docs/from_agentjet.md
 	@$(BIN)/python -m ajet.config.reference docs/configuration.md
 	@$(BIN)/python -m ajet.config.agentjet_page docs/from_agentjet.md
 
+# mkdocs-material prints an advertisement otherwise.
+.PHONY: site
+site: .venv/has-docs  ## build the documentation site into site/; a dead link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo site/index.html
+
 tiny-model: .venv/has-dev  ## build the demo's tiny model from scratch
 	@$(BIN)/python -m tutorial.example_math_agent.tiny_model.build --out ajet/tiny_model/calculator
 
@@ -117,6 +123,10 @@ endef
 		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends \
 		chromium fonts-dejavu-core; }
 	@$(PIP_INSTALL) '.[browser]' 2>&1 | $(PIP_LINES)
+	@touch $@
+
+.venv/has-docs: .venv/has-dev
+	@$(PIP_INSTALL) '.[docs]' 2>&1 | $(PIP_LINES)
 	@touch $@
 
 # AgentScope 1.x and 2.x cannot be installed together.
