@@ -123,6 +123,25 @@ def test_from_the_link_to_a_token_whose_numbers_are_those_of_the_file(page, plac
     assert f"token={first + 3}" in page.url  # it is the last one
 
 
+def test_a_late_answer_does_not_undo_a_later_choice(page):
+    held = []
+
+    def hold_the_first(route):
+        if held:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/api/tokens*", hold_the_first)
+    go(page, "#/run/demo/episode/2/e-2-task-1-2")
+    page.get_by_role("button", name="tokens of call 1").click()
+    page.wait_for_selector(".token.chosen")
+    with page.expect_response("**/api/tokens*"):
+        held[0].continue_()
+    page.wait_for_timeout(300)
+    assert page.locator(".token.chosen").count() == 1
+
+
 def test_the_link_may_stand_in_another_page(chromium, link):
     page = chromium.new_context().new_page()
     page.goto(link.partition("?")[0].replace("127.0.0.1", "localhost"))  # another site, no token

@@ -51,7 +51,11 @@ export class TokensView {
 
   async #load(token, selects = this.token !== null) {
     const start = Math.floor(token / 2000) * 2000;
-    this.data = await get("tokens", { ...this.where, sample: this.sample, start });
+    // Answers may arrive in another order than they were asked for: only the last one counts.
+    const load = this.lastLoad = (this.lastLoad ?? 0) + 1;
+    const data = await get("tokens", { ...this.where, sample: this.sample, start });
+    if (load !== this.lastLoad) return;
+    this.data = data;
     this.token = selects ? Math.min(token, this.data.length - 1) : null;
     this.#showControls();
     this.#showTokens();
