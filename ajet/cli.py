@@ -21,9 +21,9 @@ from ajet.commands.agentjet_options import (
 )
 from ajet.commands.diagnose import check, doctor
 from ajet.commands.engine import engine
-from ajet.commands.generate import generate
 from ajet.commands.evaluate import evaluate
 from ajet.commands.export import export
+from ajet.commands.generate import generate
 from ajet.commands.import_traces import import_traces
 from ajet.commands.init import init
 from ajet.commands.judge import judge
