@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ajet.errors import RequestError
+
 if TYPE_CHECKING:
     from ajet.serving.models import ServedModel
 
@@ -138,18 +140,16 @@ async def _talk(models: list[ServedModel], system: str | None) -> None:
 
 async def _answer(client: Any, messages: list[dict[str, str]]) -> str:
     """Print an answer as it comes; returns its text."""
-    from openai import APIError
+    from ajet.gateway.clients.openai_client import streamed_text
 
     parts: list[str] = []
     try:
-        stream = await client.chat.completions.create(messages=messages, stream=True)
-        async for chunk in stream:
-            if chunk.choices and (part := chunk.choices[0].delta.content):
-                parts.append(part)
-                typer.echo(_printable(part), nl=False)
-    except APIError as error:
-        typer.secho(f"error: {error.message}", fg=typer.colors.RED, err=True)
-    typer.echo("")
+        async for part in streamed_text(client, messages):
+            parts.append(part)
+            typer.echo(_printable(part), nl=False)
+    except RequestError as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+    typer.echo("" if parts else "(no text)")
     return "".join(parts)
 
 

@@ -11,7 +11,7 @@ from ajet.evaluation.statistics import Estimate, TaskScores, difference
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
-class Comparison:
+class PairedComparison:
     """What this evaluation has more than another one, over the tasks that both have."""
 
     num_tasks: int
@@ -28,7 +28,7 @@ class Comparison:
     """Ids of the tasks with a lower success rate, largest difference first."""
 
 
-def compare(ours: Sequence[TaskScores], theirs: Sequence[TaskScores]) -> Comparison | None:
+def compare(ours: Sequence[TaskScores], theirs: Sequence[TaskScores]) -> PairedComparison | None:
     """The paired differences, ours minus theirs; None if no task is in both."""
     other = {task.task_id: task for task in theirs}
     pairs = [(task, other[task.task_id]) for task in ours if task.task_id in other]
@@ -41,7 +41,7 @@ def compare(ours: Sequence[TaskScores], theirs: Sequence[TaskScores]) -> Compari
         if mine.rewards and their.rewards
     ]
     ranked = sorted(changes, key=lambda task_id: changes[task_id])
-    return Comparison(
+    return PairedComparison(
         num_tasks=len(pairs),
         num_missing=len(ours) + len(theirs) - 2 * len(pairs),
         success=difference(list(changes.values())),

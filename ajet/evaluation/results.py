@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ajet.errors import ConfigError
-from ajet.evaluation.compare import Comparison, compare
+from ajet.evaluation.compare import PairedComparison, compare
 from ajet.evaluation.evaluate import read_identity, read_scores, write_evaluation
 from ajet.evaluation.statistics import LEVEL, Estimate, TaskScores, estimates_of
 from ajet.monitor.metrics_log import FILE_NAME as METRICS
@@ -33,7 +33,7 @@ class Results:
     estimates: dict[str, Estimate]
     against: str | None
     """The model of the other evaluation."""
-    comparison: Comparison | None
+    comparison: PairedComparison | None
 
     def as_json(self) -> dict[str, Any]:
         """All of it as plain data, for `evaluation.json`."""
@@ -106,7 +106,7 @@ def print_results(console: Console, results: Results) -> None:
     console.print(Text(str(results.folder), "bold"), soft_wrap=True)
 
 
-def _print_comparison(console: Console, against: str, found: Comparison) -> None:
+def _print_comparison(console: Console, against: str, found: PairedComparison) -> None:
     console.print(Text(f"against {against}, task by task ({found.num_tasks} tasks in both)"))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("", "difference", f"{LEVEL:.0%} interval", ""):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import cache, wraps
 from typing import Any
 
 import httpx2
-from openai import AsyncOpenAI, OpenAI
+from openai import APIError, AsyncOpenAI, OpenAI
 from openai._base_client import Platform, get_platform
 
 from ajet.context_tracker.tracker import ContextTracker
+from ajet.errors import RequestError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.clients.plain_json import without_walk
 from ajet.gateway.clients.transports import BASE_URL, BlockingTransport, InProcessTransport
@@ -47,6 +48,25 @@ def untracked_client(gateway: Gateway, episode_id: str) -> AsyncOpenAI:
     if gateway.make_upstream:
         session.upstream = gateway.make_upstream(record, "judge", "judge")
     return openai_client(session)
+
+
+async def streamed_text(
+    client: AsyncOpenAI, messages: list[dict[str, str]]
+) -> AsyncGenerator[str, None]:
+    """The parts of an answer as they come.
+
+    Raises:
+        RequestError: the model refuses the request, or fails.
+    """
+    try:
+        stream: Any = await client.chat.completions.create(  # type: ignore[call-overload]
+            messages=messages, stream=True
+        )
+        async for chunk in stream:
+            if chunk.choices and (part := chunk.choices[0].delta.content):
+                yield part
+    except APIError as error:
+        raise RequestError(error.message) from error
 
 
 def _with_defaults(method: Callable[..., Any]) -> Callable[..., Any]:
