@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
+import subprocess
 import sys
 from typing import Any
 
@@ -140,7 +141,7 @@ def test_a_branch_that_does_not_see_its_prefix_is_seen(monkeypatch: pytest.Monke
     samples = sampled_by(small_model(), levels([30, 20, 10], 3))
     expected = separate_gradient(samples)
     spans = PackedTree.spans
-    monkeypatch.setattr(PackedTree, "spans", lambda *at: [s for s in spans(*at) if s.is_causal])
+    monkeypatch.setattr(PackedTree, "spans", lambda *at, **_: [s for s in spans(*at) if s[4]])
     assert longest_in_tree(small_model()) == 0  # the check at the start sees it, and rows are used
     assert difference(gradient_of(samples), expected) < BOUND
     monkeypatch.setattr(local_trainer, "longest_in_tree", lambda model: sys.maxsize)
@@ -267,3 +268,44 @@ def test_trees_on_cuda() -> None:
     for micro_batch_tokens in (10**6, 40):
         got = gradient_of(samples, model=model, micro_batch_tokens=micro_batch_tokens)
         assert difference(got.float().cpu(), expected) < 0.05
+
+
+PEAK = """
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from tests.torch.small_model import VOCABULARY, small_model
+from tests.torch.test_trainer import make_sample, make_trainer
+
+trainer = make_trainer(small_model(), micro_batch_tokens=2048)
+
+
+def peak_mb(length):
+    ids = np.random.default_rng(0).integers(1, VOCABULARY, length)
+    sample = make_sample(ids.tolist(), list(range(1, length, 3)))
+    Path("/proc/self/clear_refs").write_text("5")
+    trainer.update([sample], step=1, policy_version=0)
+    status = Path("/proc/self/status").read_text().split()
+    return int(status[status.index("VmHWM:") + 1]) / 1024
+
+
+peak_mb(16)
+before = peak_mb(16)
+print(before, peak_mb(int(sys.argv[1])))
+"""
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_long_sample_follows_the_budget() -> None:
+    """16,384 tokens need at most 1.5 times the memory of the 2,048 tokens of the budget."""
+    added = {}
+    for length in (2048, 16_384):
+        command = [sys.executable, "-c", PEAK, str(length)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        before, peak = map(float, done.stdout.split())
+        added[length] = peak - before
+    weights = sum(p.numel() * 4 for p in small_model().parameters()) / 2**20
+    assert added[2048] > 50  # the budget's tokens need memory that the comparison sees
+    assert added[16_384] < 1.5 * added[2048] + weights, added

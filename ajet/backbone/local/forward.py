@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 FORBIDDEN = -1e30
 """The logit of a token that a grammar forbids."""
 
+CPU_BLOCK = 128
+"""Queries of a causal span on a CPU. torch's kernel computes keys in blocks of 512, those that a
+causal span does not see included; for 1,000 tokens, smaller spans take 30% less time."""
+
 MAX_LOGITS = 2**24
 """Most logits in memory at once: 64 MB in float32, and a few times that while they are used."""
 
@@ -157,9 +161,10 @@ def tree_hidden(
         memory: keys and values of the positions before `start`; those of this part are added.
         windows: gets the sliding windows of the layers.
     """
+    is_cpu = model.device.type == "cpu"
     work = TreeWork(
         start=start,
-        spans=tree.spans(start, end),
+        spans=tree.spans(start, end, causal_block=CPU_BLOCK if is_cpu else None),
         num_positions=len(tree.ids),
         memory=memory,
         windows=set() if windows is None else windows,

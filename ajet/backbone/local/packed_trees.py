@@ -11,7 +11,7 @@ and a prefix of each chain above. Of L leaves, at most log2(L) chains lie above 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -47,10 +47,17 @@ class PackedTree:
     predictor: np.ndarray
     """[M] int64: the positions that predict a trained token, in the order of the sequences."""
 
-    def spans(self, start: int, end: int) -> list[AttentionSpan]:
+    def spans(
+        self, start: int, end: int, *, causal_block: int | None = None
+    ) -> list[AttentionSpan]:
         """What the queries at the positions from `start` to `end` attend to.
 
         Keys before `start` are in spans of their own, because they were computed earlier.
+
+        Args:
+            start: first position.
+            end: one beyond the last position.
+            causal_block: most queries of a causal span, in long chains; None: no limit.
         """
         spans = []
         for chain_start, chain_end in self.chains:
@@ -58,7 +65,7 @@ class PackedTree:
             if first < last:
                 if chain_start < first:
                     spans.append(AttentionSpan(first, last, chain_start, first, is_causal=False))
-                spans.append(AttentionSpan(first, last, first, last, is_causal=True))
+                spans += _causal_blocks(first, last, causal_block)
         for branch in self.branches:
             first, last = max(start, branch.query_start), min(end, branch.query_end)
             for key_start, key_end in (
@@ -68,6 +75,17 @@ class PackedTree:
                 if first < last and key_start < key_end:
                     spans.append(AttentionSpan(first, last, key_start, key_end, is_causal=False))
         return spans
+
+
+def _causal_blocks(start: int, end: int, block: int | None) -> Iterator[AttentionSpan]:
+    """A chain's attention to itself, in blocks if it is long."""
+    if block is None or end - start < 3 * block:
+        block = end - start
+    for first in range(start, end, block):
+        last = min(first + block, end)
+        if start < first:
+            yield AttentionSpan(first, last, start, first, is_causal=False)
+        yield AttentionSpan(first, last, first, last, is_causal=True)
 
 
 @dataclass(slots=True, kw_only=True)
