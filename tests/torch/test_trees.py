@@ -106,6 +106,17 @@ def test_the_same_with_every_loss(options: dict[str, Any], micro_batch_tokens: i
     assert difference(got, separate_gradient(samples, **options)) < BOUND
 
 
+@pytest.mark.parametrize("micro_batch_tokens", [10**6, 64])
+def test_long_chains_in_blocks_give_the_same_gradient(
+    micro_batch_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = random_tree(0, count=6, longest=60)
+    expected = separate_gradient(samples)
+    monkeypatch.setattr(forward, "CPU_BLOCK", 8)
+    got = gradient_of(samples, micro_batch_tokens=micro_batch_tokens)
+    assert 0 < difference(got, expected) < BOUND
+
+
 def test_logits_in_parts_give_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = random_tree(0, count=6, longest=60)
     expected = separate_gradient(samples)
