@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ajet.evaluation.statistics import Estimate, TaskScores, difference
+from ajet.evaluation.statistics import MeanWithInterval, TaskScores, difference
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
@@ -18,9 +18,9 @@ class PairedComparison:
     """Tasks that both evaluations have."""
     num_missing: int
     """Tasks that only one of them has; they are left out."""
-    success: Estimate
+    success: MeanWithInterval
     """Mean difference of the tasks' success rates."""
-    reward: Estimate | None
+    reward: MeanWithInterval | None
     """Mean difference of the tasks' mean rewards; None: no task has rewards in both."""
     better: list[str]
     """Ids of the tasks with a higher success rate, largest difference first."""

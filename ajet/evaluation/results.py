@@ -15,7 +15,7 @@ from rich.text import Text
 from ajet.errors import ConfigError
 from ajet.evaluation.compare import PairedComparison, compare
 from ajet.evaluation.evaluate import read_identity, read_scores, write_evaluation
-from ajet.evaluation.statistics import LEVEL, Estimate, TaskScores, estimates_of
+from ajet.evaluation.statistics import LEVEL, MeanWithInterval, TaskScores, estimates_of
 from ajet.monitor.metrics_log import FILE_NAME as METRICS
 from ajet.monitor.metrics_log import MetricsLog
 
@@ -30,7 +30,7 @@ class Results:
     folder: Path
     identity: dict[str, Any]
     tasks: list[TaskScores]
-    estimates: dict[str, Estimate]
+    estimates: dict[str, MeanWithInterval]
     against: str | None
     """The model of the other evaluation."""
     comparison: PairedComparison | None
@@ -78,7 +78,7 @@ def record_results(folder: Path, against: Path | None) -> Results:
     return results
 
 
-def _metrics(estimates: dict[str, Estimate]) -> dict[str, float]:
+def _metrics(estimates: dict[str, MeanWithInterval]) -> dict[str, float]:
     """The numbers under the names that training gives them, for curves and trackers."""
     names = {"reward": "eval/reward_mean", "success": "eval/success_rate"}
     return {names.get(name, f"eval/{name}"): each.value for name, each in estimates.items()}
@@ -136,5 +136,5 @@ def _shown(name: str, value: float, sign: str = "") -> str:
     return f"{value:{sign}.3f}" if name == "reward" else f"{100 * value:{sign}.1f}%"
 
 
-def _interval(name: str, each: Estimate, sign: str = "") -> str:
+def _interval(name: str, each: MeanWithInterval, sign: str = "") -> str:
     return f"{_shown(name, each.low, sign)} to {_shown(name, each.high, sign)}"

@@ -21,7 +21,7 @@ Z = 1.959963984540054
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
-class Estimate:
+class MeanWithInterval:
     """A mean over tasks with its interval."""
 
     value: float
@@ -59,7 +59,7 @@ def scores_of(episodes: Sequence[Mapping[str, Any]]) -> list[TaskScores]:
     ]
 
 
-def estimates_of(tasks: Sequence[TaskScores]) -> dict[str, Estimate]:
+def estimates_of(tasks: Sequence[TaskScores]) -> dict[str, MeanWithInterval]:
     """Every number of an evaluation by its name: `reward`, `success`, `pass@2`, `pass^2`, ...
 
     `pass@k`: the chance that at least one of k attempts solves the task, 1 - C(n-c, k) / C(n, k)
@@ -102,23 +102,23 @@ def pass_all(k: int, attempts: int, solved: int) -> float:
     return comb(solved, k) / comb(attempts, k)
 
 
-def estimate(values: Sequence[float]) -> Estimate:
+def estimate(values: Sequence[float]) -> MeanWithInterval:
     """The mean of one value per task, with its interval."""
     array = np.asarray(values, np.float64)
     mean = float(array.mean())
     if (array == array[0]).all():
         is_share = 0.0 <= mean <= 1.0
         low, high = wilson(mean, len(array)) if is_share else (mean, mean)
-        return Estimate(value=mean, low=low, high=high)
+        return MeanWithInterval(value=mean, low=low, high=high)
     low, high = _bootstrap(array)
-    return Estimate(value=mean, low=low, high=high)
+    return MeanWithInterval(value=mean, low=low, high=high)
 
 
-def difference(values: Sequence[float]) -> Estimate:
+def difference(values: Sequence[float]) -> MeanWithInterval:
     """The mean of the differences between two models, one per task, with its interval."""
     array = np.asarray(values, np.float64)
     low, high = _bootstrap(array)
-    return Estimate(value=float(array.mean()), low=low, high=high)
+    return MeanWithInterval(value=float(array.mean()), low=low, high=high)
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
