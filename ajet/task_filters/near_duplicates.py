@@ -191,8 +191,13 @@ def _embedding_model(context: FilterContext) -> EmbeddingModel:
 
 
 def _shingles(text: str) -> set[str]:
-    text = text.casefold()
-    return {text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1))}
+    """The sequences of a text, marked with its numbers.
+
+    Texts with different numbers therefore have none in common. Without the mark, all texts of a
+    template with numbers would be candidates for each other.
+    """
+    text, mark = text.casefold(), " ".join(_numbers(text))
+    return {f"{text[i : i + SHINGLE]} {mark}" for i in range(max(1, len(text) - SHINGLE + 1))}
 
 
 def _numbers(text: str) -> list[str]:

@@ -198,6 +198,8 @@ def _request(attributes: Mapping[str, Any], events: list[SpanEvent]) -> list[dic
     for event in events:
         if event.name == "gen_ai.content.prompt":
             return chat_messages(event.attributes.get("gen_ai.prompt") or [])
+    if messages := chat_messages(attributes.get("ai.prompt.messages") or []):  # Vercel's AI SDK
+        return messages
     for prefix in ("gen_ai.prompt", "llm.prompts", "llm.input_messages"):
         if messages := chat_messages(numbered(attributes, prefix)):
             return messages
@@ -229,6 +231,20 @@ def _response(
         last = given[-1] if isinstance(given, list) else given
         own = last.get("finish_reason") if isinstance(last, Mapping) else None
         return messages, str(own or reason)
+    if (said := _answer_event(events, reason)) is not None:
+        return said
+    for prefix in ("gen_ai.completion", "llm.completions", "llm.output_messages"):
+        if messages := chat_messages(numbered(attributes, prefix)):
+            ended = attributes.get(f"{prefix}.0.finish_reason")
+            return messages, str(ended or reason)
+    for key in ("gen_ai.completion", "ai.response.text"):
+        if messages := _as_answer(attributes.get(key)):
+            return messages, reason
+    return chat_messages(_described(attributes.get("output"))), reason
+
+
+def _answer_event(events: list[SpanEvent], reason: str) -> tuple[list[dict[str, Any]], str] | None:
+    """The answer in an event, and why it ended; None: no event has one."""
     for event in events:
         if event.name == "gen_ai.choice":
             choice = _event_message(event)
@@ -237,16 +253,9 @@ def _response(
                 message = {"content": message}
             message = {"role": "assistant", **message}
             return chat_messages(message), str(choice.get("finish_reason") or reason)
-    for event in events:
         if event.name == "gen_ai.content.completion":
             return _as_answer(event.attributes.get("gen_ai.completion")), reason
-    for prefix in ("gen_ai.completion", "llm.completions", "llm.output_messages"):
-        if messages := chat_messages(numbered(attributes, prefix)):
-            ended = attributes.get(f"{prefix}.0.finish_reason")
-            return messages, str(ended or reason)
-    if messages := _as_answer(attributes.get("gen_ai.completion")):
-        return messages, reason
-    return chat_messages(_described(attributes.get("output"))), reason
+    return None
 
 
 def _as_answer(value: Any) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ TWO_STEPS = (
         ("table", 4, 2),
         ("chosen", 4, 3),
         ("mixed", 8, 5),  # three stories, twice each, and two sums
+        ("logs", 4, 2),
         ("pools", 8, 8),
         ("sums", 8, 8),
     ],

@@ -110,6 +110,13 @@ VERSIONS = {
             "gen_ai.completion.0.finish_reason": "stop",
         },
     ),
+    "Vercel's AI SDK": span(
+        1,
+        {
+            "ai.prompt.messages": '[{"role": "user", "content": "How old is Rome?"}]',
+            "ai.response.text": "Very.",
+        },
+    ),
     "OpenInference": span(
         1,
         {
