@@ -29,7 +29,31 @@ def ajet(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+NEEDS = {
+    "countdown": "data/countdown/train.jsonl",
+    "learn_to_ask": "data/realmedconv/train.jsonl",
+    "appworld": "cannot list the tasks",
+    "learn_to_ask_cpu": "LearnToAskJudge",
+    "countdown_cpu": "tutorial/example_countdown/tiny_model",
+    "frozen_lake_cpu": "tutorial/example_frozen_lake/tiny_model",
+    "appworld_cpu": "tutorial/example_appworld/tiny_model",
+    "werewolves_cpu": "tutorial/example_werewolves/tiny_model",
+}
+"""Shipped configurations that need data, a service or a model that this test has not."""
+
+
+@pytest.mark.parametrize("stem", NEEDS)
+def test_a_shipped_configuration_says_what_it_needs(stem: str) -> None:
+    (path,) = [path for path in SHIPPED if path.stem == stem]
+    ended = ajet("--conf", str(path))
+    assert ended.returncode != 0
+    assert NEEDS[stem] in ended.stdout + ended.stderr
+    assert "torch loaded: False" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SHIPPED if path.stem not in NEEDS], ids=lambda path: path.stem
+)
 def test_every_shipped_configuration_passes_without_torch(path: Path, tmp_path: Path) -> None:
     arguments = []
     if "gsm8k" in path.read_text():
