@@ -291,7 +291,10 @@ def test_a_setting_that_verl_does_not_have_is_refused():
 
 
 def test_each_sample_gets_the_trainers_logprobs_of_its_own_tokens() -> None:
-    parts = [[(make_sample(range(length), [2, length - 1]), np.ones(length))] for length in (5, 8)]
+    parts = [
+        [(make_sample(range(length), [2, length - 1]), np.ones(length, np.float32))]
+        for length in (5, 8)
+    ]
     rows, _ = arrange([[*parts[0], *parts[1]]], 3)
     data = make_batch(rows, 1.0)
     logprobs = -torch.arange(len(data["responses"].values()), dtype=torch.float32)
