@@ -25,6 +25,7 @@ from tests.judges.model_server import Reply, serving
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(PLACE, "experiment_dir", tmp_path)
+    monkeypatch.setattr(PLACE, "run_folder", None)
 
 
 def kept(queries: list[str], kind: str, client: ModelClientConfig | None = None, **params: Any):
