@@ -33,6 +33,7 @@ NEEDS = {
     "countdown": "data/countdown/train.jsonl",
     "learn_to_ask": "data/realmedconv/train.jsonl",
     "appworld": "cannot list the tasks",
+    "werewolves": "agentjet[verl]",
     "learn_to_ask_cpu": "LearnToAskJudge",
     "countdown_cpu": "tutorial/example_countdown/tiny_model",
     "frozen_lake_cpu": "tutorial/example_frozen_lake/tiny_model",
