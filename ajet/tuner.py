@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ajet.class_path import class_path_in, load_function
 from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey, HttpEndpoint
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
@@ -12,9 +14,6 @@ from ajet.gateway.upstream import Upstream, debug_endpoint
 if TYPE_CHECKING:
     from langchain_openai import ChatOpenAI
     from openai import AsyncOpenAI
-from collections.abc import Callable
-
-from ajet.class_path import class_path_in, load_function
 
 
 class AjetTuner:

@@ -355,7 +355,7 @@ class ChatTokenizer:
         return None
 
     def is_added(self, token_id: int) -> bool:
-        """Whether a token is not of the base vocabulary: no other text can produce it."""
+        """True for a token that was added to the base vocabulary; only its own text produces it."""
         return token_id in self._added
 
     @cached_property

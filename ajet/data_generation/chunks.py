@@ -52,7 +52,7 @@ def _pieces(text: str, size: int, split_by: SplitBy) -> Iterator[str]:
 
 
 def _unit_ends(text: str, size: int, split_by: SplitBy) -> Iterator[int]:
-    """Where the text may be cut, so that no two places are further apart than `size`."""
+    """Positions at which the text may be cut; neighbours are at most `size` characters apart."""
     at = 0
     pattern = {"sentence": SENTENCE_END, "paragraph": PARAGRAPH_END}.get(split_by)
     ends = [match.end() for match in pattern.finditer(text)] if pattern else []

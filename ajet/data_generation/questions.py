@@ -67,13 +67,13 @@ def question_about(chunk: Chunk, number: int, total: int, per_call: int) -> Ques
 
 
 def has_excerpt(task: Task, chunk_text: str) -> bool:
-    """Whether the excerpt really stands in the piece; white space, case and quotes do not count."""
+    """True if the piece contains the excerpt. White space, case and quotes are ignored."""
     excerpt = _letters(str(task.metadata.get("excerpt", "")))
     return bool(excerpt) and excerpt in _letters(chunk_text)
 
 
 def is_complete(task: Task) -> bool:
-    """Whether the task has a query and an answer."""
+    """True if the task has a query and an answer."""
     return bool(task.main_query) and bool(task.metadata.get("answer"))
 
 

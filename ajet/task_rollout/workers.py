@@ -105,6 +105,49 @@ class _Running:
     """Set when the episode has ended; its event loop may still be closing."""
 
 
+OnEnded = Callable[[Attempt, Episode], None]
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class EpisodeLimits:
+    """Limits on running episodes, from the section `rollout`."""
+
+    num_at_once: int
+    """Episodes that run at the same time."""
+    timeout_s: float
+    """Seconds that one attempt may take."""
+    max_retries: int
+    """New attempts at an episode after an infrastructure fault."""
+
+
+class EpisodeExecutor(Protocol):
+    """Runs many episodes. One executor serves all rollouts of a run, one after the other."""
+
+    def run(
+        self,
+        runner: EpisodeRunner,
+        attempts: Sequence[Attempt],
+        limits: EpisodeLimits,
+        on_ended: OnEnded,
+    ) -> None:
+        """Run all attempts, in any order, and wait for them.
+
+        Args:
+            runner: what the episodes share.
+            attempts: one for each episode.
+            limits: number, time and retries.
+            on_ended: called in this thread with each episode that is not tried again.
+
+        Raises:
+            TrainingError: nothing is left that could run episodes.
+        """
+        ...
+
+    def waiting(self) -> list[Waiting]:
+        """What the running episodes wait for now. Any thread."""
+        ...
+
+
 class ThreadExecutor:
     """Runs episodes in threads of this process; see `EpisodeExecutor`."""
 
@@ -316,46 +359,3 @@ class _WorkerPool:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
-
-
-OnEnded = Callable[[Attempt, Episode], None]
-
-
-@dataclass(slots=True, kw_only=True, frozen=True)
-class EpisodeLimits:
-    """Limits on running episodes, from the section `rollout`."""
-
-    num_at_once: int
-    """Episodes that run at the same time."""
-    timeout_s: float
-    """Seconds that one attempt may take."""
-    max_retries: int
-    """New attempts at an episode after an infrastructure fault."""
-
-
-class EpisodeExecutor(Protocol):
-    """Runs many episodes. One executor serves all rollouts of a run, one after the other."""
-
-    def run(
-        self,
-        runner: EpisodeRunner,
-        attempts: Sequence[Attempt],
-        limits: EpisodeLimits,
-        on_ended: OnEnded,
-    ) -> None:
-        """Run all attempts, in any order, and wait for them.
-
-        Args:
-            runner: what the episodes share.
-            attempts: one for each episode.
-            limits: number, time and retries.
-            on_ended: called in this thread with each episode that is not tried again.
-
-        Raises:
-            TrainingError: nothing is left that could run episodes.
-        """
-        ...
-
-    def waiting(self) -> list[Waiting]:
-        """What the running episodes wait for now. Any thread."""
-        ...

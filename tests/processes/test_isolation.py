@@ -269,7 +269,7 @@ def test_no_process_outlives_a_killed_run(folder: Path) -> None:
         assert output.readline() == b"ready\n"
     deadline = time.monotonic() + 30
     below: set[int] = set()
-    while len(below) < 3:  # resource tracker, nursery, episode
+    while len(below) < 3:  # resource tracker, fork server, episode
         below = descendants(run.pid)
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -35,7 +35,7 @@ class Trained:
     stale: list[Group]
     """Groups that were dropped because they were too old."""
     results: list[TaskResult]
-    """Of both, where the choice of tasks uses them."""
+    """Results of the trained and the dropped groups; empty without a curriculum."""
     metrics: dict[str, float]
     """Under their public names; Trinity's own under `trinity/`."""
     num_samples: int

@@ -28,13 +28,13 @@ class DocumentReaderConfig(BaseConfig):
     chunk_size: Annotated[int, Field(ge=100)] = 5120
     """Characters of the pieces that documents are cut into, at most."""
     split_by: Literal["sentence", "paragraph", "character"] = "sentence"
-    """Where a document may be cut."""
+    """Unit at whose ends a document is cut into pieces."""
     cache_enabled: bool = True
     """Keep the text of converted documents beside the answers of models."""
 
 
 class DeduplicationConfig(BaseConfig):
-    """Of similar questions, keeps the first."""
+    """Removes questions that are similar to an earlier one."""
 
     enabled: bool = True
     """False: similar questions stay."""
@@ -65,7 +65,7 @@ class GenerationConfig(BaseConfig):
     sampling_params: FreeConfig = FreeConfig()
     """`temperature` and further fields of the requests; short for those of `model_client`."""
     model_client: ModelClientConfig = ModelClientConfig()
-    """Where the model is, and what it may cost."""
+    """The model that writes questions: its address, its limits and its budget."""
     deduplication_filter: DeduplicationConfig = DeduplicationConfig()
     filters: list[TaskFilterConfig] = []
     """What else decides which tasks are kept, in this order; as in `tracing.filters`."""

@@ -47,8 +47,8 @@ class ModelClientConfig(BaseConfig):
     options: FreeConfig = FreeConfig()
     """Further fields of the request, such as `top_p` or `extra_body`."""
     structured: Literal["json_schema", "json_object", "prompt"] = "json_schema"
-    """How the server is told the form of an answer: by its JSON schema, only that it is JSON, or
-    only by the words of the prompt."""
+    """How a request asks for an answer in a given form. `json_schema`: the server gets the schema.
+    `json_object`: the server is asked for JSON of any form. `prompt`: only the prompt says it."""
     max_concurrent: Count = 64
     """Calls at the same time, in each process."""
     timeout_s: Positive = 60.0

@@ -51,7 +51,7 @@ class PatternParams(BaseConfig):
 
 
 class DeduplicationParams(BaseConfig):
-    """Of similar queries, keeps the first."""
+    """Removes queries that are similar to an earlier one."""
 
     similarity_threshold: Share = 0.8
     """Similarity from which on two queries count as one: the share of common character sequences,
@@ -59,7 +59,7 @@ class DeduplicationParams(BaseConfig):
     model: str | None = None
     """An embedding model. Null: sequences of characters are compared, without any model."""
     base_url: str | None = None
-    """Where the embedding model is asked. Null: as for `model_client.base_url`."""
+    """Base URL of the embedding model's server. Null: as for `model_client.base_url`."""
     api_key_env: str | None = None
     """The environment variable with its key. Null: as for `model_client.api_key_env`."""
     api_key: str | None = None

@@ -52,9 +52,9 @@ class RuleJudgeConfig(BaseConfig):
     `json_fields`: a JSON object with the right values. `expression`: arithmetic that gives the
     right number. `code`: a Python program that passes the task's tests, in a sandbox."""
     answer_key: str = "answer"
-    """Where the task's metadata has the right answer; for `code`, the tests."""
+    """Key of the right answer in the task's metadata; for `code`, of the tests."""
     output_key: str = "final_answer"
-    """Where the output's metadata has the agent's answer. Without it, the last message counts."""
+    """Key of the agent's answer in the output's metadata. Without it, the last message counts."""
     ignore_case: bool = True
     """For `exact` and `regex`: case and the number of blanks make no difference."""
     pattern: Annotated[str, AfterValidator(_pattern)] | None = None
@@ -81,9 +81,9 @@ class CountdownJudgeConfig(BaseConfig):
     r"""An expression in `\boxed{}` that uses every given number once and reaches the target."""
 
     numbers_key: str = "nums"
-    """Where the task's metadata has the numbers."""
+    """Key of the numbers in the task's metadata."""
     target_key: str = "target"
-    """Where it has the target."""
+    """Key of the target in the task's metadata."""
     format_reward: NotNegative = 0.1
     r"""The reward of a wrong answer in `\boxed{}`."""
 
@@ -94,9 +94,9 @@ class ScoredConfig(BaseConfig):
     see: See = "answer"
     """What the model sees: the final answer, or the whole conversation with tool calls."""
     output_key: str = "final_answer"
-    """Where the output's metadata has the final answer. Without it, the last message counts."""
+    """Key of the final answer in the output's metadata. Without it, the last message counts."""
     reference_key: str = "answer"
-    """Where the task's metadata has the reference, for `{reference}`."""
+    """Key of the reference in the task's metadata, for `{reference}`."""
     votes: Count = 1
     """The model is asked so often, and the mean of its scores counts. More than one needs a model
     with a temperature above 0."""
@@ -168,7 +168,7 @@ class RelativeJudgeConfig(ScoredConfig):
     """Answers in one comparison. A larger group is compared in parts that share one answer, the
     anchor, by which their scores are aligned."""
     seed: int = 0
-    """Of the order in which answers are shown, which differs for each vote."""
+    """Seed of the order in which answers are shown. The order differs for each vote."""
 
 
 class LabelledSplitConfig(BaseConfig):
@@ -182,7 +182,7 @@ class LabelledFileConfig(BaseConfig):
     """Labelled samples."""
 
     training: LabelledSplitConfig = LabelledSplitConfig()
-    """Those that criteria are written from."""
+    """The labelled samples from which the criteria are written."""
 
 
 class AutoGraderConfig(ScoredConfig):
@@ -216,14 +216,14 @@ class AutoGraderConfig(ScoredConfig):
     custom_evaluation_prompt: str | None = None
     """Further advice for the model."""
     input_data_type: Literal["jsonl_dataset_file"] = "jsonl_dataset_file"
-    """Where the labelled samples are."""
+    """Kind of source of the labelled samples."""
     jsonl_dataset_file: LabelledFileConfig = LabelledFileConfig()
     """The file with them: lines with `main_query`, and `metadata` with `answer` and `score`, or
     with `candidates`, a list of `answer` and `rank`."""
     max_samples: Count = 20
     """Samples that are read."""
     rubrics_file: str | None = None
-    """Where the rubric is kept. A file that is there is used as it is, so it can be edited. Null:
+    """File of the rubric. A file that exists is used unchanged, so it can be edited by hand. Null:
     `auto_grader.json` in `ajet.experiment_dir`."""
 
 

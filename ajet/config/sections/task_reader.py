@@ -116,7 +116,7 @@ class QueryReaderConfig(BaseConfig):
 
     @property
     def has_source(self) -> bool:
-        """Whether there are examples."""
+        """True if the settings name a source of examples."""
         if self.type == "jsonl_dataset_file":
             return self.jsonl_dataset_file.training.file_path is not None
         return self.huggingface_dat_repo.dataset_path is not None

@@ -73,11 +73,11 @@ class ServiceConfig(BaseConfig):
 
 
 class TaskRunnerConfig(BaseConfig):
-    """Where episodes run, and the services that they need."""
+    """Isolation of episodes, and the services that episodes need."""
 
     isolation: Literal["threads", "process"] = "threads"
-    """Where the code of workflows and judges runs: in threads of the run's process, or each episode
-    in a process of its own, which can be ended whatever its code does."""
+    """`threads`: all episodes run in threads of the run's process. `process`: each episode runs in
+    its own process, which can be killed whatever the code of workflow and judge does."""
     process_memory_mb: Positive = 4096
     """With `isolation: process`: memory in MB that an episode may use beyond what its process has
     when it starts."""

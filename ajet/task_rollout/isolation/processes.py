@@ -1,8 +1,8 @@
 """Processes that run one episode at a time, and that can be ended whatever the episode's code does.
 
-They are forked by one process, the nursery, which has loaded the libraries, the user's module and
-the tokenizer before: a new process costs milliseconds, and shares that memory. A process is used
-again for the next episode, unless it has ended or its last episode left something behind.
+One process, the fork server, has loaded the libraries, the user's module and the tokenizer, and
+forks the others: a new process costs milliseconds, and shares that memory. A process is used again
+for the next episode, unless it has ended or its last episode left something behind.
 
 This keeps the run from the accidents of an episode. It is no defence against malice: the process
 has the rights of the run, and what it sends is unpickled.
@@ -50,8 +50,8 @@ class ProcessSettings:
     """How to start a process."""
 
     prepare: str
-    """Class path of the function that the nursery calls once with `context`; it returns what the
-    processes run (`Serve`)."""
+    """Class path of the function that the fork server calls once with `context`. It returns what
+    the processes run (`Serve`)."""
     context: Any
     """Picklable."""
     memory_mb: float
@@ -63,13 +63,13 @@ class ProcessSettings:
 class EpisodeProcess:
     """One process and the connection to it. One thread uses it at a time; any may `kill` it."""
 
-    def __init__(self, nursery: Nursery) -> None:
-        self._nursery = nursery
+    def __init__(self, fork_server: ForkServer) -> None:
+        self._fork_server = fork_server
         ours, theirs = socket.socketpair()
         handle, name = tempfile.mkstemp(prefix="ajet-stacks-")
         self._stacks = Path(name)
         try:
-            self._pid = nursery.fork([theirs.fileno(), handle])
+            self._pid = fork_server.fork([theirs.fileno(), handle])
         finally:
             theirs.close()  # so that the end of the process is the end of the connection
             os.close(handle)
@@ -99,10 +99,10 @@ class EpisodeProcess:
     def end(self) -> str:
         """Wait for the process, which has closed its connection, and say how it ended."""
         self.connection.close()
-        self._status = self._nursery.wait(self._pid, END_S)
+        self._status = self._fork_server.wait(self._pid, END_S)
         if self._status is None:
             self.kill()
-            self._status = self._nursery.wait(self._pid, END_S)
+            self._status = self._fork_server.wait(self._pid, END_S)
         # What it started may live on.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, signal.SIGKILL)
@@ -112,7 +112,7 @@ class EpisodeProcess:
 
     def _signal(self, number: int) -> None:
         """Send a signal; a negative number goes to the whole process group."""
-        # The nursery collects the status only for `end`, so until then the pid is its own.
+        # The fork server collects the status only for `end`, so until then the pid is its own.
         if not self._has_ended:
             with contextlib.suppress(ProcessLookupError):
                 (os.killpg if number < 0 else os.kill)(self._pid, abs(number))
@@ -131,7 +131,7 @@ def _how_it_ended(status: int | None) -> str:
     return f"was ended by {name}{hint}"
 
 
-class Nursery:
+class ForkServer:
     """The process that forks the others.
 
     Args:
@@ -148,7 +148,7 @@ class Nursery:
         """Fork a process that gets the file descriptors; returns its pid.
 
         Raises:
-            TrainingError: the nursery has ended.
+            TrainingError: the fork server has ended.
         """
         with self._lock:
             assert self._connection and self._socket, "it was started"
@@ -167,7 +167,7 @@ class Nursery:
             time.sleep(0.01)
 
     def close(self) -> None:
-        """End the nursery, and with it all processes."""
+        """End the fork server, and with it all processes."""
         with self._lock:
             if self._connection:
                 self._connection.close()
@@ -188,7 +188,7 @@ class Nursery:
         return answer
 
     def _ask(self, pid: int) -> int | None:
-        """The status of a process; None if it runs, or if the nursery has ended."""
+        """The status of a process; None if it runs, or if the fork server has ended."""
         if self._connection is None:
             return None
         try:
@@ -208,7 +208,7 @@ class Nursery:
         self._connection, theirs = context.Pipe()
         self._socket, their_socket = socket.socketpair()
         process = context.Process(
-            target=_nursery, args=(theirs, their_socket, self._settings), daemon=True
+            target=_serve_forks, args=(theirs, their_socket, self._settings), daemon=True
         )
         process.start()
         theirs.close()
@@ -231,8 +231,8 @@ class EpisodeProcesses:
     """
 
     def __init__(self, settings: ProcessSettings) -> None:
-        self._nursery = Nursery(settings)
-        self._nursery.start()
+        self._fork_server = ForkServer(settings)
+        self._fork_server.start()
         self._lock = threading.Lock()
         self._idle: list[EpisodeProcess] = []
         self._all: set[EpisodeProcess] = set()
@@ -247,7 +247,7 @@ class EpisodeProcesses:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        process = EpisodeProcess(self._nursery)
+        process = EpisodeProcess(self._fork_server)
         with self._lock:
             self._all.add(process)
         return process
@@ -280,13 +280,13 @@ class EpisodeProcesses:
             process.kill()
         for process in processes:
             process.end()
-        self._nursery.close()
+        self._fork_server.close()
 
 
-# From here on: in the nursery and in the processes.
+# From here on: in the fork server and in the processes.
 
 
-def _nursery(connection: Connection, sockets: socket.socket, settings: ProcessSettings) -> None:
+def _serve_forks(connection: Connection, sockets: socket.socket, settings: ProcessSettings) -> None:
     # It ends when its connection closes, as it does when the run ends in any way.
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which then ends us
     if settings.log:
@@ -323,7 +323,7 @@ def _nursery(connection: Connection, sockets: socket.socket, settings: ProcessSe
 
 
 def _run(serve: Serve, handle: int, stacks: int, memory_mb: float) -> None:
-    """Serve episodes and exit; nothing of the nursery goes on in this process."""
+    """Serve episodes and exit; nothing of the fork server goes on in this process."""
     status = 1
     try:
         _die_with_parent()
