@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ajet.commands.view import Host, Port
 from ajet.errors import RequestError
 
 if TYPE_CHECKING:
@@ -43,11 +44,8 @@ def serve(
     step: Step = None,
     engine: Engine = None,
     base: Base = True,
-    host: Annotated[
-        str,
-        typer.Option(help="What to listen on; other machines reach only what is not loopback."),
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free one.")] = 0,
+    host: Host = "127.0.0.1",
+    port: Port = 0,
 ) -> None:
     """Serve the tuned model and its base model, each under its name, as an OpenAI-compatible API.
 

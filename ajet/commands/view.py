@@ -11,17 +11,22 @@ import typer
 from ajet.config.sections.root import AjetConfig
 from ajet.launcher.viewer import TOKEN_VARIABLE, require_viewer
 
+Host = Annotated[
+    str,
+    typer.Option(
+        help="Address to listen on; only the loopback address is private to this machine."
+    ),
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: a free port.")]
+
 
 def view(
     place: Annotated[
         Path,
         typer.Argument(metavar="[RUN|DIR]", help="A run's folder, or one that holds runs."),
     ] = Path(AjetConfig.model_fields["experiment_dir"].default),
-    host: Annotated[
-        str,
-        typer.Option(help="What to listen on; other machines reach only what is not loopback."),
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free one.")] = 0,
+    host: Host = "127.0.0.1",
+    port: Port = 0,
 ) -> None:
     """Show runs in the browser, also while they train.
 

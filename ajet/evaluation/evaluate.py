@@ -21,10 +21,11 @@ from typing import Any
 from rich.console import Console
 
 from ajet.backbone.debug.remote import open_remote
-from ajet.errors import ConfigError, MissingExtraError
+from ajet.errors import ConfigError
 from ajet.evaluation.statistics import TaskScores, scores_of
 from ajet.evaluation.subject import Subject
 from ajet.evaluation.upstream import with_defaults
+from ajet.launcher.backbones import check_libraries
 from ajet.launcher.run_folder import keep_tokenizer, locked, write_config
 from ajet.launcher.services import services_running
 from ajet.monitor.call_store import CallStore
@@ -278,13 +279,10 @@ def _model(plan: Plan, folder: Path) -> Iterator[tuple[Any, Any, Any, Any]]:
             upstream = model.make_upstream and with_defaults(model.make_upstream, plan.sampling())
             yield model.chat_format, model.engine, lambda: None, upstream
         return
-    try:
-        from ajet.backbone.local.entry import serve_policy
-        from ajet.backbone.local.policy import load_policy
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "transformers"):
-            raise
-        raise MissingExtraError(error.name, "local") from None
+    check_libraries("local")
+    from ajet.backbone.local.entry import serve_policy
+    from ajet.backbone.local.policy import load_policy
+
     policy = load_policy(ajet.model)
     with closing(serve_policy(ajet, policy, folder, None)) as serving:
         yield policy.chat_format, serving.engine, serving.begin_phase, None

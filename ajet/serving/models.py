@@ -12,9 +12,10 @@ from pathlib import Path
 from ajet.config.loading.load import load_config
 from ajet.config.sections.root import AjetConfig
 from ajet.context_tracker.tracker import ContextTracker
-from ajet.errors import ConfigError, MissingExtraError
+from ajet.errors import ConfigError
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
+from ajet.launcher.backbones import check_libraries
 from ajet.launcher.run_folder import checkpoint_of
 from ajet.training.episodes import sampling_defaults
 
@@ -79,13 +80,10 @@ def open_models(
 
 @contextmanager
 def _opened(ajet: AjetConfig, folder: Path) -> Iterator[Gateway]:
-    try:
-        from ajet.backbone.local.entry import serve_policy
-        from ajet.backbone.local.policy import load_policy
-    except ModuleNotFoundError as error:
-        if error.name not in ("torch", "transformers"):
-            raise
-        raise MissingExtraError(error.name, "local") from None
+    check_libraries("local")
+    from ajet.backbone.local.entry import serve_policy
+    from ajet.backbone.local.policy import load_policy
+
     policy = load_policy(ajet.model)
     with closing(serve_policy(ajet, policy, folder, None)) as serving:
         yield Gateway(

@@ -7,7 +7,6 @@ import importlib
 import os
 import pickle
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, fields, replace
@@ -23,8 +22,12 @@ from ajet.engine.base import OnToken
 from ajet.errors import EngineError, RequestError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.schema.call import Generation, SamplingParams, max_new_tokens
-from ajet.schema.episode import Episode, Failure
-from ajet.task_rollout.isolation.isolated_run import IsolatedRunner, SharedByEpisodes
+from ajet.schema.episode import Episode
+from ajet.task_rollout.isolation.isolated_run import (
+    IsolatedRunner,
+    SharedByEpisodes,
+    pickled,
+)
 from ajet.task_rollout.isolation.processes import EpisodeProcesses, ProcessSettings, memory_bytes
 from ajet.task_rollout.workers import run_in_new_loop
 from ajet.task_runner.episode_run import Attempt, EpisodeRun, EpisodeRunner
@@ -199,7 +202,7 @@ class _Episodes:
             self._runner.settle()
             with self._changed:
                 self._run = None
-            self._engine.send(("ended", _sendable(episode), self._may_go_on()))
+            self._engine.send(("ended", pickled(episode, pickle.dumps), self._may_go_on()))
 
     def _read(self) -> None:
         """Runs in a thread: takes the run's messages until it closes the connection."""
@@ -245,22 +248,3 @@ def _endpoint(config: RootConfig) -> HttpEndpoint:
     """The HTTP endpoint of this process, on a port of its own."""
     server = config.ajet.interchange_server.model_copy(update={"port": 0})
     return open_http_endpoint(config.ajet.model_copy(update={"interchange_server": server}))
-
-
-def _sendable(episode: Episode) -> Episode:
-    """The episode, or a failed one if the workflow's output cannot be sent."""
-    try:
-        pickle.dumps(episode)
-        return episode
-    except (TypeError, AttributeError, pickle.PicklingError) as error:
-        text = f"the workflow's output cannot be sent to the run's process: {error}"
-        return Episode(
-            episode_id=episode.episode_id,
-            task=episode.task,
-            repeat_index=episode.repeat_index,
-            retries=episode.retries,
-            calls=episode.calls,
-            failure=Failure(kind="invalid_output", message=text),
-            started_s=episode.started_s,
-            ended_s=time.time(),
-        )

@@ -26,10 +26,10 @@ from ray import cloudpickle
 
 from ajet.backbone.verl import actor_executor
 from ajet.backbone.verl.actor_executor import ActorExecutor
-from ajet.backbone.verl.episode_actor import pickled
 from ajet.errors import TrainingError
 from ajet.schema.episode import Episode
 from ajet.schema.task import Task, WorkflowOutput
+from ajet.task_rollout.isolation.isolated_run import pickled
 from ajet.task_rollout.workers import EpisodeLimits
 from ajet.task_runner.episode_run import Attempt
 
@@ -154,8 +154,8 @@ def test_a_fault_of_ours_ends_the_run():
 
 def test_what_cannot_be_sent_makes_an_episode_a_failed_one():
     episode = Episode(episode_id="e", task=Task(task_id="t"), repeat_index=0)
-    assert cloudpickle.loads(pickled(episode)) == episode
+    assert cloudpickle.loads(pickled(episode, cloudpickle.dumps)) == episode
     episode.output = WorkflowOutput(reward=1.0, metadata={"lock": threading.Lock()})
-    failed = cloudpickle.loads(pickled(episode))
+    failed = cloudpickle.loads(pickled(episode, cloudpickle.dumps))
     assert failed.failure.kind == "invalid_output"
     assert "cannot be sent" in failed.failure.message

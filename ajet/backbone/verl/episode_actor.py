@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import PicklingError
 
 from ray import cloudpickle
 from verl.workers.rollout.llm_server import LLMServerClient
@@ -12,7 +11,8 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from ajet.backbone.verl.engine import VerlEngine
 from ajet.config.sections.root import RootConfig
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
-from ajet.schema.episode import Episode, Failure
+from ajet.schema.episode import Episode
+from ajet.task_rollout.isolation.isolated_run import pickled
 from ajet.task_rollout.workers import EpisodeLimits, ThreadExecutor
 from ajet.task_runner.episode_run import Attempt
 from ajet.training.episodes import make_runner, open_http_endpoint
@@ -57,23 +57,4 @@ class EpisodeActor:
             replace(limits, num_at_once=1),
             lambda _, episode: ended.append(episode),
         )
-        return pickled(ended[0])
-
-
-def pickled(episode: Episode) -> bytes:
-    """Pickle an episode. One that cannot be pickled is replaced by a failed episode."""
-    try:
-        return bytes(cloudpickle.dumps(episode))
-    except (TypeError, AttributeError, PicklingError) as error:
-        text = f"the workflow's output cannot be sent to the run's process: {error}"
-        failed = Episode(
-            episode_id=episode.episode_id,
-            task=episode.task,
-            repeat_index=episode.repeat_index,
-            retries=episode.retries,
-            calls=episode.calls,
-            failure=Failure(kind="invalid_output", message=text),
-            started_s=episode.started_s,
-            ended_s=episode.ended_s,
-        )
-        return bytes(cloudpickle.dumps(failed))
+        return pickled(ended[0], cloudpickle.dumps)

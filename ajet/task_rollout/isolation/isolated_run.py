@@ -8,7 +8,7 @@ process are tuples, and so are those from it:
 - `("generate", number, prompt_ids, params, stream)`, answered by any number of
   `("tokens", number, [(id, logprob), ...])` if it streams, and by `("generation", number,
   Generation)` or `("error", number, text, is_refusal)`; `("cancel", number)`
-- `("judging",)` when only the judge is left, and `("ended", episode, may_go_on)`
+- `("judging",)` when only the judge is left, and `("ended", pickled episode, may_go_on)`
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ajet.boundary import caught_error
 from ajet.errors import RequestError
@@ -192,7 +193,8 @@ class IsolatedRun:
             if self.before_judge:
                 self.before_judge()
         else:
-            self._episode, may_go_on = content
+            episode, may_go_on = content
+            self._episode = pickle.loads(episode)
             if may_go_on:
                 self._ended.set()
             else:
@@ -241,3 +243,27 @@ class _TokenStream:
         tokens = [self._tokens.popleft() for _ in range(len(self._tokens))]
         if tokens:
             self._process.send(("tokens", self._number, tokens))
+
+
+def pickled(episode: Episode, dumps: Callable[[Any], bytes]) -> bytes:
+    """Pickle an episode for another process. One that cannot be pickled becomes a failed episode.
+
+    Args:
+        episode: it has ended.
+        dumps: of the library that pickles, such as `pickle.dumps`.
+    """
+    try:
+        return dumps(episode)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        text = f"the workflow's output cannot be sent to the run's process: {error}"
+        failed = Episode(
+            episode_id=episode.episode_id,
+            task=episode.task,
+            repeat_index=episode.repeat_index,
+            retries=episode.retries,
+            calls=episode.calls,
+            failure=Failure(kind="invalid_output", message=text),
+            started_s=episode.started_s,
+            ended_s=episode.ended_s,
+        )
+        return dumps(failed)

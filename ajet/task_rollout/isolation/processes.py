@@ -74,7 +74,6 @@ class EpisodeProcess:
             theirs.close()  # so that the end of the process is the end of the connection
             os.close(handle)
         self.connection = Connection(ours.detach())
-        self._status: int | None = None
         self._has_ended = False
 
     def send(self, message: tuple[Any, ...]) -> bool:
@@ -99,16 +98,16 @@ class EpisodeProcess:
     def end(self) -> str:
         """Wait for the process, which has closed its connection, and say how it ended."""
         self.connection.close()
-        self._status = self._fork_server.wait(self._pid, END_S)
-        if self._status is None:
+        status = self._fork_server.wait(self._pid, END_S)
+        if status is None:
             self.kill()
-            self._status = self._fork_server.wait(self._pid, END_S)
+            status = self._fork_server.wait(self._pid, END_S)
         # What it started may live on.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, signal.SIGKILL)
         self._has_ended = True
         self._stacks.unlink(missing_ok=True)
-        return _how_it_ended(self._status)
+        return _how_it_ended(status)
 
     def _signal(self, number: int) -> None:
         """Send a signal; a negative number goes to the whole process group."""
@@ -262,14 +261,6 @@ class EpisodeProcesses:
         with self._lock:
             self._all.discard(process)
         return process.end()
-
-    def retire_idle(self) -> None:
-        """End the processes that run no episode now, so that the next episodes get new ones."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-            self._all.difference_update(idle)
-        for process in idle:
-            process.end()
 
     def close(self) -> None:
         """End all processes."""
