@@ -410,7 +410,8 @@ def test_a_key_in_the_settings_is_refused_and_not_quoted_in_our_words(settings):
     assert KEY not in caught.value.errors()[0]["msg"]
 
 
-def test_the_policy_is_not_there_outside_of_a_run():
+def test_the_policy_is_not_there_outside_of_a_run(monkeypatch):
+    monkeypatch.setattr(PLACE, "policy", None)  # a run of an earlier test may have set it
     client = ModelClient(ModelClientConfig(model="policy"), purpose="judge")
     with pytest.raises(ModelCallError, match="not running here"):
         client.ask_blocking(HELLO)

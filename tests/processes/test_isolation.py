@@ -2,7 +2,8 @@
 
 1. What an episode's code does ends this episode only: it holds the interpreter, takes memory,
    exits, crashes, raises what ends programs, or leaves threads and children behind.
-2. What ends up in the record is the same as with threads: tokens, rewards, samples.
+2. What ends up in the record is the same as with threads: tokens, rewards, samples. A greedy
+   evaluation samples greedily.
 3. No process outlives the run, also after `kill -9`.
 4. A deadline's record shows the line of the user's code that held the interpreter.
 """
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from ajet.config.loading.load import load_config
 from ajet.config.sections.root import RootConfig
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import ConfigError
+from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.schema.episode import Episode
 from ajet.schema.task import Task
@@ -35,6 +38,7 @@ from ajet.training.episodes import make_runner
 from ajet.training.inputs import UserCode
 from ajet.training.model_folder import chat_format_of, model_folder
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 WORKFLOW = """
@@ -232,6 +236,18 @@ def test_the_record_is_that_of_an_episode_in_a_thread(runner: IsolatedRunner, fo
         np.testing.assert_array_equal(mine.logprobs, theirs.logprobs)
 
 
+def test_a_process_samples_as_its_phase_says(runner: IsolatedRunner) -> None:
+    engine = runner.gateway.engine
+    assert isinstance(engine, ScriptedEngine)
+    episodes_of(runner, "one")
+    assert engine.requests[-1].params.temperature == 1
+    defaults = SamplingDefaults(max_tokens=7, temperature=0.0)
+    greedy = replace(runner, gateway=replace(runner.gateway, defaults=defaults))
+    episodes_of(greedy, "one")
+    assert engine.requests[-1].params.temperature == 0
+    assert engine.requests[-1].params.max_tokens == 7
+
+
 def test_a_process_has_an_http_endpoint_of_its_own(runner: IsolatedRunner) -> None:
     (episode,) = episodes_of(runner, "over http")
     assert episode.failure is None
@@ -262,7 +278,9 @@ if __name__ == "__main__":
 def test_no_process_outlives_a_killed_run(folder: Path) -> None:
     (folder / "program.py").write_text(PROGRAM)
     run = subprocess.Popen(
-        [sys.executable, str(folder / "program.py"), str(folder)], stdout=subprocess.PIPE
+        [sys.executable, str(folder / "program.py"), str(folder)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
     )
     assert run.stdout
     with run.stdout as output:

@@ -1,8 +1,8 @@
 """Processes that run one episode at a time, and that can be ended whatever the episode's code does.
 
 One process, the fork server, has loaded the libraries, the user's module and the tokenizer, and
-forks the others: a new process costs milliseconds, and shares that memory. A process is used again
-for the next episode, unless it has ended or its last episode left something behind.
+forks the others: a new process loads none of them again, and shares that memory. A process is used
+again for the next episode, unless it has ended or its last episode left something behind.
 
 This keeps the run from the accidents of an episode. It is no defence against malice: the process
 has the rights of the run, and what it sends is unpickled.
