@@ -2,127 +2,126 @@
 
     python benchmarks/judges.py --json
 
-One torch thread, the shipped tiny model, the math agent's demo: 16 tasks with 8 episodes each, all
-at the same time. The model server of the judge is a process of its own. In each round, the rollout
-runs with a judge that decides at once, without a model, and with the slow judge, in turns; no
-answer is kept. `overlap_ratio` is the median of the wall seconds with the slow judge, divided by
-those without; 1 means that judging is hidden behind the rollout. `hidden_share` is the share of the
-judge's own time, at its limit of calls at once, that is not seen in the wall seconds.
+The demo's YAML, trained twice for a few steps: with its own rule as the judge, and with the rule
+combined with a model that always gives the same score, so that both runs prefer the same answers.
+All 128 episodes of a step run at the same time, as in the demo. The model server of the judge is a
+process of its own, and no answer is kept. The two runs take turns, `--rounds` times.
+
+- `overlap_ratio`: the median of `time/step_s` with the model, divided by that without it. 1 means
+  that judging is hidden behind the rollout.
+- `rollout_ratio`: the same of `time/rollout_s`, which a step begins with. The last episode's judge
+  has nothing to hide behind there.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import multiprocessing
 import os
 import statistics
+import subprocess
 import sys
-import time
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for those who run this file
-
-from ajet.backbone.local.policy import load_policy
-from ajet.config.loading.load import load_config
-from ajet.engine.embedded.engine import EmbeddedEngine
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
-from ajet.gateway.gateway import Gateway
-from ajet.schema.task import Task, WorkflowOutput, WorkflowTask
-from ajet.task_judge import make_judge
-from ajet.task_judge.base_judge import BaseJudge
-from ajet.task_rollout.rollout import Rollout
-from ajet.task_runner.episode_run import EpisodeRunner
-from tutorial.example_math_agent.math_agent_openai import MathAgent
-from tutorial.example_math_agent.problems import Split, generate
-
 ROOT = Path(__file__).resolve().parents[1]
-TASKS, REPEATS = 16, 8
+sys.path.insert(0, str(ROOT))  # for those who run this file
 CONF = ROOT / "tutorial/example_math_agent/math_agent_cpu.yaml"
-
-
-class NoJudge(BaseJudge):
-    """Decides at once."""
-
-    def compute_reward(
-        self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput
-    ) -> tuple[float, bool]:
-        """Always the same."""
-        return 1.0, True
-
-
-def serve(delay_s: float, port: Any) -> None:
-    """A model server that answers each question after a pause; a process of its own."""
-    from tests.judges.model_server import Reply, serving
-
-    answer = json.dumps({"reason": "It is what it is.", "score": 5})
-    with serving(Reply(content=answer, delay_s=delay_s)) as server:
-        port.send(server.url)
-        port.recv()  # the benchmark has ended
+EPISODES = 128
+RULE = {"judge_type": "rule"}
 
 
 def main() -> None:
     """Print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="accepted; it is the only form")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each kind")
+    parser.add_argument("--steps", type=int, default=6, help="of a run; the first is left out")
     parser.add_argument("--delay", type=float, default=0.3, help="seconds of an answer")
     given = parser.parse_args()
+    with slow_model(given.delay) as url, tempfile.TemporaryDirectory() as folder:
+        model = {"model": "slow", "base_url": url, "cache": False, "max_concurrent": EPISODES}
+        both = {"parts": [RULE, {"judge_type": "llm", "weight": 0.01}], "success_at": 0.9}
+        slow = {"judge_type": "combined", "model": model, "combined": both}
+        judges = {"rule": RULE, "slow": slow}
+        steps: dict[str, list[dict[str, float]]] = {name: [] for name in judges}
+        for number in range(given.rounds):
+            for name, judge in judges.items():
+                out = Path(folder) / f"{name}_{number}"
+                steps[name] += train(judge, out, given.steps, seed=number)
+    medians = {
+        name: {key: statistics.median(step[f"time/{key}_s"] for step in of) for key in TIMES}
+        for name, of in steps.items()
+    }
+    (judged,) = {step["judge/episodes"] for step in steps["slow"]}
+    report = {
+        "episodes": int(judged),
+        "judge_s": given.delay,
+        "seconds": medians,
+        "overlap_ratio": medians["slow"]["step"] / medians["rule"]["step"],
+        "rollout_ratio": medians["slow"]["rollout"] / medians["rule"]["rollout"],
+        "load": os.getloadavg()[0],
+    }
+    print(json.dumps(report, indent=1))
+
+
+TIMES = ("step", "rollout", "train")
+
+
+def train(judge: dict[str, Any], out: Path, steps: int, seed: int) -> list[dict[str, float]]:
+    """Train the demo with a judge; the metrics of all steps but the first."""
+    settings = {
+        "project_name": "judged",
+        "experiment_name": "judged",
+        "trainer_common.total_training_steps": steps,
+        "trainer_common.seed": seed,
+        "trainer_common.test_freq": -1,
+        "trainer_common.val_before_train": False,
+        "trainer_common.save_freq": -1,
+        "task_judge.judge_protocol": None,
+        **{f"task_judge.{key}": value for key, value in judge.items()},
+    }
+    overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+    ajet = Path(sys.executable).with_name("ajet")
+    done = subprocess.run(
+        [ajet, "--conf", CONF, "--backbone=local", f"--exp-dir={out}", *overrides],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        raise SystemExit(f"the run failed:\n{done.stdout}\n{done.stderr}")
+    (file,) = out.glob("*/metrics.jsonl")
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    return [line for line in lines if line.get("step", 0) > 1 and "time/train_s" in line]
+
+
+@contextmanager
+def slow_model(delay_s: float) -> Iterator[str]:
+    """The URL of a model that gives 5 of 10 after a pause; a process of its own."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    server = context.Process(target=serve, args=(given.delay, theirs), daemon=True)
+    server = context.Process(target=_serve, args=(delay_s, theirs), daemon=True)
     server.start()
     try:
-        print(json.dumps(measure(ours.recv(), given.rounds, given.delay), indent=1))
+        yield ours.recv()
     finally:
         ours.send("end")
         server.join(5)
 
 
-def measure(url: str, rounds: int, delay_s: float) -> dict[str, float]:
-    """Run the rollouts in turns."""
-    judge = ["judge_type=llm", "judge_protocol=null", "model.model=slow", f"model.base_url={url}"]
-    overrides = [f"task_judge.{setting}" for setting in [*judge, "model.cache=false"]]
-    config = load_config(CONF, overrides)
-    policy = load_policy(config.ajet.model)
-    engine = EmbeddedEngine(
-        policy.model, policy.chat_format.tokenizer, max_model_len=512, max_num_seqs=TASKS * REPEATS
-    )
-    gateway = Gateway(
-        chat_format=policy.chat_format, engine=engine, defaults=SamplingDefaults(max_tokens=40)
-    )
-    tasks = [
-        Task(main_query=problem.question, task_id=str(number))
-        for number, problem in enumerate(generate({Split.VALIDATION: TASKS})[Split.VALIDATION])
-    ]
-    slow = make_judge(config.ajet.task_judge.judge_class, config)
-    wall: dict[str, list[float]] = {"without": [], "judged": []}
-    for number in range(rounds + 1):  # the first round warms up
-        for name, its_judge in (("without", NoJudge(None)), ("judged", slow)):
-            runner = EpisodeRunner(
-                workflow_class=MathAgent, gateway=gateway, config=config, judge=its_judge
-            )
-            rollout = Rollout(runner=runner, seed=number, max_env_worker=TASKS * REPEATS)
-            engine.forget()
-            started_s = time.perf_counter()
-            # The same tag: both rollouts of a round sample the same tokens.
-            rollout.run(tasks, num_repeat=REPEATS, tag="train/000001")
-            wall[name].append(time.perf_counter() - started_s)
-    asyncio.run(engine.aclose())
-    without, judged = (statistics.median(wall[name][1:]) for name in ("without", "judged"))
-    at_once = config.ajet.task_judge.model.max_concurrent
-    alone_s = delay_s * -(-TASKS * REPEATS // at_once)
-    return {
-        "episodes": TASKS * REPEATS,
-        "judge_s": delay_s,
-        "wall_without_s": without,
-        "wall_judged_s": judged,
-        "overlap_ratio": judged / without,
-        "hidden_share": 1 - (judged - without) / alone_s,
-        "load": os.getloadavg()[0],
-    }
+def _serve(delay_s: float, pipe: Any) -> None:
+    from tests.judges.model_server import Reply, serving
+
+    answer = json.dumps({"reason": "It is what it is.", "score": 5})
+    with serving(Reply(content=answer, delay_s=delay_s)) as server:
+        pipe.send(server.url)
+        pipe.recv()  # the benchmark has ended
 
 
 if __name__ == "__main__":
