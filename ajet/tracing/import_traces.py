@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 KEY = "ajet.task_reader.tracing"
 VERSION = 1
+PROGRESS_EVERY_S = 10
 SAME_QUERY = "same query as another task"
 
 
@@ -150,7 +152,7 @@ def _without_known(tasks: Iterator[Task], known: list[Task], report: ImportRepor
     keys = {key_of_task(task) for task in known}
     ids = {task.task_id for task in known}
     new = []
-    for task in tasks:
+    for task in _told_of(tasks):
         key = key_of_task(task)
         # From the redacted text: nothing of the original can be guessed from its hash.
         task = task if task.task_id else task.model_copy(update={"task_id": f"trace-{digest(key)}"})
@@ -161,6 +163,16 @@ def _without_known(tasks: Iterator[Task], known: list[Task], report: ImportRepor
         ids.add(task.task_id)
         new.append(task)
     return new
+
+
+def _told_of(tasks: Iterator[Task]) -> Iterator[Task]:
+    """Log how far a long import is."""
+    told_s = time.monotonic()
+    for number, task in enumerate(tasks, 1):
+        if time.monotonic() > told_s + PROGRESS_EVERY_S:
+            told_s = time.monotonic()
+            logger.info("%d tasks of the logs are read and redacted", number)
+        yield task
 
 
 def _append(output: Path, tasks: list[Task]) -> None:

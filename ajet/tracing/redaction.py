@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Any
 
 from ajet.class_path import class_path_in, load_function
@@ -51,6 +52,8 @@ SECRET_NAMES = re.compile(
 )
 """Names of fields whose text is a secret as a whole."""
 REMOVED = "[secret]"
+KEPT_TEXTS = 1024
+"""Redacted texts that are kept in memory."""
 
 
 def secrets(text: str) -> str:
@@ -97,6 +100,8 @@ class Redaction:
         }
         self.changed: Counter[str] = Counter()
         """Name -> number of texts that it changed."""
+        # The messages of a conversation come again with each of its later calls.
+        self._redact = lru_cache(maxsize=KEPT_TEXTS)(self._apply)
 
     def __call__(self, task: Task) -> Task:
         """The task with every text redacted, and without half surrogate pairs.
@@ -127,13 +132,21 @@ class Redaction:
         if "secrets" in self._functions and SECRET_NAMES.search(name) and text:
             self.changed["secrets"] += 1
             return REMOVED
-        for function_name, function in self._functions.items():
+        text, changed_by = self._redact(text)
+        self.changed.update(changed_by)
+        return text
+
+    def _apply(self, text: str) -> tuple[str, tuple[str, ...]]:
+        """The text after all functions, and the names of those that changed it."""
+        changed_by = []
+        for name, function in self._functions.items():
             redacted = function(text)
             if not isinstance(redacted, str):
-                raise DataError(f"{KEY}: {function_name} returned {redacted!r}, expected a text")
-            self.changed[function_name] += redacted != text
+                raise DataError(f"{KEY}: {name} returned {redacted!r}, expected a text")
+            if redacted != text:
+                changed_by.append(name)
             text = redacted
-        return text
+        return text, tuple(changed_by)
 
 
 def well_formed(text: str) -> str:
