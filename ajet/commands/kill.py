@@ -17,6 +17,7 @@ import typer
 from ajet.config.sections.root import AjetConfig
 from ajet.errors import ConfigError
 from ajet.monitor.run_record import FILE_NAME, is_running, read_processes
+from ajet.service.left_behind import end_all
 from ajet.service.probes import start_ticks
 
 EXIT_STILL_RUNNING = 1
@@ -38,7 +39,8 @@ def kill(
     """End a run and the services that it started.
 
     The run ends as after Ctrl-C: it saves a checkpoint first. Processes that do not end in time
-    are killed. Only processes whose pid and start time are in run.json are touched.
+    are killed. Only processes whose pid and start time are in run.json are touched, and those with
+    the id of one of its services in their environment.
     """
     folder = _run_folder(run, exp_dir)
     running = [process for process in read_processes(folder) if process["outcome"] == "running"]
@@ -114,7 +116,12 @@ def _end_service(service: dict[str, Any]) -> bool:
     what = f"the service {service['name']}, process {pid},"
     # A service leads a process group, so that the processes it started get the signal as well.
     send = partial(os.killpg, pid)
-    return _end(what, runs, send, [(signal.SIGTERM, _PATIENCE_S)])
+    if not _end(what, runs, send, [(signal.SIGTERM, _PATIENCE_S)]):
+        return False
+    # Runs of earlier versions have no id of their services.
+    if number := end_all(service["service_id"], _PATIENCE_S) if "service_id" in service else 0:
+        typer.echo(f"processes that the service {service['name']} left behind, now ended: {number}")
+    return True
 
 
 def _end(

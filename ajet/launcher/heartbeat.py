@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ajet.service import watcher
+from ajet.service.service import owned_by
 
 INTERVAL_S = 1.0
 
@@ -35,7 +36,8 @@ def watched(run_folder: Path, limit_s: float | None) -> Iterator[None]:
     stacks = run_folder / "logs" / "stacks.txt"
     ours, theirs = socket.socketpair()
     program = [sys.executable, "-I", "-S", watcher.__file__]
-    arguments = [str(theirs.fileno()), str(os.getpid()), str(stacks), str(limit_s)]
+    pid = os.getpid()
+    arguments = [str(theirs.fileno()), str(pid), str(stacks), str(limit_s), owned_by(pid)]
     with ours, stacks.open("w") as file:
         process = subprocess.Popen(
             [*program, *arguments],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
 import shlex
 import signal
 import socket
@@ -19,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ajet.errors import ServiceError
+from ajet.service import left_behind
 from ajet.service.probes import start_ticks
 
 logger = logging.getLogger(__name__)
@@ -27,6 +29,8 @@ _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _START_TIMEOUT_S = 30.0
 _LAST_S = 10.0
 """How long the supervisor may take to exit after it has sent SIGKILL to everything below it."""
+_LEFT_BEHIND_S = 2.0
+"""How long the processes of a service may take to exit if its supervisor is gone."""
 _POLL_S = 0.05
 _TAIL_BYTES = 65536
 
@@ -46,6 +50,8 @@ class ServiceRecord:
     """ISO 8601, UTC."""
     log: str
     """Absolute path of the file with the command's output."""
+    service_id: str
+    """What all processes of the service have in their environment (`left_behind.VARIABLE`)."""
 
 
 class Service:
@@ -78,6 +84,7 @@ class Service:
         self.command = tuple(command)
         self.log = log.absolute()
         self._env = env or {}
+        self._id = owned_by(os.getpid()) + secrets.token_hex(8)
         self._cwd = cwd
         self._on_started = on_started
         self._supervisor: subprocess.Popen[bytes] | None = None
@@ -109,7 +116,7 @@ class Service:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    env={**os.environ, **self._env},
+                    env={**os.environ, **self._env, left_behind.VARIABLE: self._id},
                     cwd=self._cwd,
                     pass_fds=[end.fileno()],
                     start_new_session=True,  # Ctrl-C in the terminal must not reach it
@@ -181,6 +188,8 @@ class Service:
         with contextlib.suppress(OSError):  # the supervisor has already ended
             self._line.sendall(f"{patience_s}\n".encode())
         try:
+            if self._supervisor.poll() is None:
+                self._supervisor.send_signal(signal.SIGCONT)  # somebody may have stopped it
             self._supervisor.wait(patience_s + _LAST_S)
         except subprocess.TimeoutExpired:
             logger.warning("%s (process %d) does not end, even after SIGKILL", self.name, self.pid)
@@ -199,11 +208,25 @@ class Service:
                 return None
             except ConnectionError:
                 heard = b""
-            if not heard:  # the supervisor was killed; its status stands for the command's
-                return ["ended", str(self._supervisor.wait())]
+            if not heard:
+                return ["ended", str(self._without_supervisor())]
             self._heard += heard
         line, _, self._heard = self._heard.partition(b"\n")
         return line.decode().split(maxsplit=1)
+
+    def _without_supervisor(self) -> int:
+        """End the command, as its supervisor was killed; the supervisor's status stands for its."""
+        assert self._supervisor is not None, f"{self.name} was not started"
+        status = self._supervisor.wait()
+        if status < 0:
+            logger.warning(
+                "the supervisor of %s (process %d) was ended by %s, so the service is ended, too",
+                self.name,
+                self._supervisor.pid,
+                signal.Signals(-status).name,
+            )
+        left_behind.end_all(self._id, _LEFT_BEHIND_S)
+        return status
 
     def _record(self) -> ServiceRecord:
         return ServiceRecord(
@@ -213,12 +236,18 @@ class Service:
             command=self.command,
             started_at=datetime.now(UTC).isoformat(timespec="seconds"),
             log=str(self.log),
+            service_id=self._id,
         )
 
     def _closer_look(self) -> str:
         by_hand = shlex.join(self.command)
         tail = self.log_tail() or "(it wrote nothing)"
         return f"the end of {self.log}:\n{tail}\nto find out more, start it by hand:  {by_hand}"
+
+
+def owned_by(pid: int) -> str:
+    """What the ids of all services begin with that this process starts."""
+    return f"{pid}-{start_ticks(pid)}-"
 
 
 _lines: weakref.WeakSet[socket.socket] = weakref.WeakSet()

@@ -1,6 +1,6 @@
 """A small process that ends the run when nothing in it can run any more.
 
-python -I -S watcher.py FD PID STACKS LIMIT_S
+python -I -S watcher.py FD PID STACKS LIMIT_S SERVICES
 
 A thread of the run writes a zero byte to FD every second. Code that holds the interpreter in C,
 such as a regular expression with catastrophic backtracking, stops that thread, too: no deadline is
@@ -10,8 +10,9 @@ show them. After LIMIT_S, or 10 s after a signal that asks the run to end, we en
 Its last checkpoint is there, so it can be resumed.
 
 The numbers of the signals that reach the run come through FD as well (`signal.set_wakeup_fd`). A
-run that is stopped (Ctrl-Z, a debugger) is not ended. When FD closes, the run has ended, and so do
-we.
+run that is stopped (Ctrl-Z, a debugger) is not ended. When FD closes, the run has ended. We then
+become the program `left_behind.py`, which ends what its services left behind: SERVICES is what
+their ids begin with.
 
 This is a program of its own, and not a thread, because no thread runs then. It imports the standard
 library only.
@@ -152,6 +153,8 @@ def main() -> None:
     """Watch the run that the arguments name."""
     run, pid, stacks, limit_s = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
     Watcher(run, pid, stacks, limit_s).watch()
+    program = os.path.join(os.path.dirname(__file__), "left_behind.py")
+    os.execv(sys.executable, [sys.executable, "-I", "-S", program, sys.argv[5]])
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import select
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +17,13 @@ from ajet.errors import EpisodeError
 
 logger = logging.getLogger(__name__)
 
+ATTEMPTS = 2
+START_S = 60.0
+"""For the imports, on a machine that is busy."""
+ANSWER_S = 15.0
+"""Longer than the child's own limit (`TIME_LIMIT_S` there), which a stopped child cannot keep."""
+EXIT_S = 1.0
+"""How long a child that closed its output may take to exit with a status of its own."""
 _CHILD = Path(__file__).with_name("math_verify_child.py")
 
 
@@ -35,46 +45,66 @@ class MathVerifyProcess:
         Raises:
             EpisodeError: the child does not start; its own message gives the reason.
         """
+        question = json.dumps([gold, answer])
         with self._lock:
-            if self._child is None or self._child.poll() is not None:
-                self._child = self._start()
-            reply = _ask(self._child, json.dumps([gold, answer]))
-            if not reply:
-                self._child = None
-                logger.warning(
-                    "counted as wrong, too hard to compare: %.200r",
-                    answer[0],
-                )
-            return reply == "true"
+            # A child that another process has ended or stopped says nothing about the answer, so
+            # it is asked for once more. One that exits by itself had too much to compare.
+            for _ in range(ATTEMPTS):
+                if self._child is None or self._child.poll() is not None:
+                    self._child = self._start()
+                reply = _ask(self._child, question)
+                if reply:
+                    return reply == "true"
+                status, self._child = self._child.returncode, None
+                if status >= 0:
+                    break
+        logger.warning("counted as wrong, too hard to compare: %.200r", answer[0])
+        return False
 
     def _start(self) -> subprocess.Popen[str]:
-        child = subprocess.Popen(
-            [sys.executable, "-P", str(_CHILD)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # the terminal's Ctrl-C must reach only us; we stop the child
+        for _ in range(ATTEMPTS):
+            child = subprocess.Popen(
+                [sys.executable, "-P", str(_CHILD)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,  # the terminal's Ctrl-C must reach only us; we stop it
+            )
+            weakref.finalize(self, _stop, child)
+            if _read(child, START_S) == "ready":
+                return child
+            if child.returncode >= 0:
+                raise EpisodeError("math-verify cannot be started; see its error message above")
+        by = signal.Signals(-child.returncode).name
+        raise EpisodeError(
+            f"math-verify was ended by {by} each time it started; if that is SIGKILL, the machine "
+            "may be out of memory"
         )
-        weakref.finalize(self, _stop, child)
-        if _read(child) != "ready":
-            raise EpisodeError("math-verify cannot be started; see its error message above")
-        return child
 
 
 def _ask(child: subprocess.Popen[str], question: str) -> str:
     assert child.stdin is not None
-    child.stdin.write(question + "\n")
-    child.stdin.flush()
-    return _read(child)
-
-
-def _read(child: subprocess.Popen[str]) -> str:
-    """The child's next line; if the child has died, clean up and return an empty text."""
-    assert child.stdout is not None
-    line = child.stdout.readline().strip()
-    if not line:
+    try:
+        child.stdin.write(question + "\n")
+        child.stdin.flush()
+    except BrokenPipeError:  # it ended a moment ago
         _stop(child)
-    return line
+        return ""
+    return _read(child, ANSWER_S)
+
+
+def _read(child: subprocess.Popen[str], timeout_s: float) -> str:
+    """The child's next line; if there is none in time, end the child and return an empty text."""
+    assert child.stdout is not None
+    poll = select.poll()  # takes file descriptors of any number, unlike `select.select`
+    poll.register(child.stdout, select.POLLIN)
+    if poll.poll(timeout_s * 1000):
+        if line := child.stdout.readline().strip():
+            return line
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(EXIT_S)
+    _stop(child)
+    return ""
 
 
 def _stop(child: subprocess.Popen[str]) -> None:
@@ -82,4 +112,5 @@ def _stop(child: subprocess.Popen[str]) -> None:
     child.wait()
     for pipe in (child.stdin, child.stdout):
         assert pipe is not None
-        pipe.close()
+        with contextlib.suppress(BrokenPipeError):  # the child has not read all of it
+            pipe.close()

@@ -186,6 +186,52 @@ def test_a_child_that_was_killed_is_replaced(judge: MathAnswerAsJudge) -> None:
     assert verdict(judge, "51", "51 apples") == (1.0, True)
 
 
+TAKEN_ONCE = """
+import os, pathlib, signal, sys
+mark = pathlib.Path(__file__).with_suffix(".mark")
+def take(where):
+    if where == WHERE and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.NUMBER)
+take("start")
+print("ready", flush=True)
+for line in sys.stdin:
+    take("comparison")
+    print("true", flush=True)
+"""
+"""A child that gets a signal the first time that it is somewhere."""
+
+
+@pytest.mark.parametrize(
+    ("number", "where"),
+    [
+        ("SIGKILL", "start"),
+        ("SIGKILL", "comparison"),
+        ("SIGSTOP", "start"),
+        ("SIGSTOP", "comparison"),
+    ],
+)
+def test_a_child_that_is_killed_or_stopped_costs_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: str, where: str
+) -> None:
+    child = tmp_path / "child.py"
+    child.write_text(TAKEN_ONCE.replace("NUMBER", number).replace("WHERE", repr(where)))
+    monkeypatch.setattr(process_module, "_CHILD", child)
+    monkeypatch.setattr(process_module, "START_S", 2.0)
+    monkeypatch.setattr(process_module, "ANSWER_S", 0.5)
+    assert MathVerifyProcess().equal(["51"], ["51 apples"])
+
+
+def test_a_child_that_is_killed_each_time_it_starts_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = tmp_path / "child.py"
+    child.write_text("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    monkeypatch.setattr(process_module, "_CHILD", child)
+    with pytest.raises(EpisodeError, match="ended by SIGKILL each time it started"):
+        MathVerifyProcess().equal(["51"], ["51 apples"])
+
+
 def test_the_child_ends_with_its_owner() -> None:
     process = MathVerifyProcess()
     assert process.equal(["51"], ["51 apples"])

@@ -1,7 +1,7 @@
 """`ajet kill`: ends what a run's record names, by pid and start time, and nothing else.
 
 1. The run gets SIGTERM, which is Ctrl-C to it; a deaf one is killed in the end.
-2. Services that outlived it are ended.
+2. Services that outlived it are ended, with everything that they started.
 3. A pid that means another process by now is not touched, nor is a process of another host.
 """
 
@@ -22,6 +22,7 @@ import ajet.commands.kill as kill_module
 from ajet.cli import app
 from ajet.launcher.signals import sigterm_as_ctrl_c
 from ajet.monitor.run_record import read_processes, recorded
+from ajet.service.left_behind import VARIABLE
 from ajet.service.probes import start_ticks
 from ajet.training.interrupts import deferred_interrupt
 from tests.processes.service_processes import (
@@ -96,8 +97,8 @@ def write_record(folder: Path, **changes: Any) -> None:
     (folder / "run.json").write_text(json.dumps(record))
 
 
-def service_record(pid: int, ticks: int | None) -> dict[str, Any]:
-    return {"name": "env", "pid": pid, "start_ticks": ticks}
+def service_record(pid: int, ticks: int | None, service_id: str = "1-2-none") -> dict[str, Any]:
+    return {"name": "env", "pid": pid, "start_ticks": ticks, "service_id": service_id}
 
 
 def test_a_run_ends_as_by_ctrl_c_and_its_services_with_it(tmp_path: Path, start: Start) -> None:
@@ -147,6 +148,22 @@ def test_a_service_that_outlived_its_run_is_ended(
     finally:
         service.kill()
         service.communicate()
+
+
+def test_what_a_service_left_behind_is_ended(tmp_path: Path) -> None:
+    env = {**os.environ, VARIABLE: "12-34-abc"}
+    daemon = subprocess.Popen(python(SLEEPS), env=env, start_new_session=True)
+    other = subprocess.Popen(python(SLEEPS), env={**os.environ, VARIABLE: "12-34-abd"})
+    try:
+        write_record(tmp_path, services=[service_record(daemon.pid, None, "12-34-abc")])
+        result = ajet_kill(str(tmp_path))
+        assert "processes that the service env left behind, now ended: 1\n" in result.output
+        assert daemon.wait(5.0) == -signal.SIGTERM
+        assert other.poll() is None
+    finally:
+        for process in (daemon, other):
+            process.kill()
+            process.wait()
 
 
 def test_another_process_that_has_the_pid_by_now_is_left_alone(

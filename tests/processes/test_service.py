@@ -4,6 +4,7 @@
 2. When the service ends, a caller that waits for it gets an error at once, with the log's end.
 3. Stopping takes no longer than the given time, whatever the service does.
 4. No other process is touched.
+5. The same holds if its supervisor is killed or stopped, even together with the owner.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ import pytest
 
 from ajet.errors import ServiceError
 from ajet.monitor.run_record import read_processes, recorded, service_recorder
+from ajet.service import left_behind
 from ajet.service.probes import start_ticks
-from ajet.service.service import Service, ServiceRecord
+from ajet.service.service import Service, ServiceRecord, owned_by
 from tests.processes.service_processes import (
     HAS_A_DAEMON,
     HAS_LOST_ITS_FIRST_THREAD,
@@ -46,6 +48,21 @@ service.start()
 Path(sys.argv[1]).write_text(str(service.pid))
 time.sleep(600)
 """
+WATCHED_OWNER = (
+    """
+from pathlib import Path
+from ajet.launcher import heartbeat
+from ajet.service import left_behind
+code = Path(left_behind.__file__).read_text()
+Path("left_behind.py").write_text(code.replace("GRACE_S = 20.0", "GRACE_S = 0.5"))
+watcher = Path("watcher.py")
+watcher.write_text(Path(heartbeat.watcher.__file__).read_text())
+heartbeat.watcher.__file__ = str(watcher.absolute())
+watching = heartbeat.watched(Path.cwd(), 90.0)
+watching.__enter__()
+"""
+    + OWNER
+)
 CARELESS_OWNER = """
 import subprocess, sys, time
 from pathlib import Path
@@ -264,13 +281,58 @@ def test_a_service_has_no_file_of_ours(make: Make, tmp_path: Path) -> None:
     assert service.log_tail() == "['0', '1', '2', '3']"  # 3: the listing itself
 
 
-def test_a_supervisor_that_is_killed_counts_as_the_end_of_its_service(make: Make) -> None:
-    service = make(SLEEPS)
+def service_with_a_daemon(make: Make, folder: Path) -> tuple[Service, int]:
+    service = make(HAS_A_DAEMON, str(folder / "daemon.pid"))
     service.start()
+    return service, pid_in(folder / "daemon.pid")
+
+
+def test_a_supervisor_that_is_killed_takes_its_service_with_it(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    service, daemon = service_with_a_daemon(make, tmp_path)
     assert service._supervisor is not None
     service._supervisor.kill()
     assert eventually(lambda: service.returncode == -signal.SIGKILL)
-    os.kill(service.pid, signal.SIGKILL)
+    assert is_gone(service.pid)
+    assert is_gone(daemon)
+    assert "was ended by SIGKILL, so the service is ended, too" in caplog.text
+
+
+def test_stopping_ends_a_service_whose_supervisor_is_stopped(make: Make, tmp_path: Path) -> None:
+    service, daemon = service_with_a_daemon(make, tmp_path)
+    assert service._supervisor is not None
+    service._supervisor.send_signal(signal.SIGSTOP)
+    begun = time.monotonic()
+    service.stop(patience_s=1.0)
+    assert time.monotonic() - begun < 3.0
+    assert is_gone(service.pid)
+    assert is_gone(daemon)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_nothing_outlives_a_run_and_its_supervisor(tmp_path: Path, number: signal.Signals) -> None:
+    """Both are lost, so that only the process that watches the run can end the service."""
+    pids = tmp_path / "service.pid", tmp_path / "daemon.pid"
+    (tmp_path / "logs").mkdir()
+    command = python(WATCHED_OWNER, str(pids[0]), *python(HAS_A_DAEMON, str(pids[1])))
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    owner = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL)
+    service, daemon = pid_in(pids[0]), pid_in(pids[1])
+    status = Path(f"/proc/{service}/stat").read_text()
+    supervisor = int(status.rpartition(")")[2].split()[1])
+    os.kill(owner.pid, signal.SIGSTOP)  # or it would end the service, as it should
+    os.kill(supervisor, number)
+    owner.kill()
+    owner.wait()
+    assert eventually(lambda: all(map(is_gone, (service, daemon, supervisor))))
+
+
+def test_a_service_of_another_run_is_no_leftover(make: Make) -> None:
+    service = make(SLEEPS)
+    service.start()
+    assert service.pid in left_behind.processes_of(owned_by(os.getpid()))
+    assert left_behind.processes_of(owned_by(os.getppid())) == set()
 
 
 def test_many_services_at_once(make: Make) -> None:

@@ -3,23 +3,29 @@
 1. What the engine gives arrives as it is: ids, logprobs, reason; at once and token by token.
 2. Every parameter arrives at the engine.
 3. Without the key there is nothing but `/health`; what is refused or fails is told.
+4. A client that does not complete its request holds a thread for a bounded time only.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
+from ajet.backbone.debug.warm_engine import server as server_module
 from ajet.backbone.debug.warm_engine.server import CompletionServer
 from ajet.engine.scripted import ScriptedEngine
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.errors import ContextLengthError, EngineError
 from ajet.schema.call import Generation, SamplingParams
+from tests.processes.service_processes import eventually
 
 KEY = "secret"
 SAID = Generation(token_ids=[5, 6, 7], logprobs=[-0.5, -0.25, -0.125], policy_versions=[0, 0, 0])
@@ -109,3 +115,60 @@ def test_other_paths_are_not_there(server):
     headers = {"authorization": f"Bearer {KEY}"}
     assert httpx2.get(f"{server.url}/v1/other", headers=headers).status_code == 404
     assert httpx2.post(f"{server.url}/v1/chat", headers=headers, json={}).status_code == 404
+
+
+# Clients that send half a request, without a key.
+
+HEAD = f"POST /v1/completions HTTP/1.1\r\nAuthorization: Bearer {KEY}\r\n"
+
+
+def half_sent(
+    server: CompletionServer, text: str = "POST /v1/completions HTTP/1.1\r\nX"
+) -> socket.socket:
+    client = socket.create_connection(server.server_address[:2], timeout=5.0)
+    client.sendall(text.encode())
+    return client
+
+
+def num_threads_of(server: CompletionServer) -> int:
+    return sum("process_request_thread" in thread.name for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("drips", [False, True])
+def test_a_request_that_is_not_completed_holds_no_thread(server, monkeypatch, drips):
+    monkeypatch.setattr(server_module, "READ_TIMEOUT_S", 0.3)
+    clients = [half_sent(server) for _ in range(50)]
+    assert eventually(lambda: num_threads_of(server) >= 50, 2.0)
+    end = time.monotonic() + 0.6
+    while drips and time.monotonic() < end:  # a byte now and then does not extend the time
+        for client in clients:
+            with contextlib.suppress(OSError):
+                client.sendall(b"x")
+        time.sleep(0.05)
+    assert eventually(lambda: num_threads_of(server) == 0, 5.0)
+    assert ask(server, [1, 2, 3]) == SAID
+    for client in clients:
+        client.close()
+
+
+def test_half_a_body_holds_no_thread(server, monkeypatch):
+    monkeypatch.setattr(server_module, "READ_TIMEOUT_S", 0.3)
+    with half_sent(server, f"{HEAD}Content-Length: 9\r\n\r\n1"):
+        assert eventually(lambda: num_threads_of(server) == 1, 2.0)
+        assert eventually(lambda: num_threads_of(server) == 0, 5.0)
+
+
+def test_connections_are_limited_and_who_waits_longest_makes_room(server, monkeypatch):
+    monkeypatch.setattr(server_module, "MAX_CONNECTIONS", 20)
+    clients = [half_sent(server) for _ in range(60)]
+    assert eventually(lambda: num_threads_of(server) <= 20, 5.0)
+    assert ask(server, [1, 2, 3]) == SAID  # a complete request is served all the same
+    assert clients[0].recv(10) == b""
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize(("length", "status"), [("abc", 400), ("-1", 400), ("9" * 5000, 413)])
+def test_a_content_length_that_is_none_is_refused(server, length, status):
+    with half_sent(server, f"{HEAD}Content-Length: {length}\r\n\r\n") as client:
+        assert client.recv(100).startswith(f"HTTP/1.1 {status} ".encode())

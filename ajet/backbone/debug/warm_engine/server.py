@@ -6,9 +6,14 @@ has the ids and logprobs that were sampled, at once or as a stream. Loopback onl
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import logging
+import socket
+import sys
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from http import HTTPStatus
@@ -25,6 +30,12 @@ from ajet.schema.call import Generation, SamplingParams
 
 MODEL_NAME = "policy"
 MAX_BODY_BYTES = 64 * 2**20
+MAX_LENGTH_DIGITS = 12
+READ_TIMEOUT_S = 60.0
+"""From the connection, or the answer before, to the end of a request; a client of ours reuses no
+connection that was idle for more than 2 s. Also how long a client may read nothing of an answer."""
+MAX_CONNECTIONS = 512
+"""Each has a thread. One more closes the connection that has waited longest for its request."""
 SESSION = "warm"
 """One session for all requests: the embedded engine finds cached prefixes by their tokens."""
 
@@ -64,10 +75,15 @@ class CompletionServer(ThreadingHTTPServer):
     """HTTP server on a free loopback port. It listens once created; `serve_forever` answers."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, engine: Engine, api_key: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.engine = engine
+        self.waiting: dict[socket.socket, float] = {}
+        """The connections whose request is not complete, oldest first, with the time since when."""
+        self._num_open = 0
+        self._lock = threading.Lock()
         self.expected = f"Bearer {api_key}".encode()
 
     @property
@@ -75,12 +91,64 @@ class CompletionServer(ThreadingHTTPServer):
         """The base URL, without `/v1`."""
         return f"http://127.0.0.1:{self.server_port}"
 
+    def service_actions(self) -> None:
+        """Close the connections that wait for too long; `serve_forever` calls this regularly."""
+        now = time.monotonic()
+        with self._lock:
+            late = [one for one, since in self.waiting.items() if now - since > READ_TIMEOUT_S]
+            for connection in late:
+                self._close(connection)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a new connection in a thread of its own."""
+        with self._lock:
+            self._num_open += 1
+            if self._num_open > MAX_CONNECTIONS and self.waiting:
+                self._close(next(iter(self.waiting)))
+        self.expects(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Take back what a connection had; it has ended."""
+        with self._lock:
+            self.waiting.pop(request, None)
+            self._num_open -= 1
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log what ended a connection; a client that is gone is nothing to report."""
+        level = logging.DEBUG if isinstance(sys.exception(), OSError) else logging.ERROR
+        logger.log(level, "a connection has ended", exc_info=True)
+
+    def expects(self, connection: socket.socket) -> None:
+        """Note that this connection waits for a request."""
+        with self._lock:
+            self.waiting.pop(connection, None)  # so that it becomes the last one
+            self.waiting[connection] = time.monotonic()
+
+    def has_received(self, connection: socket.socket) -> None:
+        """Note that the request of this connection is complete."""
+        with self._lock:
+            self.waiting.pop(connection, None)
+
+    def _close(self, connection: socket.socket) -> None:
+        """Let the thread that reads from this connection see its end."""
+        self.waiting.pop(connection)
+        with contextlib.suppress(OSError):  # the client was faster
+            connection.shutdown(socket.SHUT_RDWR)
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    timeout = READ_TIMEOUT_S
     server: CompletionServer
 
+    def handle_one_request(self) -> None:
+        self.server.expects(self.connection)
+        super().handle_one_request()
+
     def do_GET(self) -> None:
+        self.server.has_received(self.connection)
         if self.path == "/health":
             self._reply(HTTPStatus.OK, None)
         elif self._is_allowed():
@@ -92,11 +160,15 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         if not self._is_allowed():
             return
-        length = int(self.headers.get("content-length", 0))
-        if not 0 <= length <= MAX_BODY_BYTES:
+        given = self.headers.get("content-length", "0")
+        if not (given.isascii() and given.isdecimal()):
+            self._refuse(HTTPStatus.BAD_REQUEST, "Content-Length is not a number")
+            return
+        if len(given) > MAX_LENGTH_DIGITS or int(given) > MAX_BODY_BYTES:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too long")
             return
-        body = self.rfile.read(length)
+        body = self.rfile.read(int(given))
+        self.server.has_received(self.connection)
         if self.path != "/v1/completions":
             self._refuse(HTTPStatus.NOT_FOUND, f"POST {self.path} is not served here")
             return
