@@ -48,7 +48,7 @@ def _causes(failed: Sequence[Episode]) -> str:
         lines.append(f"  and {len(counts) - MOST_COMMON} other causes")
     most_common = counts.most_common(1)[0][0]
     example = next(failure for failure in failures if _cause(failure) == most_common)
-    if example.traceback:
+    if "\n" in example.traceback.strip():
         lines.append(f"The first of the most frequent kind:\n{example.traceback.rstrip()}")
     return "\n".join(lines)
 

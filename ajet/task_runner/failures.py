@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -49,6 +49,8 @@ def _text_of(error: BaseException) -> str:
 def _traceback_of(error: BaseException) -> str:
     frames = user_frames(error)
     try:
+        if isinstance(error, AjetError) and all(map(_is_ours, _each(error.__traceback__))):
+            return "".join(traceback.format_exception_only(error))  # its message says all
         return "".join(traceback.format_exception(type(error), error, frames))
     except BaseException:  # an attribute of the exception failed, such as its __cause__
         where = "".join(traceback.format_tb(frames))
@@ -61,6 +63,12 @@ def user_frames(error: BaseException) -> TracebackType | None:
     while here is not None and _is_ours(here):
         here = here.tb_next
     return here if here is not None or error.__traceback__ is None else error.__traceback__.tb_next
+
+
+def _each(frames: TracebackType | None) -> Iterator[TracebackType]:
+    while frames is not None:
+        yield frames
+        frames = frames.tb_next
 
 
 def _is_ours(frames: TracebackType) -> bool:

@@ -114,6 +114,14 @@ def test_a_traceback_begins_at_the_users_frame() -> None:
     assert __file__ in first
 
 
+def test_our_own_error_from_our_own_code_needs_no_traceback() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_workflow("no_such_module->Agent")
+    ours = caught.value.with_traceback(caught.tb.tb_next)  # without this test's own frame
+    assert failure_of(ours, "judge_error").traceback.count("\n") == 1
+    assert "Traceback" in failure_from(ConfigError("raised by user code")).traceback
+
+
 def test_failures_that_differ_in_addresses_are_one_cause(caplog: pytest.LogCaptureFixture) -> None:
     texts = [f"<Session object at 0x7f00{i:08x}> is closed" for i in range(3)]
     episodes = [
