@@ -15,6 +15,7 @@ from ajet.config.loading.agentjet_keys import (
     MARK,
     VALUES,
     VERL_SECTIONS,
+    Divides,
     NoEffect,
     OnlyValues,
     Renamed,
@@ -134,6 +135,8 @@ def _row(key: str, rule: Rule) -> tuple[str, str]:
     if isinstance(rule, OnlyValues):
         values = ", ".join(f"`{json.dumps(value)}`" for value in rule.values)
         return LIMITED, f"| `{key}` | {values} | refused; use {rule.instead} |"
+    if isinstance(rule, Divides):
+        return RENAMED, f"| `{key}` | `{rule.to}`, divided by it | {rule.why} |"
     values = ", ".join(f"`{json.dumps(value)}`" for value in rule.neutral)
     elsewhere = f"a notice: {rule.elsewhere}" if rule.elsewhere else "refused"
     handed = f"handed to verl as `{rule.to}`; with another backbone {elsewhere}"

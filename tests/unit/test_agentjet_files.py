@@ -68,6 +68,7 @@ def trainer(settings: str, backbone: str = "local") -> str:
         ("gpu_memory_utilization: 0.85", "rollout.vllm.options", {"gpu_memory_utilization": 0.85}),
         ("top_k: -1", "rollout.top_k", 0),
         ("val_kwargs: {temperature: 0.0}", "rollout.validation.temperature", 0.0),
+        ("compute_madness_checklist: None", "rollout.compute_madness_checklist", []),
     ],
 )
 def test_a_renamed_key_sets_ours(tmp_path, caplog, setting, path, expected):
@@ -125,6 +126,29 @@ def test_a_setting_of_verl_is_handed_to_verl_by_that_backbone_only(tmp_path, cap
     assert caplog.messages == []
     assert load(tmp_path, trainer(text, "local")).ajet.verl == {}
     assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "mark", "clip"),
+    [
+        ("loss_extra_scale_ratio: 10.0", "", 0.1),
+        ("loss_extra_scale_ratio: 10.0", "defaults: [ajet_default]\n", 2.0),
+        ("loss_extra_scale_ratio: 4, optim: {grad_clip: 2}", "", 0.5),
+        ("loss_extra_scale_ratio: 1.0", "", 1.0),
+    ],
+)
+def test_a_factor_of_the_loss_divides_the_clipping(tmp_path, caplog, given, mark, clip):
+    config = load(tmp_path, trainer(given) + mark)
+    assert config.ajet.trainer_common.optim.grad_clip == clip
+    notices = [message for message in caplog.messages if "is taken as" in message]
+    assert len(notices) == (clip != 1.0)
+
+
+def test_a_factor_of_the_loss_is_a_number_above_0(tmp_path):
+    assert refusals(tmp_path, trainer("loss_extra_scale_ratio: 0")) == [
+        "my_run.yaml:6: ajet.trainer_common.loss_extra_scale_ratio: got 0, expected a number "
+        "above 0"
+    ]
 
 
 def test_the_special_words_mean_what_they_mean_in_agentjet(tmp_path):

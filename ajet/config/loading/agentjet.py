@@ -5,7 +5,7 @@ See `agentjet_keys` for the table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ajet.config.loading.agentjet_keys import (
     MARK,
     SINKS,
     VALUES,
+    Divides,
     ForVerl,
     NoEffect,
     OnlyValues,
@@ -28,18 +29,22 @@ from ajet.config.sections.trainer_common import METRIC_SINKS
 _MISSING = object()
 
 
-def translate(settings: Settings, yaml_path: Path) -> tuple[list[str], list[str]]:
+def translate(
+    settings: Settings, yaml_path: Path, *, takes_documented: bool = False
+) -> tuple[list[str], list[str]]:
     """Replace AgentJet's keys and words by ours, in place.
 
     Args:
         settings: of the file and the command line. The backbone is decided already.
         yaml_path: its name is what `experiment_name: read_yaml_name` means.
+        takes_documented: keys left out have AgentJet's documented defaults.
 
     Returns:
         Problems, one line each, and notices, one line each.
     """
     problems: list[str] = []
     notices: list[str] = []
+    defaults = DOCUMENTED_DEFAULTS if takes_documented else {}
     _special_words(settings.data["ajet"], yaml_path)
     for key, rule in KEYS.items():
         path = _path(key)
@@ -47,7 +52,7 @@ def translate(settings: Settings, yaml_path: Path) -> tuple[list[str], list[str]
         if value is _MISSING:
             continue
         try:
-            notice = _apply(settings, path, value, rule)
+            notice = _apply(settings, path, value, rule, defaults)
         except ValueError as error:
             problems.append(f"{settings.place(path)}: {dotted(path)}: {error}")
             if not isinstance(rule, Renamed) or rule.to != key:
@@ -109,7 +114,13 @@ def _metric_service(settings: Settings) -> str:
     return f"{place}: {dotted(path)}: metrics go to TensorBoard instead of {' and '.join(missing)}"
 
 
-def _apply(settings: Settings, path: tuple[str, ...], value: Any, rule: Rule) -> str:
+def _apply(
+    settings: Settings,
+    path: tuple[str, ...],
+    value: Any,
+    rule: Rule,
+    defaults: Mapping[str, Any],
+) -> str:
     """Carry out one rule; the notice of it, or nothing.
 
     Raises:
@@ -127,6 +138,8 @@ def _apply(settings: Settings, path: tuple[str, ...], value: Any, rule: Rule) ->
             raise ValueError(f"got {value!r}, expected {rule.values[0]!r}; use {rule.instead}")
         _remove(settings.data, path)
         return ""
+    if isinstance(rule, Divides):
+        return _divide(settings, path, value, rule, defaults)
     return _give_to_verl(settings, path, value, rule, backbone)
 
 
@@ -144,6 +157,30 @@ def _rename(settings: Settings, path: tuple[str, ...], value: Any, rule: Renamed
             raise ValueError(f"also given as {dotted(to)}, at {settings.place(to)}; remove one")
         _remove(settings.data, path)
     set_key(settings, to, converted, place)
+
+
+def _divide(
+    settings: Settings,
+    path: tuple[str, ...],
+    factor: Any,
+    rule: Divides,
+    defaults: Mapping[str, Any],
+) -> str:
+    if factor is not None and (not isinstance(factor, int | float) or factor <= 0):
+        raise ValueError(f"got {factor!r}, expected a number above 0")
+    _remove(settings.data, path)
+    if factor in (None, 1):
+        return ""
+    to = _path(rule.to)
+    value = _get(settings.data, to)
+    if value is _MISSING:
+        value = defaults.get(rule.to, rule.default)
+    if not isinstance(value, int | float):
+        return ""  # the check of types says what is expected
+    set_key(settings, to, value / factor, settings.place(path))
+    return (
+        f"is taken as {dotted(to)}: {value / factor:g}, which is {value:g} / {factor:g}: {rule.why}"
+    )
 
 
 def _give_to_verl(

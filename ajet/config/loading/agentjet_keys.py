@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ajet.config.sections.algorithm import OptimConfig
+
 MARK = "ajet_default"
 """An entry of the top-level list `defaults:`. It marks a file that was written for AgentJet."""
 
@@ -55,7 +57,18 @@ class ForVerl:
     """With another backbone: why the value has no effect. Empty: it is refused there."""
 
 
-Rule = Renamed | NoEffect | OnlyValues | ForVerl
+@dataclass(frozen=True, slots=True)
+class Divides:
+    """A factor that has the same effect as dividing another setting by it."""
+
+    to: str
+    """Our key, below `ajet.`, whose value is divided."""
+    default: float
+    """Ours, for a file that leaves the key out and does not take AgentJet's defaults."""
+    why: str
+
+
+Rule = Renamed | NoEffect | OnlyValues | ForVerl | Divides
 
 
 def _number(value: Any) -> Any:
@@ -74,6 +87,10 @@ def _none_if_negative(value: Any) -> Any:
     return None if isinstance(value, int) and value < 0 else value
 
 
+def _no_checks(value: Any) -> Any:
+    return [] if value == "None" else value
+
+
 def _port(value: Any) -> Any:
     return 0 if value == "auto" else value
 
@@ -85,13 +102,17 @@ _LORA = "only the backbone verl trains a LoRA adapter"
 _SWARM = "training for agents that run elsewhere is not part of this version"
 
 KEYS: Mapping[str, Rule] = {
-    "enable_swarm_mode": OnlyValues((False, None), _SWARM),
+    "enable_swarm_mode": OnlyValues(
+        (False, None),
+        f"tuner.as_oai_baseurl_apikey() in a workflow for an agent in another process; {_SWARM}",
+    ),
     "swarm_mode_sample_collection_method": NoEffect(_SWARM),
     "swarm_mode_sample_collection_max_cached_episodes": NoEffect(_SWARM),
     "execute_test": NoEffect(_PROBE),
     "execute_testing_lambda": NoEffect(_PROBE),
     "enable_interchange_server": NoEffect(_SERVER),
     "enable_experimental_interchange_server": NoEffect(_SERVER),
+    "interchange_server.already_started": NoEffect(_SERVER),
     "interchange_server.interchange_method": NoEffect(_SERVER),
     "interchange_server.interchange_server_port": Renamed("interchange_server.port", _port),
     "interchange_server.num_fastapi_process": NoEffect("one process serves all requests"),
@@ -111,6 +132,11 @@ KEYS: Mapping[str, Rule] = {
     "rollout.gpu_memory_utilization": Renamed("rollout.vllm.options.gpu_memory_utilization"),
     "rollout.top_k": Renamed("rollout.top_k", _all_tokens, note="-1 is 0: every token"),
     "rollout.multi_turn.expected_steps": NoEffect("batch sizes follow from the samples themselves"),
+    "rollout.enable_oversample": OnlyValues((False, None), "rollout.dynamic_sampling"),
+    "rollout.max_env_len": NoEffect("observations are not cut; data.max_prompt_length limits them"),
+    "rollout.compute_madness_checklist": Renamed(
+        "rollout.compute_madness_checklist", _no_checks, note="the word None is an empty list"
+    ),
     "rollout.mode": NoEffect("calls are always asynchronous"),
     "rollout.gamma": OnlyValues((1, 1.0), "a reward per call (a list in WorkflowOutput.reward)"),
     "rollout.val_kwargs.temperature": Renamed("rollout.validation.temperature"),
@@ -143,7 +169,7 @@ KEYS: Mapping[str, Rule] = {
         "rollout.validation.num_tasks", _none_if_negative
     ),
     "trainer_common.val_max_num_task_clip_method": OnlyValues(
-        ("first_n", None), "rollout.validation.num_tasks takes the first tasks"
+        ("first_n", None), "rollout.validation.num_tasks, which takes the first tasks"
     ),
     "trainer_common.val_print_to_markdown_file_path": NoEffect(
         "see transcripts/ in the run folder"
@@ -170,9 +196,13 @@ KEYS: Mapping[str, Rule] = {
         "the same",
     ),
     "trainer_common.ppo_epochs": ForVerl("actor_rollout_ref.actor.ppo_epochs", (1,)),
-    "trainer_common.loss_extra_scale_ratio": OnlyValues(
-        (1, 1.0, None), "a learning rate that is larger by this factor"
+    "trainer_common.loss_extra_scale_ratio": Divides(
+        "trainer_common.optim.grad_clip",
+        OptimConfig().grad_clip,
+        "AdamW's steps do not depend on the scale of the loss, only the clipping before them does",
     ),
+    "trainer_common.use_kl_in_reward": ForVerl("algorithm.use_kl_in_reward", (False,)),
+    "trainer_common.kl_penalty_type": ForVerl("algorithm.kl_penalty", ("kl",)),
     "trainer_common.algorithm.use_kl_in_reward": ForVerl("algorithm.use_kl_in_reward", (False,)),
     "trainer_common.optim.lr": Renamed("trainer_common.optim.lr", _number),
     "trainer_common.optim.lr_scheduler_type": Renamed("trainer_common.optim.lr_schedule"),

@@ -123,7 +123,7 @@ def _prepare(
         raise config_error(problems)
     problems += apply_overrides(settings, overrides)
     data["ajet"].setdefault("backbone", default_backbone())
-    refused, notices = translate(settings, yaml_path)
+    refused, notices = translate(settings, yaml_path, takes_documented=takes_documented)
     for notice in notices:
         logger.warning("%s", notice)
     if takes_documented:
@@ -205,7 +205,7 @@ def _arrange(settings: Settings) -> list[str]:
     ajet = data.setdefault("ajet", None)
     if not isinstance(ajet, dict):
         others = [str(key) for key in data if key != "ajet"]
-        hint = did_you_mean("ajet", others)
+        hint = did_you_mean("ajet", others) or (f"; there is `{others[0]}:`" if others else "")
         problems.append(f"{settings.place(('ajet',))}: expected a section `ajet:`{hint}")
     for name in FREE_SECTIONS:
         if name in data and isinstance(ajet, dict):

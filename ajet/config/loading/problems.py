@@ -43,7 +43,10 @@ def unknown_key(path: KeyPath, section: type[BaseConfig]) -> str:
     elsewhere = [path for path in all_keys(AjetConfig, "ajet") if path.endswith(f".{name}")]
     if elsewhere:
         hint += f"; there is {' and '.join(elsewhere)}"
-    return f"unknown key{hint or '; known here: ' + (', '.join(section.model_fields) or 'none')}"
+    known = f"; known here: {', '.join(section.model_fields) or 'none'}"
+    if section is AjetConfig:
+        known += "; a key of your own belongs beside `ajet:`, as config.NAME for your code"
+    return f"unknown key{hint or known}"
 
 
 def _keys_of_agentjet(section: KeyPath) -> Iterator[str]:
