@@ -171,4 +171,11 @@ endef
 		'litellm[proxy]' httptools 2>&1 | $(PIP_LINES)
 	@touch $@
 
+# Client libraries whose versions of OpenAI's SDK are other ones than ours.
+.venv-clients: constraints-clients.txt
+	@$(PYTHON) -m venv $@
+	@$@/bin/pip install --no-compile --disable-pip-version-check --no-deps --requirement $< 2>&1 \
+		| $(PIP_LINES)
+	@touch $@
+
 .PHONY: help demo examples tiny-models test test-slow test-browser test-agentscope2 test-vllm test-verl test-trinity test-install locks check format docs tiny-model bench

@@ -133,7 +133,9 @@ class ChatFormat:
         texts = [parsed.content or ""]
         if parsed.tool_calls:
             is_call = [call is not None for call in calls]
-            texts += self._texts_beside_calls(parsed.tool_calls, is_call, completion_ids)
+            beside = self._texts_beside_calls(parsed.tool_calls, is_call, completion_ids)
+            if any(beside):
+                texts = [self._text_before_calls(parsed, completion_ids, prompt_ids), *beside]
         return ParsedMessage(
             content="\n".join(filter(None, texts)),
             reasoning=parsed.reasoning_content,
@@ -149,12 +151,27 @@ class ChatFormat:
         starts = [call.token_span[0] for call in calls[1:] if call.token_span] + [len(ids)]
         texts = []
         for position, call in enumerate(calls):
-            if not is_call[position]:
-                texts.append(call.raw)
+            after = ""
             if call.token_span is not None and len(starts) == len(calls):
                 after = self.tokenizer.decode(ids[call.token_span[1] : starts[position]])
-                texts.append(after.replace(self._calls_end, "").strip())
+                after = after.replace(self._calls_end, "").strip()
+            if is_call[position]:
+                texts.append(after)
+            elif after and call.raw and call.token_span is not None:
+                # As it was written: its end mark may stand within a string that goes on after it.
+                written = self.tokenizer.decode(ids[call.token_span[0] : starts[position]])
+                texts.append(written[max(0, written.find(call.raw)) :].strip())
+            else:
+                texts.append(call.raw)
         return texts
+
+    def _text_before_calls(self, parsed: Any, ids: list[int], prompt_ids: list[int]) -> str:
+        """The content up to the first call; the parsers of some formats add what comes later."""
+        content, span = parsed.content or "", parsed.tool_calls[0].token_span
+        if span is None:
+            return content
+        before = self._renderer.parse_response(ids[: span[0]], prompt_ids=prompt_ids).content or ""
+        return before.rstrip() if content.startswith(before) else content
 
     @cached_property
     def _calls_end(self) -> str:
@@ -264,6 +281,9 @@ def _name_and_arguments(call: ParsedToolCall) -> tuple[str, dict[str, Any] | str
         return None
     assert call.name is not None, "a call that parsed has a name"
     arguments = call.arguments or _parameters(call.raw)
+    opened = call.raw.count("<parameter")
+    if opened > max(call.raw.count("</parameter>"), len(arguments)):
+        return None  # the call ends within a parameter, which the parser leaves out
     try:
         json.dumps(arguments, allow_nan=False)
     except ValueError:  # NaN, or a number that is too large, such as 1e400

@@ -17,7 +17,7 @@ from ajet.task_rollout.workers import EpisodeLimits, ThreadExecutor
 from ajet.task_runner.episode_run import Attempt
 from ajet.training.episodes import make_runner, open_http_endpoint
 from ajet.training.inputs import UserCode
-from ajet.training.no_gradient import untrained_reason
+from ajet.training.no_gradient import dropped_reason, untrained_reason
 
 ANSWER = "Answer: 0"
 """The answer of the scripted model to every call."""
@@ -81,8 +81,8 @@ def _workflow(episode: Episode) -> Finding:
         samples = _many(len(episode.samples), "sample")
         text += f"; {samples} of {tokens:,} tokens, {trained} of them trained"
         if not trained:
-            remedy = "name the agents to train in Workflow.trainable_targets"
-            return Finding("bad", "episode", text, untrained_reason([episode]) or remedy)
+            reason = untrained_reason([episode]) or dropped_reason([episode])
+            return Finding("bad", "episode", text, reason)
     return Finding("ok", "episode", text)
 
 

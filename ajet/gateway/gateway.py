@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ajet.context_tracker.call_markup import call_closing
@@ -30,7 +30,12 @@ from ajet.gateway.completion import Choice, Completion, Delta, make_choice
 from ajet.gateway.completion_checks import CheckedCompletion, failed_checks
 from ajet.gateway.constrained import grammar_of
 from ajet.gateway.episode_record import EpisodeRecord, StoredTurns
-from ajet.gateway.parameters import ResponseFormatMode, with_instruction, without_fence
+from ajet.gateway.parameters import (
+    Notices,
+    ResponseFormatMode,
+    with_instruction,
+    without_fence,
+)
 from ajet.gateway.stream import ChoiceStream, StreamNotifier
 from ajet.gateway.upstream import Upstream
 from ajet.schema.call import Generation, SamplingParams
@@ -58,6 +63,8 @@ class Gateway:
     make_upstream: Callable[[EpisodeRecord, str, str], Upstream] | None = None
     """Makes, from record, agent_name and target_tag, the model that answers instead of the engine.
     None: the engine answers."""
+    notices: Notices = field(default_factory=Notices)
+    """Says what requests set without effect, once for each parameter."""
 
 
 class AgentSession:
@@ -92,6 +99,11 @@ class AgentSession:
     def max_model_len(self) -> int:
         """Tokens that prompt and completion may have together."""
         return self._gateway.engine.max_model_len
+
+    @property
+    def notices(self) -> Notices:
+        """Where the parameters of requests that have no effect are named."""
+        return self._gateway.notices
 
     def prepare(self, request: ChatRequest) -> PendingRequest:
         """Check a request and render it to token ids.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Collection, Mapping
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
@@ -12,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from ajet.errors import RequestError
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_SHOWN = 200
 """Characters of a wrong value that an error message shows at most."""
@@ -35,6 +40,48 @@ def without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_nulls(item) for key, item in value.items() if item is not None}
     return value
+
+
+PROVIDER = "they concern another provider's accounts, caches or speed"
+THINKING = "the chat format decides how the model thinks (ajet.model.enable_thinking)"
+LENGTH = "ask for short or long answers in the prompt"
+HISTORY = "the prompt stays what the agent sends"
+
+
+class Notices:
+    """Says once that requests set a parameter that is accepted and has no effect."""
+
+    def __init__(self) -> None:
+        self.report: Callable[[dict[str, str]], None] = _log
+        """Gets the parameters that were not named before, each with the reason."""
+        self._lock = threading.Lock()
+        self._named: set[str] = set()
+
+    def of_request(self, body: Any, without_effect: Mapping[str, str]) -> None:
+        """Report the parameters of a request's JSON that stand in `without_effect`."""
+        self.add({path: why for path, why in without_effect.items() if _is_set(body, path)})
+
+    def add(self, found: Mapping[str, str]) -> None:
+        """Report those parameters that were not reported before; safe to call from any thread."""
+        with self._lock:
+            new = {path: why for path, why in found.items() if path not in self._named}
+            self._named.update(new)
+        if new:
+            self.report(new)
+
+
+def _log(found: dict[str, str]) -> None:
+    by_reason = defaultdict(list)
+    for path, why in found.items():
+        by_reason[why].append(path)
+    for why, paths in by_reason.items():
+        logger.warning("requests set %s, accepted without effect: %s", ", ".join(paths), why)
+
+
+def _is_set(body: Any, path: str) -> bool:
+    for name in path.split("."):
+        body = body.get(name) if isinstance(body, dict) else None
+    return body is not None
 
 
 def read_parameters(

@@ -178,6 +178,7 @@ class _Episodes:
             UserCode.load(config),
             context.run_folder,
         )
+        self._runner.gateway.notices.report = lambda found: self._engine.send(("notices", found))
         self._memory_mb = config.ajet.task_runner.process_memory_mb
         self._memory_at_start = memory_bytes() or 0
         self._attempts: list[tuple[Attempt, SharedByEpisodes]] = []

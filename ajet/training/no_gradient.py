@@ -17,6 +17,13 @@ from ajet.errors import TrainingError
 from ajet.schema.call import Call
 from ajet.schema.episode import Episode, Group
 
+LIMITS = {
+    "max_prompt_length": "data.max_prompt_length: more tokens come before the first trained one",
+    "max_response_length": "data.max_response_length: cut off at the sample's end",
+    "max_sample_per_task": "rollout.multi_turn.max_sample_per_task: the episode has more samples",
+}
+"""Rules that drop tokens of an episode that did not fail -> the setting, and what it does."""
+
 
 def require_trained_calls(groups: Sequence[Group]) -> None:
     """Refuse to continue when no call of the first step is trained.
@@ -37,11 +44,7 @@ def why_no_gradient(groups: Sequence[Group]) -> str:
     if reason := untrained_reason(episodes):
         return reason
     if not any(sample.num_trained for episode in episodes for sample in episode.samples):
-        dropped = Counter[str]()
-        for episode in episodes:
-            dropped.update(episode.dropped_tokens)
-        rules = ", ".join(f"{name} ({count:,} tokens)" for name, count in dropped.items())
-        return f"all samples were dropped by {rules or 'the size limits'}"
+        return dropped_reason(episodes)
     if all(len(group.valid) <= 1 for group in groups):
         return (
             "each group has one valid episode, and nothing to compare it with; set "
@@ -63,6 +66,17 @@ def untrained_reason(episodes: Sequence[Episode]) -> str:
         "the workflow made no call through the tuner; an agent with a client of its own must get "
         "one of tuner.as_...() instead"
     )
+
+
+def dropped_reason(episodes: Sequence[Episode]) -> str:
+    """Which settings dropped all samples of the episodes, and why."""
+    dropped = Counter[str]()
+    for episode in episodes:
+        dropped.update(episode.dropped_tokens)
+    rules = "; ".join(
+        f"{LIMITS.get(name, name)} ({count:,} sampled tokens)" for name, count in dropped.items()
+    )
+    return f"all samples were dropped by {rules or 'the size limits'}"
 
 
 def _tags(calls: Sequence[Call]) -> str:

@@ -38,7 +38,11 @@ def chat(agent: Agent, **body: Any) -> dict[str, Any]:
 
 def message_of(text: str, **body: Any) -> dict[str, Any]:
     """The message that an agent gets if the model writes `text`."""
-    message: dict[str, Any] = chat(agent_of([text]), **body)["choices"][0]["message"]
+    return message_from(agent_of([text]), **body)
+
+
+def message_from(agent: Agent, **body: Any) -> dict[str, Any]:
+    message: dict[str, Any] = chat(agent, **body)["choices"][0]["message"]
     return message
 
 
@@ -113,6 +117,55 @@ def test_text_behind_an_end_mark_within_a_string_is_kept() -> None:
     assert "tool_calls" not in message
     assert '"what": "a' in message["content"]
     assert 'KEPT"}}' in message["content"]
+
+
+HERMES = '<tool_call>\n{"name": "look", "arguments": {"what": %s}}\n</tool_call>'
+CUT_CALLS = {  # a call whose end mark stands within its argument
+    "qwen3": HERMES % '"a</tool_call>KEPT"',
+    "qwen3.5": "</think>\n\n<tool_call>\n<function=look>\n<parameter=what>\na</tool_call>KEPT\n"
+    "</parameter>\n</function>\n</tool_call>",
+    "glm-4.5": "<tool_call>look\n<arg_key>what</arg_key>\n<arg_value>a</tool_call>KEPT"
+    "</arg_value>\n</tool_call>",
+    "kimi-k2": "<|tool_calls_section_begin|><|tool_call_begin|>functions.look:0"
+    '<|tool_call_argument_begin|>{"what": "a<|tool_call_end|>KEPT"}<|tool_call_end|>',
+    "minimax-m2": '</think>\n<minimax:tool_call>\n<invoke name="look">\n<parameter name="what">'
+    "a</minimax:tool_call>KEPT</parameter>\n</invoke>\n</minimax:tool_call>",
+    "deepseek-v3": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>look\n"
+    '```json\n{"what": "a<｜tool▁call▁end｜>KEPT"}\n```<｜tool▁call▁end｜>',
+}
+
+
+@pytest.mark.parametrize("form", CUT_CALLS)
+def test_a_call_that_its_own_argument_cuts_stands_whole_in_the_content(form: str) -> None:
+    text = CUT_CALLS[form]
+    agent = agent_of([text], form=form)
+    message = message_from(agent, tools=[TOOL])
+    assert "tool_calls" not in message
+    start, end = text.index("look"), text.index("KEPT") + 10
+    assert message["content"].count(text[start:end]) == 1, "as it was written, and once"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        ('"</tool_call>', '"</tool_call>}}'),
+        ('"a<tool_call>b</tool_call>c"', '"a<tool_call>b</tool_call>c"}}'),
+        ('"a\n</tool_call>\nb"', '"a\n</tool_call>\nb"}}'),
+    ],
+)
+def test_marks_within_a_string_are_kept_where_they_stand(arguments: str, kept: str) -> None:
+    message = message_of(f"One.\n{HERMES % arguments}\nTwo.\n{CALL}", tools=[TOOL])
+    assert message["content"].startswith(f'One.\n{{"name": "look", "arguments": {{"what": {kept}')
+    assert message["content"].endswith("Two.")
+    assert len(message["tool_calls"]) == 1
+
+
+def test_text_around_calls_stands_in_the_content_once() -> None:
+    call = "<tool_call>look\n<arg_key>what</arg_key>\n<arg_value>a</arg_value>\n</tool_call>"
+    agent = agent_of([f"</think>One.\n{call}\nTwo.\n{call}\nThree."], form="glm-4.5")
+    message = message_from(agent, tools=[TOOL])
+    assert message["content"] == "One.\nTwo.\nThree."
+    assert len(message["tool_calls"]) == 2
 
 
 def test_text_around_calls_is_kept() -> None:

@@ -189,7 +189,7 @@ def test_an_answer_may_be_begun_by_the_request() -> None:
         ({"top_logprobs": 3, "logprobs": True}, "top_logprobs", "unsupported_parameter"),
         ({"frequency_penalty": 1.0}, "frequency_penalty", "unsupported_parameter"),
         ({"logit_bias": {"5": 1}}, "logit_bias", "unsupported_parameter"),
-        ({"reasoning_effort": "high"}, "reasoning_effort", "unsupported_parameter"),
+        ({"presence_penalty": -1.0}, "presence_penalty", "unsupported_parameter"),
         ({"tool_choice": "required"}, "tool_choice", "invalid_value"),
         ({"tool_choice": "sometimes"}, "tool_choice", "invalid_value"),
         ({"tool_choice": NAMED, "tools": [SEE]}, "tool_choice", "invalid_value"),

@@ -259,11 +259,11 @@ def test_closing_a_stream_cancels_the_request() -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"input": "a", "text": {"verbosity": "low"}}, "text.verbosity"),
+        ({"input": "a", "text": {"verbose": True}}, "text.verbose"),
         ({"input": "a", "text": {"format": {"type": "grammar"}}}, "response_format"),
-        ({"input": "a", "reasoning": {"effort": "high"}}, "reasoning"),
+        ({"input": "a", "reasoning": {"context": "all_turns"}}, "reasoning.context"),
         ({"input": "a", "background": True}, "background"),
-        ({"input": "a", "include": ["reasoning.encrypted_content"]}, "include"),
+        ({"input": "a", "include": ["message.output_text.logprobs"]}, "include"),
         ({"input": "a", "truncation": "auto"}, "truncation"),
         ({"input": "a", "conversation": "conv_1"}, "conversation"),
         ({"input": "a", "tools": [{"type": "web_search"}]}, "tools[0].type"),

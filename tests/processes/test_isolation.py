@@ -75,6 +75,8 @@ class Behaves(Workflow):
             parts = await client.chat.completions.create(messages=messages, stream=True)
             text = "".join([part.choices[0].delta.content or "" async for part in parts])
             return WorkflowOutput(reward=1.0, metadata={"text": text})
+        elif asked.startswith("hints"):
+            await client.chat.completions.create(messages=messages, user="me", verbosity="low")
         elif asked == "over http":
             import httpx2
             door = tuner.as_oai_baseurl_apikey()
@@ -209,6 +211,16 @@ def test_a_process_is_used_again(runner: IsolatedRunner) -> None:
     assert os.getpid() not in pids
     log = runner.config.ajet.rollout.user_workflow.partition("workflow.py")[0]
     assert "printed by one" in (Path(log) / "logs" / "episodes.log").read_text()
+
+
+def test_what_requests_set_without_effect_is_said_once(
+    runner: IsolatedRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    episodes = episodes_of(runner, *(f"hints {number}" for number in range(4)))
+    assert [episode.failure for episode in episodes] == [None] * 4
+    assert len({episode.metadata["pid"] for episode in episodes}) > 1
+    told = sorted(text.partition(",")[0] for text in caplog.messages if "without effect" in text)
+    assert told == ["requests set user", "requests set verbosity"]
 
 
 def test_the_record_is_that_of_an_episode_in_a_thread(runner: IsolatedRunner, folder: Path) -> None:

@@ -182,3 +182,10 @@ def test_a_workflow_that_uses_a_client_of_its_own_is_told_so(tmp_path: Path) -> 
     )
     found = check(load_config(path, ["model.renderer=qwen3"]), builds_model=False)
     assert "an agent with a client of its own must get one of" in one(found, "episode").remedy
+
+
+def test_samples_that_a_limit_drops_are_bad_with_the_limit(tmp_path: Path) -> None:
+    after = "return WorkflowOutput(reward=0.5)"
+    finding = one(findings(tmp_path, after, "data.max_prompt_length=5"), "episode")
+    assert finding.verdict == "bad"
+    assert "data.max_prompt_length: more tokens come before" in finding.remedy

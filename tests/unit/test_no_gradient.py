@@ -73,7 +73,10 @@ def test_equal_rewards_are_named_only_where_they_are_the_reason() -> None:
     for group in dropped:
         for episode in group.episodes:
             episode.samples, episode.dropped_tokens = [], {"max_prompt_length": 5}
-    text = "all samples were dropped by max_prompt_length (20 tokens)"
+    text = (
+        "all samples were dropped by data.max_prompt_length: more tokens come before the first "
+        "trained one (20 sampled tokens)"
+    )
     assert why_no_gradient(dropped) == text
 
 

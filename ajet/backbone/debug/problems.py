@@ -8,16 +8,10 @@ from collections.abc import Iterator, Sequence
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.schema.call import Call
 from ajet.schema.episode import Episode
+from ajet.training.no_gradient import LIMITS
 
 NOT_DECODABLE = "\ufffd"
 """The replacement character: decoded bytes were no valid text."""
-
-LIMITS = {
-    "max_prompt_length": "data.max_prompt_length: more tokens come before the first trained one",
-    "max_response_length": "data.max_response_length: cut off at the sample's end",
-    "max_sample_per_task": "rollout.multi_turn.max_sample_per_task: the episode has more samples",
-}
-"""Rules that drop tokens of an episode that did not fail -> the setting, and what it does."""
 
 BROKEN = {
     "repeated_request": "the same messages were sent before",

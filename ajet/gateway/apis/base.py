@@ -8,7 +8,8 @@ has the registry of APIs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 from pydantic import BaseModel
@@ -36,6 +37,8 @@ class WireApi(ABC):
 
     parameters: ClassVar[type[BaseModel]]
     """The body's parameters that are honoured, for the OpenAPI document."""
+    without_effect: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Path of each parameter that is accepted and changes nothing ("text.verbosity") -> why."""
     only_counts: ClassVar[bool] = False
     """True: the request is not answered; its prompt's tokens are counted (`token_count`)."""
     chat_request: ChatRequest

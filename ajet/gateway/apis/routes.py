@@ -69,6 +69,7 @@ def error_reply(path: str, error: AjetError) -> Reply:
 
 async def _answer(session: AgentSession, api: type[WireApi], content: Any) -> Reply:
     request = api(content, session.stored_turns)
+    session.notices.of_request(content, api.without_effect)
     if request.only_counts:
         return json_reply(request.token_count(session.count_tokens(request.chat_request)))
     # Outside the stream: a request that cannot be honoured gets a status, not an error event.

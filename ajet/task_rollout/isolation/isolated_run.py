@@ -8,6 +8,7 @@ process are tuples, and so are those from it:
 - `("generate", number, prompt_ids, params, stream)`, answered by any number of
   `("tokens", number, [(id, logprob), ...])` if it streams, and by `("generation", number,
   Generation)` or `("error", number, text, is_refusal)`; `("cancel", number)`
+- `("notices", {parameter: reason})` for what requests set without effect
 - `("judging",)` when only the judge is left, and `("ended", pickled episode, may_go_on)`
 """
 
@@ -188,6 +189,8 @@ class IsolatedRun:
         elif kind == "cancel":
             if request := self._requests.get(content[0]):
                 request.cancel()
+        elif kind == "notices":
+            self._runner.gateway.notices.add(*content)
         elif kind == "judging":
             self._is_judged = True
             if self.before_judge:

@@ -8,6 +8,7 @@ from typing import Any
 from ajet.errors import AjetError, EngineError, RequestError
 from ajet.gateway.apis.base import WireApi
 from ajet.gateway.apis.chat_completions.request import (
+    WITHOUT_EFFECT,
     ChatRequest,
     PendingRequest,
     parse_chat_request,
@@ -22,6 +23,7 @@ class ChatCompletionsApi(WireApi):
     """One request of OpenAI's chat-completions API."""
 
     parameters = ChatRequest
+    without_effect = WITHOUT_EFFECT
 
     def __init__(self, body: Any, stored_turns: StoredTurns) -> None:
         self.chat_request = parse_chat_request(body)

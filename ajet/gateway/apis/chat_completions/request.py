@@ -22,6 +22,9 @@ from ajet.context_tracker.history import normalize_messages
 from ajet.context_tracker.tracker import Prompt
 from ajet.errors import RequestError
 from ajet.gateway.parameters import (
+    LENGTH,
+    PROVIDER,
+    THINKING,
     Parameters,
     check_response_format,
     invalid,
@@ -30,17 +33,22 @@ from ajet.gateway.parameters import (
 )
 from ajet.schema.call import SamplingParams
 
-_WITHOUT_EFFECT = {"model", "user", "metadata", "store", "service_tier", "timeout"}
-_WITHOUT_EFFECT |= {"safety_identifier", "prompt_cache_key", "prompt_cache_retention"}
-_WITHOUT_EFFECT |= {"prediction"}  # it makes an answer faster, and does not change it
+WITHOUT_EFFECT = {
+    **dict.fromkeys(("user", "metadata", "store", "service_tier", "timeout"), PROVIDER),
+    **dict.fromkeys(("safety_identifier", "prompt_cache_key", "prompt_cache_options"), PROVIDER),
+    **dict.fromkeys(("prompt_cache_retention", "prediction"), PROVIDER),
+    "reasoning_effort": THINKING,
+    "verbosity": LENGTH,
+}
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "logit_bias": ({},),
     "top_logprobs": (0,),
-    "reasoning_effort": (),
-    "verbosity": ("medium",),
     "modalities": (["text"],),
+    "audio": (),
+    "moderation": (),
+    "web_search_options": (),
     # What clients for vLLM and SGLang send besides, with the values that mean nothing special.
     "add_generation_prompt": (True,),
     "best_of": (1,),
@@ -67,6 +75,7 @@ _INSTEAD = {
     "function_call": "use tool_choice",
     "functions": "use tools",
     "stop_token_ids": "use stop",
+    "web_search_options": "give the agent a search tool of its own",
     "thinking": "set ajet.model.enable_thinking for all requests",
 }
 
@@ -161,7 +170,11 @@ def parse_chat_request(body: Any) -> ChatRequest:
         RequestError: names the parameter that is wrong or cannot be honoured.
     """
     request = read_parameters(
-        body, ChatRequest, without_effect=_WITHOUT_EFFECT, neutral=_NEUTRAL, instead=_INSTEAD
+        body,
+        ChatRequest,
+        without_effect={"model", *WITHOUT_EFFECT},
+        neutral=_NEUTRAL,
+        instead=_INSTEAD,
     )
     for position, tool in enumerate(request.tools or []):
         _check_tool(tool, f"tools[{position}]")

@@ -22,6 +22,7 @@ from ajet.gateway.apis.messages.body import (
     tool_use_block,
 )
 from ajet.gateway.apis.messages.request import (
+    WITHOUT_EFFECT,
     CountTokensRequest,
     MessagesRequest,
     to_chat_request,
@@ -36,6 +37,7 @@ class MessagesApi(WireApi):
     """One request of Anthropic's Messages API."""
 
     parameters: ClassVar[type[BaseModel]] = MessagesRequest
+    without_effect = WITHOUT_EFFECT
 
     def __init__(self, body: Any, stored_turns: StoredTurns) -> None:
         self.chat_request = to_chat_request(body)

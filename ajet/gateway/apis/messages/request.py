@@ -7,18 +7,30 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ajet.gateway.apis.chat_completions.request import ChatRequest, parse_chat_request
-from ajet.gateway.parameters import Parameters, invalid, read_parameters, unsupported
+from ajet.gateway.parameters import (
+    HISTORY,
+    PROVIDER,
+    THINKING,
+    Parameters,
+    invalid,
+    read_parameters,
+    unsupported,
+)
 
-_WITHOUT_EFFECT = {"model", "metadata", "service_tier", "cache_control", "user_profile_id"}
-# Hints that coding agents always send: the chat format decides whether the model thinks, and the
-# prompt must stay what the agent's history says, so nothing of it is cleared.
-_WITHOUT_EFFECT |= {"thinking", "context_management"}
+WITHOUT_EFFECT = {
+    **dict.fromkeys(("metadata", "service_tier", "cache_control", "user_profile_id"), PROVIDER),
+    **dict.fromkeys(("workspace_id", "inference_geo", "speed", "diagnostics", "betas"), PROVIDER),
+    **dict.fromkeys(("billing_policy", "fallbacks", "fallback_credit_token"), PROVIDER),
+    # Hints that coding agents always send.
+    **dict.fromkeys(("thinking", "output_config.effort"), THINKING),
+    "context_management": HISTORY,
+}
+_IGNORED = {"model", *WITHOUT_EFFECT}
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "compaction": (),
     "container": (),
-    "diagnostics": (),
-    "inference_geo": (),
     "mcp_servers": ([],),
-    "speed": ("standard",),
+    "thread": (),
 }
 
 
@@ -76,9 +88,7 @@ def to_chat_request(body: Any) -> ChatRequest:
     Raises:
         RequestError: names the parameter that is wrong or cannot be honoured.
     """
-    request = read_parameters(
-        body, MessagesRequest, without_effect=_WITHOUT_EFFECT, neutral=_NEUTRAL
-    )
+    request = read_parameters(body, MessagesRequest, without_effect=_IGNORED, neutral=_NEUTRAL)
     choice = request.tool_choice
     return parse_chat_request(
         {
@@ -100,9 +110,7 @@ def to_counted_request(body: Any) -> ChatRequest:
     Raises:
         RequestError: names the parameter that is wrong or cannot be honoured.
     """
-    request = read_parameters(
-        body, CountTokensRequest, without_effect=_WITHOUT_EFFECT, neutral=_NEUTRAL
-    )
+    request = read_parameters(body, CountTokensRequest, without_effect=_IGNORED, neutral=_NEUTRAL)
     return parse_chat_request(_prompt_fields(request))
 
 

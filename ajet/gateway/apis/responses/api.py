@@ -21,6 +21,7 @@ from ajet.gateway.apis.responses.body import (
     unfinished_body,
 )
 from ajet.gateway.apis.responses.request import (
+    WITHOUT_EFFECT,
     ResponsesRequest,
     new_messages,
     parse_responses_request,
@@ -35,6 +36,7 @@ class ResponsesApi(WireApi):
     """One request of OpenAI's Responses API, which may continue a stored turn."""
 
     parameters = ResponsesRequest
+    without_effect = WITHOUT_EFFECT
 
     def __init__(self, body: Any, stored_turns: StoredTurns) -> None:
         self._request = parse_responses_request(body)

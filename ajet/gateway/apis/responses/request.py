@@ -12,20 +12,37 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ajet.gateway.apis.chat_completions.request import ChatRequest, parse_chat_request
-from ajet.gateway.parameters import Parameters, invalid, read_parameters, unsupported
+from ajet.gateway.parameters import (
+    HISTORY,
+    LENGTH,
+    PROVIDER,
+    THINKING,
+    Parameters,
+    invalid,
+    read_parameters,
+    unsupported,
+)
 
-_WITHOUT_EFFECT = {"model", "user", "service_tier", "safety_identifier", "stream_options"}
-_WITHOUT_EFFECT |= {"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"}
+WITHOUT_EFFECT = {
+    **dict.fromkeys(("user", "service_tier", "safety_identifier", "stream_options"), PROVIDER),
+    **dict.fromkeys(("prompt_cache_key", "prompt_cache_retention"), PROVIDER),
+    **dict.fromkeys(("prompt_cache_options", "access_programs", "background_options"), PROVIDER),
+    "context_management": HISTORY,
+    "include": "the answer has no such parts",
+    "max_tool_calls": "it counts calls of the provider's own tools",
+    "text.verbosity": LENGTH,
+    **dict.fromkeys(("reasoning.effort", "reasoning.summary", "reasoning.mode"), THINKING),
+    "reasoning.generate_summary": THINKING,
+}
+_IGNORED = {"model", *WITHOUT_EFFECT} - {"include"}
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "background": (False, None),
-    "context_management": (None, []),
-    "conversation": (None,),
-    "include": (None, []),
-    "max_tool_calls": (None,),
-    "prompt": (None,),
-    "reasoning": (None, {}, {"effort": None}, {"effort": None, "summary": None}),
-    "top_logprobs": (None, 0),
-    "truncation": (None, "disabled"),
+    "background": (False,),
+    "conversation": (),
+    "image": (),
+    "moderation": (),
+    "prompt": (),
+    "top_logprobs": (0,),
+    "truncation": ("disabled",),
 }
 
 
@@ -34,7 +51,19 @@ class TextConfig(Parameters):
 
     format: dict[str, Any] | None = None
     """`{"type": "json_schema", "name": ..., "schema": {...}}`, `json_object` or `text`."""
-    verbosity: Literal["medium"] | None = None
+    verbosity: str | None = None
+    """Accepted and ignored."""
+
+
+class ReasoningConfig(Parameters):
+    """How a reasoning model should think: accepted and ignored, except for `context`."""
+
+    effort: str | None = None
+    summary: str | None = None
+    generate_summary: str | None = None
+    mode: str | None = None
+    context: Literal["auto"] | None = None
+    """Other values would change which reasoning the prompt shows; the chat format decides that."""
 
 
 class ResponsesRequest(BaseModel):
@@ -47,6 +76,9 @@ class ResponsesRequest(BaseModel):
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     text: TextConfig | None = None
+    reasoning: ReasoningConfig | None = None
+    include: list[str] | None = None
+    """Parts to add to the answer. It has none of them, and logprobs are refused."""
     parallel_tool_calls: bool | None = None
     max_output_tokens: int | None = Field(None, ge=1)
     temperature: float | None = Field(None, ge=0, le=100)
@@ -65,7 +97,10 @@ def parse_responses_request(body: Any) -> ResponsesRequest:
     Raises:
         RequestError: names the parameter that is wrong or cannot be honoured.
     """
-    return read_parameters(body, ResponsesRequest, without_effect=_WITHOUT_EFFECT, neutral=_NEUTRAL)
+    request = read_parameters(body, ResponsesRequest, without_effect=_IGNORED, neutral=_NEUTRAL)
+    if "message.output_text.logprobs" in (request.include or []):
+        raise unsupported("include", request.include, "use the chat-completions API for logprobs")
+    return request
 
 
 def to_chat_request(
