@@ -74,7 +74,8 @@ def _refuse_taken_port(section: ServiceConfig) -> None:
     if port and listens(host, port):
         raise ServiceError(
             f"service {section.name}: another process already listens on {host}:{port}; "
-            "end that process, or give the service another port"
+            "end that process, or give the service another port (in the YAML, "
+            f"${{free_port:{section.name}}} in place of {port} takes one that is free)"
         )
 
 

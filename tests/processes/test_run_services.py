@@ -114,7 +114,7 @@ def test_a_taken_port_is_told_before_the_start(run_folder: Path, port: int) -> N
     with socket.create_server(("127.0.0.1", port)):
         for ready in ({"ready_port": port}, {"ready_url": f"http://localhost:{port}/x"}):
             with (
-                pytest.raises(ServiceError, match=f"already listens on localhost:{port}"),
+                pytest.raises(ServiceError, match=rf"localhost:{port};.*\$\{{free_port:game\}}"),
                 services_running([section("game", SLEEPS, **ready)], run_folder),
             ):
                 pytest.fail("not to be reached")

@@ -454,6 +454,18 @@ def test_environment_variables_are_replaced(tmp_path, monkeypatch):
     )
 
 
+def test_a_free_port_is_the_same_wherever_its_name_stands(tmp_path):
+    service = "  task_runner: {services: [{name: a, command: 'run %s', ready_port: '%s'}]}\n"
+    port = "${free_port:a}"
+    own = "judge: {url: 'http://localhost:${free_port:a}', other: '${free_port:b}'}\n"
+    config = load(tmp_path, MINIMAL + service % (port, port) + own)
+    [service] = config.ajet.task_runner.services
+    assert service.command == ["run", str(service.ready_port)]
+    assert config.judge.url == f"http://localhost:{service.ready_port}"
+    assert config.judge.other not in (service.ready_port, 0)
+    assert "{free_port" not in to_yaml(config)
+
+
 @pytest.mark.parametrize(("text", "seed"), [("010", 10), ("0", 0), ("1_000", 1000)])
 def test_an_integer_with_a_leading_zero_is_decimal(tmp_path, text, seed):
     config = load(tmp_path, MINIMAL + f"  trainer_common: {{seed: {text}}}\n")

@@ -1,4 +1,8 @@
-"""`${NAME}` in a setting is replaced by the environment variable of that name."""
+"""`${NAME}` in a setting is replaced by the environment variable of that name.
+
+`${free_port:NAME}` is replaced by a port of this machine on which no process listens when the file
+is read. The same name stands for the same port everywhere in the file.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +11,47 @@ import re
 from typing import Any
 
 from ajet.config.loading.yaml_file import KeyPath, Settings, dotted
+from ajet.service.probes import free_ports
 
 VARIABLE = re.compile(r"\$\{([^{}]*)\}")
+FREE_PORT = re.compile(r"\$\{free_port:([\w-]+)\}")
 OTHER_LANGUAGE = ("verl", "trinity")
 """Sections that are handed on as they are: these libraries give `${...}` a meaning of their own."""
 
 
 def replace_variables(settings: Settings) -> list[str]:
-    """Replace the variables in every text under `ajet:`, in place.
+    """Replace the variables in every text under `ajet:`, in place; free ports everywhere.
 
     Returns:
         One line for each that is not set.
     """
     problems: list[str] = []
+    _replace_free_ports(settings.data)
     ajet = settings.data["ajet"]
     for name in ajet:
         if name not in OTHER_LANGUAGE:
             ajet[name] = _replaced(ajet[name], ("ajet", name), settings, problems)
     return problems
+
+
+def _replace_free_ports(data: dict[str, Any]) -> None:
+    names = sorted(set(FREE_PORT.findall(repr(data))))
+    # All at once, so that two names never get one port.
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+
+    def replaced(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: replaced(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [replaced(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        text = FREE_PORT.sub(lambda match: str(ports[match.group(1)]), value)
+        # `ready_port: ${free_port:NAME}` is a number, not a text.
+        return int(text) if FREE_PORT.fullmatch(value) else text
+
+    if names:
+        data.update(replaced(data))
 
 
 def _replaced(value: Any, path: KeyPath, settings: Settings, problems: list[str]) -> Any:
