@@ -17,14 +17,15 @@ PAGE = ROOT / "docs" / "tiny_models.md"
 @pytest.mark.timeout(1200)
 def test_the_page_makes_a_model_that_learns(tmp_path: Path) -> None:
     files = re.findall(r"`(\w+\.\w+)`[^`]*:\n\n```\w+\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    assert [name for name, _ in files] == ["echo_agent.py", "echo.yaml", "echo_teacher.py"]
+    assert [name for name, _ in files] == [
+        "echo_agent.py",
+        "echo.yaml",
+        "echo_tasks.py",
+        "echo_teacher.py",
+    ]
     for name, text in files:
         (tmp_path / name).write_text(text)
-    for name, first in (("train", 0), ("validation", 500_000)):
-        numbers = [f"{number:06}3" for number in range(first, first + 64)]
-        tasks = [{"main_query": f"Repeat {n}", "metadata": {"answer": n}} for n in numbers]
-        lines = "".join(json.dumps(task) + "\n" for task in tasks)
-        (tmp_path / f"{name}.jsonl").write_text(lines)
+    subprocess.run([sys.executable, "echo_tasks.py"], cwd=tmp_path, check=True)
     _run(tmp_path, "tutorial.tiny_models.build", "echo_teacher", "--out", "echo_model")
     recipe = json.loads((tmp_path / "echo_model" / "RECIPE.json").read_text())
     assert recipe["scores"][0]["greedy_success_rate"] >= 0.9
