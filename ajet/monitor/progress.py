@@ -21,7 +21,7 @@ from rich.text import Text
 
 from ajet.monitor.live_view import Bar, live_view
 from ajet.monitor.metric_table import metric_table, step_line
-from ajet.monitor.terminal import log_to_stream
+from ajet.monitor.terminal import SteadyStream, log_to_stream
 
 REFRESH_PER_S = 2
 """Low, because the display's thread competes with a training that may have a single thread."""
@@ -61,7 +61,8 @@ class Progress:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         # With the file bound here, user code that replaces `sys.stdout` does not get our lines.
-        self.console = console or Console(file=sys.stdout)
+        out = sys.stdout
+        self.console = console or Console(file=out.below if isinstance(out, SteadyStream) else out)
         self.total_steps = 0
         self.done_steps = 0
         self.phases: list[Phase] = []
@@ -74,9 +75,13 @@ class Progress:
 
     def __enter__(self) -> Self:
         if self._live:
+            of_the_start = sys.stdout, sys.stderr
             self._live.start(refresh=True)
-            # The display has replaced `sys.stderr` by a stream that writes above the moving lines.
+            # The display has replaced both by streams that write above the moving lines.
             self._log.enter_context(log_to_stream(sys.stderr))
+            for kept, above in zip(of_the_start, (sys.stdout, sys.stderr), strict=True):
+                if isinstance(kept, SteadyStream):  # loggers of user code hold it
+                    self._log.enter_context(kept.shown_by(above))
         return self
 
     def __exit__(

@@ -4,6 +4,7 @@
 2. A character that the encoding does not have becomes a question mark.
 3. User code may replace `sys.stdout` for a while, as `contextlib.redirect_stdout` does, and threads
    that do so at once leave it replaced. Progress and log lines use the streams of the start.
+4. User code that keeps a stream from the start, as loggers do, writes above the progress display.
 """
 
 from __future__ import annotations
@@ -24,17 +25,36 @@ class SteadyStream:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._is_lost = False
+        self._shown_by: TextIO | None = None
 
     def write(self, text: str) -> int:
-        """Write the text as far as the stream can."""
+        """Write the text, above the progress display while one is shown."""
+        return self._shown_by.write(text) if self._shown_by else self.write_through(text)
+
+    def write_through(self, text: str) -> int:
+        """Write the text to the stream itself, as far as that can."""
         try:
             self._stream.write(text)
         except UnicodeEncodeError:
             encoding = self._stream.encoding
-            self.write(text.encode(encoding, "replace").decode(encoding))
+            self.write_through(text.encode(encoding, "replace").decode(encoding))
         except (OSError, ValueError) as error:  # ValueError: the stream is closed
             self._lose(error)
         return len(text)
+
+    @contextlib.contextmanager
+    def shown_by(self, display: TextIO) -> Iterator[None]:
+        """Hand what is written to a display, which itself writes to `below`."""
+        self._shown_by = display
+        try:
+            yield
+        finally:
+            self._shown_by = None
+
+    @property
+    def below(self) -> TextIO:
+        """The stream for a display that takes over this one."""
+        return cast(TextIO, _Below(self))
 
     def writelines(self, lines: Iterable[str]) -> None:
         """Write each of the lines."""
@@ -63,6 +83,17 @@ class SteadyStream:
         if not self._is_lost:
             self._is_lost = True  # first, since the warning may come back here
             logger.warning("output is lost from here on: %s; the run continues", error)
+
+
+class _Below:
+    """A steady stream for the display that is in front of it."""
+
+    def __init__(self, steady: SteadyStream) -> None:
+        self._steady = steady
+        self.write = steady.write_through
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._steady, name)
 
 
 _log_stream: TextIO | None = None

@@ -206,6 +206,35 @@ def test_live_lines_stay_below_printed_text_and_ctrl_c_restores_the_terminal(col
     assert max(map(len, moving)) <= columns
 
 
+EARLY_HANDLERS = """
+import logging, sys, time
+from ajet.monitor.progress import Progress
+from ajet.monitor.terminal import steady_output
+with steady_output():
+    for name in ("stdout", "stderr"):  # as a workflow file does when it is imported
+        logging.getLogger(name).addHandler(logging.StreamHandler(getattr(sys, name)))
+    with Progress() as progress:
+        progress.start(20)
+        with progress.phase("rollout", total=100):
+            time.sleep(0.6)
+            logging.getLogger("stdout").warning("early to stdout")
+            logging.getLogger("stderr").warning("early to stderr")
+            time.sleep(0.6)
+    logging.getLogger("stderr").warning("afterwards")
+"""
+
+
+def test_loggers_that_hold_a_stream_from_the_start_write_above_the_moving_lines() -> None:
+    main, process = start_on_a_terminal(EARLY_HANDLERS)
+    shown = read_until(main, "afterwards\r\n")
+    process.wait(10)
+    os.close(main)
+    for name in ("stdout", "stderr"):
+        # The moving lines are erased before the text and drawn again after it.
+        assert re.search(rf"\x1b\[2K(\x1b\[[0-9;]*m)*early to {name}", shown), repr(shown)
+        assert shown.count(f"early to {name}") == 1
+
+
 def test_a_dumb_terminal_gets_plain_lines() -> None:
     main, process = start_on_a_terminal(LIVE_LOOP, TERM="dumb")
     shown = read_until(main, "a print")
