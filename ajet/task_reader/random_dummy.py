@@ -12,7 +12,7 @@ class RandomDummyTaskReader(BaseTaskReader):
     """Sums of random numbers, the same in every run.
 
     A workflow that needs a seed of its own for each task, such as a game, takes
-    `metadata["random_number"]`, an integer.
+    `metadata["random_number"]`, an integer: even for training, odd for validation.
 
     Args:
         reader_config: has `random_dummy.num_tasks` and `.num_validation_tasks`.
@@ -32,7 +32,8 @@ def _tasks(split: str, count: int) -> list[Task]:
     tasks = []
     for index in range(count):
         left, right = rng.randint(1, 999), rng.randint(1, 999)
-        metadata = {"answer": str(left + right), "random_number": rng.randint(0, 999_999)}
+        number = 2 * rng.randint(0, 499_999) + (split == "validation")
+        metadata = {"answer": str(left + right), "random_number": number}
         query = f"What is {left} + {right}?"
         tasks.append(Task(task_id=f"{split}-{index}", main_query=query, metadata=metadata))
     return tasks

@@ -11,11 +11,13 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ajet import Task
+from ajet.task_reader.random_dummy import RandomDummyTaskReader
 from tutorial.example_werewolves.scripted_players import suspicions, take_turn
 from tutorial.example_werewolves.table import NAMES, ROLES, WEREWOLF, Table
 from tutorial.tiny_models.scripted_server import make_server
@@ -35,6 +37,30 @@ def test_a_number_fixes_the_table(num_players: int) -> None:
     assert table.roles == Table.of(7, num_players).roles
     assert sorted(table.roles.values()) == sorted(ROLES[num_players])
     assert set(table.roles) <= set(NAMES)
+
+
+def test_no_table_is_in_two_splits() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("agentscope")
+    pytest.importorskip("renderers")
+    from tutorial.example_werewolves.teacher import FIRST_NUMBER, RECIPE, demonstrate
+
+    settings = SimpleNamespace(num_tasks=640, num_validation_tasks=200)
+    reader = RandomDummyTaskReader(SimpleNamespace(random_dummy=settings))
+    training = {_table(task.metadata["random_number"]) for task in reader.get_training_tasks()}
+    validation = {_table(task.metadata["random_number"]) for task in reader.get_validation_tasks()}
+    assert len(validation) == 200
+    assert not training & validation
+    # The teacher plays one table after the other; two conversations are made at each.
+    taught = {_table(FIRST_NUMBER + 2 * n) for n in range(RECIPE.stages[0].num_demonstrations)}
+    assert not taught & validation
+    first = next(demonstrate(1, silence=0.0, first_number=FIRST_NUMBER))
+    name = dict(_table(FIRST_NUMBER))
+    assert any(f"You are {who}, {name[who]}." in str(first.messages[0]) for who in name)
+
+
+def _table(number: int) -> tuple[tuple[str, str], ...]:
+    return tuple(Table.of(number, 5).roles.items())
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ win when no werewolf is left.
 """
 
 import random
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -30,12 +31,19 @@ class Table:
 
     @classmethod
     def of(cls, number: int, num_players: int) -> "Table":
-        """The table of a number: names, seats and roles are drawn."""
+        """The table of a number: names, seats and roles are drawn.
+
+        Even and odd numbers never have the same table: the reader gives even ones for training and
+        odd ones for validation.
+        """
         rng = random.Random(f"werewolves {number}")
-        names = rng.sample(NAMES, num_players)
-        roles = list(ROLES[num_players])
-        rng.shuffle(roles)
-        return cls(roles=dict(zip(names, roles, strict=True)), rng=rng)
+        while True:
+            names = rng.sample(NAMES, num_players)
+            roles = list(ROLES[num_players])
+            rng.shuffle(roles)
+            table = dict(zip(names, roles, strict=True))
+            if zlib.crc32(repr(table).encode()) % 2 == number % 2:
+                return cls(roles=table, rng=rng)
 
     @property
     def alive(self) -> list[str]:

@@ -12,9 +12,9 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from ajet.gateway.response_format import with_instruction
 from openai.lib._parsing._completions import type_to_response_format_param
 
+from ajet.gateway.parameters import with_instruction
 from tutorial.example_werewolves.game import Game
 from tutorial.example_werewolves.player import Player, Turn, role_sheet
 from tutorial.example_werewolves.scripted_players import MODERATOR, SILENT
@@ -24,7 +24,8 @@ from tutorial.tiny_models.conversation import Conversation
 from tutorial.tiny_models.warm_up import ModelSize, Stage
 
 FIRST_NUMBER = 10_000_000
-"""Of the teacher's games; those of training and validation are below a million."""
+"""Of the teacher's games, which have even numbers; those of training and validation are below a
+million."""
 PHRASES = (
     "I am a villager.",
     "I suspect {}.",
@@ -63,7 +64,7 @@ class TeacherModel:
 
 
 def demonstrate(count: int, *, silence: float, first_number: int) -> Iterator[Conversation]:
-    """The werewolf's, the seer's and one villager's conversation of each game."""
+    """The conversations of the werewolf and of one other player of each game."""
     made, number = 0, first_number
     response_format: Any = type_to_response_format_param(Turn)
     while True:
@@ -83,7 +84,7 @@ def demonstrate(count: int, *, silence: float, first_number: int) -> Iterator[Co
                 made += 1
             if made == count:
                 return
-        number += 1
+        number += 2  # odd numbers have the tables of the validation
 
 
 RECIPE = Recipe(
