@@ -12,6 +12,7 @@
    what was trained.
 5. The local trainer trains a step on policy again and gets the same but for rounding; of one off
    policy, replay says why it cannot.
+6. The exported model computes what the run's engine, transformers and vLLM compute.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ajet.replay.replay import replay
 from tests.end_to_end.command import Ended
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of
 from tests.trinity.runs import SKIPPED_SYNC, running, train
+from tests.vllm.exported import assert_export_agrees
 
 pytestmark = [pytest.mark.trinity, pytest.mark.timeout(1000)]
 
@@ -94,6 +96,7 @@ def test_on_policy_engine_and_trainer_agree_and_a_resumed_run_goes_on(tmp_path):
     again = replay(folder, step=3, trust=True).stages
     assert [stage.outcome for stage in again] == ["equal"] * 4, again
     assert 0 < again[3].data["update_difference"] < 0.05
+    assert_export_agrees(folder, 2, tmp_path, recorded_by_engine=True)
     assert_it_goes_on(tmp_path, "trinity.synchronizer.sync_method=checkpoint")
     evaluated = [step for step, line in steps_of(folder).items() if "eval/success_rate" in line]
     assert evaluated == [2, 3, 5], "the last step's, and every second"
@@ -140,6 +143,7 @@ def test_one_step_off_rollout_is_one_version_behind(tmp_path):
     steps = steps_of(tmp_path / NAME)
     assert [line["staleness/max"] for line in steps.values()] == [0, 1, 1, 1]
     assert all("trinity/importance_weight" in steps[step] for step in (2, 3, 4))
+    assert_export_agrees(tmp_path / NAME, 4, tmp_path, in_vllm=True)
 
 
 @pytest.mark.slow

@@ -18,11 +18,13 @@ pytest.importorskip("verl")
 
 from transformers import AutoModelForCausalLM
 
+from ajet.export.export import export
 from ajet.monitor.rollout_store import read_rollouts, rollout_path
 from ajet.replay.replay import replay
 from ajet.schema.episode import Sample
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of
 from tests.verl.runs import AGENTS, assert_agreed, assert_done, steps_of, train
+from tests.vllm.exported import assert_export_agrees
 
 pytestmark = [pytest.mark.verl, pytest.mark.timeout(1000), pytest.mark.slow]
 
@@ -73,6 +75,11 @@ def test_an_adapter_is_trained_and_the_others_get_the_merged_weights(tmp_path):
     difference = largest_difference(saved, read_rollouts(rollout_path(folder, 3)))
     base = largest_difference(MODEL, read_rollouts(rollout_path(folder, 3)))
     assert difference < 1e-3 < base
+    assert_export_agrees(folder, 2, tmp_path, in_vllm=True, recorded_by_engine=True)
+    kept = export(folder, step="2", to=tmp_path / "adapter", dtype=None, lora="keep")
+    assert kept.difference < 1e-4
+    assert kept.recorded is not None
+    assert kept.recorded < 1e-4
     shutil.rmtree(checkpoints_of(folder)[2])
     assert_done(train(tmp_path, *options, "--resume"))
     assert_agreed(steps_of(folder))

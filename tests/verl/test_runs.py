@@ -8,7 +8,8 @@
 6. A worker that dies ends the run with a message; no process is left.
 7. Two ranks with an engine each compute the same.
 8. A run can be on a Ray that is there already, which it leaves as it was.
-9. A recorded step, replayed by the local trainer, comes out again but for rounding.
+9. The exported model computes what the run's engine, transformers and vLLM compute.
+10. A recorded step, replayed by the local trainer, comes out again but for rounding.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from tests.end_to_end.command import ROOT
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of
 from tests.processes.service_processes import eventually
 from tests.verl.runs import AGENTS, assert_agreed, assert_done, steps_of, train
+from tests.vllm.exported import assert_export_agrees
 
 pytestmark = [pytest.mark.verl, pytest.mark.timeout(1000)]
 
@@ -74,6 +76,7 @@ def test_failing_episodes_groups_and_batches_are_counted_and_the_run_goes_on(tmp
     samples = read_rollouts(rollout_path(folder, 4))
     assert {int(v) for s in samples for v in s.policy_versions[s.loss_mask]} == {2}
     assert (checkpoints_of(folder)[-1] / "model.safetensors").is_file()
+    assert_export_agrees(folder, 4, tmp_path)
 
 
 def test_weights_that_do_not_arrive_stop_the_run(tmp_path):
@@ -189,6 +192,11 @@ def test_two_ranks_with_an_engine_each_agree(two_ranks):
     steps = steps_of(two_ranks)
     assert_agreed(steps)
     assert steps[2]["policy/kl"] > 0
+
+
+@pytest.mark.slow
+def test_the_exported_model_of_two_ranks_computes_the_same_everywhere(two_ranks, tmp_path):
+    assert_export_agrees(two_ranks, 1, tmp_path, in_vllm=True, recorded_by_engine=True)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Whether vLLM computes with an exported folder what transformers computes."""
+"""Whether an exported folder computes what the run computed, in transformers and in vLLM."""
 
 from __future__ import annotations
 
@@ -9,10 +9,37 @@ import numpy as np
 import torch
 
 from ajet.engine.vllm.engine import VllmEngine
+from ajet.export.export import export
+from ajet.launcher.run_folder import checkpoint_of
 from ajet.training.weight_sync_check import probe_ids
 from tests.vllm.conftest import make_server
 
 BOUND = 1e-4
+
+
+def assert_export_agrees(
+    run: Path, step: int, to: Path, *, in_vllm: bool = False, recorded_by_engine: bool = False
+) -> None:
+    """Export a step of a run, and compare the logprobs of who loads it.
+
+    Args:
+        run: the run's folder.
+        step: the checkpoint's step.
+        to: where to write.
+        in_vllm: start a real vLLM with the exported folder, too.
+        recorded_by_engine: the run recorded what its engine computed with these weights.
+    """
+    folder = to / "model"
+    made = export(run, step=str(step), to=folder, dtype="float32", lora="merge")
+    assert made.difference < BOUND
+    if recorded_by_engine:
+        assert made.recorded is not None
+        assert made.recorded < BOUND
+    ids = probe_ids(600, seed=0)
+    saved = logprobs(checkpoint_of(run, str(step))[1], ids)
+    assert np.abs(logprobs(folder, ids) - saved).max() < BOUND
+    if in_vllm:
+        assert largest_difference_in_vllm(folder, to / "vllm.log") < BOUND
 
 
 def logprobs(folder: Path, ids: list[int]) -> np.ndarray:
