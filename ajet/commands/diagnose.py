@@ -60,7 +60,8 @@ def check(
     from_agentjet: Annotated[
         bool,
         typer.Option(
-            "--from-agentjet", help="Keys that are left out have AgentJet's documented defaults."
+            "--from-agentjet",
+            help="Keys that are left out have the defaults of modelscope/AgentJet.",
         ),
     ] = False,
     write: Annotated[

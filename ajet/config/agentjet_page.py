@@ -24,12 +24,13 @@ from ajet.config.loading.agentjet_keys import (
 from ajet.config.reference import default_of, write_or_check
 
 HEAD = f"""\
-# From AgentJet
+# From modelscope/AgentJet
 
 <!-- Made by `make docs` from ajet/config/loading/agentjet_keys.py. Do not edit. -->
 
-YAML files and workflows written against AgentJet's documented interface run here unchanged. Try
-yours with
+On this page, "AgentJet" is the framework at `github.com/modelscope/AgentJet`, and "here" is this
+project. YAML files and workflows that were written for AgentJet's documented interface run here
+unchanged. Try yours with
 
 ```bash
 ajet check --conf your.yaml

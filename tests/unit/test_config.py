@@ -226,7 +226,7 @@ def test_verl_and_trinity_may_be_inside_ajet_or_top_level_but_not_both(tmp_path)
 def test_hydra_sections_are_ignored_with_one_notice(tmp_path, caplog):
     load(tmp_path, MINIMAL + "hydra: {searchpath: [x]}\ndefaults: [a, b]\n")
     assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
-        "`hydra:` and `defaults:` ignored; AgentJet does not use Hydra"
+        "`hydra:` and `defaults:` ignored; Hydra is not used here"
     ]
 
 

@@ -191,9 +191,9 @@ def _takes_documented_defaults(settings: Settings) -> bool:
     is_marked = isinstance(defaults, list) and MARK in defaults
     if given := [name for name in ("hydra", "defaults") if data.pop(name, None) is not None]:
         names = " and ".join(f"`{name}:`" for name in given)
-        text = f"{names} ignored; AgentJet does not use Hydra"
+        text = f"{names} ignored; Hydra is not used here"
         if is_marked:
-            text += f", but because of {MARK}, keys left out have AgentJet's documented defaults"
+            text += f", but with {MARK}, keys left out have the defaults of modelscope/AgentJet"
         logger.warning("%s: %s", settings.source, text)
     return is_marked
 
