@@ -114,7 +114,7 @@ endef
 	@touch $@
 
 .venv/has-dev: pyproject.toml constraints.txt
-	$(call install,local$(comma)agentscope$(comma)langchain$(comma)server$(comma)view$(comma)data$(comma)environment$(comma)trackers$(comma)dev)
+	$(call install,local$(comma)lora$(comma)agentscope$(comma)langchain$(comma)server$(comma)view$(comma)data$(comma)environment$(comma)trackers$(comma)dev)
 	@touch .venv/has-demo $@
 
 # Chromium is the system's own package; Playwright only drives it, and downloads no browser.

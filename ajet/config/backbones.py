@@ -75,6 +75,7 @@ BACKBONES = {
         run="ajet.backbone.debug.entry->run",
         section="debug",
         ignored=(
+            "lora",
             "data.train_batch_size",
             "data.shuffle",
             "rollout.num_repeat",

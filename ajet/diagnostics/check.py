@@ -16,7 +16,7 @@ from ajet.diagnostics.finding import Finding, gigabytes
 from ajet.diagnostics.machine import this_machine
 from ajet.diagnostics.memory_estimate import ModelSize, estimate, size_of
 from ajet.diagnostics.torch_facts import ask_loading, ask_torch
-from ajet.engine.model_files import check_model_files
+from ajet.engine.model_files import adapter_base, check_model_files
 from ajet.errors import AjetError
 from ajet.launcher.backbones import check_engine, check_libraries, refuse_settings
 from ajet.schema.episode import Failure
@@ -93,11 +93,13 @@ class _Check:
 
     def _loads(self, folder: Path) -> bool:
         """Whether the model can be loaded, by the code that loads it; else an error is raised."""
-        check_model_files(folder)
+        if adapter_base(folder) is None:
+            check_model_files(folder)
         ajet = self._ajet
         is_embedded = ajet.rollout.name == "embedded" and not is_url(ajet.debug.engine)
-        if self._builds_model and is_embedded and not backbone_entry(ajet.backbone).brings_engine:
-            ask_loading(folder, ajet.model.attn_implementation, ajet.rollout.max_model_len)
+        is_served = is_embedded and not backbone_entry(ajet.backbone).brings_engine
+        if self._builds_model and (is_served or ajet.lora.lora_rank):
+            ask_loading(folder, ajet, is_served=is_served)
         return True
 
     def _look_at_episode(self, folder: Path, size: ModelSize, code: UserCode, task: Task) -> None:

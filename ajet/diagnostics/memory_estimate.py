@@ -4,6 +4,9 @@ With P parameters of b bytes each:
 
 - weights P b; gradients P b; AdamW 8 P, and 8 P more (float32 copies and their gradients) if
   b < 4; a reference model for the KL loss P b;
+- with LoRA, of an adapter of A parameters: weights 2 P b, because those with the adapter merged in
+  are kept, too; gradients A b; AdamW 8 A or 16 A; and no reference model. A is at most r times the
+  sum of all widths of the layers;
 - activations, for the T tokens of a micro-batch: in each layer 4 T (2 h + q + k + i) b, with
   hidden size h, attention's query size q and key size k, and intermediate size i; and 5 times T V
   values of 4 bytes for the logits of a vocabulary of V, as if every token were trained;
@@ -20,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ajet.config.sections.root import AjetConfig
-from ajet.engine.model_files import check_model_files, weight_files
+from ajet.engine.model_files import adapter_base, check_model_files, weight_files
 from ajet.errors import ModelError
 
 GB = 2**30
@@ -58,6 +61,7 @@ def size_of(folder: Path) -> ModelSize:
     Raises:
         ModelError: a file or a field is missing.
     """
+    folder = Path(adapter_base(folder) or folder)
     weights = check_model_files(folder)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -112,10 +116,12 @@ def estimate(size: ModelSize, ajet: AjetConfig, *, on_gpu: bool) -> dict[str, fl
     tokens = max(common.micro_batch_tokens, length)
     wide = 2 * size.hidden + size.queries + size.keys + size.intermediate
     per_token = 4 * wide * width * size.layers
+    rank = ajet.lora.lora_rank
+    trained = rank * _widths(size) if rank else size.parameters
     parts: dict[str, float] = {
-        "weights": size.parameters * width * (2 if common.use_kl_loss else 1),
-        "gradients": size.parameters * width,
-        "optimizer": size.parameters * (8 if width == 4 else 16),
+        "weights": size.parameters * width * (2 if rank or common.use_kl_loss else 1),
+        "gradients": trained * width,
+        "optimizer": trained * (8 if width == 4 else 16),
         f"activations of {tokens:,} tokens": tokens * (per_token + 5 * 4 * size.vocabulary),
     }
     if rollout.name == "vllm":
@@ -128,3 +134,9 @@ def estimate(size: ModelSize, ajet: AjetConfig, *, on_gpu: bool) -> dict[str, fl
         name = f"key-values of {rows} x {length:,} tokens"
         parts[name] = rows * length * size.layers * 2 * size.keys * width
     return parts | {"Python": GB / 2}
+
+
+def _widths(size: ModelSize) -> int:
+    """Inputs and outputs of all linear layers: an adapter has that many parameters per rank."""
+    attention = 4 * size.hidden + 2 * size.queries + 2 * size.keys
+    return size.layers * (attention + 3 * (size.hidden + size.intermediate))

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ajet.config.sections.root import AjetConfig
 from ajet.errors import MissingExtraError, ModelError
 
 TIMEOUT_S = 60.0
@@ -59,31 +60,49 @@ def ask_torch(timeout_s: float = TIMEOUT_S) -> TorchFacts:
 _LOADING_SCRIPT = """
 import json, sys
 from pathlib import Path
-folder, attention, length = json.loads(sys.argv[1])
+folder, attention, length, is_served, lora = json.loads(sys.argv[1])
 try:
     from ajet.engine.embedded.load import check_loading
-    from ajet.errors import ModelError
+    from ajet.errors import MissingExtraError, ModelError
 except ModuleNotFoundError as error:
     if error.name not in ("torch", "transformers"):
         raise
     print(json.dumps({"missing": error.name}))
 else:
     try:
-        check_loading(Path(folder), attention, length)
+        model = check_loading(Path(folder), attention, length, is_served=is_served)
+        if model is not None and lora["lora_rank"]:
+            from ajet.backbone.local.adapter import add_adapter
+            from ajet.config.sections.model import LoraConfig
+            add_adapter(model, LoraConfig(**lora), seed=0)
         print(json.dumps({}))
-    except ModelError as error:
+    except (MissingExtraError, ModelError) as error:
         print(json.dumps({"refused": str(error)}))
 """
 
 
-def ask_loading(folder: Path, attn_implementation: str, max_model_len: int | None) -> None:
-    """Run `check_loading` of the embedded engine in a child process.
+def ask_loading(folder: Path, ajet: AjetConfig, *, is_served: bool) -> None:
+    """Run `check_loading` of the embedded engine in a child process, and look for LoRA's layers.
+
+    Args:
+        folder: the model's folder.
+        ajet: how the model is loaded, and whether an adapter is trained.
+        is_served: whether the embedded engine serves it.
 
     Raises:
-        ModelError: the model cannot be loaded, or the embedded engine cannot serve it.
+        ModelError: the model cannot be loaded, the embedded engine cannot serve it, or it does not
+            have the layers of `ajet.lora`.
         MissingExtraError: torch or transformers is not installed.
     """
-    arguments = json.dumps([str(folder), attn_implementation, max_model_len])
+    arguments = json.dumps(
+        [
+            str(folder),
+            ajet.model.attn_implementation,
+            ajet.rollout.max_model_len,
+            is_served,
+            ajet.lora.model_dump(),
+        ]
+    )
     command = [sys.executable, "-P", "-W", "ignore", "-c", _LOADING_SCRIPT, arguments]
     ended = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if ended.returncode:

@@ -11,6 +11,10 @@ from typing import Any
 
 from ajet.errors import ModelError
 
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+"""The names of an adapter's files in PEFT's format."""
+
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
@@ -37,6 +41,29 @@ def check_model_files(folder: Path) -> list[tuple[str, tuple[int, ...]]]:
         if file.suffix == ".safetensors":
             shapes += _header_of(file)
     return shapes
+
+
+def adapter_base(folder: Path) -> str | None:
+    """Folder or hub name of the model that the adapter in `folder` belongs to; None: no adapter.
+
+    Raises:
+        ModelError: the adapter does not name it, or it is no longer there.
+    """
+    file = folder / ADAPTER_CONFIG
+    if not file.is_file():
+        return None
+    try:
+        base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except ValueError as error:
+        raise ModelError(f"{file} is not JSON: {error}") from error
+    if not isinstance(base, str) or not base:
+        raise ModelError(f"{file} does not name the base model (base_model_name_or_path)")
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        raise ModelError(
+            f"{folder} is an adapter of the model in {base}, and there is no such folder: put the "
+            f"model there, or correct base_model_name_or_path in {file}"
+        )
+    return base
 
 
 def weight_files(folder: Path) -> list[Path]:

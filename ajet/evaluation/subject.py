@@ -11,6 +11,7 @@ from pathlib import Path
 from ajet.config.loading.load import load_config
 from ajet.config.sections.debug import is_url
 from ajet.config.sections.root import RootConfig
+from ajet.engine.model_files import ADAPTER_CONFIG
 from ajet.errors import ConfigError
 from ajet.launcher.run_folder import BASE, checkpoint_of
 
@@ -82,7 +83,8 @@ def _of_run(model: str) -> tuple[Path | None, int | None, Path | None]:
     path, asked = Path(model), None
     if not path.exists() and (match := re.fullmatch(r"(.+)@(\w+)", model)):
         path, asked = Path(match[1]), match[2]
-    if not (path / "config.yaml").is_file() and (path / "config.json").is_file():
+    is_model = (path / "config.json").is_file() or (path / ADAPTER_CONFIG).is_file()
+    if not (path / "config.yaml").is_file() and is_model:
         return None, None, path
     if not (path / "config.yaml").is_file():
         raise ConfigError(

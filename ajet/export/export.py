@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ajet.backbone.verl.refusals import lora_rank
 from ajet.config.loading.load import load_config
 from ajet.config.sections.root import AjetConfig
+from ajet.engine.model_files import adapter_base
 from ajet.errors import ConfigError, MissingExtraError, ModelError
 from ajet.export.model_card import Card, model_card
 from ajet.launcher.run_folder import checkpoint_of
@@ -23,7 +24,7 @@ from ajet.monitor.rollout_store import read_rollouts, rollout_path
 from ajet.monitor.step_tables import steps_in
 from ajet.schema.episode import Sample
 from ajet.training.checkpoints import read_position
-from ajet.training.model_folder import model_folder
+from ajet.training.model_folder import model_folder, whole_model
 from ajet.training.weight_sync_check import probe_ids
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def export(
 
 
 def _rank(ajet: AjetConfig) -> int:
-    return lora_rank(ajet) if ajet.backbone in ("verl", "trinity") else 0
+    return lora_rank(ajet) if ajet.backbone == "verl" else ajet.lora.lora_rank
 
 
 def _write(
@@ -120,6 +121,9 @@ def _write(
         return str(heavy.write_model(checkpoint, folder, dtype))
     if dtype is not None:
         raise ConfigError("--dtype: an adapter is written in float32, in which it is exact")
+    if adapter_base(checkpoint) is not None:
+        heavy.copy_adapter(checkpoint, folder)
+        return "float32"
     base, ajet, rank = adapter
     heavy.write_adapter(base, checkpoint, folder, rank, ajet.model.path)
     return "float32"
@@ -175,7 +179,7 @@ def _prompts(run: Path, checkpoint: Path) -> list[list[int]]:
 
 
 def _vocabulary(checkpoint: Path) -> int:
-    config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((whole_model(checkpoint) / "config.json").read_text(encoding="utf-8"))
     return int(config.get("text_config", config)["vocab_size"])
 
 

@@ -44,15 +44,18 @@ def check_libraries(name: str) -> None:
 
 
 def check_engine(ajet: AjetConfig) -> None:
-    """Check that vLLM is installed where this run would start it.
+    """Check that vLLM and PEFT are installed where the local backbone would use them.
 
     Raises:
-        ConfigError: it is not; the message says how to install it.
+        ConfigError: vLLM is not; the message says how to install it.
+        MissingExtraError: PEFT is not.
     """
     rollout = ajet.rollout
     starts_vllm = rollout.name == "vllm" and rollout.vllm.base_url is None
     if starts_vllm and ajet.backbone == FALLBACK:
         require_vllm(rollout.vllm.python)
+    if ajet.lora.lora_rank and ajet.backbone == FALLBACK and not importlib.util.find_spec("peft"):
+        raise MissingExtraError("peft", "lora", instead="train all weights with lora.lora_rank=0")
 
 
 def refuse_settings(ajet: AjetConfig) -> None:

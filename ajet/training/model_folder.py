@@ -8,6 +8,7 @@ from typing import Any
 
 from ajet.config.sections.model import ModelConfig
 from ajet.context_tracker.chat_format import ChatFormat, load_chat_format, load_tokenizer
+from ajet.engine.model_files import adapter_base
 from ajet.errors import ModelError, RequestError
 
 
@@ -31,8 +32,18 @@ def model_folder(path: str) -> Path:
         ) from error
 
 
+def whole_model(folder: Path) -> Path:
+    """The folder of the base model if `folder` has an adapter, else `folder`.
+
+    Raises:
+        ModelError: the base model is not there.
+    """
+    base = adapter_base(folder)
+    return folder if base is None else model_folder(base)
+
+
 def chat_format_of(settings: ModelConfig, folder: Path) -> ChatFormat:
-    """The chat format of the model in `folder`.
+    """The chat format of the model in `folder`, or of the base model of its adapter.
 
     Raises:
         ModelError: the tokenizer or chat format does not fit; the message says which part.
@@ -40,7 +51,9 @@ def chat_format_of(settings: ModelConfig, folder: Path) -> ChatFormat:
     options: dict[str, Any] = dict(settings.renderer_options)
     if settings.enable_thinking is not None:
         options["enable_thinking"] = settings.enable_thinking
-    tokenizer = load_tokenizer(folder, settings.path)
+    name = adapter_base(folder) or settings.path
+    folder = whole_model(folder)
+    tokenizer = load_tokenizer(folder, name)
     chat_format = load_chat_format(tokenizer, settings.renderer, options)
     _check_vocabulary(chat_format, folder)
     return chat_format

@@ -59,6 +59,7 @@ HOMES = {
         "ajet/backbone/verl/",
         "ajet/backbone/trinity/",
     ),
+    "peft": ("ajet/engine/embedded/", "ajet/backbone/local/", "ajet/backbone/verl/"),
     "vllm": (
         "ajet/engine/vllm/token_fast_path.py",
         "ajet/engine/vllm/worker.py",
@@ -113,6 +114,7 @@ user with that user."""
 HEAVY = [
     "torch",
     "transformers",
+    "peft",
     "ray",
     "vllm",
     "verl",

@@ -267,6 +267,15 @@ def test_the_users_section_lies_on_top_of_ours():
     assert (config.model.lora_rank, config.rollout.n) == (8, 3)
 
 
+def test_lora_is_set_under_the_names_of_every_backbone():
+    ours = ("lora.lora_rank=8", "lora.lora_alpha=24", "lora.target_modules=[q_proj]")
+    model = composed("cpu", *ours, "lora.exclude_modules=[k_proj]").model
+    assert (model.lora_rank, model.lora_alpha, model.target_modules) == (8, 24, ["q_proj"])
+    assert model.exclude_modules == ["k_proj"]
+    assert composed("cpu", *ours).actor.checkpoint.save_contents == ["model", "optimizer", "extra"]
+    assert composed("cpu").model.lora_rank == 0
+
+
 def test_a_gpu_gets_nothing_of_the_cpu_profile():
     config = composed("cuda")
     assert config.rollout.engine_kwargs.vllm == {}

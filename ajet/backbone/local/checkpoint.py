@@ -1,4 +1,7 @@
-"""Checkpoints of the local backbone: the model and `trainer_state.pt` (optimizer, generators)."""
+"""Checkpoints of the local backbone: the model, or its adapter, and `trainer_state.pt`.
+
+The state has the optimizer and the random generators.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
+from ajet.backbone.local.adapter import Adapter
 from ajet.backbone.local.optimizer import PolicyOptimizer
+from ajet.engine.model_files import adapter_base
+from ajet.errors import CheckpointError
 from ajet.training.checkpoints import Position, damage_named, read_position, written_checkpoint
 
 TOKENIZER_FILES = (
@@ -32,6 +38,7 @@ def save_checkpoint(
     model: PreTrainedModel,
     optimizer: PolicyOptimizer,
     tokenizer_dir: Path,
+    adapter: Adapter | None = None,
     max_to_keep: int | None = None,
 ) -> None:
     """Write the checkpoint `folder/step_...`, in full or not at all.
@@ -42,6 +49,7 @@ def save_checkpoint(
         model: its weights are written in their dtype.
         optimizer: of this model.
         tokenizer_dir: the folder that the model came from; its tokenizer files are copied.
+        adapter: what was trained in the model; it is written alone.
         max_to_keep: delete the oldest checkpoints beyond this number afterwards; None: keep all.
 
     Raises:
@@ -49,7 +57,10 @@ def save_checkpoint(
     """
     with written_checkpoint(folder, position, max_to_keep=max_to_keep) as partial:
         try:
-            model.save_pretrained(partial)
+            if adapter is not None:
+                adapter.save(partial)
+            else:
+                model.save_pretrained(partial)
         except SafetensorError as error:  # how it reports a full disk; we report an OSError
             raise OSError(str(error)) from error
         for pattern in TOKENIZER_FILES:
@@ -60,16 +71,32 @@ def save_checkpoint(
             torch.save(state, output)
 
 
-def load_checkpoint(path: Path, *, model: PreTrainedModel, optimizer: PolicyOptimizer) -> Position:
+def load_checkpoint(
+    path: Path,
+    *,
+    model: PreTrainedModel,
+    optimizer: PolicyOptimizer,
+    adapter: Adapter | None = None,
+) -> Position:
     """Restore weights, optimizer and random states in place, bit for bit.
 
     Raises:
-        CheckpointError: a file is missing or is not what was written.
+        CheckpointError: a file is missing or is not what was written, or the run trained an adapter
+            and `ajet.lora` says otherwise now.
     """
     position = read_position(path)
     with damage_named(path):
-        saved = type(model).from_pretrained(path, dtype=model.dtype)
-        model.load_state_dict(saved.state_dict())
+        if (adapter is None) != (adapter_base(path) is None):
+            trained = "all weights" if adapter is not None else "an adapter"
+            raise CheckpointError(
+                f"{path}: the run trained {trained} so far, and ajet.lora.lora_rank says otherwise "
+                "now; resume with the value that it began with"
+            )
+        if adapter is not None:
+            adapter.load(path)
+        else:
+            saved = type(model).from_pretrained(path, dtype=model.dtype)
+            model.load_state_dict(saved.state_dict())
         state = torch.load(path / "trainer_state.pt", map_location="cpu", weights_only=True)
         optimizer.load_state_dict(state["optimizer"])
         _set_random_state(state["random"])

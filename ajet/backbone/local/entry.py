@@ -52,17 +52,22 @@ def _load(
     ajet: AjetConfig, run_folder: Path, resume: bool, total_steps: int
 ) -> tuple[Policy, Position | None]:
     """The policy and its position: from the newest checkpoint if resumed, else the base model."""
-    loaded = load_policy(ajet.model)
-    common, model = ajet.trainer_common, loaded.model
+    common = ajet.trainer_common
+    loaded = load_policy(ajet.model, ajet.lora, seed=common.seed)
+    model, adapter = loaded.model, loaded.adapter
     if ajet.rollout.name == "embedded":
         # Before the trainer is made, whose own check would fail in a less clear way.
         check_model(model, ajet.rollout.max_model_len or longest_sequence(model))
-    trainer = PolicyTrainer(model, common, total_steps=total_steps, grammars=loaded.grammars)
+    trainer = PolicyTrainer(
+        model, common, total_steps=total_steps, grammars=loaded.grammars, adapter=adapter
+    )
     checkpoints = run_folder / "checkpoints"
     newest = latest_checkpoint(checkpoints) if resume else None
     position = None
     if newest is not None:
-        position = load_checkpoint(newest, model=model, optimizer=trainer.optimizer)
+        position = load_checkpoint(
+            newest, model=model, optimizer=trainer.optimizer, adapter=adapter
+        )
     serving = serve_policy(ajet, loaded, run_folder, position)
     policy = Policy(
         chat_format=loaded.chat_format,
@@ -73,6 +78,7 @@ def _load(
             checkpoints,
             model=model,
             optimizer=trainer.optimizer,
+            adapter=adapter,
             tokenizer_dir=loaded.folder,
             max_to_keep=common.max_checkpoints_to_keep,
         ),
@@ -109,7 +115,7 @@ def serve_policy(
         ajet.rollout,
         run_folder=run_folder,
         policy_version=policy_version,
-        are_base_weights=position is None,
+        are_base_weights=position is None and policy.has_weights_of_folder,
         logprob_diff_bound=common.logprob_diff_bound,
         seed=common.seed,
         on_started=service_recorder(run_folder),

@@ -18,9 +18,11 @@ from ajet.backbone.local.checkpoint import TOKENIZER_FILES
 from ajet.context_tracker.chat_format import load_tokenizer
 from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.engine.embedded.load import load_model
+from ajet.engine.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from ajet.errors import ModelError
 from ajet.schema.call import Generation, SamplingParams
 from ajet.schema.episode import Sample
+from ajet.training.model_folder import whole_model
 
 NUM_TOKENS = 24
 """Tokens that the engine samples after each prompt of the check."""
@@ -51,16 +53,23 @@ def write_model(checkpoint: Path, folder: Path, dtype: str | None) -> str:
 
 
 def stored_dtype(folder: Path) -> str:
-    """The dtype that a model's `config.json` names."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    """The dtype that a model's `config.json` names; of an adapter, that of its base model."""
+    config = json.loads((whole_model(folder) / "config.json").read_text(encoding="utf-8"))
     name = config.get("dtype") or config.get("torch_dtype") or "float32"
     return str(name)
+
+
+def copy_adapter(checkpoint: Path, folder: Path) -> None:
+    """Write the adapter that a checkpoint has, with its tokenizer."""
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        shutil.copyfile(checkpoint / name, folder / name)
+    _copy_tokenizer(checkpoint, folder)
 
 
 def write_adapter(base: Path, checkpoint: Path, folder: Path, rank: int, base_name: str) -> None:
     """Write what the run changed as a LoRA adapter in PEFT's format.
 
-    A LoRA run changes each weight by a product of rank `rank`. The checkpoint has the sum of both,
+    A LoRA run of verl changes each weight by a product of rank `rank`. Its checkpoint has the sum,
     so the product is computed back from the difference, which it equals up to rounding.
 
     Args:
@@ -83,7 +92,7 @@ def write_adapter(base: Path, checkpoint: Path, folder: Path, rank: int, base_na
         modules.add(module.rpartition(".")[2])
     if not tensors:
         raise ModelError(f"{checkpoint} has the weights of the base model: there is no adapter")
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     settings = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -94,7 +103,7 @@ def write_adapter(base: Path, checkpoint: Path, folder: Path, rank: int, base_na
         "bias": "none",
         "target_modules": sorted(modules),
     }
-    (folder / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
     _copy_tokenizer(checkpoint, folder)
 
 
@@ -102,6 +111,7 @@ def sample_with_engine(
     checkpoint: Path, prompts: Sequence[Sequence[int]], dtype: str, seed: int
 ) -> list[Sampled]:
     """Let the embedded engine, with the checkpoint in that dtype, continue each prompt."""
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     model = load_model(checkpoint, dtype=_dtype(dtype))
     model = model.to(torch.float32)  # type: ignore[arg-type]
     longest = max(map(len, prompts)) + NUM_TOKENS
@@ -137,12 +147,15 @@ def load_exported(folder: Path, base: Path | None) -> PreTrainedModel:
 
     model = load_model(base)
     weights = dict(model.named_parameters())
-    adapter = load_file(folder / "adapter_model.safetensors")
+    adapter = load_file(folder / ADAPTER_WEIGHTS)
+    settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    scale = settings["lora_alpha"] / settings["r"]
     with torch.no_grad():
         for name, down in adapter.items():
             if ".lora_A." in name:
                 target = name.removeprefix("base_model.model.").replace(".lora_A.", ".")
-                weights[target].add_(adapter[name.replace(".lora_A.", ".lora_B.")] @ down)
+                up = adapter[name.replace(".lora_A.", ".lora_B.")]
+                weights[target].add_(scale * (up.float() @ down.float()))
     return model
 
 

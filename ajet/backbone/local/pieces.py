@@ -58,7 +58,8 @@ def backward_in_pieces(
         hidden = tree_hidden(model, tree, start, end, memory=memory)
         which = _tokens_of(tree, start, end)
         # A piece without trained tokens still has gradients for its keys and values.
-        roots, grads = [hidden], [torch.zeros_like(hidden)]
+        # With an adapter of later layers only, nothing here may need a gradient.
+        roots, grads = ([hidden], [torch.zeros_like(hidden)]) if hidden.requires_grad else ([], [])
         if len(which):
             position = torch.from_numpy(tree.predictor[which] - start).to(model.device)
             piece = trained_logprobs(
@@ -68,7 +69,8 @@ def backward_in_pieces(
                 if own.requires_grad and whole.grad is not None:
                     roots.append(own)
                     grads.append(whole.grad[torch.from_numpy(which).to(model.device)])
-        torch.autograd.backward(roots, grads)
+        if roots:
+            torch.autograd.backward(roots, grads)
     return logprobs.detach(), result
 
 

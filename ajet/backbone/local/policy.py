@@ -10,11 +10,13 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from ajet.config.sections.model import ModelConfig
+from ajet.backbone.local.adapter import Adapter
+from ajet.config.sections.model import LoraConfig, ModelConfig
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.engine.embedded.load import load_model
 from ajet.engine.grammar import Grammars
-from ajet.training.model_folder import chat_format_of, device_of, model_folder
+from ajet.engine.model_files import adapter_base
+from ajet.training.model_folder import chat_format_of, device_of, model_folder, whole_model
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +28,12 @@ class LocalPolicy:
     model: PreTrainedModel
     chat_format: ChatFormat
     folder: Path
-    """The model's folder; its tokenizer files are copied into every checkpoint."""
+    """The model's folder; its tokenizer files are copied into every checkpoint. Of an adapter: that
+    of its base model."""
+    has_weights_of_folder: bool
+    """Whether the weights are those in the folder now: an engine may load it."""
+    adapter: Adapter | None = None
+    """What is trained in place of the model's own weights."""
 
     @property
     def grammars(self) -> Grammars:
@@ -38,8 +45,15 @@ class LocalPolicy:
         )
 
 
-def load_policy(settings: ModelConfig) -> LocalPolicy:
+def load_policy(
+    settings: ModelConfig, lora: LoraConfig | None = None, *, seed: int = 0
+) -> LocalPolicy:
     """Load model, tokenizer and chat format.
+
+    Args:
+        settings: section `ajet.model`. An adapter in the folder is merged into its base model.
+        lora: section `ajet.lora`, to train a new adapter. None: all weights are the model's own.
+        seed: draws the new adapter's first weights.
 
     Raises:
         ModelError: a part cannot be loaded; the message says which.
@@ -64,7 +78,22 @@ def load_policy(settings: ModelConfig) -> LocalPolicy:
         device,
         torch.get_num_threads(),
     )
-    return LocalPolicy(model=model, chat_format=chat_format, folder=folder)
+    adapter = None
+    if lora is not None and lora.lora_rank:
+        name = settings.path if not Path(settings.path).exists() else str(folder.resolve())
+        adapter = Adapter(model, lora, base_name=name, seed=seed)
+        logger.info(
+            "LoRA of rank %d: %.3f million parameters are trained",
+            lora.lora_rank,
+            adapter.num_parameters / 1e6,
+        )
+    return LocalPolicy(
+        model=model,
+        chat_format=chat_format,
+        folder=whole_model(folder),
+        has_weights_of_folder=adapter_base(folder) is None,
+        adapter=adapter,
+    )
 
 
 def chosen_device(name: str) -> torch.device:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
 
 from ajet.backbone.local.checkpoint import load_checkpoint
-from ajet.backbone.local.policy import load_policy
+from ajet.backbone.local.policy import LocalPolicy, load_policy
 from ajet.backbone.local.trainer import PolicyTrainer
 from ajet.backbone.local.verl_state import verl_optimizer_state
 from ajet.config.sections.root import AjetConfig
@@ -66,19 +65,27 @@ def train_again(
         CheckpointError: `before` is damaged.
         TrainingError: loss or gradient is not finite.
     """
-    policy = load_policy(ajet.model)
+    is_verl = ajet.backbone != "local"
+    common = ajet.trainer_common
+    policy = load_policy(ajet.model, None if is_verl else ajet.lora, seed=common.seed)
     trainer = PolicyTrainer(
-        policy.model, ajet.trainer_common, total_steps=total_steps, grammars=policy.grammars
+        policy.model,
+        common,
+        total_steps=total_steps,
+        grammars=policy.grammars,
+        adapter=policy.adapter,
     )
     policy_version = 0
     if before is not None:
-        policy_version = _load(before, policy.model, trainer, is_verl=ajet.backbone != "local")
-    start = _flat(policy.model)
+        policy_version = _load(before, policy, trainer, is_verl=is_verl)
+    start = _flat(policy)
     metrics = trainer.update(samples, step=step, policy_version=policy_version)
     weights = None
     if after is not None:
-        saved = _flat(_model(policy.model, after))
-        differences = _flat(policy.model) - saved
+        now = _flat(policy)
+        _take_weights(after, policy)
+        saved = _flat(policy)
+        differences = now - saved
         weights = WeightsDifference(
             largest=float(differences.abs().max()),
             of_update=float(differences.norm() / (saved - start).norm()),
@@ -86,24 +93,29 @@ def train_again(
     return TrainedAgain(metrics=metrics, weights=weights)
 
 
-def _load(
-    checkpoint: Path, model: PreTrainedModel, trainer: PolicyTrainer, *, is_verl: bool
-) -> int:
+def _load(checkpoint: Path, policy: LocalPolicy, trainer: PolicyTrainer, *, is_verl: bool) -> int:
     """Load weights and optimizer from a checkpoint; returns the policy version."""
+    optimizer = trainer.optimizer
     if not is_verl:
-        position = load_checkpoint(checkpoint, model=model, optimizer=trainer.optimizer)
+        position = load_checkpoint(
+            checkpoint, model=policy.model, optimizer=optimizer, adapter=policy.adapter
+        )
         return position.policy_version
     position = read_position(checkpoint)
-    model.load_state_dict(_model(model, checkpoint).state_dict())
-    trainer.optimizer.load_state_dict(verl_optimizer_state(checkpoint))
+    _take_weights(checkpoint, policy)
+    optimizer.load_state_dict(verl_optimizer_state(checkpoint))
     return position.policy_version
 
 
-def _model(like: PreTrainedModel, checkpoint: Path) -> PreTrainedModel:
-    return type(like).from_pretrained(checkpoint, dtype=like.dtype)
+def _take_weights(checkpoint: Path, policy: LocalPolicy) -> None:
+    model = policy.model
+    if policy.adapter is not None:
+        policy.adapter.load(checkpoint)
+        return
+    model.load_state_dict(type(model).from_pretrained(checkpoint, dtype=model.dtype).state_dict())
 
 
-def _flat(model: PreTrainedModel) -> torch.Tensor:
-    """All weights as one float32 vector, sorted by name."""
-    state = model.state_dict()
+def _flat(policy: LocalPolicy) -> torch.Tensor:
+    """All weights as one float32 vector, sorted by name; an adapter is merged."""
+    state = policy.model.state_dict() if policy.adapter is None else policy.adapter.merged_state()
     return torch.cat([state[name].detach().cpu().float().flatten() for name in sorted(state)])

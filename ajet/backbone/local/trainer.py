@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ajet.algorithm.policy_loss import PolicyLoss, policy_loss
+from ajet.backbone.local.adapter import Adapter
 from ajet.backbone.local.branch_cost import branch_cost
 from ajet.backbone.local.forward import (
     attention_for,
@@ -48,6 +50,7 @@ class PolicyTrainer:
             of the model as it is now: load a checkpoint into it afterwards.
         total_steps: of the run, where the learning rate's schedule ends.
         grammars: for samples with completions that had to match a grammar.
+        adapter: of the model; it is trained alone, and the reference is the model without it.
 
     Raises:
         ModelError: the model cannot be trained in this way.
@@ -60,19 +63,23 @@ class PolicyTrainer:
         *,
         total_steps: int,
         grammars: Grammars | None = None,
+        adapter: Adapter | None = None,
     ) -> None:
-        check_forward(model)
         self.model = model
+        self._adapter = adapter
         if settings.gradient_checkpointing:
             enable_checkpointing(model)
-        self._longest_in_tree = longest_in_tree(model)
-        self.branch_cost = branch_cost(model, settings.branch_cost)
+        with self._separate():
+            check_forward(model)
+            self._longest_in_tree = longest_in_tree(model)
+            self.branch_cost = branch_cost(model, settings.branch_cost)
         self.optimizer = PolicyOptimizer(
             model.parameters(), settings.optim, total_steps=total_steps
         )
         self._settings = settings
         self._grammars = grammars
-        self._reference = copy.deepcopy(model) if settings.use_kl_loss else None
+        self._with_kl = settings.use_kl_loss
+        self._reference = copy.deepcopy(model) if self._with_kl and adapter is None else None
         self._loss = loss_settings(settings)
 
     @property
@@ -97,13 +104,18 @@ class PolicyTrainer:
         Raises:
             TrainingError: loss or gradient is not finite; the update was not applied.
         """
-        metrics = UpdateMetrics(policy_version=policy_version, with_kl=self._reference is not None)
-        for number, part in enumerate(plan_updates(samples, self._settings, step=step)):
-            loss = self._backward(part, metrics, is_first=number == 0)
-            if not math.isfinite(loss):
-                raise TrainingError(f"step {step}: the loss is {loss}; nothing was updated")
-            metrics.add_update(loss=loss, grad_norm=self.optimizer.update(step))
+        metrics = UpdateMetrics(policy_version=policy_version, with_kl=self._with_kl)
+        with self._separate():
+            for number, part in enumerate(plan_updates(samples, self._settings, step=step)):
+                loss = self._backward(part, metrics, is_first=number == 0)
+                if not math.isfinite(loss):
+                    raise TrainingError(f"step {step}: the loss is {loss}; nothing was updated")
+                metrics.add_update(loss=loss, grad_norm=self.optimizer.update(step))
         return metrics.summary(samples)
+
+    def _separate(self) -> AbstractContextManager[None]:
+        """Within it, what is trained can get a gradient."""
+        return nullcontext() if self._adapter is None else self._adapter.separate()
 
     def _backward(
         self, weighted: list[WeightedSample], metrics: UpdateMetrics, *, is_first: bool
@@ -204,10 +216,12 @@ class PolicyTrainer:
     @torch.no_grad()
     def _reference_logprobs(self, batch: MicroBatch) -> torch.Tensor | None:
         """Logprobs [N] of the reference model; None if there is none."""
-        model = self._reference
-        if model is None:
+        if not self._with_kl:
             return None
-        with attention_for(model, batch.inputs):
+        model = self._reference or self.model
+        adapter = self._adapter
+        without = nullcontext() if adapter is None else adapter.switched_off()
+        with without, attention_for(model, batch.inputs):
             if self._is_in_pieces(batch):
                 bounds = piece_bounds(batch.num_positions, self._settings.micro_batch_tokens)
                 return logprobs_in_pieces(model, batch, bounds=bounds)[0]

@@ -94,7 +94,9 @@ class VllmServing:
             EngineError: a server did not load the weights.
         """
         folder = self._folder / f"version_{policy_version:06d}"
-        self._policy.model.save_pretrained(folder)
+        adapter = self._policy.adapter
+        merged = None if adapter is None else adapter.merged_state()
+        self._policy.model.save_pretrained(folder, state_dict=merged)
         asyncio.run(self.engine.update_weights(folder.absolute(), policy_version))
         for old in self._folder.iterdir():
             if old != folder:

@@ -26,8 +26,8 @@ OURS = {
     "actor_rollout_ref.actor.use_kl_loss": "ajet.trainer_common.use_kl_loss",
     "actor_rollout_ref.hybrid_engine": "nothing: engine and trainer share the GPUs",
     "actor_rollout_ref.model.lora": (
-        "nothing: actor_rollout_ref.model.lora_rank, lora_alpha and target_modules are those of "
-        "FSDP, and vLLM gets the weights with the adapter merged in"
+        "nothing: ajet.lora.lora_rank, lora_alpha and target_modules are those of FSDP, and vLLM "
+        "gets the weights with the adapter merged in"
     ),
     "actor_rollout_ref.model.path": "ajet.model.path",
     "actor_rollout_ref.rollout.agent": "ajet.rollout.user_workflow",
@@ -94,7 +94,7 @@ OURS = {
 def lora_rank(ajet: AjetConfig) -> int:
     """Rank of the LoRA adapter that verl trains; 0: no adapter."""
     model = ajet.verl.get("actor_rollout_ref", {}).get("model", {})
-    return int(model.get("lora_rank", 0))
+    return int(model.get("lora_rank", ajet.lora.lora_rank))
 
 
 def refuse(ajet: AjetConfig) -> None:

@@ -76,7 +76,8 @@ def _ours(ajet: AjetConfig, resources: RankResources) -> dict[str, Any]:
     common = ajet.trainer_common
     return {
         "actor_rollout_ref": {
-            "model": _model(ajet, resources),
+            # verl's names are the same.
+            "model": {**_model(ajet, resources), **ajet.lora.model_dump()},
             "actor": _actor(ajet, resources),
             "ref": {"fsdp_config": _fsdp(ajet, resources)},
             "rollout": _rollout(ajet, resources),

@@ -98,7 +98,7 @@ def _port(value: Any) -> Any:
 _SCHEDULER = "the run's own scheduler runs every workflow in a thread with an event loop of its own"
 _SERVER = "the HTTP endpoint starts by itself when a workflow asks for it"
 _PROBE = "a probe of AgentJet's own test suite"
-_LORA = "only the backbone verl trains a LoRA adapter"
+_LORA = "it is about the way in which verl sends weights to vLLM"
 _SWARM = "training for agents that run elsewhere is not part of this version"
 
 KEYS: Mapping[str, Rule] = {
@@ -120,9 +120,6 @@ KEYS: Mapping[str, Rule] = {
     "interchange_server.max_inference_tracker_threads": NoEffect(
         "requests need no thread of their own"
     ),
-    "lora.lora_rank": ForVerl("actor_rollout_ref.model.lora_rank", (0,)),
-    "lora.lora_alpha": ForVerl("actor_rollout_ref.model.lora_alpha", elsewhere=_LORA),
-    "lora.target_modules": ForVerl("actor_rollout_ref.model.target_modules", elsewhere=_LORA),
     "lora.load_format": ForVerl("actor_rollout_ref.rollout.load_format", elsewhere=_LORA),
     "lora.layered_summon": ForVerl("actor_rollout_ref.rollout.layered_summon", elsewhere=_LORA),
     "rollout.tensor_model_parallel_size": Renamed(

@@ -1,8 +1,10 @@
-"""`ajet.model`: the model to train and how to load it."""
+"""`ajet.model` and `ajet.lora`: the model to train, and whether only an adapter is trained."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Len
 
 from ajet.config.loading.paths import ModelPath
 from ajet.config.sections.section import BaseConfig, FreeConfig
@@ -30,3 +32,18 @@ class ModelConfig(BaseConfig):
     torch_num_threads: Count | None = None
     """Number of torch's threads. Null: torch's default on a GPU; 1 on a CPU, which makes runs
     repeatable and is faster than two on a busy machine."""
+
+
+class LoraConfig(BaseConfig):
+    """Trains a LoRA adapter (arXiv:2106.09685) and keeps the model's own weights as they are."""
+
+    lora_rank: Annotated[int, Ge(0)] = 0
+    """Rank of the adapter, often 8 to 64. 0: no adapter, all weights are trained."""
+    lora_alpha: Count = 16
+    """The adapter is multiplied by `lora_alpha / lora_rank`."""
+    target_modules: str | Annotated[list[str], Len(1)] = "all-linear"
+    """The linear layers that get an adapter: `all-linear` (all but the output head), a list of
+    names such as `[q_proj, v_proj]`, or a regular expression that matches whole names."""
+    exclude_modules: str | list[str] | None = None
+    """Layers that get none although `target_modules` names them; a list of names or a regular
+    expression."""

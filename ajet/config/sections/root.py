@@ -14,7 +14,7 @@ from ajet.config.sections.data import ContextTrackerConfig, DataConfig
 from ajet.config.sections.debug import DebugConfig
 from ajet.config.sections.environment import EnvironmentConfig
 from ajet.config.sections.interchange_server import InterchangeServerConfig
-from ajet.config.sections.model import ModelConfig
+from ajet.config.sections.model import LoraConfig, ModelConfig
 from ajet.config.sections.rollout import RolloutConfig
 from ajet.config.sections.section import BaseConfig, FreeConfig, free
 from ajet.config.sections.task_judge import TaskJudgeConfig
@@ -64,6 +64,7 @@ class AjetConfig(BaseConfig):
     """The training backbone; by default `trinity` if Trinity-RFT is installed. Your own function is
     called as `run(config, run_folder, resume, inputs)`."""
     model: ModelConfig
+    lora: LoraConfig = LoraConfig()
     data: DataConfig = DataConfig()
     rollout: RolloutConfig
     task_reader: TaskReaderConfig

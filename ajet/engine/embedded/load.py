@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -11,8 +13,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ajet.engine.embedded.model_runner import check_architecture
-from ajet.engine.model_files import check_model_files
-from ajet.errors import ModelError
+from ajet.engine.model_files import adapter_base, check_model_files
+from ajet.errors import MissingExtraError, ModelError
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
 """What transformers raises for a model that it cannot load."""
@@ -28,7 +30,8 @@ def load_model(
     """Load a causal language model.
 
     Args:
-        path: a folder in Hugging Face format, or the id of a model on the hub.
+        path: a folder in Hugging Face format, or the id of a model on the hub. An adapter in the
+            folder is merged into its base model.
         dtype: the type of the weights.
         device: the device of the weights.
         attn_implementation: `sdpa` or `eager`; others do not take the engine's own masks.
@@ -39,6 +42,9 @@ def load_model(
     folder = Path(path).expanduser()
     if not folder.exists() and _looks_like_path(str(path)):
         raise ModelError(f"{path}: there is no such folder")
+    if (base := adapter_base(folder)) is not None:
+        whole = load_model(base, dtype=dtype, attn_implementation=attn_implementation)
+        return _merged_with(folder, whole).to(device)  # type: ignore[arg-type,no-any-return]
     if folder.exists():
         check_model_files(folder)
     try:
@@ -61,15 +67,30 @@ def load_model(
     return model.to(device)  # type: ignore[arg-type,no-any-return]
 
 
-def check_loading(folder: Path, attn_implementation: str, max_model_len: int | None) -> None:
+def check_loading(
+    folder: Path, attn_implementation: str, max_model_len: int | None, *, is_served: bool = True
+) -> PreTrainedModel | None:
     """Refuse what `load_model` and `check_model` would refuse, without reading a weight.
 
     Missing weights are found only if the names in the files are those of the model, because
     transformers renames and merges the weights of some models while it loads them.
 
+    Args:
+        folder: the model's folder.
+        attn_implementation: the attention implementation of transformers.
+        max_model_len: the most tokens of a sequence; None: those that the model has positions for.
+        is_served: False: another engine serves it, so `check_model` is left out.
+
+    Returns:
+        The model without its weights; None if it is an adapter of a model on the hub.
+
     Raises:
         ModelError: the model cannot be loaded, or the embedded engine cannot serve it.
     """
+    if (base := adapter_base(folder)) is not None:
+        folder = Path(base)
+        if not folder.exists():  # on the hub
+            return None
     found = {name for name, _ in check_model_files(folder)}
     try:
         config = AutoConfig.from_pretrained(folder)
@@ -86,7 +107,25 @@ def check_loading(folder: Path, attn_implementation: str, max_model_len: int | N
     if found and found <= model.state_dict().keys():
         missing = [tied[0] for tied in names.values() if found.isdisjoint(tied)]
         _refuse_missing(folder, missing)
-    check_model(model, max_model_len or longest_sequence(model))
+    if is_served:
+        check_model(model, max_model_len or longest_sequence(model))
+    return model
+
+
+def import_peft() -> ModuleType:
+    """The library, which takes a second to import.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import peft
+    except ModuleNotFoundError as error:
+        if error.name != "peft":
+            raise
+        raise MissingExtraError("peft", "lora") from None
+    module: ModuleType = peft
+    return module
 
 
 def longest_sequence(model: PreTrainedModel) -> int:
@@ -125,6 +164,26 @@ def check_model(model: PreTrainedModel, max_model_len: int) -> None:
             "positions"
         )
     check_architecture(model)
+
+
+def _merged_with(folder: Path, base: PreTrainedModel) -> PreTrainedModel:
+    """Merge the adapter in `folder`, in PEFT's format, into its base model.
+
+    Raises:
+        ModelError: the adapter does not fit.
+        MissingExtraError: PEFT is not installed.
+    """
+    peft = import_peft()
+    try:
+        with warnings.catch_warnings():
+            # PEFT 0.21 reads a name that transformers 5.23 wants to be another one.
+            warnings.simplefilter("ignore", FutureWarning)
+            merged = peft.PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"{folder}: the adapter cannot be loaded: {reason}") from error
+    model: PreTrainedModel = merged.eval()
+    return model
 
 
 def _refuse_missing(path: str | Path, missing: Iterable[str]) -> None:
