@@ -36,7 +36,6 @@ NEEDS = {
     "werewolves": "agentjet[verl]",
     "learn_to_ask_cpu": "LearnToAskJudge",
     "countdown_cpu": "tutorial/example_countdown/tiny_model",
-    "werewolves_cpu": "tutorial/example_werewolves/tiny_model",
 }
 """Shipped configurations that need data, a service or a model that this test has not."""
 

@@ -102,5 +102,5 @@ RECIPE = Recipe(
         ),
     ),
     min_competence=0.0,
-    start=(0.2, 0.7),
+    start=(0.1, 0.5),
 )
