@@ -149,6 +149,13 @@ class Node:
     offset: int = 0
     """Position in the call's completion at which the run starts."""
     children: list[Node] = field(default_factory=list)
+    by_first_id: dict[int, list[Node]] = field(default_factory=dict)
+    """The children by the first of their tokens: a root may have hundreds."""
+
+    def add(self, child: Node) -> None:
+        """Append a child."""
+        self.children.append(child)
+        self.by_first_id.setdefault(int(child.ids[0]), []).append(child)
 
     def split(self, length: int) -> None:
         """Keep the first `length` tokens here and move the rest into a single child."""
@@ -157,8 +164,10 @@ class Node:
             call=self.call,
             offset=self.offset + length,
             children=self.children,
+            by_first_id=self.by_first_id,
         )
-        self.ids, self.children = self.ids[:length], [rest]
+        self.ids, self.children, self.by_first_id = self.ids[:length], [], {}
+        self.add(rest)
 
 
 class TokenTree:
@@ -177,20 +186,22 @@ class TokenTree:
 
     def paths(self) -> Iterator[list[Node]]:
         """All paths from the root to a leaf, depth first, children in the order of arrival."""
-        stack = [[child] for child in reversed(self.root.children)]
+        # One path that is changed in place: a copy for each node would be quadratic in a timeline.
+        path: list[Node] = []
+        stack = [(0, child) for child in reversed(self.root.children)]
         while stack:
-            path = stack.pop()
-            children = path[-1].children
-            if not children:
-                yield path
-            stack.extend([*path, child] for child in reversed(children))
+            depth, node = stack.pop()
+            path[depth:] = [node]
+            if not node.children:
+                yield path.copy()
+            stack.extend((depth + 1, child) for child in reversed(node.children))
 
     def _insert(self, call: Call) -> None:
         start = self.root if call.parent_id is None else self._last_node[call.parent_id]
         node = self._walk(start, call.delta_ids)
         assert len(call.completion_ids), "the tracker records no call without a token"
         sampled = Node(ids=call.completion_ids, call=call)
-        node.children.append(sampled)
+        node.add(sampled)
         self._last_node[call.call_id] = sampled
 
     def _walk(self, node: Node, ids: np.ndarray) -> Node:
@@ -199,7 +210,7 @@ class TokenTree:
             child, shared = _best_child(node, ids)
             if child is None:
                 child, shared = Node(ids=ids), len(ids)
-                node.children.append(child)
+                node.add(child)
             if shared < len(child.ids):
                 child.split(shared)
                 self._update_last_node(child)
@@ -215,11 +226,10 @@ class TokenTree:
 def _best_child(node: Node, ids: np.ndarray) -> tuple[Node | None, int]:
     """The child with the longest common prefix, the first among equals; None if none has one."""
     best, most = None, 0
-    for child in node.children:
-        if child.ids[0] == ids[0]:
-            shared = _common_prefix(child.ids, ids)
-            if shared > most:
-                best, most = child, shared
+    for child in node.by_first_id.get(int(ids[0]), ()):
+        shared = _common_prefix(child.ids, ids)
+        if shared > most:
+            best, most = child, shared
     return best, most
 
 

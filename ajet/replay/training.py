@@ -101,7 +101,7 @@ def _why_not(ajet: AjetConfig, samples: Sequence[Sample], step: int) -> str | No
         return None
     if trainer is None:
         return f"the local trainer cannot repeat what the backbone {ajet.backbone} trains"
-    if backbone_entry(ajet.backbone).section == "verl" and lora_rank(ajet):
+    if lora_rank(ajet):
         return "verl trained a LoRA adapter, but the local trainer trains all weights"
     if ajet.model.dtype == "bfloat16":
         return "verl trained in bfloat16; its rounding is larger than the differences to look for"

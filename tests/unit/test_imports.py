@@ -59,7 +59,7 @@ HOMES = {
         "ajet/backbone/verl/",
         "ajet/backbone/trinity/",
     ),
-    "peft": ("ajet/engine/embedded/", "ajet/backbone/local/", "ajet/backbone/verl/"),
+    "peft": ("ajet/engine/embedded/", "ajet/backbone/verl_common/"),
     "vllm": (
         "ajet/engine/vllm/token_fast_path.py",
         "ajet/engine/vllm/worker.py",
@@ -71,6 +71,7 @@ HOMES = {
         "ajet/backbone/trinity/",
         "ajet/backbone/local/",
         "ajet/backbone/verl/",
+        "ajet/backbone/verl_common/",
         "ajet/context_tracker/chat_format.py",
     ),
     "agentscope": (

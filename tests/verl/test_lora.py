@@ -21,7 +21,7 @@ from peft import LoraConfig, get_peft_model
 from torch.distributed.fsdp import fully_shard
 from transformers import AutoModelForCausalLM
 
-from ajet.backbone.verl.worker import merged_weights, refuse_other_layers, save_merged
+from ajet.backbone.verl_common.merged_lora import merged_weights, refuse_other_layers, save_merged
 from ajet.errors import ConfigError
 
 pytestmark = pytest.mark.verl

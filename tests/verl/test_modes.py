@@ -12,17 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("verl")
-
-from transformers import AutoModelForCausalLM
 
 from ajet.export.export import export
 from ajet.monitor.rollout_store import read_rollouts, rollout_path
 from ajet.replay.replay import replay
-from ajet.schema.episode import Sample
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of
+from tests.verl.logprobs import largest_difference
 from tests.verl.runs import AGENTS, assert_agreed, assert_done, steps_of, train
 from tests.vllm.exported import assert_export_agrees
 
@@ -60,7 +57,7 @@ def test_ppo_trains_a_critic_beside_the_policy(tmp_path):
 
 def test_an_adapter_is_trained_and_the_others_get_the_merged_weights(tmp_path):
     options = (
-        "verl.actor_rollout_ref.model.lora_rank=8",
+        "lora.lora_rank=8",
         "trainer_common.use_kl_loss=true",
         "trainer_common.optim.lr=3e-3",
         "trainer_common.total_training_steps=3",
@@ -83,20 +80,6 @@ def test_an_adapter_is_trained_and_the_others_get_the_merged_weights(tmp_path):
     shutil.rmtree(checkpoints_of(folder)[2])
     assert_done(train(tmp_path, *options, "--resume"))
     assert_agreed(steps_of(folder))
-
-
-def largest_difference(model_folder: Path, samples: list[Sample]) -> float:
-    """Of the logprobs on record and those of the saved model."""
-    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
-    largest = 0.0
-    for sample in samples:
-        ids = torch.from_numpy(sample.ids.astype(np.int64))
-        with torch.no_grad():
-            logprobs = model(ids[None]).logits[0, :-1].log_softmax(-1)
-        found = logprobs.gather(1, ids[1:, None])[:, 0].numpy()
-        mask = sample.loss_mask[1:]
-        largest = max(largest, float(np.abs(found - sample.logprobs[1:])[mask].max()))
-    return largest
 
 
 def test_episodes_in_actors_are_those_of_one_process(tmp_path):

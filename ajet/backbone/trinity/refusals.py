@@ -46,7 +46,7 @@ OURS = {
     "explorer.rollout_model.max_model_len": "ajet.rollout.max_model_len",
     "explorer.rollout_model.temperature": "ajet.rollout.temperature",
     "mode": "nothing: a run both explores and trains",
-    "model": "ajet.model",
+    "model": "ajet.model and ajet.lora",
     "monitor": "ajet.trainer_common.logger",
     "name": "ajet.experiment_name",
     "project": "ajet.project_name",

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from trinity.common.config import Config, TasksetConfig
+from trinity.common.config import Config, LoRAConfig, TasksetConfig
 from trinity.common.constants import SyncMethod
 
 from ajet.backbone.ray_common.resources import trinity_needs
@@ -46,7 +46,8 @@ def compose_config(context: TrinityRunContext, batches: TaskBatches) -> Config:
             default_workflow_type=f"{_HERE}.workflow.BatchOfEpisodes",
             workflow_args={"context": context, "batches": batches},
         )
-        return config.check_and_update()
+        config.model.lora_configs = _lora_configs(context)
+        return _with_merged_lora(config.check_and_update())
     except (OmegaConfBaseException, ValueError, TypeError, AssertionError) as error:
         raise ConfigError(f"Trinity-RFT refuses its configuration: {error}") from error
 
@@ -105,6 +106,22 @@ def _model(context: TrinityRunContext) -> dict[str, Any]:
     }
 
 
+def _lora_configs(context: TrinityRunContext) -> list[LoRAConfig] | None:
+    """Trinity's section for an adapter; None: all weights are trained."""
+    lora = context.ajet.lora
+    if not lora.lora_rank:
+        return None
+    # With a path that is marked as made up, Trinity writes no random adapter for vLLM.
+    return [LoRAConfig(name="policy", path="", is_dummy=True, **lora.model_dump())]
+
+
+def _with_merged_lora(config: Config) -> Config:
+    """Only the trainer knows about the adapter: vLLM gets merged weights."""
+    model = config.explorer.rollout_model
+    model.enable_lora, model.lora_modules, model.lora_kwargs = False, None, {}
+    return config
+
+
 def _algorithm(context: TrinityRunContext) -> dict[str, Any]:
     """The algorithm section; AgentJet's loss replaces Trinity's losses."""
     common = context.ajet.trainer_common
@@ -149,6 +166,8 @@ def _explorer(context: TrinityRunContext) -> dict[str, Any]:
 
 def _trainer(context: TrinityRunContext) -> dict[str, Any]:
     ajet = context.ajet
+    # With LoRA, `TrinityPolicyWorker` writes the merged model instead.
+    hugging_face = [] if ajet.lora.lora_rank else ["hf_model"]
     fsdp = {
         "dtype": context.dtype,
         "mixed_precision": {
@@ -171,7 +190,7 @@ def _trainer(context: TrinityRunContext) -> dict[str, Any]:
                     "optimizer_impl": "ajet.backbone.verl_common.optimizer",
                     "optimizer": "AdamWOnMatrices",
                 },
-                "checkpoint": {"save_contents": ["model", "optimizer", "extra", "hf_model"]},
+                "checkpoint": {"save_contents": ["model", "optimizer", "extra", *hugging_face]},
             },
         },
     }
