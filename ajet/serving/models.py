@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -17,6 +18,7 @@ from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
 from ajet.launcher.backbones import check_libraries
 from ajet.launcher.run_folder import checkpoint_of
+from ajet.monitor.run_record import recorded
 from ajet.training.episodes import sampling_defaults
 
 
@@ -85,7 +87,12 @@ def _opened(ajet: AjetConfig, folder: Path) -> Iterator[Gateway]:
     from ajet.backbone.local.policy import load_policy
 
     policy = load_policy(ajet.model)
-    with closing(serve_policy(ajet, policy, folder, None)) as serving:
+    folder.mkdir(parents=True, exist_ok=True)
+    # The record holds the processes of vLLM, which end with this one.
+    with (
+        recorded(folder, sys.argv),
+        closing(serve_policy(ajet, policy, folder, None)) as serving,
+    ):
         yield Gateway(
             chat_format=policy.chat_format,
             engine=serving.engine,
