@@ -160,6 +160,8 @@ def _normalize(message: dict[str, Any], position: int) -> dict[str, Any]:
     # Parts of a tool's result are outputs of their own; of other messages, pieces of one text.
     between = "\n" if role == "tool" else ""
     content = _text(message.get("content"), f"{where}.content", between)
+    if message.get("audio"):
+        raise RequestError(f"{where}.audio: only text is supported", param=f"{where}.audio")
     if not content and message.get("refusal"):
         content = _text(message["refusal"], f"{where}.refusal")
     normal: dict[str, Any] = {"role": role, "content": content}
@@ -222,6 +224,8 @@ def _arguments(arguments: Any) -> Any:
     """Arguments, parsed if they are JSON: clients serialise the same object in different ways."""
     if not isinstance(arguments, str):
         return arguments if arguments is not None else {}
+    if not arguments.strip():  # what clients send for a call without arguments
+        return {}
     try:
         return json.loads(arguments)
     except ValueError:

@@ -233,6 +233,27 @@ def test_parts_of_a_tools_result_are_not_glued() -> None:
     assert all("one\ntwo" in prompt for prompt in agent.prompts)
 
 
+def test_blocks_of_the_messages_api_are_not_glued() -> None:
+    blocks = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    agent = agent_of(["ok", "more"])
+    first = {"role": "user", "content": blocks}
+    fields: dict[str, Any] = {"system": blocks, "max_tokens": 9}
+    _, answer = post(agent, "/v1/messages", messages=[first], **fields)
+    assert agent.prompts[0].count("one\ntwo") == 2
+    turn = {"role": "assistant", "content": answer["content"]}
+    post(agent, "/v1/messages", messages=[first, turn, first], **fields)
+    assert agent.timelines == ["first_call", None], "the history is recognised"
+
+
+@pytest.mark.parametrize("arguments", ["", " ", None, "{}"])
+def test_a_call_without_arguments_is_rendered_as_json(arguments: str | None) -> None:
+    call = {"id": "u", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    turn = {"role": "assistant", "content": None, "tool_calls": [call]}
+    agent = agent_of(["ok"])
+    chat(agent, messages=[*HELLO, turn, {"role": "tool", "content": "x"}], tools=[TOOL])
+    assert '{"name": "look", "arguments": {}}' in agent.prompts[0]
+
+
 # 4
 
 

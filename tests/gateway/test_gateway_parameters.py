@@ -199,6 +199,12 @@ def test_an_answer_may_be_begun_by_the_request() -> None:
         ({"tools": [TOOL, 5]}, "tools.1", "invalid_value"),
         ({"n": 0}, "n", "invalid_value"),
         ({"n": 1000}, "n", "invalid_value"),
+        ({"seed": 2**63}, "seed", "invalid_value"),
+        (
+            {"messages": [*HELLO, {"role": "assistant", "audio": {"id": "a"}}]},
+            "messages[1].audio",
+            None,
+        ),
         ({"stop": 5}, "stop", "invalid_value"),
         ({"max_tokens": 0}, "max_tokens", "invalid_value"),
         ({"temperature": -1}, "temperature", "invalid_value"),

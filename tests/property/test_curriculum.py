@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ajet.config.sections.task_reader import CurriculumConfig, weight_at
@@ -76,6 +76,7 @@ def by_number(task: Task) -> int:
 # 1. Resuming.
 
 
+@settings(deadline=None)
 @given(policy=policies, seed=st.integers(0, 99), stop=st.integers(1, 6), mixed=st.booleans())
 def test_a_restored_curriculum_goes_on_as_if_it_had_never_stopped(
     policy: str, seed: int, stop: int, mixed: bool
@@ -141,6 +142,7 @@ def test_a_curriculum_can_begin_or_end_where_a_run_is_resumed() -> None:
 # 2. No task twice.
 
 
+@settings(deadline=None)
 @given(policy=policies, seed=st.integers(0, 99), size=st.integers(1, 12))
 def test_no_task_is_chosen_twice_in_a_step(policy: str, seed: int, size: int) -> None:
     batches = batches_of(12, seed=seed, policy=policy, set_aside_after=4)
@@ -209,6 +211,7 @@ def test_new_tasks_come_in_the_order_of_a_number() -> None:
         batches_of(5, policy="easy_first", difficulty_key="depth")
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from("abcd"), st.floats(0.05, 5), min_size=1), st.integers(0, 99))
 def test_a_pick_has_its_share_in_every_stretch(shares: dict[str, float], start: int) -> None:
     counts = Counter(pick(shares, number) for number in range(start, start + 100))

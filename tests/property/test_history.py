@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ajet.context_tracker.history import MAX_HEADS, History, Match, normalize_messages
@@ -44,6 +44,7 @@ class Agent:
         return self.history.find(raw)
 
 
+@settings(deadline=None)
 @given(requests)
 def test_kept_requests_change_nothing_that_is_found(requests):
     quick, slow = Agent(with_heads=True), Agent(with_heads=False)

@@ -12,7 +12,7 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ajet.errors import CheckpointError
@@ -33,6 +33,7 @@ def ids(tasks: list[Task]) -> list[str]:
     return [task.task_id for task in tasks]
 
 
+@settings(deadline=None)
 @given(count=counts, seed=seeds, shuffle=st.booleans())
 def test_every_epoch_has_every_task_once(count: int, seed: int, shuffle: bool) -> None:
     batches = batches_of(count, seed, shuffle=shuffle)
@@ -41,6 +42,7 @@ def test_every_epoch_has_every_task_once(count: int, seed: int, shuffle: bool) -
         assert Counter(ids(batches.next_batch(count))) == Counter(f"t{i}" for i in range(count))
 
 
+@settings(deadline=None)
 @given(count=counts, seed=seeds, cut=sizes)
 def test_batch_sizes_do_not_change_the_stream(count: int, seed: int, cut: list[int]) -> None:
     batches = batches_of(count, seed)
@@ -48,6 +50,7 @@ def test_batch_sizes_do_not_change_the_stream(count: int, seed: int, cut: list[i
     assert pieces == ids(batches_of(count, seed).next_batch(sum(cut)))
 
 
+@settings(deadline=None)
 @given(count=counts, seed=seeds, before=sizes, after=sizes, shuffle=st.booleans())
 def test_a_restored_stream_goes_on_where_it_was(
     count: int, seed: int, before: list[int], after: list[int], shuffle: bool

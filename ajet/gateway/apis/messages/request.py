@@ -118,7 +118,8 @@ def _prompt_fields(request: CountTokensRequest) -> dict[str, Any]:
     """The parameters that decide about the prompt, in the shape of the chat-completions API."""
     messages = _chat_messages(request.messages)
     if request.system:
-        messages.insert(0, {"role": "system", "content": request.system})
+        system = request.system if isinstance(request.system, str) else _apart(request.system)
+        messages.insert(0, {"role": "system", "content": system})
     tools = [_tool(tool, f"tools[{i}]") for i, tool in enumerate(request.tools or [])]
     return {
         "messages": messages,
@@ -209,7 +210,26 @@ def _user_or_system(role: str, blocks: list[Any], where: str) -> list[_Message]:
             messages[-1]["content"].append(block)
         else:
             messages.append({"role": role, "content": [block]})
+    for message in messages:
+        if message["role"] == role:
+            message["content"] = _apart(message["content"])
     return messages or [{"role": role, "content": []}]
+
+
+def _apart(blocks: list[Any]) -> list[Any]:
+    """Text blocks with a line feed between two whose words would be glued together."""
+    parts: list[Any] = []
+    for block in blocks:
+        ends, starts = (_text_of(one) for one in (parts[-1] if parts else None, block))
+        if ends[-1:].strip() and starts[:1].strip():
+            parts.append("\n")
+        parts.append(block)
+    return parts
+
+
+def _text_of(block: Any) -> str:
+    text = block.get("text") if isinstance(block, dict) else None
+    return text if isinstance(text, str) else ""  # what is no text is refused with the message
 
 
 def _kind(block: Any, where: str) -> Any:
