@@ -12,6 +12,8 @@ from typing import Any
 
 from ajet.engine.vllm.client import EXTENSION
 
+MAX_STOPS = 4
+
 
 class FakeVllm:
     """Answers every completion with the ids 1, 2, 3, ... and the logprob -0.5.
@@ -78,6 +80,9 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send({"success": True})
         self.owner.requests.append(body)
         time.sleep(self.owner.delay_s)
+        if len(body["stop"]) > MAX_STOPS:  # as vLLM does, with its words
+            error = {"message": f"List should have at most {MAX_STOPS} items", "code": 400}
+            return self._send({"error": error}, 400)
         if body.get("stream"):
             return self._stream(body["max_tokens"])
         if self.owner.breaks or self.owner.failures:

@@ -254,3 +254,14 @@ def test_a_body_that_is_no_request_is_refused(body: bytes) -> None:
 def test_a_wrong_value_is_not_repeated_at_length() -> None:
     error = chat(agent_of([]), stop=5, messages={"x": "y" * 100_000})["error"]
     assert len(error["message"]) < 400
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seed", 2**90), ("seed", 2**63 - 1), ("seed", -(2**64)), ("top_k", 10**20), ("top_k", -2)],
+)
+def test_a_number_that_no_engine_can_hold_is_refused(name: str, value: int) -> None:
+    agent = agent_of(["unasked"])
+    answer = chat(agent, **{name: value})
+    assert answer["error"]["param"] == name
+    assert agent.engine.requests == []

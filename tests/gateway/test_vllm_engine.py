@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from ajet.engine.vllm.engine import VllmEngine
-from ajet.errors import ContextLengthError, EngineError
+from ajet.errors import ContextLengthError, EngineError, RequestError
 from ajet.schema.call import Generation, SamplingParams
 from tests.gateway.fake_vllm import FakeVllm, fakes
 
@@ -205,3 +205,14 @@ def test_a_server_that_lives_but_never_answers_is_asked_a_few_times_only():
             asyncio.run(ask(engine))
         assert len(server.requests) == 4
         asyncio.run(engine.aclose())
+
+
+def test_parameters_that_vllm_refuses_are_the_agents_mistake_and_asked_for_once(two):
+    engine, servers = two
+    with pytest.raises(RequestError, match="vLLM refuses the request: List should have") as caught:
+        asyncio.run(ask(engine, stop=("x",) * 10_000))
+    assert caught.value.status == 400
+    assert sum(len(server.requests) for server in servers) == 1
+    with pytest.raises(RequestError, match="vLLM refuses"):
+        params = SamplingParams(max_tokens=4, stop=("x",) * 10_000)
+        asyncio.run(engine.generate([5], params, session="e", on_token=lambda *_: None))

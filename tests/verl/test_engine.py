@@ -15,10 +15,11 @@ import pytest
 
 pytest.importorskip("verl")
 
-from ray.exceptions import RayActorError
+from ray.exceptions import RayActorError, RayTaskError
+from vllm.exceptions import VLLMValidationError
 
 from ajet.backbone.verl.engine import VerlEngine
-from ajet.errors import ContextLengthError, EngineError
+from ajet.errors import ContextLengthError, EngineError, RequestError
 from ajet.schema.call import Generation, SamplingParams
 
 pytestmark = pytest.mark.verl
@@ -95,3 +96,12 @@ def test_a_replica_that_fails_is_an_infrastructure_fault(client):
 def test_a_prompt_without_room_for_an_answer_is_refused():
     with pytest.raises(ContextLengthError):
         generate(Client([5]), prompt=8)
+
+
+def test_parameters_that_vllm_refuses_are_the_agents_mistake():
+    refusal = VLLMValidationError("temperature must be in [0, 2], got 100.0.")
+    error = RayTaskError("generate", "a traceback", refusal)
+    with pytest.raises(RequestError, match=r"vLLM refuses the request: temperature must be in"):
+        generate(Client([], error=error))
+    with pytest.raises(EngineError, match="ValueError"):
+        generate(Client([], error=RayTaskError("generate", "a traceback", ValueError("other"))))

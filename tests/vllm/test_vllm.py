@@ -27,7 +27,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from ajet.errors import EngineError, ServiceError
+from ajet.errors import EngineError, RequestError, ServiceError
 from ajet.schema.call import Generation, SamplingParams
 from ajet.training.weight_sync_check import check_weights, probe_ids
 from tests.torch.small_model import VOCABULARY
@@ -106,6 +106,13 @@ def test_a_stream_gives_the_same_tokens(running):
         )
     )
     assert emitted == streamed.token_ids == ask(running).token_ids
+
+
+@pytest.mark.parametrize("refused", [{"stop": ("x",) * 10_000}, {"temperature": 100.0}])
+def test_parameters_that_vllm_refuses_are_the_agents_mistake(running, refused):
+    with pytest.raises(RequestError, match="vLLM refuses the request"):
+        ask(running, **refused)
+    assert ask(running).token_ids
 
 
 def test_a_seed_gives_the_same_tokens_beside_calls_without_one(running):

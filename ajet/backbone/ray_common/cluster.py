@@ -16,7 +16,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayTaskError
 
 from ajet.backbone.ray_common.resources import RayNeeds
-from ajet.errors import ServiceError
+from ajet.errors import RequestError, ServiceError
 
 _CLASS_AND_PID = re.compile(r"class_name: (\S+)(?:.|\n)*?pid: (\d+)")
 
@@ -57,6 +57,16 @@ def cause_of(error: BaseException) -> str:
         name, pid = died.groups()
         return f"the process of {name} (pid {pid}) ended unexpectedly"
     return str(error)
+
+
+def refused_by_vllm(error: BaseException) -> RequestError | None:
+    """The error for an agent whose request vLLM refuses in a remote call; None for other errors."""
+    while isinstance(error, RayTaskError):
+        error = error.cause
+    # By its name: vLLM need not be installed where this is used.
+    if type(error).__name__ != "VLLMValidationError":
+        return None
+    return RequestError(f"vLLM refuses the request: {error}")
 
 
 def _check_size(needs: RayNeeds) -> None:

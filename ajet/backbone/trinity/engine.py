@@ -10,7 +10,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
-from ajet.backbone.ray_common.cluster import cause_of
+from ajet.backbone.ray_common.cluster import cause_of, refused_by_vllm
 from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.engine.base import OnToken
 from ajet.errors import EngineError
@@ -56,6 +56,7 @@ class TrinityEngine:
 
         Raises:
             ContextLengthError: the prompt leaves no room for a token.
+            RequestError: vLLM refuses these parameters.
             EngineError: the actor failed.
         """
         max_new = max_new_tokens(len(prompt_ids), params, self._max_model_len)
@@ -67,6 +68,8 @@ class TrinityEngine:
             ray.cancel(call)
             raise
         except (RayError, RuntimeError) as error:
+            if refusal := refused_by_vllm(error):
+                raise refusal from error
             raise EngineError(f"Trinity's vLLM actor failed: {cause_of(error)}") from error
         self.policy_version = max([self.policy_version, *generation.policy_versions])
         if on_token is not None:

@@ -8,6 +8,7 @@ from typing import Any
 from ray.exceptions import RayError, RayTaskError
 from verl.workers.rollout.llm_server import LLMServerClient
 
+from ajet.backbone.ray_common.cluster import refused_by_vllm
 from ajet.engine.base import OnToken
 from ajet.errors import EngineError
 from ajet.schema.call import FinishReason, Generation, SamplingParams, max_new_tokens
@@ -48,6 +49,7 @@ class VerlEngine:
 
         Raises:
             ContextLengthError: the prompt leaves no room for a token.
+            RequestError: vLLM refuses these parameters.
             EngineError: the replica failed.
         """
         max_new = max_new_tokens(len(prompt_ids), params, self._max_model_len)
@@ -58,6 +60,8 @@ class VerlEngine:
                 sampling_params={**_sampling_params(params), "max_tokens": max_new},
             )
         except RayTaskError as error:  # its text is a traceback; the cause says what happened
+            if refusal := refused_by_vllm(error):
+                raise refusal from error
             raise EngineError(f"verl's vLLM replica failed: {error.cause!r}") from error
         except RayError as error:
             raise EngineError(f"verl's vLLM replica failed: {error}") from error

@@ -11,12 +11,13 @@ from typing import Any
 import aiohttp
 
 from ajet.engine.base import OnToken
-from ajet.errors import EngineError
+from ajet.errors import AjetError, EngineError, RequestError
 from ajet.schema.call import Generation, SamplingParams
 
 EXTENSION = "ajet.engine.vllm.worker.PolicyWorker"
 """Value of vLLM's `--worker-extension-cls` with which a server can take new weights."""
 
+_COMPLETIONS = "/v1/completions"
 _REASONS = {"stop": "stop", "length": "length"}
 
 
@@ -84,11 +85,10 @@ class VllmClient:
 
         Raises:
             ServerLost: the server is lost; another one may answer.
-            EngineError: the server refused the request.
+            RequestError: the server refuses these parameters.
+            EngineError: the server refuses the key, or its answer is not as expected.
         """
-        answer = await self._request(
-            "POST", "/v1/completions", self._body(prompt_ids, params, max_new)
-        )
+        answer = await self._request("POST", _COMPLETIONS, self._body(prompt_ids, params, max_new))
         choice = answer["choices"][0]
         generation = Generation(finish_reason=_finish_reason(choice["finish_reason"]))
         _append(generation, choice, version)
@@ -106,14 +106,16 @@ class VllmClient:
 
         Raises:
             ServerLost: the server is lost; another one may answer.
-            EngineError: the server refused the request.
+            RequestError: the server refuses these parameters.
+            EngineError: the server refuses the key, or its answer is not as expected.
         """
         body = self._body(prompt_ids, params, max_new) | {"stream": True}
         generation, finished = Generation(), None
         try:
-            async with self._http.post(f"{self.base_url}/v1/completions", json=body) as response:
+            async with self._http.post(self.base_url + _COMPLETIONS, json=body) as response:
                 if response.status != HTTPStatus.OK:
-                    raise _status_error(self.base_url, response.status, await response.text())
+                    text = await response.text()
+                    raise _status_error(self.base_url, _COMPLETIONS, response.status, text)
                 async for line in response.content:
                     data = line.decode().removeprefix("data: ").strip()
                     if not data or data == "[DONE]":
@@ -140,7 +142,7 @@ class VllmClient:
         """[L - 1] logprob of each id but the first, given the ids before it."""
         params = SamplingParams(max_tokens=1, temperature=0.0)
         body = self._body(prompt_ids, params, 1) | {"prompt_logprobs": 0}
-        answer = await self._request("POST", "/v1/completions", body)
+        answer = await self._request("POST", _COMPLETIONS, body)
         given = answer["choices"][0]["prompt_logprobs"][1:]
         pairs = zip(prompt_ids[1:], given, strict=True)
         return [entry[str(token)]["logprob"] for token, entry in pairs]
@@ -205,7 +207,7 @@ class VllmClient:
             raise ServerLost(f"{self.base_url}: {_words(error)}") from error
         if response.status != HTTPStatus.OK:
             text = content.decode(errors="replace")
-            raise _status_error(self.base_url, response.status, text)
+            raise _status_error(self.base_url, path, response.status, text)
         return json.loads(content) if content else None
 
 
@@ -230,11 +232,21 @@ def _finish_reason(given: str | None) -> Any:
     return _REASONS[given]
 
 
-def _status_error(base_url: str, status: int, text: str) -> EngineError:
+def _status_error(base_url: str, path: str, status: int, text: str) -> AjetError:
     if status == HTTPStatus.UNAUTHORIZED:
         return EngineError(f"{base_url} refuses the key (see ajet.rollout.vllm.api_key_env)")
+    if status == HTTPStatus.BAD_REQUEST and path == _COMPLETIONS:
+        return RequestError(f"vLLM refuses the request: {_message_in(text)[:500]}")
     error_class = ServerLost if status >= HTTPStatus.INTERNAL_SERVER_ERROR else EngineError
     return error_class(f"{base_url} answered {status}: {text[:500]}")
+
+
+def _message_in(text: str) -> str:
+    """The message of an error in the shape of the OpenAI API, or the whole text."""
+    try:
+        return str(json.loads(text)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return text
 
 
 def _words(error: Exception) -> str:
