@@ -1,0 +1,1 @@
+"""Runs that are killed, stopped, filled, truncated and flooded at random moments."""
