@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 from pathlib import Path
 
 from ajet.monitor.terminal import log_stream
@@ -21,6 +23,20 @@ class StderrHandler(logging.Handler):
             log_stream().write(f"{level}{self.format(record)}\n")
         except (OSError, ValueError):
             self.handleError(record)
+
+
+class LogFile(logging.FileHandler):
+    """A log file that neither ends nor hides anything when its disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Leave a line out that cannot be written; other errors are shown as ever."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close the file, without the lines that cannot be written."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def log_to_console() -> None:
@@ -44,7 +60,7 @@ def log_to_file(path: Path) -> logging.Handler:
         The handler; the caller removes it when the run is over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = LogFile(path, encoding="utf-8")
     handler.setFormatter(
         logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s")
     )

@@ -2,11 +2,11 @@
 
     python -m tests.chaos.campaign --backbone local --rounds 50 --seed 0 --json
 
-Each round starts a small run and lets one thing happen to it at a random moment: between its start
-and the time that an undisturbed run needs. Then it is checked: it ended clearly or continued within
-a bound; no process of it is left; nothing is left in the temporary folder; resumed, it is the
-undisturbed run (bit for bit with `local`), with each step and each episode once. The seed chooses
-kinds and moments; how far a run is at a moment depends on the machine.
+Each round starts a small run and lets one thing happen to it at a random moment: a random time
+after its start, after its record exists, or after one of its steps. Then it is checked: it ended
+clearly or continued within a bound; no process of it is left; nothing is left in the temporary
+folder; resumed, it is the undisturbed run (bit for bit with `local`), with each step and each
+episode once. The seed chooses kinds and moments.
 """
 
 from __future__ import annotations
@@ -18,14 +18,31 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from tests.chaos import checks
 from tests.chaos.faults import DISK_MB, FAULTS, Expected, Fault
-from tests.chaos.runs import Place, can_mount
+from tests.chaos.runs import STEPS, Place, can_mount
 
 MOST_RESUMES = 3
+
+
+def _has_steps(number: int) -> Callable[[Path], bool]:
+    def has(folder: Path) -> bool:
+        path = folder / "metrics.jsonl"
+        return path.exists() and path.read_bytes().count(b"\n") > number  # one line is step 0
+
+    return has
+
+
+STAGES: dict[str, Callable[[Path], bool]] = {
+    "start": lambda folder: True,
+    "record": lambda folder: (folder / "run.json").exists(),
+    **{f"step {number}": _has_steps(number) for number in range(STEPS + 1)},
+}
+"""Moments of a run that can be seen from outside: its record is there, a step is done."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -35,10 +52,9 @@ class Round:
     number: int
     backbone: str
     fault: str
-    moment: float
-    """The share of an undisturbed run's duration."""
-    at_step: int = 0
-    """Steps that were finished then."""
+    stage: str
+    """What the moment came after."""
+    delay_s: float
     code: int | None = None
     """The exit code after the fault."""
     num_resumes: int = 0
@@ -76,16 +92,14 @@ class Campaign:
     def round(self, number: int, kind: str) -> Round:
         """One round."""
         fault = FAULTS[kind]
+        stage, delay_s = self._moment()
         result = Round(
-            number=number,
-            backbone=self.backbone,
-            fault=kind,
-            moment=self._moment(),
+            number=number, backbone=self.backbone, fault=kind, stage=stage, delay_s=delay_s
         )
         begun = time.monotonic()
         place = Place(self.backbone, DISK_MB if fault.needs_disk else None)
         try:
-            _disturb(place, fault, result, self.duration_s, self.rng)
+            _disturb(place, fault, result, self.rng)
             _resume(place, result)
             if not result.problems:
                 result.problems += filter(None, self._compare(place))
@@ -94,10 +108,11 @@ class Campaign:
         result.seconds = round(time.monotonic() - begun, 1)
         return result
 
-    def _moment(self) -> float:
-        """More than half of a small run is its start, so two of three moments are after it."""
-        low, high = self.rng.choice([(0.05, 0.5), (0.5, 0.75), (0.75, 1.0)])
-        return round(self.rng.uniform(low, high), 3)
+    def _moment(self) -> tuple[str, float]:
+        """A stage, and how long after it: up to what a step takes, or the start for the first."""
+        stage = self.rng.choice(list(STAGES))
+        longest = self.duration_s / (2 if stage == "start" else 2 * STEPS)
+        return stage, round(self.rng.uniform(0, longest), 2)
 
     def _compare(self, place: Place) -> list[str]:
         wrong = [checks.wrong_counts(place.folder)]
@@ -112,14 +127,14 @@ class Campaign:
         self.reference.remove()
 
 
-def _disturb(
-    place: Place, fault: Fault, result: Round, duration_s: float, rng: random.Random
-) -> None:
+def _disturb(place: Place, fault: Fault, result: Round, rng: random.Random) -> None:
     run = place.start(*fault.args)
-    due_s = run.started_s + result.moment * duration_s
+    is_reached = STAGES[result.stage]
+    while not (is_reached(place.folder) or run.has_ended()):
+        time.sleep(0.01)
+    due_s = time.monotonic() + result.delay_s
     while time.monotonic() < due_s and not run.has_ended():
         time.sleep(0.01)
-    result.at_step = len(list((place.folder / "checkpoints").glob("step_*")))
     if not run.has_ended():
         try:
             fault.act(place, run, rng)

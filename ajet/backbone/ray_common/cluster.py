@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, RayTaskError
 
+from ajet.backbone.ray_common import private_sockets
 from ajet.backbone.ray_common.resources import RayNeeds
 from ajet.errors import RequestError, ServiceError
 
@@ -33,10 +34,11 @@ def connected(runtime_env: Mapping[str, Any], needs: RayNeeds) -> Iterator[None]
         ServiceError: the cluster does not answer or is too small.
     """
     address = os.environ["RAY_ADDRESS"]
+    private_sockets.install()
     try:
         ray.init(
             address=address,
-            runtime_env=dict(runtime_env),
+            runtime_env={**runtime_env, "worker_process_setup_hook": private_sockets.HOOK},
             log_to_driver=False,
             logging_level=logging.ERROR,
         )

@@ -21,6 +21,7 @@ from ajet.config.sections.section import plain
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import ConfigError
 
+NO_REQUESTS = "ajet.engine.vllm.key_guard.NoRequests"
 _SHORT_DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
 
 
@@ -194,7 +195,7 @@ def _rollout(ajet: AjetConfig, resources: RankResources) -> dict[str, Any]:
         "max_model_len": resources.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
         "calculate_log_probs": True,
-        "engine_kwargs": {"vllm": plain(settings.vllm.options)},
+        "engine_kwargs": {"vllm": {"middleware": [NO_REQUESTS], **plain(settings.vllm.options)}},
     }
 
 

@@ -1,4 +1,4 @@
-"""A middleware that asks for the server's key on every path.
+"""Middlewares for vLLM's HTTP server: one asks for its key on every path, one refuses everything.
 
 vLLM's own `--api-key` protects only paths below `/v1`. Start vLLM with
 `--middleware ajet.engine.vllm.key_guard.KeyGuard`.
@@ -33,3 +33,23 @@ class KeyGuard:
                 await send({"type": "http.response.body", "body": b""})
                 return
         await self._app(scope, receive, send)
+
+
+class NoRequests:
+    """ASGI middleware that refuses every request.
+
+    For verl's servers: verl itself calls them through Ray, and asks for no key over HTTP.
+    """
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Refuse the request; only the server's own start and end are passed on."""
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 403, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        else:
+            await self._app(scope, receive, send)

@@ -49,5 +49,8 @@ class CpuTrinityPolicyWorker(TrinityPolicyWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         torch.distributed.init_process_group(
-            "gloo", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])
+            "gloo",
+            init_method=os.environ.get("DIST_INIT_METHOD"),  # as verl does
+            rank=int(os.environ["RANK"]),
+            world_size=int(os.environ["WORLD_SIZE"]),
         )

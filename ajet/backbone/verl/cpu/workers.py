@@ -31,7 +31,10 @@ class CpuTrainingWorker(TrainingWorker):
     def __init__(self, config: Any) -> None:
         if not torch.distributed.is_initialized():
             torch.distributed.init_process_group(
-                "gloo", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])
+                "gloo",
+                init_method=os.environ.get("DIST_INIT_METHOD"),  # as verl does
+                rank=int(os.environ["RANK"]),
+                world_size=int(os.environ["WORLD_SIZE"]),
             )
         super().__init__(config)
 
