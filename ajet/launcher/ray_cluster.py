@@ -79,6 +79,9 @@ def own_ray(size: RaySize = RaySize()) -> Iterator[RayContext]:  # noqa: B008
         # In /tmp, because Ray makes unix sockets below it: their paths are limited to 107 bytes.
         home = Path(tempfile.mkdtemp(prefix="ajet-ray-", dir="/tmp"))
         stack.callback(shutil.rmtree, home, ignore_errors=True)
+        # Sockets and lock files of vLLM, verl and Trinity, which do not remove them.
+        temporary = tempfile.mkdtemp(prefix="ajet-tmp-")
+        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
         port, *ports = free_ports(1 + len(_PORTS))
         variables = {
             "RAY_ADDRESS": f"127.0.0.1:{port}",
@@ -89,7 +92,8 @@ def own_ray(size: RaySize = RaySize()) -> Iterator[RayContext]:  # noqa: B008
         (home / "token").write_text(secrets.token_hex(32), encoding="ascii")
         stack.enter_context(_environment({**variables, **_LOCAL, "RAY_AUTH_TOKEN": None}))
         stack.callback(_disconnect)
-        yield partial(_running, home, _command(home / "ray", port, ports, size), variables)
+        command = _command(home / "ray", port, ports, size)
+        yield partial(_running, home, command, variables, {"TMPDIR": temporary})
 
 
 @contextmanager
@@ -125,11 +129,16 @@ def joined_ray(address: str | None) -> Iterator[RayContext]:
 
 @contextmanager
 def _running(
-    home: Path, command: list[str], variables: Mapping[str, str], run_folder: Path
+    home: Path,
+    command: list[str],
+    variables: Mapping[str, str],
+    of_its_processes: Mapping[str, str],
+    run_folder: Path,
 ) -> Iterator[None]:
     service = Service(
         "Ray",
         command,
+        env=of_its_processes,
         log=run_folder / "logs" / "ray.log",
         on_started=service_recorder(run_folder),
     )

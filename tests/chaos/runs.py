@@ -52,6 +52,8 @@ class BackboneSettings:
     """Whether a resumed run is the uninterrupted one bit for bit."""
     temporaries: tuple[str, ...] = ("torchinductor_*",)
     """Patterns of what a run may leave in the temporary folder: torch's cache of the user."""
+    temporaries_if_killed: tuple[str, ...] = ("ajet-*",)
+    """The same for a run that was killed: the folder of its vLLM and Ray processes."""
 
 
 def settings_of(backbone: str) -> BackboneSettings:

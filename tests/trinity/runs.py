@@ -16,6 +16,7 @@ from uuid import uuid4
 import psutil
 
 from tests.end_to_end.command import COMMAND, CONF, OPENAI_AGENT, ROOT, Ended
+from tests.end_to_end.listening import assert_private, listening
 from tests.end_to_end.run_folders import NAME, lines_of
 from tests.verl.runs import MARK, SMALL, TIMEOUT_S, assert_nothing_left
 
@@ -60,7 +61,7 @@ class Running:
 
 @contextmanager
 def running(exp_dir: Path, *args: str, command: Sequence[str] = COMMAND) -> Iterator[Running]:
-    """A small run. Nothing of it may be left when the block is."""
+    """A small run. Nothing of it may be left when the block is, or listen to strangers."""
     given = ["--backbone=trinity", "--exp-dir", str(exp_dir)]
     mark = uuid4().hex
     process = subprocess.Popen(
@@ -74,12 +75,13 @@ def running(exp_dir: Path, *args: str, command: Sequence[str] = COMMAND) -> Iter
         text=True,
         start_new_session=True,
     )
-    with process:
+    with listening(MARK, mark) as found, process:
         try:
             yield Running(process=process, folder=exp_dir / NAME)
         finally:
             process.kill()
     assert_nothing_left(mark)
+    assert_private(found)
 
 
 def train(exp_dir: Path, *args: str, command: Sequence[str] = COMMAND) -> Ended:

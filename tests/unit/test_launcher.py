@@ -142,6 +142,14 @@ def test_an_unfinished_run_is_resumed_rather_than_a_newer_finished_one(tmp_path,
     assert find_run_folder(tmp_path, "math") == second
 
 
+def test_the_outcome_has_its_space_on_a_disk_that_becomes_full(tmp_path):
+    folder = new_run_folder(tmp_path, "math")
+    with recorded(folder, ["x"]):
+        [kept] = [path for path in folder.iterdir() if path.name != "run.json"]
+        assert kept.stat().st_size > 10 * (folder / "run.json").stat().st_size
+    assert [path.name for path in folder.iterdir()] == ["run.json"]
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"processes": [1]}', '{"processes": [{}]}', "x"])
 def test_a_damaged_record_of_processes_is_told_in_one_sentence(tmp_path, text):
     folder = new_run_folder(tmp_path, "math")

@@ -12,6 +12,7 @@ from uuid import uuid4
 import psutil
 
 from tests.end_to_end.command import COMMAND, CONF, OPENAI_AGENT, ROOT, Ended
+from tests.end_to_end.listening import assert_private, listening
 from tests.end_to_end.run_folders import lines_of
 
 TIMEOUT_S = 900
@@ -31,7 +32,7 @@ SMALL = (
 def train(
     exp_dir: Path, *args: str, agent: str = OPENAI_AGENT, env: dict[str, str] | None = None
 ) -> Ended:
-    """A small run to its end. Nothing of it may be left running."""
+    """A small run to its end. Nothing of it may be left running, or listen to strangers."""
     given = ["--backbone=verl", "--exp-dir", str(exp_dir), f"rollout.user_workflow={agent}"]
     mark = uuid4().hex
     process = subprocess.Popen(
@@ -44,12 +45,13 @@ def train(
         text=True,
         start_new_session=True,
     )
-    with process:
+    with listening(MARK, mark) as found, process:
         try:
             stdout, stderr = process.communicate(timeout=TIMEOUT_S)
         finally:
             process.kill()
     assert_nothing_left(mark)
+    assert_private(found)
     return Ended(code=process.returncode, stdout=stdout, stderr=stderr)
 
 

@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -58,6 +59,7 @@ class VllmServer:
         self._start_timeout_s = start_timeout_s
         self._on_started = on_started
         self._service: Service | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def base_url(self) -> str:
@@ -80,8 +82,16 @@ class VllmServer:
                     f"{self.name}: port {self._port} cannot be used: {error}. Name another one in "
                     "ajet.rollout.vllm.options.port, or remove that setting to use any free port"
                 ) from None
+        # vLLM leaves sockets in its temporary folder.
+        self._temporary = tempfile.TemporaryDirectory(
+            prefix="ajet-vllm-", ignore_cleanup_errors=True
+        )
         self._service = Service(
-            self.name, self._command, log=self._log, env=self._env, on_started=self._on_started
+            self.name,
+            self._command,
+            log=self._log,
+            env={**self._env, "TMPDIR": self._temporary.name},
+            on_started=self._on_started,
         )
         self._service.start()
 
@@ -104,6 +114,8 @@ class VllmServer:
         """Stop the server and all processes that it started."""
         if self._service is not None:
             self._service.stop()
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     def _is_healthy(self) -> bool:
         try:
