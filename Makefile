@@ -98,6 +98,10 @@ tiny-models: .venv/has-dev tiny-model  ## build the tiny models of all examples 
 examples: .venv/has-dev  ## train the examples one after the other [ONLY="countdown appworld"] [SEED=n]
 	@$(BIN)/python benchmarks/examples.py --seeds $(or $(SEED),0) $(if $(ONLY),--only $(ONLY))
 
+chaos: .venv/has-dev  ## kill, stop, fill and flood small runs [BACKBONE=local] [ROUNDS=50] [SEED=0]
+	@$(BIN)/python -m tests.chaos.campaign --backbone $(or $(BACKBONE),local) \
+		--rounds $(or $(ROUNDS),50) --seed $(or $(SEED),0)
+
 bench: .venv/has-dev .venv-trl .venv-litellm  ## run benchmarks, one JSON object each [NAME=rollout]
 	@for name in $(or $(NAME),engine rollout math_agent gateway viewer); do \
 		$(BIN)/python benchmarks/$$name.py --json; done
@@ -178,4 +182,4 @@ endef
 		| $(PIP_LINES)
 	@touch $@
 
-.PHONY: help demo examples tiny-models test test-slow test-browser test-agentscope2 test-vllm test-verl test-trinity test-install locks check format docs tiny-model bench
+.PHONY: help demo examples tiny-models test test-slow test-browser test-agentscope2 test-vllm test-verl test-trinity test-install locks check format docs tiny-model chaos bench

@@ -19,6 +19,7 @@ from ajet.launcher.logs import log_to, log_to_file
 from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RayContext
 from ajet.launcher.run_folder import (
+    code_of,
     find_run_folder,
     keep_tokenizer,
     locked,
@@ -100,6 +101,9 @@ def _launch(
 ) -> Path:
     ajet = config.ajet
     PLACE.experiment_dir = _parent(ajet)  # readers may ask models before there is a run folder
+    if to_resume:  # somebody else may have made the folder
+        named = ", ".join(code_of(config))
+        logger.info("--resume runs the code that your configuration names: %s", named)
     code, reader = UserCode.load(config), make_task_reader(ajet.task_reader)
     data = None if reader.needs_services else TrainingData.read(ajet, reader)
     run = load_backbone(ajet.backbone)

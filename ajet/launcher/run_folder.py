@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -160,6 +161,14 @@ def write_config(config: RootConfig, folder: Path) -> None:
         for key in [key for key in before | now if before.get(key) != now.get(key)]:
             logger.warning("%s was %s before and is %s now", key, before.get(key), now.get(key))
     path.write_text(text, encoding="utf-8")
+
+
+def code_of(config: RootConfig) -> list[str]:
+    """The code that a run of this configuration executes: class paths and services' commands."""
+    settings = _flat(yaml.safe_load(to_yaml(config)))
+    paths = {value for value in settings.values() if isinstance(value, str) and "->" in value}
+    services = config.ajet.task_runner.services
+    return [*sorted(paths), *(shlex.join(service.command) for service in services)]
 
 
 def _settings_in(path: Path) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -120,6 +121,7 @@ def test_a_full_disk_does_not_hide_what_ended_the_run(tmp_path, backbone, monkey
 
 
 def test_resuming_goes_on_in_the_latest_folder(tmp_path, backbone, caplog):
+    caplog.set_level(logging.INFO)
     for _ in range(2):
         start(tmp_path)
     (tmp_path / "runs" / "math-9").mkdir()  # no run in it
@@ -127,6 +129,7 @@ def test_resuming_goes_on_in_the_latest_folder(tmp_path, backbone, caplog):
     assert folder.name == "math-2"
     assert len(read_processes(folder)) == 2
     assert "ajet.rollout.num_repeat was 8 before and is 2 now" in caplog.text
+    assert re.search(r"--resume runs the code that your configuration names: \S+->\w+", caplog.text)
 
 
 def test_an_unfinished_run_is_resumed_rather_than_a_newer_finished_one(tmp_path, caplog):

@@ -1,7 +1,7 @@
 """TransferQueue's sockets take only peers that have the token of the run's Ray.
 
 TransferQueue unpickles what it gets, so whoever reaches its port would run code in the run. The
-negative control is the same exchange without the key.
+negative control is a queue without the key.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -20,29 +21,32 @@ from tests.end_to_end.command import ROOT
 
 pytestmark = pytest.mark.verl
 
-SERVER = """
-import sys, zmq
+QUEUE = """
+import zmq
 from transfer_queue.utils.zmq_utils import ZMQMessage, create_zmq_socket
-server = create_zmq_socket(zmq.Context(), zmq.ROUTER, "127.0.0.1")
-print(server.bind_to_random_port("tcp://127.0.0.1"), flush=True)
-if server.poll(3000):
-    frames = server.recv_multipart(copy=False)[1:]
-    print("received", flush=True)
+queue = create_zmq_socket(zmq.Context(), zmq.ROUTER, "127.0.0.1")
+print(queue.bind_to_random_port("tcp://127.0.0.1"), flush=True)
+while True:
+    frames = queue.recv_multipart(copy=False)[1:]
     try:
         ZMQMessage.deserialize([bytes(frame.buffer) for frame in frames])
-    except Exception as error:
-        print(type(error).__name__)
+    except Exception:
+        pass
 """
-CLIENT = """
+PEER = """
 import sys, zmq
-from transfer_queue.utils.zmq_utils import create_zmq_socket
-client = create_zmq_socket(zmq.Context(), zmq.DEALER, "127.0.0.1")
-client.connect(f"tcp://127.0.0.1:{sys.argv[1]}")
-client.send_multipart([b"\\xc1\\xfe\\xed", open(sys.argv[2], "rb").read()])
-client.close(linger=1000)
-client.context.term()
+from zmq import Context
+library = {"__name__": "transfer_queue.client", "zmq": zmq}
+exec("def peer(): return zmq.Context.instance().socket(zmq.DEALER)", library)
+peer = library["peer"]()
+peer.connect(f"tcp://127.0.0.1:{sys.argv[1]}")
+peer.send_multipart([b"\\xc1\\xfe\\xed", open(sys.argv[2], "rb").read()])
+peer.close(linger=1000)
+zmq.Context.instance().term()
 """
-INSTALLED = "from ajet.backbone.ray_common.private_sockets import install; install()\n"
+"""Sends a pickle as TransferQueue does."""
+WITH_KEY = "from ajet.backbone.ray_common.private_sockets import install; install()\n"
+TOKEN = "of the run"
 
 
 class Touch:
@@ -55,27 +59,32 @@ class Touch:
         return exec, (f"open({str(self.path)!r}, 'w')",)
 
 
-@pytest.mark.parametrize(
-    ("server", "client", "token", "is_received"),
-    [
-        (INSTALLED, INSTALLED, "of the run", True),
-        (INSTALLED, "", "of the run", False),
-        (INSTALLED, INSTALLED, "of another run", False),
-        ("", "", "of the run", True),  # as it is without this: the file is made
-    ],
-)
-def test_only_a_peer_with_the_token_is_heard(
-    tmp_path: Path, server: str, client: str, token: str, is_received: bool
-) -> None:
-    message = tmp_path / "message"
-    message.write_bytes(pickle.dumps(Touch(tmp_path / "executed")))
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_TOKEN": "of the run"}
-    command = [sys.executable, "-c", server + SERVER]
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as listening:
-        assert listening.stdout is not None
-        port = listening.stdout.readline().strip()
-        command = [sys.executable, "-c", client + CLIENT, port, str(message)]
-        subprocess.run(command, env={**env, "RAY_AUTH_TOKEN": token}, check=True, timeout=60)
-        said = listening.stdout.read()
-    assert ("received" in said) == is_received
-    assert (tmp_path / "executed").exists() == is_received
+def is_executed(port: str, folder: Path, peer: str, token: str) -> bool:
+    """Whether a queue unpickles what a peer sends."""
+    message, made = folder / "message", folder / "made"
+    message.write_bytes(pickle.dumps(Touch(made)))
+    command = [sys.executable, "-c", peer, port, str(message)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_TOKEN": token}
+    subprocess.run(command, env=env, check=True, timeout=60)
+    deadline = time.monotonic() + 2
+    while not made.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    was_made = made.exists()
+    made.unlink(missing_ok=True)
+    return was_made
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+def test_only_a_peer_with_the_token_is_heard(tmp_path: Path, has_key: bool) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_TOKEN": TOKEN}
+    command = [sys.executable, "-c", (WITH_KEY if has_key else "") + QUEUE]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as queue:
+        try:
+            assert queue.stdout is not None
+            port = queue.stdout.readline().strip()
+            assert is_executed(port, tmp_path, PEER, TOKEN) == (not has_key)
+            if has_key:
+                assert not is_executed(port, tmp_path, WITH_KEY + PEER, "of another run")
+                assert is_executed(port, tmp_path, WITH_KEY + PEER, TOKEN)
+        finally:
+            queue.kill()
