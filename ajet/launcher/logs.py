@@ -25,7 +25,7 @@ class StderrHandler(logging.Handler):
             self.handleError(record)
 
 
-class LogFile(logging.FileHandler):
+class FileHandler(logging.FileHandler):
     """A log file that neither ends nor hides anything when its disk is full."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
@@ -60,7 +60,7 @@ def log_to_file(path: Path) -> logging.Handler:
         The handler; the caller removes it when the run is over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = LogFile(path, encoding="utf-8")
+    handler = FileHandler(path, encoding="utf-8")
     handler.setFormatter(
         logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s")
     )

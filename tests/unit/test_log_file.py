@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ajet.launcher.logs import LogFile
+from ajet.launcher.logs import FileHandler
 
 FULL = Path("/dev/full")
 
@@ -16,11 +16,11 @@ FULL = Path("/dev/full")
 def test_a_full_disk_neither_shows_a_traceback_nor_ends_the_run(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    file = LogFile(FULL)
+    file = FileHandler(FULL)
     file.handle(logging.makeLogRecord({"msg": "a line"}))
     file.close()
     assert capsys.readouterr() == ("", "")
-    file = LogFile(FULL)
+    file = FileHandler(FULL)
     file.handle(logging.makeLogRecord({"msg": "%d", "args": ("no number",)}))
     file.close()
     assert "Logging error" in capsys.readouterr().err, "a mistake of ours is still shown"
