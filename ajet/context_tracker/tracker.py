@@ -52,7 +52,8 @@ class ContextTracker:
         self.task_id = task_id
         self._histories: dict[str, History] = {}
         self._calls: dict[str, Call] = {}
-        self._contexts: dict[str, list[int]] = {}
+        self._contexts: dict[str, tuple[list[int], list[int]]] = {}
+        """Newest call of each timeline -> its prompt and completion, which are not copied."""
         self._num_requests = 0
         self._lock = threading.Lock()
 
@@ -169,7 +170,7 @@ class ContextTracker:
         response_message = normalize_messages([response])[0]
         with self._lock:
             self._calls[call.call_id] = call
-            self._contexts[call.call_id] = prompt.ids + generation.token_ids
+            self._contexts[call.call_id] = prompt.ids, generation.token_ids
             if prompt.parent is not None:
                 self._contexts.pop(prompt.parent.call_id, None)
             self._histories[prompt.agent_name].add(prompt.match, response_message, call.call_id)
@@ -180,12 +181,11 @@ class ContextTracker:
     ) -> list[int] | None:
         if not new_messages:
             return None
-        context = self._context(parent)
-        end = parent.prompt_length
-        delta = self.chat_format.extend(context[:end], context[end:], new_messages, tools)
-        return None if delta is None else context + delta
+        prompt_ids, completion_ids = self._context(parent)
+        delta = self.chat_format.extend(prompt_ids, completion_ids, new_messages, tools)
+        return None if delta is None else [*prompt_ids, *completion_ids, *delta]
 
-    def _context(self, call: Call) -> list[int]:
+    def _context(self, call: Call) -> tuple[list[int], list[int]]:
         """Prompt and completion: kept for the newest call of a timeline, else put together."""
         with self._lock:
             kept = self._contexts.get(call.call_id)
@@ -198,7 +198,7 @@ class ContextTracker:
                 parent_id = ancestor.parent_id
                 ancestor = None if parent_id is None else self._calls[parent_id]
         ids: list[int] = np.concatenate(parts[::-1]).tolist()
-        return ids
+        return ids[: call.prompt_length], ids[call.prompt_length :]
 
 
 def _context_length(call: Call) -> int:

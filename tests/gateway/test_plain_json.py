@@ -120,6 +120,8 @@ def parameters(method: Any) -> dict[str, Any]:
 
 
 CHAT = parameters(OpenAI(api_key="k").chat.completions.create)
+PARSE = parameters(OpenAI(api_key="k").chat.completions.parse)
+PARSE = PARSE | {"response_format": Answer, "tools": [], "functions": []}
 RESPONSES = parameters(OpenAI(api_key="k").responses.create)
 
 
@@ -136,6 +138,18 @@ def test_every_chat_parameter_reaches_the_server_as_before(make: Any, name: str)
 def test_every_parameter_of_responses_reaches_the_server_as_before(make: Any, name: str) -> None:
     fields = RESPONSES if name == "all" else {"model": "m", name: RESPONSES[name]}
     sent = assert_same(make, lambda c: c.responses.create(input=HISTORY[:2], **fields))
+    assert sent[0][0] == "POST"
+
+
+@pytest.mark.parametrize("make", [asynchronous, blocking])
+@pytest.mark.parametrize("name", [*PARSE, "all", "a class as response_format"])
+def test_every_parameter_of_parse_reaches_the_server_as_before(make: Any, name: str) -> None:
+    fields = PARSE if name == "all" else {"model": "m"}
+    if name == "a class as response_format":
+        fields |= {"response_format": Answer}
+    elif name != "all":
+        fields = {**fields, name: PARSE[name]}
+    sent = assert_same(make, lambda c: c.chat.completions.parse(messages=HISTORY, **fields))
     assert sent[0][0] == "POST"
 
 

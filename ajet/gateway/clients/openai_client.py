@@ -30,7 +30,7 @@ def openai_client(session: AgentSession, http_endpoint: HttpEndpoint | None = No
     prepare(client)
     completions = client.chat.completions
     completions.create = _with_defaults(completions.create)  # type: ignore[method-assign]
-    completions.parse = _with_defaults(without_walk(completions.parse))  # type: ignore[method-assign]
+    completions.parse = _with_defaults(completions.parse)  # type: ignore[method-assign]
     completions.stream = _with_defaults(completions.stream)  # type: ignore[method-assign]
     return client
 
@@ -99,6 +99,7 @@ def prepare(client: AsyncOpenAI | OpenAI) -> None:
     """Make the requests of an in-process client cheap; what they contain stays the same."""
     completions: Any = client.chat.completions
     completions.create = without_walk(completions.create)
+    completions.parse = without_walk(completions.parse)
     responses: Any = client.responses
     responses.create = without_walk(responses.create)
     if isinstance(client, AsyncOpenAI):

@@ -4,12 +4,17 @@ Before each request, the library walks through the body along its parameter type
 is not JSON yet: pydantic models, iterators, files. That takes 0.15 ms for each message of the
 history, although nearly all messages are plain dicts, which the walk returns as they are. Here it
 is called only for the rest. `create` itself stays the library's own code.
+
+Whether a body is JSON is found out by encoding it, so the library gets the encoded body, and does
+not encode it once more.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -28,21 +33,58 @@ def without_walk(create: Callable[..., Any]) -> Callable[..., Any]:
     names = {"async_maybe_transform": _async_body, "maybe_transform": _body}
     if not isinstance(plain, FunctionType) or not names.keys() & set(plain.__code__.co_names):
         return create  # of another version of the library: slower, and as correct
-    copied = FunctionType(
-        plain.__code__,
-        {**plain.__globals__, **names},
-        plain.__name__,
-        plain.__defaults__,
-        plain.__closure__,
-    )
-    copied.__kwdefaults__ = plain.__kwdefaults__
-    fast = MethodType(copied, create.__self__)  # type: ignore[attr-defined]
+    encoding = {"async_maybe_transform": _async_encoded, "maybe_transform": _encoded}
+    resource = create.__self__  # type: ignore[attr-defined]
+    sending = copy.copy(resource)
+    sending._post = partial(_post, resource._post)
+    walkless = MethodType(_with_globals(plain, names), resource)
+    encoded = MethodType(_with_globals(plain, encoding), sending)
 
     def call(*args: Any, **fields: Any) -> Any:
-        has_history = "model" in fields and any(name in fields for name in HISTORIES)
-        return (fast if has_history and not args else create)(*args, **fields)
+        if args or "model" not in fields or not any(name in fields for name in HISTORIES):
+            return create(*args, **fields)
+        # The library adds `extra_body` to the body, which must be a dict for that.
+        return (walkless if fields.get("extra_body") else encoded)(**fields)
 
     return call
+
+
+def _post(original: Callable[..., Any], path: str, *, body: Any, **others: Any) -> Any:
+    """The client's `post`, which takes an encoded body under another name."""
+    kind = "content" if isinstance(body, bytes) else "body"
+    return original(path, **{kind: body}, **others)
+
+
+def _with_globals(function: FunctionType, names: Mapping[str, Any]) -> FunctionType:
+    """The same function with some of the names that it looks up replaced."""
+    copied = FunctionType(
+        function.__code__,
+        {**function.__globals__, **names},
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copied.__kwdefaults__ = function.__kwdefaults__
+    return copied
+
+
+def _encoded(data: Mapping[str, Any], expected_type: object) -> Any:
+    """The encoded body, if it is JSON as it is; else what `maybe_transform` returns."""
+    return _as_json(_given(data)) or _body(data, expected_type)
+
+
+async def _async_encoded(data: Mapping[str, Any], expected_type: object) -> Any:
+    """The encoded body, if it is JSON as it is; else what `async_maybe_transform` returns."""
+    return _as_json(_given(data)) or await _async_body(data, expected_type)
+
+
+def _as_json(fields: dict[str, Any]) -> bytes | None:
+    """The bytes that the library would send; None if the fields are not JSON as they are."""
+    try:
+        text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return text.encode()
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _body(data: Mapping[str, Any], expected_type: object) -> Any:
