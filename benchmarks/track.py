@@ -29,6 +29,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for those who run this file
+
 from benchmarks.examples import EXAMPLES, ROOT, Example, has_model
 
 DOCS = ROOT / "docs" / "benchmarks"
