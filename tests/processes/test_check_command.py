@@ -35,7 +35,6 @@ NEEDS = {
     "appworld": "cannot list the tasks",
     "werewolves": "agentjet[verl]",
     "learn_to_ask_cpu": "LearnToAskJudge",
-    "countdown_cpu": "tutorial/example_countdown/tiny_model",
 }
 """Shipped configurations that need data, a service or a model that this test has not."""
 
