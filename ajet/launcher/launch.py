@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import resource
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from ajet.config.backbones import backbone_entry
 from ajet.config.loading.hints import hints, ignored_settings
 from ajet.config.loading.load import require_available
 from ajet.config.sections.root import AjetConfig, RootConfig
-from ajet.errors import AjetError, ConfigError
+from ajet.errors import AjetError, ConfigError, TrainingError
 from ajet.launcher.backbones import check_engine, load_backbone, refuse_settings
 from ajet.launcher.heartbeat import watched
 from ajet.launcher.logs import log_to, log_to_file
@@ -36,6 +37,9 @@ from ajet.task_reader.read_tasks import make_task_reader
 from ajet.training.inputs import RunInputs, TrainingData, UserCode
 
 logger = logging.getLogger(__name__)
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors of a disk that is full or has become read-only, wherever in a run they come."""
 
 MOST_FILES = 65_536
 """Open files that a run asks for; more would slow down programs that close all of them."""
@@ -132,6 +136,10 @@ def _launch(
     except AjetError as error:
         log_to(log, error)  # not to the console: the command line prints the error there
         raise
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        raise TrainingError(f"{folder}: the run cannot continue: {error}") from error
     finally:
         logging.getLogger().removeHandler(log)
         log.close()

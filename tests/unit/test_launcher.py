@@ -6,6 +6,7 @@
 4. A run may open as many files as the system allows, whatever the shell's own limit is.
 """
 
+import errno
 import importlib.util
 import json
 import logging
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+import ajet.launcher.launch as launch_module
 from ajet.config.backbones import BACKBONES
 from ajet.config.loading.load import load_config
 from ajet.config.sections.root import RootConfig
@@ -143,6 +145,15 @@ def test_an_unfinished_run_is_resumed_rather_than_a_newer_finished_one(tmp_path,
     with recorded(first, ["x"]):
         pass
     assert find_run_folder(tmp_path, "math") == second
+
+
+def test_a_disk_that_is_full_at_the_start_is_told_in_one_sentence(tmp_path, backbone, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(launch_module, "write_config", fail)
+    with pytest.raises(TrainingError, match="the run cannot continue: .* No space left on device"):
+        start(tmp_path)
 
 
 def test_the_outcome_has_its_space_on_a_disk_that_becomes_full(tmp_path):
