@@ -4,6 +4,7 @@
 2. vLLM killed again and again: the run ends with what vLLM wrote, and `--resume` continues.
 3. The command killed: nothing of it is left, and `--resume` continues.
 4. A port that is taken ends the run before it begins, in one line.
+5. With LoRA, vLLM gets the merged weights, after a resumption too.
 """
 
 from __future__ import annotations
@@ -148,3 +149,18 @@ def test_a_port_that_is_taken_ends_the_run_before_it_begins(tmp_path):
     assert ended.code == 1
     assert ended.errors[0].startswith(f"vllm-0: port {port} cannot be used")
     assert "Traceback" not in ended.stderr
+
+
+def test_with_lora_vllm_gets_the_merged_weights(tmp_path):
+    lora = ("lora.lora_rank=8", "trainer_common.optim.lr=3e-3", "trainer_common.test_freq=-1")
+    for steps, more in ((2, ()), (3, ("--resume",))):
+        total = f"trainer_common.total_training_steps={steps}"
+        ended = run(tmp_path, *lora, total, *more)
+        assert ended.code == 0, ended.stderr
+    lines = {line["step"]: line for line in metrics_of(tmp_path / NAME)}
+    for step in (1, 2, 3):
+        assert lines[step]["policy/logprob_diff_max"] < 1e-3
+        assert lines[step]["sync/probe_diff_max"] < 1e-3
+    saved = checkpoints_of(tmp_path / NAME)[1]
+    assert (saved / "adapter_model.safetensors").is_file()
+    assert not list(saved.glob("model*.safetensors"))
