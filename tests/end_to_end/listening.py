@@ -14,6 +14,8 @@ import psutil
 EVERY_S = 0.3
 TIMEOUT_S = 1.0
 REFUSALS = {400, 401, 403, 404, 405, 421, 426}
+RAYS_OWN = ("/site-packages/ray/", "ray.util.client", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
+"""Parts of the command lines of Ray's own servers: some answer anybody here with their metrics."""
 PATHS = ("/v1/models", "/")
 
 
@@ -62,6 +64,8 @@ def assert_private(found: dict[tuple[str, int], Listener]) -> None:
 
 
 def _refuses(listener: Listener) -> bool:
+    if any(part in listener.process for part in RAYS_OWN):
+        return True
     return all(status is None or status in REFUSALS for status in listener.statuses)
 
 
