@@ -247,9 +247,7 @@ def load_chat_format(
     Raises:
         ModelError: unknown name or options, or a tokenizer that lacks the format's tokens.
     """
-    if renderer == "auto":
-        _populate_registry()
-        renderer = MODEL_RENDERER_MAP.get(tokenizer.name_or_path, "default")
+    renderer = chosen_renderer(renderer, tokenizer.name_or_path)
     try:
         config = _config_class_for(renderer)(**(options or {}))
         used: Any = _transformers_tokenizer(tokenizer) if renderer == "default" else tokenizer
@@ -265,6 +263,14 @@ def load_chat_format(
         raise ModelError(
             f"chat format {renderer!r} does not fit model {tokenizer.name_or_path}: {error}"
         ) from error
+
+
+def chosen_renderer(renderer: str, model: str) -> str:
+    """The renderer that "auto" means for a model of this name; any other one as it is."""
+    if renderer != "auto":
+        return renderer
+    _populate_registry()
+    return str(MODEL_RENDERER_MAP.get(model, "default"))
 
 
 def _transformers_tokenizer(tokenizer: ChatTokenizer) -> Any:

@@ -14,6 +14,7 @@ from ajet.config.sections.root import RootConfig
 from ajet.engine.model_files import ADAPTER_CONFIG
 from ajet.errors import ConfigError
 from ajet.launcher.run_folder import BASE, checkpoint_of
+from ajet.training.model_folder import weights_of
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
@@ -66,6 +67,9 @@ def find_subject(
         chosen = [f"debug.engine={json.dumps(model)}"]
         chosen += [f"debug.model={json.dumps(served_name)}"] if served_name else []
         name = f"{served_name} at {model}" if served_name else model
+    elif folder is not None and run is not None:
+        of_run = load_config(run / "config.yaml", overrides if conf == run / "config.yaml" else [])
+        chosen = weights_of(folder, of_run.ajet.model)
     elif folder is not None:
         chosen = [f"model.path={json.dumps(str(folder.absolute()))}"]
     config = load_config(conf, [*overrides, *chosen, *_not_a_server(model)])

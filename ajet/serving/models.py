@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from ajet.launcher.backbones import check_libraries
 from ajet.launcher.run_folder import checkpoint_of
 from ajet.monitor.run_record import recorded
 from ajet.training.episodes import sampling_defaults
+from ajet.training.model_folder import weights_of
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
@@ -67,8 +67,8 @@ def open_models(
     given = Path(base.model.path)
     models = [(given.name if given.exists() else base.model.path, base)]
     if checkpoint is not None:
-        path = f"model.path={json.dumps(str(checkpoint.absolute()))}"
-        tuned = (f"{run.resolve().name}@{number}", load_config(conf, [*settings, path]).ajet)
+        of_run = weights_of(checkpoint, base.model)
+        tuned = (f"{run.resolve().name}@{number}", load_config(conf, [*settings, *of_run]).ajet)
         models = [tuned, *models] if with_base else [tuned]
     with ExitStack() as stack:
         yield [

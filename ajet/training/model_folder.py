@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ajet.config.sections.model import ModelConfig
-from ajet.context_tracker.chat_format import ChatFormat, load_chat_format, load_tokenizer
+from ajet.context_tracker.chat_format import (
+    ChatFormat,
+    chosen_renderer,
+    load_chat_format,
+    load_tokenizer,
+)
 from ajet.engine.model_files import adapter_base
 from ajet.errors import ModelError, RequestError
 
@@ -30,6 +35,18 @@ def model_folder(path: str) -> Path:
             f'ajet.model.path: there is no folder "{path}", and the hub does not give a model of '
             f"that name: {reason}"
         ) from error
+
+
+def weights_of(folder: Path, trained_from: ModelConfig) -> list[str]:
+    """Settings that put weights in the place of the model that they were trained from.
+
+    The chat format stays: `renderer: auto` goes by the model's name, which a checkpoint lacks.
+    """
+    renderer = chosen_renderer(trained_from.renderer, trained_from.path)
+    return [
+        f"model.path={json.dumps(str(folder.absolute()))}",
+        f"model.renderer={json.dumps(renderer)}",
+    ]
 
 
 def whole_model(folder: Path) -> Path:
