@@ -31,7 +31,8 @@ def episode_detail(run_dir: Path, step: int, episode_id: str) -> dict[str, Any]:
     stored = _stored(run_dir, step, episode_id, missing)
     samples, advantages = _samples(run_dir, step, episode_id, missing)
     calls = stored.get("calls") or []
-    rewards = stored.get("call_rewards") or []
+    rewards = stored.get("call_rewards")
+    rewards = rewards if isinstance(rewards, list) else []  # in a damaged file, anything
     tree = tree_for_page([_stored_call(number, call) for number, call in enumerate(calls)])
     row_of = {segment["call"]: row["row"] for row in tree["rows"] for segment in row["segments"]}
     return {

@@ -88,8 +88,8 @@ class EpisodeSamples:
         found: dict[str, np.ndarray] = {}
         for name in _ARRAYS:
             if name in self._table.column_names:
-                values = self._table.column(name)[number].values
-                if values is not None:
+                values = getattr(self._table.column(name)[number], "values", None)
+                if values is not None and _are_numbers(values.type):
                     found[name] = values.to_numpy(zero_copy_only=False)
         ids = found.get("ids", np.zeros(0, np.int32))
         arrays = {name: array for name, array in found.items() if len(array) == len(ids)}
@@ -99,6 +99,12 @@ class EpisodeSamples:
         if name not in self._table.column_names:
             return None
         return self._table.column(name)[number].as_py()
+
+
+def _are_numbers(type_: pa.DataType) -> bool:
+    """Anything else is of a damaged file, or of another version."""
+    are = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+    return any(is_one(type_) for is_one in are)
 
 
 def _extreme(values: np.ndarray | None, mask: np.ndarray, of: Any) -> float | None:

@@ -29,20 +29,20 @@ def queries_of(run_dir: Path, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[i
     for step, ids in wanted.items():
         try:
             table = column_of(call_path(run_dir, step), ("episode_id", "task"))
-        except UnreadableError:
+            if table is None:
+                continue
+            table = table.filter(pc.is_in(table.column("episode_id"), value_set=pa.array(ids)))
+        except (UnreadableError, pa.ArrowException):  # the latter: the column holds no texts
             continue
-        if table is None:
-            continue
-        table = table.filter(pc.is_in(table.column("episode_id"), value_set=pa.array(ids)))
         for each in table.to_pylist():
             found[step, each["episode_id"]] = _query(each["task"])
     return found
 
 
-def _query(task: str | None) -> str:
+def _query(task: Any) -> str:
     try:
-        fields = json.loads(task or "")
-    except (ValueError, RecursionError):
+        fields = json.loads(task)
+    except (ValueError, TypeError, RecursionError):
         return ""
     query = fields.get("main_query") if isinstance(fields, dict) else None
     if not query and isinstance(fields, dict):

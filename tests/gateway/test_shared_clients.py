@@ -115,7 +115,10 @@ class AsksAModel(BaseJudge):
 
 
 def test_a_judges_client_from_init_works_in_every_step(server: Server) -> None:
-    episodes = episodes_of(runner_of(Asks, judge=AsksAModel(server.url)), num_steps=3)
+    judge = AsksAModel(server.url)
+    episodes = episodes_of(runner_of(Asks, judge=judge), num_steps=3)
+    # Not left to the garbage collector, which would warn in a later test.
+    judging._LOOP.start(judge.client.close()).result(10)
     assert [episode.failure for episode in episodes] == [None] * 3 * WORKERS
     assert all(episode.is_success for episode in episodes)
 

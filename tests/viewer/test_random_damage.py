@@ -88,7 +88,8 @@ def damage_parquet(path: Path, rng: random.Random) -> None:
     pq.write_table(table, path)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(24))
 def test_no_value_of_a_file_makes_a_page_fail(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     for number in range(8):

@@ -20,6 +20,8 @@ from ajet.viewer.run_view import RunView, is_run
 
 INDEX_WAIT_S = 600.0
 SHARE = "share"
+LARGEST = 1e100
+"""Of the numbers in a chart."""
 CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Reward", ("reward/mean",), ""),
     (
@@ -145,7 +147,8 @@ def _charts(records: Sequence[Mapping[str, Any]]) -> Html:
 
 def _points(records: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
     found = {r["step"]: r[name] for r in records if isinstance(r.get(name), int | float)}
-    return sorted((step, float(value)) for step, value in found.items())
+    # A larger number is of a damaged file, and no chart has room for it.
+    return sorted((step, float(value)) for step, value in found.items() if abs(value) < LARGEST)
 
 
 def _failures(causes: Sequence[Mapping[str, Any]]) -> Html:
@@ -168,7 +171,8 @@ def _how_to_repeat(detail: Mapping[str, Any]) -> list[Html]:
     if not detail["processes"]:
         return [tag("p", "run.json does not say how the run was started.")]
     process = detail["processes"][0]
-    revision = process["git_revision"]
+    given = process["git_revision"]
+    revision = given if isinstance(given, str) else ""  # in a damaged file, anything
     lines = [f"cd {shlex.quote(str(process['directory']))}"] if process["directory"] else []
     if revision:
         lines.append(f"git checkout {revision.removesuffix('-dirty')}")
