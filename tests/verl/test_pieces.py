@@ -278,7 +278,9 @@ def test_lora_is_set_under_the_names_of_every_backbone():
 
 def test_a_gpu_gets_nothing_of_the_cpu_profile():
     config = composed("cuda")
-    assert config.rollout.engine_kwargs.vllm == {}
+    # What every device gets: nobody may talk to the servers over HTTP.
+    refuses = {"middleware": ["ajet.engine.vllm.key_guard.NoRequests"]}
+    assert config.rollout.engine_kwargs.vllm == refuses
     assert config.rollout.dtype == config.actor.fsdp_config.dtype == "bfloat16"
     assert config.rollout.free_cache_engine
     assert composed("cpu").rollout.engine_kwargs.vllm.distributed_executor_backend == "uni"
