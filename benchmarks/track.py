@@ -63,9 +63,9 @@ class Result(Strict):
     seed: int = Field(ge=0)
     steps: int = Field(ge=1)
     success_start: Share | None
-    """Of the evaluation before the first step; None: there was none."""
+    """Sampled success before the first step; None if it was not evaluated."""
     success_end: Share
-    """Of the evaluation after the last step, sampled."""
+    """Sampled success after the last step."""
     greedy_end: Share | None
     minutes: Positive
     """The whole run by the clock, evaluations included."""

@@ -82,7 +82,7 @@ class Episode:
     def __init__(self, chat: ChatFormat) -> None:
         self.tracker = ContextTracker(chat, episode_id="e")
         self.tokens = 0
-        """Of all prompts."""
+        """Number of tokens in all prompts so far."""
         ids = chat.tokenizer.encode(ANSWER) + [chat.stop_token_ids[0]]
         self._generation = Generation(
             token_ids=ids,

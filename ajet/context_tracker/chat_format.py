@@ -158,7 +158,8 @@ class ChatFormat:
             if is_call[position]:
                 texts.append(after)
             elif after and call.raw and call.token_span is not None:
-                # As it was written: its end mark may stand within a string that goes on after it.
+                # The text as the model wrote it: the end mark may be part of a string argument,
+                # which then continues after the mark.
                 written = self.tokenizer.decode(ids[call.token_span[0] : starts[position]])
                 texts.append(written[max(0, written.find(call.raw)) :].strip())
             else:

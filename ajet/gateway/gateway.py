@@ -102,7 +102,7 @@ class AgentSession:
 
     @property
     def notices(self) -> Notices:
-        """Where the parameters of requests that have no effect are named."""
+        """Reports request parameters that have no effect."""
         return self._gateway.notices
 
     def prepare(self, request: ChatRequest) -> PendingRequest:

@@ -6,9 +6,9 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TypeVar
 
 from ajet.boundary import caught_error
@@ -49,7 +49,8 @@ def _text_of(error: BaseException) -> str:
 def _traceback_of(error: BaseException) -> str:
     frames = user_frames(error)
     try:
-        if isinstance(error, AjetError) and all(map(_is_ours, _each(error.__traceback__))):
+        all_frames = traceback.walk_tb(error.__traceback__)
+        if isinstance(error, AjetError) and all(_is_ours(frame) for frame, _ in all_frames):
             return "".join(traceback.format_exception_only(error))  # its message says all
         return "".join(traceback.format_exception(type(error), error, frames))
     except BaseException:  # an attribute of the exception failed, such as its __cause__
@@ -60,19 +61,13 @@ def _traceback_of(error: BaseException) -> str:
 def user_frames(error: BaseException) -> TracebackType | None:
     """The traceback from the first frame outside of AgentJet; without one, all but the first."""
     here = error.__traceback__
-    while here is not None and _is_ours(here):
+    while here is not None and _is_ours(here.tb_frame):
         here = here.tb_next
     return here if here is not None or error.__traceback__ is None else error.__traceback__.tb_next
 
 
-def _each(frames: TracebackType | None) -> Iterator[TracebackType]:
-    while frames is not None:
-        yield frames
-        frames = frames.tb_next
-
-
-def _is_ours(frames: TracebackType) -> bool:
-    return frames.tb_frame.f_code.co_filename.startswith(_PACKAGE)
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_PACKAGE)
 
 
 def _storable(text: str, limit: int) -> str:

@@ -20,7 +20,7 @@ lost supervisors waits 20 s for them."""
 
 
 def unclear_end(ended: Ended | None, expected: Expected, folder: Path) -> str:
-    """The run hangs, or ended otherwise than expected, or without a word."""
+    """Problems if the run hangs, ended in an unexpected way, or ended without a message."""
     if ended is None:
         return "it did not end within the bound"
     if expected is Expected.KILLED:

@@ -84,7 +84,10 @@ def _signal_children(
 
 
 def kill_run_and_supervisors(place: Place, run: Running, rng: random.Random) -> None:
-    """Both at once, as the out-of-memory killer can: nobody is left who ends the services."""
+    """Kill the run and its supervisors together, as the out-of-memory killer can.
+
+    No process is left that would end the services.
+    """
     supervisors = run.children("supervisor.py")
     run.process.send_signal(signal.SIGSTOP)
     for process in supervisors:
@@ -179,7 +182,7 @@ def flood(place: Place, run: Running, rng: random.Random) -> None:
 
 
 def ports_of(run: Running) -> list[int]:
-    """Where the run's own process listens."""
+    """Addresses on which the run's own process listens."""
     with suppress(psutil.Error):
         sockets = psutil.Process(run.process.pid).net_connections("tcp")
         return [each.laddr.port for each in sockets if each.status == psutil.CONN_LISTEN]

@@ -49,7 +49,7 @@ class BackboneSettings:
     bound_s: float
     """In which a run of this size ends, whatever happens to it, on a busy machine."""
     is_exact: bool
-    """Whether a resumed run is the uninterrupted one bit for bit."""
+    """True if a resumed run must equal an uninterrupted one bit for bit."""
     temporaries: tuple[str, ...] = ("torchinductor_*",)
     """Patterns of what a run may leave in the temporary folder: torch's cache of the user."""
     temporaries_if_killed: tuple[str, ...] = ("ajet-*",)
@@ -87,7 +87,7 @@ class Running:
     """Our end of the pipe with its standard output and error."""
     text: bytearray = field(default_factory=bytearray)
     is_read: bool = True
-    """Becomes False when nobody reads its output any more."""
+    """False once no process reads the run's output."""
 
     def record(self) -> dict[str, Any]:
         """Its entry in `run.json`; empty while there is none."""
@@ -139,7 +139,7 @@ def end_marked(mark: str) -> None:
 
 
 class Place:
-    """Where a round happens: folders of its own, on a disk of its own if `disk_mb` is given."""
+    """The folders of one round. They are on a separate disk if `disk_mb` is given."""
 
     def __init__(self, backbone: str, disk_mb: int | None = None) -> None:
         self.backbone = backbone
@@ -200,7 +200,7 @@ def mount(folder: Path, options: str) -> None:
 
 
 def can_mount() -> bool:
-    """Whether this process may mount disks."""
+    """True if this process may mount disks."""
     with tempfile.TemporaryDirectory() as name:
         try:
             mount(Path(name), "size=1M")

@@ -1,4 +1,4 @@
-"""A local run whose agents use HTTP listens on loopback only, and answers nobody without a key.
+"""A local run whose agents use HTTP listens on loopback only, and refuses requests without a key.
 
 The tests of vLLM, verl and Trinity-RFT check the same for their runs.
 """

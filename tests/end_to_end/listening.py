@@ -56,7 +56,7 @@ def listening(variable: str, value: str) -> Iterator[dict[tuple[str, int], Liste
 
 
 def assert_private(found: dict[tuple[str, int], Listener]) -> None:
-    """Nothing is reached from other machines, or answers a request without a key."""
+    """Check that each socket is on loopback only and refuses requests without a key."""
     outside = [each for each in found.values() if not _is_loopback(each.ip)]
     assert not outside, outside
     open_to_all = [each for each in found.values() if not _refuses(each)]

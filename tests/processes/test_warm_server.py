@@ -131,7 +131,7 @@ def half_sent(
 
 
 def num_threads_of(server: CompletionServer) -> int:
-    """Of this server: one of an earlier test may still answer a request."""
+    """Number of this server's request threads. Servers of earlier tests may still have some."""
     targets = [getattr(thread, "_target", None) for thread in threading.enumerate()]
     return targets.count(server.process_request_thread)
 

@@ -13,7 +13,7 @@ from ajet.schema.episode import Sample
 
 
 def largest_difference(model_folder: Path, samples: Sequence[Sample]) -> float:
-    """Of the logprobs on record and those of the saved model."""
+    """Largest difference between the recorded logprobs and those of the saved model."""
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     largest = 0.0
     for sample in samples:

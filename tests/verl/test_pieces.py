@@ -278,7 +278,7 @@ def test_lora_is_set_under_the_names_of_every_backbone():
 
 def test_a_gpu_gets_nothing_of_the_cpu_profile():
     config = composed("cuda")
-    # What every device gets: nobody may talk to the servers over HTTP.
+    # Every device has this setting: the servers refuse all HTTP requests.
     refuses = {"middleware": ["ajet.engine.vllm.key_guard.NoRequests"]}
     assert config.rollout.engine_kwargs.vllm == refuses
     assert config.rollout.dtype == config.actor.fsdp_config.dtype == "bfloat16"

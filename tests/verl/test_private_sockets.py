@@ -1,7 +1,7 @@
 """TransferQueue's sockets take only peers that have the token of the run's Ray.
 
-TransferQueue unpickles what it gets, so whoever reaches its port would run code in the run. The
-negative control is a queue without the key.
+TransferQueue unpickles every message, so a process that reaches its port could run code in the run.
+The negative control is a queue without the key.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Touch:
 
 
 def is_executed(port: str, folder: Path, peer: str, token: str) -> bool:
-    """Whether a queue unpickles what a peer sends."""
+    """True if a queue unpickles a message of a peer."""
     message, made = folder / "message", folder / "made"
     message.write_bytes(pickle.dumps(Touch(made)))
     command = [sys.executable, "-c", peer, port, str(message)]

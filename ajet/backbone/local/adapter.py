@@ -189,10 +189,11 @@ def add_adapter(model: PreTrainedModel, settings: LoraConfig, *, seed: int) -> d
     model.eval()  # type: ignore[no-untyped-call]
     kind = peft.tuners.lora.LoraLayer
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, kind)}
+    tied = set(_tied_layers(model, linear))
     for name in layers:
         if name not in linear:
             raise _refusal(f"{name} is no linear layer, so it cannot be merged", linear)
-        if name in _tied_layers(model, linear):
+        if name in tied:
             raise _refusal(f"the weights of {name} are also those of the embeddings", linear)
     return layers
 

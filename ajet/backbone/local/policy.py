@@ -31,7 +31,7 @@ class LocalPolicy:
     """The model's folder; its tokenizer files are copied into every checkpoint. Of an adapter: that
     of its base model."""
     has_weights_of_folder: bool
-    """Whether the weights are those in the folder now: an engine may load it."""
+    """True if the folder has exactly these weights, so that an engine may load them from it."""
     adapter: Adapter | None = None
     """What is trained in place of the model's own weights."""
 

@@ -1,8 +1,8 @@
 """Keeps the sockets of verl, Trinity-RFT and torch in Ray's processes to the run.
 
-These libraries trust whoever reaches them: TransferQueue, verl's queue, unpickles what comes, and
-torch's store of the ranks listens on all addresses and takes any command. `install` runs at the
-start of each of Ray's worker processes, and
+These libraries trust every process that reaches them. TransferQueue, verl's queue, unpickles each
+message. Torch's store of the ranks listens on all addresses and accepts any command. `install` runs
+at the start of each of Ray's worker processes, and
 
 1. puts TransferQueue's sockets behind a key (CURVE of ZeroMQ, which also encrypts): a peer needs
    the server's public key, which is derived from the token of the run's Ray and sent nowhere;

@@ -314,7 +314,7 @@ def _serve_forks(connection: Connection, sockets: socket.socket, settings: Proce
 
 
 def _run(serve: Serve, handle: int, stacks: int, memory_mb: float) -> None:
-    """Serve episodes and exit; nothing of the fork server goes on in this process."""
+    """Serve episodes, then exit. No code of the fork server runs in this process afterwards."""
     status = 1
     try:
         _die_with_parent()

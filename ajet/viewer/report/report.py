@@ -21,7 +21,7 @@ from ajet.viewer.run_view import RunView, is_run
 INDEX_WAIT_S = 600.0
 SHARE = "share"
 LARGEST = 1e100
-"""Of the numbers in a chart."""
+"""Largest absolute value that a chart shows."""
 CHARTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Reward", ("reward/mean",), ""),
     (
