@@ -14,6 +14,8 @@ from ajet.errors import ModelError
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 """The names of an adapter's files in PEFT's format."""
+ADAPTER_PREFIX = "base_model.model."
+"""Before each name in these files: PEFT saves an adapter from a model inside two others."""
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 

@@ -9,7 +9,7 @@ and subtracting again would change their last digits with every step.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,8 @@ from transformers import PreTrainedModel
 
 from ajet.config.sections.model import LoraConfig
 from ajet.engine.embedded.load import import_peft
-from ajet.engine.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from ajet.engine.model_files import ADAPTER_CONFIG, ADAPTER_PREFIX, ADAPTER_WEIGHTS
 from ajet.errors import CheckpointError, ModelError
-
-PREFIX = "base_model.model."
-"""Before each name in the files of an adapter: PEFT saves it from a model inside two others."""
 
 _MOST_NAMES = 12
 """Names of layers that a message shows."""
@@ -101,20 +98,14 @@ class Adapter:
 
     def save(self, folder: Path) -> None:
         """Write the adapter in PEFT's format."""
-        weights = {f"{PREFIX}{name}": w.contiguous() for name, w in self._weights().items()}
-        save_file(weights, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-        settings: dict[str, Any] = {
-            "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
-            "base_model_name_or_path": self._base_name,
-            "r": self._settings.lora_rank,
-            "lora_alpha": self._settings.lora_alpha,
-            "lora_dropout": 0.0,
-            "bias": "none",
-            "target_modules": sorted(self._layers),
-            "inference_mode": True,
-        }
-        (folder / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
+        write_adapter_files(
+            folder,
+            self._weights(),
+            base_name=self._base_name,
+            rank=self._settings.lora_rank,
+            alpha=self._settings.lora_alpha,
+            modules=self._layers,
+        )
 
     def load(self, folder: Path) -> None:
         """Take the weights that `save` wrote.
@@ -122,7 +113,8 @@ class Adapter:
         Raises:
             CheckpointError: they are those of other layers, or of another rank.
         """
-        saved = {n.removeprefix(PREFIX): w for n, w in load_file(folder / ADAPTER_WEIGHTS).items()}
+        stored = load_file(folder / ADAPTER_WEIGHTS)
+        saved = {name.removeprefix(ADAPTER_PREFIX): weight for name, weight in stored.items()}
         own = self._weights()
         if {n: w.shape for n, w in saved.items()} != {n: w.shape for n, w in own.items()}:
             raise CheckpointError(
@@ -148,6 +140,41 @@ class Adapter:
             for name, weight in self._model.named_parameters()
             if weight.requires_grad
         }
+
+
+def write_adapter_files(
+    folder: Path,
+    weights: Mapping[str, torch.Tensor],
+    *,
+    base_name: str,
+    rank: int,
+    alpha: int,
+    modules: Iterable[str],
+) -> None:
+    """Write an adapter in PEFT's format.
+
+    Args:
+        folder: an existing folder.
+        weights: under names such as `model.layers.0.mlp.up_proj.lora_A.weight`.
+        base_name: the base model's folder or hub name.
+        rank: of the adapter.
+        alpha: its product is multiplied by `alpha / rank`.
+        modules: names of the layers that have the adapter.
+    """
+    named = {f"{ADAPTER_PREFIX}{name}": weight.contiguous() for name, weight in weights.items()}
+    save_file(named, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    settings: dict[str, Any] = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_name,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": sorted(modules),
+        "inference_mode": True,
+    }
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def add_adapter(model: PreTrainedModel, settings: LoraConfig, *, seed: int) -> dict[str, Any]:

@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from ajet.backbone.local.adapter import write_adapter_files
 from ajet.backbone.local.checkpoint import TOKENIZER_FILES
 from ajet.context_tracker.chat_format import load_tokenizer
 from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.engine.embedded.load import load_model
-from ajet.engine.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from ajet.engine.model_files import ADAPTER_CONFIG, ADAPTER_PREFIX, ADAPTER_WEIGHTS
 from ajet.errors import ModelError
 from ajet.schema.call import Generation, SamplingParams
 from ajet.schema.episode import Sample
@@ -87,23 +87,15 @@ def write_adapter(base: Path, checkpoint: Path, folder: Path, rank: int, base_na
     for name, change in _changes(base, checkpoint):
         down, up = _factors(name, change, rank)
         module = name.removesuffix(".weight")
-        tensors[f"base_model.model.{module}.lora_A.weight"] = down
-        tensors[f"base_model.model.{module}.lora_B.weight"] = up
+        tensors[f"{module}.lora_A.weight"] = down
+        tensors[f"{module}.lora_B.weight"] = up
         modules.add(module.rpartition(".")[2])
     if not tensors:
         raise ModelError(f"{checkpoint} has the weights of the base model: there is no adapter")
-    save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-    settings = {
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base_name,
-        "r": rank,
-        "lora_alpha": rank,  # a scale of 1: the scale of the run is part of the product
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "target_modules": sorted(modules),
-    }
-    (folder / ADAPTER_CONFIG).write_text(json.dumps(settings, indent=2) + "\n")
+    # With alpha = rank the scale is 1: the scale of the run is part of the product.
+    write_adapter_files(
+        folder, tensors, base_name=base_name, rank=rank, alpha=rank, modules=modules
+    )
     _copy_tokenizer(checkpoint, folder)
 
 
@@ -153,7 +145,7 @@ def load_exported(folder: Path, base: Path | None) -> PreTrainedModel:
     with torch.no_grad():
         for name, down in adapter.items():
             if ".lora_A." in name:
-                target = name.removeprefix("base_model.model.").replace(".lora_A.", ".")
+                target = name.removeprefix(ADAPTER_PREFIX).replace(".lora_A.", ".")
                 up = adapter[name.replace(".lora_A.", ".lora_B.")]
                 weights[target].add_(scale * (up.float() @ down.float()))
     return model

@@ -17,6 +17,7 @@ from verl.utils.fsdp_utils import offload_fsdp_model_to_cpu
 from verl.utils.model import convert_weight_keys
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
 
+from ajet.engine.model_files import ADAPTER_PREFIX
 from ajet.errors import ConfigError
 
 _ADAPTED = ".base_layer.weight"
@@ -65,7 +66,7 @@ def merged_weights(engine: FSDPEngine) -> Iterator[tuple[str, torch.Tensor]]:
 
 def _plain_name(name: str) -> str:
     """The weight's name in the model without an adapter."""
-    return name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+    return name.removeprefix(ADAPTER_PREFIX).replace(".base_layer.", ".")
 
 
 def _whole(weight: torch.Tensor) -> torch.Tensor:

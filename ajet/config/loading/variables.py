@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ajet.config.loading.yaml_file import KeyPath, Settings, dotted
@@ -28,10 +30,20 @@ def replace_variables(settings: Settings) -> list[str]:
     problems: list[str] = []
     _replace_free_ports(settings.data)
     ajet = settings.data["ajet"]
+    change = partial(_with_variables, settings, problems)
     for name in ajet:
         if name not in OTHER_LANGUAGE:
-            ajet[name] = _replaced(ajet[name], ("ajet", name), settings, problems)
+            ajet[name] = _with_texts(ajet[name], ("ajet", name), change)
     return problems
+
+
+def _with_texts(value: Any, path: KeyPath, change: Callable[[str, KeyPath], Any]) -> Any:
+    """The value with `change(text, path)` in the place of each text in it."""
+    if isinstance(value, dict):
+        return {key: _with_texts(v, (*path, str(key)), change) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_with_texts(v, (*path, i), change) for i, v in enumerate(value)]
+    return change(value, path) if isinstance(value, str) else value
 
 
 def _replace_free_ports(data: dict[str, Any]) -> None:
@@ -39,30 +51,16 @@ def _replace_free_ports(data: dict[str, Any]) -> None:
     # All at once, so that two names never get one port.
     ports = dict(zip(names, free_ports(len(names)), strict=True))
 
-    def replaced(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: replaced(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [replaced(item) for item in value]
-        if not isinstance(value, str):
-            return value
+    def change(value: str, _: KeyPath) -> str | int:
         text = FREE_PORT.sub(lambda match: str(ports[match.group(1)]), value)
         # `ready_port: ${free_port:NAME}` is a number, not a text.
         return int(text) if FREE_PORT.fullmatch(value) else text
 
     if names:
-        data.update(replaced(data))
+        data.update(_with_texts(data, (), change))
 
 
-def _replaced(value: Any, path: KeyPath, settings: Settings, problems: list[str]) -> Any:
-    if isinstance(value, dict):
-        below = {key: (*path, str(key)) for key in value}
-        return {key: _replaced(item, below[key], settings, problems) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_replaced(v, (*path, i), settings, problems) for i, v in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
+def _with_variables(settings: Settings, problems: list[str], value: str, path: KeyPath) -> str:
     def variable(match: re.Match[str]) -> str:
         name = match.group(1)
         if name not in os.environ:
