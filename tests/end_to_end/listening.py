@@ -79,7 +79,7 @@ def _look(process: psutil.Process, found: dict[tuple[str, int], Listener]) -> No
     for connection in process.net_connections("tcp"):
         key = (connection.laddr.ip, connection.laddr.port)
         if connection.status == psutil.CONN_LISTEN and key not in found:
-            name = " ".join(process.cmdline())[:100]
+            name = " ".join(process.cmdline())
             statuses = tuple(_status(key[1], path) for path in PATHS)
             found[key] = Listener(process=name, ip=key[0], port=key[1], statuses=statuses)
 
