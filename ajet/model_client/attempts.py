@@ -158,7 +158,10 @@ class Attempts:
         except APIStatusError as error:
             raise _status_error(error) from None
         except APIConnectionError as error:
+            # httpx's error says less than that of aiohttp, which it was made from: a server that
+            # breaks off is a ConnectTimeout there.
             reason = error.__cause__ or error
+            reason = reason.__cause__ or reason
             raise _Again(f"{type(reason).__name__}: {reason or error}") from None
         except OSError as error:
             raise _Again(f"{type(error).__name__}: {error}") from None

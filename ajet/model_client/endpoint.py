@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
@@ -19,6 +22,7 @@ POLICY = "policy"
 """The name of the model under training."""
 DASHSCOPE_URL = "https://dashscope.aliyuncs.com/compatible-mode/v1"
 OPENAI_URL = "https://api.openai.com/v1"
+CLOSE_S = 1.0
 _DASHSCOPE_NAME = re.compile(r"dashscope/.+|(?:qwen|qwq|qvq)[\w.-]*", re.IGNORECASE)
 
 
@@ -67,20 +71,31 @@ def _key(config: ModelClientConfig, default: str | None) -> str:
 
 @cache
 def remote_client(endpoint: ModelEndpoint, pid: int) -> AsyncOpenAI:
-    """A client of the OpenAI SDK without retries, which are ours to count.
+    """A client of the OpenAI SDK without retries, which are ours to count; call it on its loop.
 
     It stays as long as the process, with its open connections. A forked child makes its own.
     """
-    del pid  # only tells processes apart
-    from openai import AsyncOpenAI
+    from openai import AsyncOpenAI, DefaultAioHttpClient
 
-    return AsyncOpenAI(
+    client = AsyncOpenAI(
         base_url=endpoint.url,
         api_key=endpoint.key,
         max_retries=0,
         # A packed answer could be far larger than what is read of it.
         default_headers={"accept-encoding": "identity"},
+        # httpx looks at each open connection twice per call: with 128 questions at a time, a call
+        # takes three times the CPU of one with aiohttp.
+        http_client=DefaultAioHttpClient(),
     )
+    atexit.register(_close, client, asyncio.get_running_loop(), pid)
+    return client
+
+
+def _close(client: AsyncOpenAI, loop: asyncio.AbstractEventLoop, pid: int) -> None:
+    """Close the connections before the process ends: aiohttp warns of those that are open."""
+    if pid == os.getpid():
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(client.close(), loop).result(CLOSE_S)
 
 
 def policy_client(session: str) -> AsyncOpenAI:

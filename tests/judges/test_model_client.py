@@ -89,7 +89,7 @@ def test_one_client_serves_threads_and_event_loops_within_its_limit(place):
         (Reply(status=500, content="broken"), "HTTP 500 scripted: 'broken'"),
         (Reply(status=503, content="busy"), "HTTP 503"),
         (Reply(status=429, content="slow down"), "HTTP 429"),
-        (Reply(hangs_up=True), "RemoteProtocolError"),
+        (Reply(hangs_up=True), "ServerDisconnectedError"),
         (Reply(raw=b"<html>nonsense</html>"), "no chat completion: '<html>nonsense</html>'"),
         (Reply(raw=b'["a list"]'), "no chat completion"),
         (Reply(raw=b'{"choices": []}'), "the answer is empty"),

@@ -323,7 +323,7 @@ FAULTS = [
     (Reply(content=None, message={"refusal": "I must not judge"}), "I must not judge"),
     (Reply(content="x" * 1_000_000), "more than 1,000,000 bytes"),
     (Reply(raw=b"<html>bad gateway</html>"), "<html>bad gateway"),
-    (Reply(hangs_up=True), "RemoteProtocolError"),
+    (Reply(hangs_up=True), "ServerDisconnectedError"),
 ]
 IMPATIENT = {"timeout_s": 0.3, "deadline_s": 2.0, "max_retries": 1}
 
