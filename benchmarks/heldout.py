@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for those who run this file
 
 import torch
 from transformers import AutoTokenizer, Qwen3ForCausalLM

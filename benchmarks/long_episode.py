@@ -14,11 +14,15 @@ import argparse
 import asyncio
 import http.client
 import json
+import sys
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from statistics import median
 from typing import Any
 from urllib.parse import urlsplit
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for those who run this file
 
 from openai import AsyncOpenAI
 
