@@ -3,15 +3,19 @@
 Every episode has an event loop of its own, which is closed when it ends. A client with open
 connections belongs to the loop that opened them, so a client that many episodes share needs a loop
 that stays.
+
+`run_to_end` and `outside_the_loop` are for the loops of episodes, which run code of users.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -43,8 +47,8 @@ class BackgroundLoop:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 # A daemon: the loop never ends, and must not keep the process alive.
-                run = self._loop.run_forever
-                threading.Thread(target=run, name=self._name, daemon=True).start()
+                arguments = (self._loop,)
+                threading.Thread(target=_run, args=arguments, name=self._name, daemon=True).start()
             loop = self._loop
         return asyncio.run_coroutine_threadsafe(work, loop)
 
@@ -58,6 +62,38 @@ class BackgroundLoop:
     def _forget(self) -> None:
         self._loop = None
         self._lock = threading.Lock()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    while True:
+        # Code of users can stop the loop, and SystemExit of any task leaves it. The task has the
+        # exception as its own as well, and others still need the loop.
+        with contextlib.suppress(SystemExit, KeyboardInterrupt):
+            loop.run_forever()
+
+
+def run_to_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns, run on this loop to its end although its code stops the loop."""
+    task = loop.create_task(main)
+    while not task.done():
+        # A stopped loop is a RuntimeError of a task that is not done; it is then run again.
+        with contextlib.suppress(RuntimeError):
+            loop.run_until_complete(task)
+    return task.result()
+
+
+@contextmanager
+def outside_the_loop() -> Iterator[None]:
+    """Let a plain function that a coroutine calls run an event loop of its own (`asyncio.run`).
+
+    Without this, asyncio refuses a second loop in a thread that runs one.
+    """
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)
 
 
 _GATEWAY = BackgroundLoop("ajet-background-loop")

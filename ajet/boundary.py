@@ -43,3 +43,10 @@ def _from_block(error: BaseException) -> BaseException:
     """The error with a traceback that begins in the caller's block, not at the `yield` above."""
     first = error.__traceback__
     return error.with_traceback(first.tb_next if first else None)
+
+
+def text_of(error: BaseException) -> str:
+    """The message of an exception, also of one whose `__str__` fails."""
+    with caught_error() as caught:
+        return str(error)
+    return f"(its __str__ failed with {type(caught.error).__name__})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from ajet.class_path import class_path_in, load_function
@@ -43,14 +43,16 @@ class AjetTuner:
         gateway: Gateway,
         record: EpisodeRecord,
         http_endpoint: HttpEndpoint | None = None,
-        trainable_targets: list[str] | None = None,
+        trainable_targets: Collection[str] | None = None,
     ) -> None:
         self.config = config
         """The whole resolved configuration with attribute access, including users' sections."""
         self._gateway = gateway
         self._record = record
         self._http_endpoint = http_endpoint or HttpEndpoint()
-        self._trainable_targets = trainable_targets
+        # "tag" in "a tag" would compare parts of names.
+        is_one = isinstance(trainable_targets, str)
+        self._trainable_targets = [trainable_targets] if is_one else trainable_targets
         self._is_closed = False
         self._sessions: list[AgentSession] = []
         self._upstreams: list[tuple[str, Upstream]] = []

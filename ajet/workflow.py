@@ -28,7 +28,8 @@ class WorkflowMeta(ModelMetaclass):
     """Lets a workflow have plain class attributes, as any Python class.
 
     pydantic refuses an attribute without an annotation. Here it becomes a `ClassVar` or, where it
-    overrides a field of a base class such as `name`, a field of the same type.
+    overrides a field of a base class such as `name`, a field of the same type. A property that
+    overrides a field stays a property.
     """
 
     def __new__(
@@ -44,7 +45,14 @@ class WorkflowMeta(ModelMetaclass):
                 continue
             overridden = fields.get(attribute)
             annotations[attribute] = overridden.annotation if overridden else ClassVar[Any]
+        properties = {
+            attribute: value
+            for attribute, value in namespace.items()
+            if attribute in fields and isinstance(value, property)
+        }
         made = super().__new__(mcs, name, bases, namespace, **kwargs)
+        for attribute, value in properties.items():  # pydantic made it the field's default
+            setattr(made, attribute, value)
         return cast("WorkflowMeta", made)
 
 
@@ -65,7 +73,7 @@ class Workflow(BaseModel, metaclass=WorkflowMeta):
 
     name: str = "workflow"
     trainable_targets: list[str] | None = None
-    """The values of `target_tag` whose calls are trained; None: all calls."""
+    """The values of `target_tag` whose calls are trained; a text is one value; None: all calls."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make the instance complete, so that an `__init__` need not call `super().__init__()`."""
@@ -73,7 +81,7 @@ class Workflow(BaseModel, metaclass=WorkflowMeta):
         fields = {
             name: field.get_default(call_default_factory=True)
             for name, field in cls.model_fields.items()
-            if not field.is_required()
+            if not field.is_required() and not hasattr(cls, name)  # else a property
         }
         private = {
             name: default

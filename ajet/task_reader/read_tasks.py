@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ajet.boundary import text_of
 from ajet.class_path import class_path_in, load_class
 from ajet.config.sections.task_reader import TASK_READERS
 from ajet.errors import AjetError, DataError
@@ -40,7 +41,10 @@ def make_task_reader(reader_config: Any) -> BaseTaskReader:
     path = class_path_in(TASK_READERS, reader_config.type, key)
     reader: type[BaseTaskReader] = load_class(path, BaseTaskReader, key)
     with reader_errors(f"{reader.__name__}()"):
-        return reader(reader_config)
+        made = reader(reader_config)
+    if not hasattr(made, "reader_config"):  # its __init__ does not call super().__init__()
+        made.reader_config = reader_config
+    return made
 
 
 def training_tasks(reader: BaseTaskReader) -> Sequence[Task]:
@@ -92,14 +96,14 @@ def reader_errors(source: str) -> Iterator[None]:
     """
     try:
         yield
-    except (AjetError, KeyboardInterrupt, GeneratorExit):
+    except (AjetError, KeyboardInterrupt):
         raise
     except BaseException as error:
         frames = traceback.extract_tb(error.__traceback__)
         # The first frame below ours: deeper ones may be in a library.
         ours = str(Path(__file__).parent)
         place = next((f for f in frames if not f.filename.startswith(ours)), frames[-1])
-        text = " ".join(f"{type(error).__name__}: {error}".split())
+        text = " ".join(f"{type(error).__name__}: {text_of(error)}".split())
         raise DataError(
             f"{source} failed at {place.filename}:{place.lineno}: {text[:MAX_ERROR]}"
         ) from error
@@ -129,4 +133,6 @@ def _located(tasks: Iterable[Task] | None, source: str) -> Iterator[tuple[str, T
             next_report_s += REPORT_EVERY_S
         if not isinstance(task, Task):
             raise DataError(f"{place}: got a {type(task).__name__}, expected a Task")
-        yield place, task
+        # A generator may give one object again and again, each time with other contents.
+        is_kept = isinstance(tasks, Sized)
+        yield place, task if is_kept else task.model_copy(update={"metadata": {**task.metadata}})

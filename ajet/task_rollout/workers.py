@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from ajet.background_loop import run_to_end
 from ajet.schema.episode import INFRASTRUCTURE_FAULTS, Episode, Failure
 from ajet.task_runner.episode_run import Attempt, EpisodeRunner, StartedEpisode
 from ajet.task_runner.failures import failure_of, stack_of
@@ -57,9 +58,9 @@ def run_in_new_loop(main: Coroutine[Any, Any, T]) -> T:
     """
     loop = asyncio.new_event_loop()
     try:
-        return loop.run_until_complete(main)
+        return run_to_end(loop, main)
     finally:
-        loop.run_until_complete(_clean_up())
+        run_to_end(loop, _clean_up())
         loop.close()
 
 

@@ -30,6 +30,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from ajet.background_loop import outside_the_loop
 from ajet.boundary import caught_error
 from ajet.context_tracker.samples import SampleLimits
 from ajet.context_tracker.tracker import ContextTracker
@@ -145,7 +146,6 @@ class EpisodeRun:
 
         Raises:
             KeyboardInterrupt: Ctrl-C.
-            GeneratorExit: the interpreter closes the coroutine.
             asyncio.CancelledError: the workflow cancelled every task of its event loop.
         """
         self._user_code = asyncio.create_task(self._work())
@@ -156,7 +156,11 @@ class EpisodeRun:
         finally:
             self.release_environment()
         if not self._user_code.cancelled():
-            self._user_code.result()  # raises what the boundary lets pass
+            try:
+                self._user_code.result()  # raises what the boundary lets pass
+            except GeneratorExit as error:  # raised by user code: the task has ended
+                is_judges = self._judged_since_s is not None
+                self._failure = failure_of(error, "judge_error" if is_judges else "workflow_error")
         return self.episode()
 
     def stop(self, cause: Failure) -> None:
@@ -308,8 +312,9 @@ class EpisodeRun:
             http_endpoint=self._runner.http_endpoint,
             trainable_targets=workflow.trainable_targets,
         )
-        returned: Any = workflow.execute(self._workflow_task, self._tuner)
         # A plain `def execute` may block: the episode has this thread for itself.
+        with outside_the_loop():
+            returned: Any = workflow.execute(self._workflow_task, self._tuner)
         return await returned if inspect.isawaitable(returned) else returned
 
     async def _open_environment(self, source: EnvironmentSource, shown: WorkflowTask) -> None:

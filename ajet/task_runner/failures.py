@@ -6,12 +6,13 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from operator import attrgetter
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TypeVar
 
-from ajet.boundary import caught_error
+from ajet.boundary import caught_error, text_of
 from ajet.errors import AjetError
 from ajet.schema.episode import Failure, FailureKind
 
@@ -29,21 +30,20 @@ def failure_of(error: BaseException, kind: FailureKind) -> Failure:
     This works for every exception, also one whose `__str__` fails or whose text is huge or cannot
     be encoded.
     """
-    first_line = _text_of(error).strip().partition("\n")[0]
-    name = type(error).__name__
-    message = f"{name}: {first_line}" if first_line else name
     return Failure(
         kind=kind,
-        message=_storable(message, MAX_MESSAGE),
+        message=_storable(": ".join(_names_and_texts(error)), MAX_MESSAGE),
         traceback=_storable(_traceback_of(error), MAX_TRACEBACK),
     )
 
 
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException as other:  # this is code of the user as well
-        return f"(its __str__ failed with {type(other).__name__})"
+def _names_and_texts(error: BaseException) -> Iterator[str]:
+    """Class and first line of an error; of a group also those of the first error in it."""
+    yield type(error).__name__
+    if first_line := text_of(error).strip().partition("\n")[0]:
+        yield first_line
+    if isinstance(error, BaseExceptionGroup):
+        yield from _names_and_texts(error.exceptions[0])
 
 
 def _traceback_of(error: BaseException) -> str:
@@ -84,16 +84,39 @@ def stack_of(thread: threading.Thread) -> str:
     return "".join(traceback.format_stack(frame)) if frame else ""
 
 
-def is_context_overflow(error: BaseException | None) -> bool:
+def is_context_overflow(error: BaseException) -> bool:
     """Whether the error was caused by a prompt that was too long.
 
     Every client library keeps the error code of the API, also when it wraps the error.
     """
-    while error is not None:
-        if getattr(error, "code", None) == "context_length_exceeded":
-            return True
-        error = error.__cause__
-    return False
+    full = "context_length_exceeded"
+    return any(attribute_of(cause, "code") == full for cause in causes_of(error))
+
+
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """The error, its explicit causes and the errors of its groups; each of them once."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        cause = waiting.pop()
+        if id(cause) in seen:  # `raise error from error` makes a circle
+            continue
+        seen.add(id(cause))
+        yield cause
+        if isinstance(cause, BaseExceptionGroup):
+            waiting += cause.exceptions
+        if cause.__cause__ is not None:
+            waiting.append(cause.__cause__)
+
+
+def attribute_of(error: BaseException, path: str) -> str | int | None:
+    """A text or number in an error of a client library, such as "response.status_code", or None.
+
+    Attributes may be properties, whose code may fail.
+    """
+    with caught_error():
+        value = attrgetter(path)(error)
+        return value if isinstance(value, str | int) else None
+    return None
 
 
 def call_user_code(function: Callable[[], T]) -> T | Failure:

@@ -20,14 +20,14 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from ajet.background_loop import BackgroundLoop
-from ajet.boundary import caught_error
+from ajet.background_loop import BackgroundLoop, outside_the_loop
+from ajet.boundary import caught_error, text_of
 from ajet.errors import EpisodeError
 from ajet.schema.call import Call, conversations
 from ajet.schema.episode import Episode
 from ajet.schema.task import WorkflowOutput, WorkflowTask
 from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge, Judge
-from ajet.task_runner.failures import failure_of
+from ajet.task_runner.failures import attribute_of, causes_of, failure_of
 
 logger = logging.getLogger(__name__)
 
@@ -148,32 +148,29 @@ async def _asked_again(ask: Callable[[], Awaitable[T]], max_retries: int) -> T:
         assert error is not None, "without an error the block returned"
         if not retries_left or not is_transport_error(error):
             raise error
-        logger.info("judge: %s: %s; asking again", type(error).__name__, error)
+        logger.info("judge: %s: %s; asking again", type(error).__name__, text_of(error))
         await asyncio.sleep(pause_s)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
     raise AssertionError("the last attempt returns or raises")
 
 
-def is_transport_error(error: BaseException | None) -> bool:
+def is_transport_error(error: BaseException) -> bool:
     """Whether the network or a busy server caused the error, so that another attempt may help."""
-    while error is not None:
-        if isinstance(error, ConnectionError | TimeoutError):
-            return True
-        names = {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(error).mro()}
-        if names & _TRANSPORT_ERRORS or _status_of(error) in _TEMPORARY_STATUS:
-            return True
-        error = error.__cause__
-    return False
+    return any(_is_of_transport(cause) for cause in causes_of(error))
 
 
-def _status_of(error: BaseException) -> Any:
-    response = getattr(error, "response", None)
-    return getattr(error, "status_code", None) or getattr(response, "status_code", None)
+def _is_of_transport(error: BaseException) -> bool:
+    if isinstance(error, ConnectionError | TimeoutError):
+        return True
+    names = {f"{cls.__module__.partition('.')[0]}.{cls.__name__}" for cls in type(error).mro()}
+    status = attribute_of(error, "status_code") or attribute_of(error, "response.status_code")
+    return bool(names & _TRANSPORT_ERRORS) or status in _TEMPORARY_STATUS
 
 
 async def _called(judge: Judge, call: Callable[[], Any]) -> Any:
     """What a judge's method returns, asynchronous or not."""
-    verdict = call()
+    with outside_the_loop():
+        verdict = call()
     if inspect.iscoroutine(verdict):
         return await _on_the_judges_loop(judge, verdict)
     return await verdict if inspect.isawaitable(verdict) else verdict
@@ -197,7 +194,7 @@ async def _without_exit(verdict: Coroutine[Any, Any, Any]) -> Any:
     """What the judge returns, or the exception with which it asks the process to end."""
     try:
         return await verdict
-    except (SystemExit, KeyboardInterrupt) as error:  # raised in a task, these end its loop
+    except (SystemExit, KeyboardInterrupt) as error:  # raised in a task, these leave its loop
         return error
 
 
@@ -293,7 +290,10 @@ def finite(value: float, what: str) -> float:
     Raises:
         EpisodeError: NaN, infinite, or beyond `LARGEST`.
     """
-    value = float(value)
+    try:
+        value = float(value)
+    except (TypeError, ValueError) as error:
+        raise EpisodeError(f"{what} is {value!r}; it must be a number") from error
     if not math.isfinite(value):
         raise EpisodeError(f"{what} is {value}; it must be a finite number")
     if abs(value) > LARGEST:

@@ -1,8 +1,11 @@
 """The boundary around user code: whatever it raises or returns is data, or one sentence.
 
-1. Any exception of a workflow is its episode's failure, whatever its class, `__str__` or size.
-2. A failure's traceback begins at the user's first frame. Equal failures are counted as one.
-3. A workflow is an ordinary Python class: constants, an `__init__`, a plain `def execute`.
+1. Any exception of a workflow or judge is its episode's failure, whatever its class, `__str__`,
+   attributes, causes or size. Code that stops its event loop ends nothing.
+2. A failure's traceback begins at the user's first frame. Equal failures are counted as one. A
+   group of exceptions names the first of them.
+3. A workflow is an ordinary Python class: constants, properties, an `__init__`, a plain
+   `def execute`, which may run an event loop of its own; so may a judge.
 4. A workflow that cannot be run is refused at the start.
 5. A reader that raises, returns nothing or never ends is refused by one sentence that names it.
 """
@@ -11,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,13 +24,23 @@ import pytest
 from ajet.errors import ConfigError, DataError
 from ajet.schema.episode import Episode, Failure, Group
 from ajet.schema.task import Task, WorkflowOutput
+from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_reader import read_tasks
 from ajet.task_reader.read_tasks import make_task_reader, training_tasks, validation_tasks
 from ajet.task_reader.task_reader_base import BaseTaskReader
 from ajet.task_rollout.rollout_report import check_failures
 from ajet.task_runner.failures import MAX_MESSAGE, MAX_TRACEBACK, failure_of
 from ajet.workflow import Workflow, load_workflow
-from tests.unit.episode_fakes import rollout_of, run_episode, tasks_of
+from tests.unit.episode_fakes import (
+    FixedJudge,
+    ask,
+    attempt_of,
+    returning,
+    rollout_of,
+    run_episode,
+    runner_of,
+    tasks_of,
+)
 
 
 class Panic(BaseException):
@@ -106,6 +120,87 @@ def test_numbers_and_names_that_cannot_be_recorded_are_invalid(output: WorkflowO
     assert failure.kind == "invalid_output"
 
 
+def caused_by_itself() -> BaseException:
+    error = ValueError("odd answer")
+    error.__cause__ = error  # as `raise error from error` sets it
+    return error
+
+
+class Guarded(Exception):
+    """Its attributes fail, as properties of a client library can."""
+
+    @property
+    def code(self) -> str:
+        raise RuntimeError("there was no response")
+
+    status_code = response = code
+
+
+@pytest.mark.parametrize("error", [caused_by_itself(), Guarded("odd answer")])
+def test_an_error_with_odd_causes_or_attributes_is_recorded(error: BaseException) -> None:
+    class Raising(Workflow):
+        async def execute(self, workflow_task: Any, tuner: Any) -> Any:
+            raise error
+
+    failure = run_episode(Raising, judge=FixedJudge((1.0, True))).failure
+    assert failure is not None
+    assert failure.message.endswith(": odd answer")
+    assert judged(FixedJudge(error), retries=1).message == failure.message
+
+
+def judged(judge: BaseJudge, retries: int = 0) -> Failure:
+    """The failure of an episode with this judge."""
+    runner = replace(runner_of(returning(WorkflowOutput()), judge=judge), judge_retries=retries)
+    failure = asyncio.run(runner.run(attempt_of())).failure
+    assert failure is not None
+    assert failure.kind == "judge_error"
+    return failure
+
+
+def test_a_generators_exit_ends_one_episode() -> None:
+    assert failure_from(GeneratorExit("closed")).message == "GeneratorExit: closed"
+    assert judged(FixedJudge(GeneratorExit("closed"))).message == "GeneratorExit: closed"
+
+
+def test_an_overflow_in_a_task_group_is_an_overflow() -> None:
+    class Together(Workflow):
+        async def execute(self, workflow_task: Any, tuner: Any) -> Any:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(ask(tuner, text="x" * 300))
+
+    episode = run_episode(Together, judge=FixedJudge((0.5, False)))
+    assert episode.failure is None, episode.failure
+    assert episode.output.metadata == {"ended_by": "context_length_exceeded"}
+
+
+class StopsItsLoop(Workflow):
+    async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0.01)
+        return WorkflowOutput(reward=1.0)
+
+
+class StopsTheJudgesLoop(BaseJudge):
+    """An awaited task also lets SystemExit out of the loop of all judges."""
+
+    async def compute_reward(self, workflow_task: Any, workflow_output: Any) -> Any:
+        asyncio.get_running_loop().stop()
+        await asyncio.sleep(0.01)
+        await asyncio.gather(self.exit(), return_exceptions=True)
+        return 1.0, True
+
+    async def exit(self) -> None:
+        raise SystemExit(1)
+
+
+def test_code_that_stops_its_event_loop_ends_nothing() -> None:
+    groups = rollout_of(StopsItsLoop).run(tasks_of(3), num_repeat=1, tag="x")
+    assert [group.episodes[0].reward for group in groups] == [1.0, 1.0, 1.0]
+    for _ in range(2):
+        episode = run_episode(returning(WorkflowOutput()), judge=StopsTheJudgesLoop(None))
+        assert episode.reward == 1.0
+
+
 # 2. Tracebacks and counts.
 
 
@@ -137,6 +232,13 @@ def test_failures_that_differ_in_addresses_are_one_cause(caplog: pytest.LogCaptu
     assert "3 x workflow_error: ValueError: <Session object at 0x...> is closed" in caplog.text
 
 
+def test_a_group_of_exceptions_names_the_first() -> None:
+    group = ExceptionGroup("2 tools failed", [ValueError("no such file"), KeyError("x")])
+    assert failure_from(group).message == (
+        "ExceptionGroup: 2 tools failed (2 sub-exceptions): ValueError: no such file"
+    )
+
+
 # 3. Ordinary classes.
 
 
@@ -164,6 +266,47 @@ def test_overridden_fields_keep_their_type_and_constants_are_no_fields() -> None
     made = Ordinary()
     assert (made.name, made.trainable_targets) == ("ordinary", ["solver"])
     assert "system_prompt" not in Ordinary.model_fields
+
+
+class OwnLoop(Workflow):
+    trainable_targets = "solver"  # type: ignore[assignment]
+
+    def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:  # type: ignore[override]
+        asyncio.run(self.ask_both(tuner))
+        return WorkflowOutput()
+
+    async def ask_both(self, tuner: Any) -> None:
+        await asyncio.gather(ask(tuner, "solver"), ask(tuner, "sol"))
+
+
+class OwnLoopJudge(BaseJudge):
+    def compute_reward(self, workflow_task: Any, workflow_output: Any) -> Any:
+        return asyncio.run(asyncio.sleep(0, (1.0, True)))
+
+
+def test_plain_functions_may_run_a_loop_and_a_text_is_one_target() -> None:
+    episode = run_episode(OwnLoop, judge=OwnLoopJudge(None))
+    assert episode.reward == 1.0, episode.failure
+    assert {call.agent_name: call.trained for call in episode.calls} == {
+        "solver": True,
+        "sol": False,
+    }
+
+
+class Computed(Workflow):
+    @property
+    def trainable_targets(self) -> list[str]:  # type: ignore[override]
+        return ["solver"]
+
+    async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+        await ask(tuner, "solver")
+        return WorkflowOutput(reward=1.0)
+
+
+def test_properties_may_override_fields() -> None:
+    episode = run_episode(Computed)
+    assert episode.failure is None
+    assert episode.calls[0].trained
 
 
 # 4. Refusals at the start.
@@ -246,6 +389,41 @@ def test_a_reader_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match=r"R\(\) failed at .*reader.py:3: OSError: no disk"):
         make_task_reader(SimpleNamespace(type=f"{file}->R"))
+
+
+def test_a_reader_whose_error_has_no_text_is_named() -> None:
+    class NoText(BaseTaskReader):
+        def get_training_tasks(self) -> Any:
+            raise Unprintable
+
+    with pytest.raises(DataError, match=r"Unprintable: \(its __str__ failed with RuntimeError\)"):
+        training_tasks(NoText(None))
+
+
+def test_a_reader_need_not_call_the_init_of_its_base(tmp_path: Path) -> None:
+    file = tmp_path / "reader.py"
+    file.write_text(
+        "from ajet.task_reader.task_reader_base import BaseTaskReader\n"
+        "class R(BaseTaskReader):\n    def __init__(self, config): pass\n"
+    )
+    config = SimpleNamespace(type=f"{file}->R")
+    assert make_task_reader(config).reader_config is config
+
+
+def test_a_generator_may_fill_one_task_again_and_again() -> None:
+    class Refills(BaseTaskReader):
+        def get_training_tasks(self) -> Iterator[Task]:
+            task = Task()
+            for number in range(3):
+                task.task_id, task.metadata["number"] = str(number), number
+                yield task
+
+    tasks = training_tasks(Refills(None))
+    assert [(task.task_id, task.metadata["number"]) for task in tasks] == [
+        ("0", 0),
+        ("1", 1),
+        ("2", 2),
+    ]
 
 
 def test_a_reader_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
