@@ -113,6 +113,18 @@ def find_function(path: str, key: str) -> Callable[..., Any] | None:
     return found if inspect.isfunction(found) else None
 
 
+def require_call(function: Callable[..., Any], arguments: tuple[Any, ...], called: str) -> None:
+    """Check that a function of the user takes the arguments that it will be called with.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        raise ConfigError(f"{called} cannot be called: {error}") from error
+
+
 def class_path_of(cls: type) -> str:
     """The class path of a class; uses its file if its module cannot be imported by name.
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo, ModelPrivateAttr
 from pydantic_core import PydanticUndefined
 
-from ajet.class_path import find_function, load_class
+from ajet.class_path import find_function, load_class, require_call
 from ajet.errors import ConfigError
 from ajet.schema.task import WorkflowOutput, WorkflowTask
 
@@ -122,7 +122,7 @@ def load_workflow(class_path: str) -> type[Workflow]:
     """
     key = "ajet.rollout.user_workflow"
     if function := find_function(class_path, key):
-        _require_call(function, (None, None), f"{key}: {class_path}(workflow_task, tuner)")
+        require_call(function, (None, None), f"{key}: {class_path}(workflow_task, tuner)")
         return _workflow_of(function)
     found: type[Workflow] = load_class(class_path, Workflow, key)
     if found is Workflow or found.execute is Workflow.execute:
@@ -130,22 +130,10 @@ def load_workflow(class_path: str) -> type[Workflow]:
             f"{key}: {class_path} has no execute(): define "
             "async def execute(self, workflow_task, tuner) -> WorkflowOutput"
         )
-    _require_call(found, (), f"{key}: {class_path}()")
+    require_call(found, (), f"{key}: {class_path}()")
     called = f"{key}: {class_path}.execute(self, workflow_task, tuner)"
-    _require_call(found.execute, (None, None, None), called)
+    require_call(found.execute, (None, None, None), called)
     return found
-
-
-def _require_call(function: Callable[..., Any], arguments: tuple[Any, ...], called: str) -> None:
-    """Check that a function of the user takes the arguments that it will be called with.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    try:
-        inspect.signature(function).bind(*arguments)
-    except TypeError as error:
-        raise ConfigError(f"{called} cannot be called: {error}") from error
 
 
 def _workflow_of(function: Callable[..., Any]) -> type[Workflow]:

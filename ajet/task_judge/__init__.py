@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ajet.class_path import find_function, load_class
+from ajet.class_path import find_function, load_class, require_call
 from ajet.errors import ConfigError
 from ajet.schema.task import WorkflowOutput, WorkflowTask
 from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge, Judge
@@ -34,7 +34,7 @@ def make_judge(class_path: str | None, config: Any) -> Judge | None:
 
     Raises:
         ConfigError: the judge cannot be loaded, or its class is neither a `BaseJudge` nor a
-            `BaseGroupJudge`.
+            `BaseGroupJudge`, or does not take the configuration.
     """
     if class_path is None:
         return None
@@ -43,4 +43,5 @@ def make_judge(class_path: str | None, config: Any) -> Judge | None:
     cls: type[Judge] = load_class(class_path, None, KEY)
     if not issubclass(cls, BaseJudge | BaseGroupJudge):
         raise ConfigError(f"{KEY}: {class_path} is not a subclass of BaseJudge or BaseGroupJudge")
+    require_call(cls, (config,), f"{KEY}: {class_path}(config)")
     return cls(config)

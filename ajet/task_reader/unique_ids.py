@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from pydantic_core import PydanticSerializationError
 
+from ajet.boundary import caught_error, text_of
 from ajet.errors import DataError
 from ajet.schema.task import Task
 
@@ -30,7 +31,7 @@ def with_unique_ids(located: Iterable[tuple[str, Task]]) -> list[Task]:
     places: dict[str, str] = {}
     repeats: Counter[str] = Counter()
     first_repeat = ""
-    tasks = []
+    tasks: list[Task] = []
     for place, task in located:
         if not _is_text(task.task_id):
             raise DataError(
@@ -51,6 +52,8 @@ def with_unique_ids(located: Iterable[tuple[str, Task]]) -> list[Task]:
                 f'{place}: task_id "{task.task_id}" is already used at {first}: give each task '
                 "a unique id"
             )
+        if not tasks:
+            _require_data(task, place)
         tasks.append(task)
     if first_repeat:
         logger.warning(
@@ -68,6 +71,17 @@ def _is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _require_data(task: Task, place: str) -> None:
+    """Refuse what every episode would fail with. Only the first task: checking each takes long."""
+    with caught_error() as caught:
+        task.model_copy(deep=True)
+    if caught.error:
+        raise DataError(
+            f"{place}: the task cannot be copied, as each episode needs ({text_of(caught.error)}): "
+            "keep texts, numbers, lists and dicts in its metadata"
+        ) from caught.error
 
 
 def _content_id(task: Task, place: str) -> str:

@@ -173,7 +173,7 @@ def test_an_error_that_is_not_ours_keeps_its_traceback(tmp_path, conf, monkeypat
     from ajet.cli import main
 
     write(tmp_path)
-    (tmp_path / "agent.py").write_text("1 / 0\n")
+    monkeypatch.setattr("ajet.launcher.launch.launch", lambda *_, **__: 1 / 0)
     monkeypatch.setattr(sys, "argv", ["ajet", conf, f"--exp-dir={tmp_path}/runs"])
     monkeypatch.setattr("ajet.cli.log_to_console", lambda: None)
     monkeypatch.setattr("ajet.cli.command_process", lambda: None)

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 import pytest
 
+from ajet.config.loading.load import load_config
 from ajet.errors import ConfigError, DataError
 from ajet.schema.episode import Episode, Failure, Group
 from ajet.schema.task import Task, WorkflowOutput
@@ -30,6 +32,7 @@ from ajet.task_reader.read_tasks import make_task_reader, training_tasks, valida
 from ajet.task_reader.task_reader_base import BaseTaskReader
 from ajet.task_rollout.rollout_report import check_failures
 from ajet.task_runner.failures import MAX_MESSAGE, MAX_TRACEBACK, failure_of
+from ajet.training.inputs import UserCode
 from ajet.workflow import Workflow, load_workflow
 from tests.unit.episode_fakes import (
     FixedJudge,
@@ -337,6 +340,40 @@ def test_a_workflow_that_cannot_be_run_is_refused(tmp_path: Path, body: str, mes
     assert message in str(caught.value)
 
 
+CONF = """\
+ajet:
+  model: {path: "ajet:calculator"}
+  rollout: {user_workflow: FILE->W}
+  task_judge: {judge_protocol: JUDGE}
+  task_reader: {type: random_dummy}
+"""
+W = "from ajet import *\nclass W(Workflow):\n    async def execute(self, task, tuner): ...\n"
+JUDGE = "from ajet.task_judge.base_judge import BaseJudge\nclass J(BaseJudge):\n    def "
+
+
+@pytest.mark.parametrize(
+    ("code", "judge", "message"),
+    [
+        (f"{W}{{}}['x']", "null", "FILE->W cannot be loaded: FILE:4: KeyError: 'x'"),
+        (f"{W}class P(BaseException): ...\nraise P('b\\nc')", "null", "FILE:5: P: b c"),
+        (f"{W}{JUDGE}__init__(self, c): {{}}['key']", "FILE->J", "FILE:6: KeyError: 'key'"),
+        (f"{W}{JUDGE}__init__(self): ...", "FILE->J", "(config) cannot be called: too many pos"),
+    ],
+)
+def test_code_that_fails_when_it_is_loaded_is_one_line(
+    tmp_path: Path, code: str, judge: str, message: str
+) -> None:
+    file = tmp_path / "flow.py"
+    file.write_text(code)
+    text = CONF.replace("JUDGE", judge).replace("FILE", str(file))
+    (tmp_path / "conf.yaml").write_text(text)
+    config = load_config(tmp_path / "conf.yaml")
+    with pytest.raises(ConfigError) as caught:
+        UserCode.load(config)
+    assert message.replace("FILE", str(file)) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 # 5. Readers.
 
 
@@ -424,6 +461,15 @@ def test_a_generator_may_fill_one_task_again_and_again() -> None:
         ("1", 1),
         ("2", 2),
     ]
+
+
+def test_a_task_that_no_episode_can_copy_is_refused() -> None:
+    class Locks(BaseTaskReader):
+        def get_training_tasks(self) -> list[Task]:
+            return [Task(task_id="a", metadata={"lock": threading.Lock()})]
+
+    with pytest.raises(DataError, match=r"Locks.*\[0\]: the task cannot be copied.*'_thread.lock'"):
+        training_tasks(Locks(None))
 
 
 def test_a_reader_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
