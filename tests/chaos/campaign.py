@@ -1,12 +1,14 @@
 """A campaign of faults against small runs: `make chaos BACKBONE=local ROUNDS=50 SEED=0`.
 
     python -m tests.chaos.campaign --backbone local --rounds 50 --seed 0 --json
+    python -m tests.chaos.campaign --rounds 50 --results rounds.jsonl --minutes 10
 
 Each round starts a small run and lets one thing happen to it at a random moment: a random time
 after its start, after its record exists, or after one of its steps. Then it is checked: it ended
 clearly or continued within a bound; no process of it is left; nothing is left in the temporary
 folder; resumed, it is the undisturbed run (bit for bit with `local`), with each step and each
-episode once. The seed chooses kinds and moments.
+episode once. The seed and the number of a round choose its kind and its moment, so that a campaign
+can be run in parts (`--results`), and a round again by its number (`--first 7 --rounds 8`).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import json
 import random
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +28,7 @@ from pathlib import Path
 from tests.chaos import checks
 from tests.chaos.faults import DISK_MB, FAULTS, Expected, Fault
 from tests.chaos.runs import STEPS, Place, can_mount
+from tests.end_to_end.command import ROOT
 
 MOST_RESUMES = 3
 
@@ -55,6 +59,8 @@ class Round:
     stage: str
     """What the moment came after."""
     delay_s: float
+    commit: str
+    """The commit that was checked out; "+" after it means that files were changed."""
     code: int | None = None
     """The exit code after the fault."""
     num_resumes: int = 0
@@ -67,7 +73,8 @@ class Campaign:
 
     def __init__(self, backbone: str, seed: int) -> None:
         self.backbone = backbone
-        self.rng = random.Random(f"{backbone} {seed}")
+        self.seed = seed
+        self.commit = current_commit()
         self.kinds = [
             name
             for name, fault in FAULTS.items()
@@ -84,22 +91,29 @@ class Campaign:
 
     def schedule(self, num_rounds: int) -> list[str]:
         """Kinds in random order; each comes again only after all others have come."""
+        rng = random.Random(f"{self.backbone} {self.seed}")
         kinds: list[str] = []
         while len(kinds) < num_rounds:
-            kinds += self.rng.sample(self.kinds, len(self.kinds))
+            kinds += rng.sample(self.kinds, len(self.kinds))
         return kinds[:num_rounds]
 
     def round(self, number: int, kind: str) -> Round:
         """One round."""
         fault = FAULTS[kind]
-        stage, delay_s = self._moment()
+        rng = random.Random(f"{self.backbone} {self.seed} {number}")
+        stage, delay_s = self._moment(rng)
         result = Round(
-            number=number, backbone=self.backbone, fault=kind, stage=stage, delay_s=delay_s
+            number=number,
+            backbone=self.backbone,
+            fault=kind,
+            stage=stage,
+            delay_s=delay_s,
+            commit=self.commit,
         )
         begun = time.monotonic()
         place = Place(self.backbone, DISK_MB if fault.needs_disk else None)
         try:
-            _disturb(place, fault, result, self.rng)
+            _disturb(place, fault, result, rng)
             _resume(place, result)
             if not result.problems:
                 result.problems += filter(None, self._compare(place))
@@ -108,11 +122,11 @@ class Campaign:
         result.seconds = round(time.monotonic() - begun, 1)
         return result
 
-    def _moment(self) -> tuple[str, float]:
+    def _moment(self, rng: random.Random) -> tuple[str, float]:
         """A stage, and how long after it: up to what a step takes, or the start for the first."""
-        stage = self.rng.choice(list(STAGES))
+        stage = rng.choice(list(STAGES))
         longest = self.duration_s / (2 if stage == "start" else 2 * STEPS)
-        return stage, round(self.rng.uniform(0, longest), 2)
+        return stage, round(rng.uniform(0, longest), 2)
 
     def _compare(self, place: Place) -> list[str]:
         wrong = [checks.wrong_counts(place.folder)]
@@ -125,6 +139,17 @@ class Campaign:
     def close(self) -> None:
         """Delete the undisturbed run."""
         self.reference.remove()
+
+
+def current_commit() -> str:
+    """The commit of the tree that is tested."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    return described.stdout.strip()
 
 
 def _disturb(place: Place, fault: Fault, result: Round, rng: random.Random) -> None:
@@ -208,6 +233,34 @@ def table(rounds: Sequence[Round]) -> str:
     return "\n".join(lines)
 
 
+def read_results(path: Path | None) -> dict[int, Round]:
+    """The newest result of each round that an earlier part of the campaign has written."""
+    if path is None or not path.exists():
+        return {}
+    rounds = [Round(**json.loads(line)) for line in path.read_text().splitlines()]
+    return {each.number: each for each in rounds}
+
+
+def run_rounds(options: argparse.Namespace, done: dict[int, Round]) -> None:
+    """Run the rounds that are not done, until all are or the minutes are over."""
+    begun = time.monotonic()
+    campaign = Campaign(options.backbone, options.seed)
+    try:
+        for number, kind in enumerate(campaign.schedule(options.rounds)):
+            if number < options.first or number in done:
+                continue
+            if (time.monotonic() - begun) / 60 > options.minutes:
+                return
+            done[number] = campaign.round(number, options.only or kind)
+            line = json.dumps(asdict(done[number]))
+            print(line, file=sys.stderr, flush=True)
+            if options.results:
+                with options.results.open("a") as file:
+                    file.write(line + "\n")
+    finally:
+        campaign.close()
+
+
 def main() -> None:
     """Run the campaign and print its table, or one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -216,17 +269,14 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first round to run")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=list(FAULTS), help="this kind in every round")
+    parser.add_argument("--results", type=Path, help="JSONL of the rounds; those in it are done")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no round later")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    campaign = Campaign(options.backbone, options.seed)
-    rounds = []
-    try:
-        kinds = campaign.schedule(options.rounds)
-        for number, kind in list(enumerate(kinds))[options.first :]:
-            rounds.append(campaign.round(number, options.only or kind))
-            print(json.dumps(asdict(rounds[-1])), file=sys.stderr, flush=True)
-    finally:
-        campaign.close()
+    done = read_results(options.results)
+    if any(number not in done for number in range(options.first, options.rounds)):
+        run_rounds(options, done)
+    rounds = list(done.values())
     if options.json:
         print(json.dumps([asdict(each) for each in rounds], indent=2))
     else:

@@ -132,7 +132,15 @@ def test_weights_of_before_are_seen(tmp_path: Path) -> None:
 
 def test_the_table_counts_what_held() -> None:
     rounds = [
-        Round(number=number, backbone="local", fault=kind, stage="start", delay_s=0, problems=wrong)
+        Round(
+            number=number,
+            backbone="local",
+            fault=kind,
+            stage="start",
+            delay_s=0,
+            commit="c0ffee",
+            problems=wrong,
+        )
         for number, (kind, wrong) in enumerate([("SIGKILL", []), ("SIGKILL", ["x"])])
     ]
     assert "| SIGKILL | 2 | 1 |" in table(rounds)
