@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,8 +17,10 @@ import typer
 
 from ajet.config.sections.root import AjetConfig
 from ajet.errors import ConfigError
+from ajet.launcher.ray_cluster import folder_for_ray
 from ajet.monitor.run_record import FILE_NAME, is_running, read_processes
 from ajet.service.left_behind import end_all
+from ajet.service.private_folder import remove_left_behind
 from ajet.service.probes import start_ticks
 
 EXIT_STILL_RUNNING = 1
@@ -40,7 +43,8 @@ def kill(
 
     The run ends as after Ctrl-C: it saves a checkpoint first. Processes that do not end in time
     are killed. Only processes whose pid and start time are in run.json are touched, and those with
-    the id of one of its services in their environment.
+    the id of one of its services in their environment. Private folders that killed runs left in
+    the temporary folder are removed.
     """
     folder = _run_folder(run, exp_dir)
     running = [process for process in read_processes(folder) if process["outcome"] == "running"]
@@ -48,6 +52,8 @@ def kill(
     for process in read_processes(folder):
         if process["host"] == platform.node():
             have_ended += map(_end_service, process.get("services", []))
+    for parent in {Path(tempfile.gettempdir()), folder_for_ray()}:
+        remove_left_behind(parent)
     if not all(have_ended) or not _release_environments(folder):
         raise typer.Exit(EXIT_STILL_RUNNING)
     typer.echo(f"no process of {folder} is running")

@@ -23,6 +23,7 @@ from pathlib import Path
 from ajet.debug_point import DEBUG_VARIABLE
 from ajet.errors import ConfigError, ServiceError
 from ajet.monitor.run_record import service_recorder
+from ajet.service.private_folder import private_folder
 from ajet.service.probes import free_ports, listens
 from ajet.service.service import Service
 
@@ -35,6 +36,8 @@ backbone."""
 _READY = "Ray runtime started"
 _START_TIMEOUT_S = 120.0
 _PATIENCE_S = 5.0
+_LONGEST_TEMPORARY = 20
+"""Bytes. Sockets add up to 86: `/ajet-ray-12345678/ray/session_...PID/sockets/plasma_store`."""
 _PORTS = (
     "ray-client-server",
     "dashboard-agent-listen",
@@ -76,12 +79,9 @@ def own_ray(size: RaySize = RaySize()) -> Iterator[RayContext]:  # noqa: B008
             "cluster; import ray inside your workflow, not before the run starts"
         )
     with ExitStack() as stack:
-        # In /tmp, because Ray makes unix sockets below it: their paths are limited to 107 bytes.
-        home = Path(tempfile.mkdtemp(prefix="ajet-ray-", dir="/tmp"))
-        stack.callback(shutil.rmtree, home, ignore_errors=True)
+        home = stack.enter_context(private_folder("ray", folder_for_ray()))
         # Sockets and lock files of vLLM, verl and Trinity, which do not remove them.
-        temporary = tempfile.mkdtemp(prefix="ajet-tmp-")
-        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+        temporary = stack.enter_context(private_folder("tmp"))
         port, *ports = free_ports(1 + len(_PORTS))
         variables = {
             "RAY_ADDRESS": f"127.0.0.1:{port}",
@@ -93,7 +93,16 @@ def own_ray(size: RaySize = RaySize()) -> Iterator[RayContext]:  # noqa: B008
         stack.enter_context(_environment({**variables, **_LOCAL, "RAY_AUTH_TOKEN": None}))
         stack.callback(_disconnect)
         command = _command(home / "ray", port, ports, size)
-        yield partial(_running, home, command, variables, {"TMPDIR": temporary})
+        yield partial(_running, home, command, variables, {"TMPDIR": str(temporary)})
+
+
+def folder_for_ray() -> Path:
+    """The temporary folder, or `/tmp` if that is too long.
+
+    Ray makes unix sockets below it, and their paths are limited to 107 bytes.
+    """
+    folder = tempfile.gettempdir()
+    return Path(folder if len(os.fsencode(folder)) <= _LONGEST_TEMPORARY else "/tmp")
 
 
 @contextmanager

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -16,6 +13,7 @@ from ajet.config.loading.paths import DATA_SUFFIXES
 from ajet.config.sections.task_reader import HuggingFaceConfig
 from ajet.errors import DataError, MissingExtraError
 from ajet.schema.task import Task
+from ajet.service.private_folder import private_folder
 from ajet.task_reader.dataset_rows import TaskColumns
 from ajet.task_reader.task_index import IndexBuilder
 from ajet.task_reader.task_reader_base import BaseTaskReader
@@ -126,16 +124,17 @@ class Rows:
 
 
 def _on_disk(rows: Dataset | IterableDataset) -> Dataset:
-    """Streamed rows in a file that is removed when the process ends; others as they are."""
+    """Streamed rows in a file without a name; others as they are."""
     import datasets
 
     if isinstance(rows, datasets.Dataset):
         return rows
-    folder = tempfile.mkdtemp(prefix="ajet_streamed_rows_")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return datasets.Dataset.from_generator(
-        lambda: iter(rows), features=rows.features, cache_dir=folder, fingerprint=Path(folder).name
-    )
+    # The file is mapped into memory: it stays while it is used, and nothing is left of it however
+    # the run ends.
+    with private_folder("rows") as folder:
+        return datasets.Dataset.from_generator(
+            lambda: iter(rows), features=rows.features, cache_dir=folder, fingerprint=folder.name
+        )
 
 
 def load_rows(settings: HuggingFaceConfig, split: str) -> Dataset | IterableDataset:

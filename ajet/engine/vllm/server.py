@@ -6,9 +6,8 @@ import os
 import secrets
 import socket
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ import httpx2
 from ajet.engine.vllm.client import EXTENSION
 from ajet.engine.vllm.key_guard import KEY_VARIABLE
 from ajet.errors import ServiceError
+from ajet.service.private_folder import private_folder
 from ajet.service.service import Service, ServiceRecord
 
 HOST = "127.0.0.1"
@@ -59,7 +59,7 @@ class VllmServer:
         self._start_timeout_s = start_timeout_s
         self._on_started = on_started
         self._service: Service | None = None
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._temporary = ExitStack()
 
     @property
     def base_url(self) -> str:
@@ -83,14 +83,12 @@ class VllmServer:
                     "ajet.rollout.vllm.options.port, or remove that setting to use any free port"
                 ) from None
         # vLLM leaves sockets in its temporary folder.
-        self._temporary = tempfile.TemporaryDirectory(
-            prefix="ajet-vllm-", ignore_cleanup_errors=True
-        )
+        temporary = self._temporary.enter_context(private_folder("vllm"))
         self._service = Service(
             self.name,
             self._command,
             log=self._log,
-            env={**self._env, "TMPDIR": self._temporary.name},
+            env={**self._env, "TMPDIR": str(temporary)},
             on_started=self._on_started,
         )
         self._service.start()
@@ -114,8 +112,7 @@ class VllmServer:
         """Stop the server and all processes that it started."""
         if self._service is not None:
             self._service.stop()
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        self._temporary.close()
 
     def _is_healthy(self) -> bool:
         try:

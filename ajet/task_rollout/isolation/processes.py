@@ -66,13 +66,15 @@ class EpisodeProcess:
     def __init__(self, fork_server: ForkServer) -> None:
         self._fork_server = fork_server
         ours, theirs = socket.socketpair()
-        handle, name = tempfile.mkstemp(prefix="ajet-stacks-")
-        self._stacks = Path(name)
+        # A file without a name, so that nothing is left of it however the run ends.
+        self._stacks = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `end`)
         try:
-            self._pid = fork_server.fork([theirs.fileno(), handle])
+            self._pid = fork_server.fork([theirs.fileno(), self._stacks.fileno()])
+        except BaseException:
+            self._stacks.close()
+            raise
         finally:
             theirs.close()  # so that the end of the process is the end of the connection
-            os.close(handle)
         self.connection = Connection(ours.detach())
         self._has_ended = False
 
@@ -89,7 +91,9 @@ class EpisodeProcess:
         self._signal(DUMP_SIGNAL)
         # The process writes in a signal handler; nothing tells when it is done.
         time.sleep(DUMP_S)
-        return self._stacks.read_text(encoding="utf-8", errors="replace")
+        # The process has the same position in the file; `pread` leaves it where it is.
+        file = self._stacks.fileno()
+        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
 
     def kill(self) -> None:
         """End the process and what it started."""
@@ -106,7 +110,7 @@ class EpisodeProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._pid, signal.SIGKILL)
         self._has_ended = True
-        self._stacks.unlink(missing_ok=True)
+        self._stacks.close()
         return _how_it_ended(status)
 
     def _signal(self, number: int) -> None:

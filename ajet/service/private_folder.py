@@ -1,0 +1,66 @@
+"""Folders for what the child processes of a run leave in the temporary folder.
+
+vLLM, Ray, verl and Trinity-RFT make sockets and lock files there and do not remove them. So they
+get a private folder as their temporary folder, which is removed with them. What a run that was
+killed could not remove, the next such run or `ajet kill` removes: each folder has a file that is
+locked as long as its run lives, so that a folder in use is never removed, not even from another
+container.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PREFIX = "ajet-"
+_LOCK = "owner.lock"
+
+
+@contextmanager
+def private_folder(kind: str, parent: Path | None = None) -> Iterator[Path]:
+    """Make a folder that only this user can open, and remove it when the block is left.
+
+    Folders of runs that were killed are removed first.
+
+    Args:
+        kind: becomes part of its name.
+        parent: where to make it; None: in the temporary folder.
+    """
+    parent = parent or Path(tempfile.gettempdir())
+    remove_left_behind(parent)
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-", dir=parent))
+    try:
+        with (folder / ".new").open("wb") as file:
+            # `flock`, because another `open` in this process must not get it, as with `lockf`.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Only now, because whoever finds the file without a lock removes the folder.
+            (folder / ".new").rename(folder / _LOCK)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_left_behind(parent: Path | None = None) -> int:
+    """Remove this user's folders whose run has ended without removing them.
+
+    Args:
+        parent: where they are; None: in the temporary folder.
+
+    Returns:
+        How many there were.
+    """
+    number = 0
+    for path in (parent or Path(tempfile.gettempdir())).glob(f"{PREFIX}*/{_LOCK}"):
+        with suppress(OSError):  # it has just been removed, or is another user's
+            if path.parent.lstat().st_uid != os.geteuid() or path.parent.is_symlink():
+                continue
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path.parent)
+                number += 1
+    return number
