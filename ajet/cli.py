@@ -36,6 +36,7 @@ from ajet.config.backbones import BACKBONES, backbone_entry
 from ajet.config.loading.load import load_config
 from ajet.debug_point import DEBUG_VARIABLE
 from ajet.errors import AjetError, ConfigError
+from ajet.launcher.limits import limits_named
 from ajet.launcher.logs import log_to_console
 from ajet.launcher.signals import (
     command_process,
@@ -220,7 +221,8 @@ def main() -> None:
 def _run() -> int:
     """Run the command line; returns its exit code. An unexpected error comes as it is."""
     try:
-        app()
+        with limits_named():  # also of what is imported before a run begins
+            app()
     except AjetError as error:
         for line in str(error).splitlines():
             typer.secho(f"error: {line}", fg=typer.colors.RED, err=True)

@@ -133,7 +133,9 @@ def settings(kind: str, steps: int, folder: Path) -> dict[str, Any]:
     if kind == "environment":
         return given | _service()
     path = folder / "tasks.jsonl"
-    lines = [{"id": f"t{number}", "query": f"What is {number} + 1?"} for number in range(16)]
+    lines = [
+        {"task_id": f"t{number}", "main_query": f"What is {number} + 1?"} for number in range(16)
+    ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     given["task_reader"] = {
         "type": "jsonl_dataset_file",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -16,6 +15,7 @@ from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.errors import AjetError, ConfigError, TrainingError
 from ajet.launcher.backbones import check_engine, load_backbone, refuse_settings
 from ajet.launcher.heartbeat import watched
+from ajet.launcher.limits import limits_named, raise_file_limit, refuse_low_limits
 from ajet.launcher.logs import log_to, log_to_file
 from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RayContext
@@ -41,9 +41,6 @@ logger = logging.getLogger(__name__)
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors of a disk that is full or has become read-only, wherever in a run they come."""
 
-MOST_FILES = 65_536
-"""Open files that a run asks for; more would slow down programs that close all of them."""
-
 
 def launch(
     config: RootConfig,
@@ -66,7 +63,9 @@ def launch(
         AjetError: the run could not start or could not continue.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
     """
-    _raise_file_limit()
+    raise_file_limit()
+    if backbone_entry(config.ajet.backbone).trains:
+        refuse_low_limits(config.ajet.rollout.max_env_worker)
     require_available(config)
     refuse_settings(config.ajet)
     check_engine(config.ajet)
@@ -80,20 +79,6 @@ def launch(
         ray_for_run(config.ajet, ray) as ray_context,
     ):
         return _launch(config, command, folder, ray_context, with_logview)
-
-
-def _raise_file_limit() -> None:
-    """Allow as many open files as the system does: every episode has some of its own.
-
-    A shell's default is 256 on macOS and 1024 on Linux, which 64 episodes with clients can exceed.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        except (OSError, ValueError) as error:  # macOS allows less than it says
-            logger.debug("the limit of %d open files stays: %s", soft, error)
 
 
 def _launch(
@@ -125,6 +110,7 @@ def _launch(
             nullcontext() if to_resume else locked(folder),
             sigterm_as_ctrl_c(),
             recorded(folder, command),
+            limits_named(),
             watched(folder, ajet.task_runner.unresponsive_timeout_s),
             viewer_running(folder) if with_logview else nullcontext(),
             ray(folder) if ray else nullcontext(),

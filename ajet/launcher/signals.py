@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -143,7 +143,8 @@ def exit_in_time(status: int) -> None:
 
     Python joins both when it exits, without a limit.
     """
-    threading.Thread(target=_exit_after, args=(status,), daemon=True).start()
+    with suppress(RuntimeError):  # no thread can be started, which is why the command ends
+        threading.Thread(target=_exit_after, args=(status,), daemon=True).start()
 
 
 def _exit_after(status: int) -> None:

@@ -1,6 +1,7 @@
 """Standard output and error of a run: what happens to them never ends the run or silences it.
 
 1. The terminal or the reader of a pipe may go away, a disk may be full: the text is dropped.
+   So is what comes while nobody reads for longer than a few seconds, as after Ctrl-S.
 2. A character that the encoding does not have becomes a question mark.
 3. User code may replace `sys.stdout` for a while, as `contextlib.redirect_stdout` does, and threads
    that do so at once leave it replaced. Progress and log lines use the streams of the start.
@@ -12,11 +13,41 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
+import stat
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, cast
 
 logger = logging.getLogger(__name__)
+
+
+READER_PATIENCE_S = 5
+"""How long a write waits for whoever should read the output."""
+_PIPE_CHARACTERS, _TERMINAL_CHARACTERS = 1000, 200
+"""What can be written without blocking where `poll` says that there is room: PIPE_BUF bytes."""
+
+_one_writer = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _one_writer
+    _one_writer = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # a thread that holds it is not in the child
+
+
+def _longest_write(stream: TextIO) -> int | None:
+    """How many characters can be written at once; None: any number, since it does not block."""
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError):  # no file, or closed
+        return None
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        return _PIPE_CHARACTERS
+    return _TERMINAL_CHARACTERS if stat.S_ISCHR(mode) and stream.isatty() else None
 
 
 class SteadyStream:
@@ -24,7 +55,11 @@ class SteadyStream:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._longest = _longest_write(stream)
         self._is_lost = False
+        self._num_dropped = 0
+        """Characters since the reader has stopped reading."""
+        self._is_stalled = False
         self._shown_by: TextIO | None = None
 
     def write(self, text: str) -> int:
@@ -34,13 +69,39 @@ class SteadyStream:
     def write_through(self, text: str) -> int:
         """Write the text to the stream itself, as far as that can."""
         try:
-            self._stream.write(text)
+            if self._longest is None or not text:  # Click probes with b"" whether this is binary
+                self._stream.write(text)
+            else:
+                self._write_unless_blocked(text, self._longest)
         except UnicodeEncodeError:
             encoding = self._stream.encoding
             self.write_through(text.encode(encoding, "replace").decode(encoding))
         except (OSError, ValueError) as error:  # ValueError: the stream is closed
             self._lose(error)
         return len(text)
+
+    def _write_unless_blocked(self, text: str, longest: int) -> None:
+        with _one_writer:  # so that there is still room after `_has_room`
+            for start in range(0, len(text), longest):
+                if not self._has_room():
+                    self._num_dropped += len(text) - start
+                    return
+                if self._is_stalled:
+                    number, self._num_dropped, self._is_stalled = self._num_dropped, 0, False
+                    self._stream.write(f"\n({number} characters were not read and are left out)\n")
+                self._stream.write(text[start : start + longest])
+                self._stream.flush()
+
+    def _has_room(self) -> bool:
+        """Whether a write does not block. Only the first one that would block waits for a while."""
+        waiting = select.poll()
+        waiting.register(self._stream.fileno(), select.POLLOUT)
+        if waiting.poll(0 if self._is_stalled else 1000 * READER_PATIENCE_S):
+            return True
+        if not self._is_stalled:
+            self._is_stalled = True  # first, since the warning may come back here
+            logger.warning("nobody reads the output; it is left out meanwhile, the run continues")
+        return False
 
     @contextlib.contextmanager
     def shown_by(self, display: TextIO) -> Iterator[None]:

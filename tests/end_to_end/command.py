@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO
 
 ROOT = Path(__file__).parents[2]
@@ -47,18 +49,25 @@ class Ended:
 
 
 def start(
-    *args: str, conf: Path = CONF, output: IO[str] | int = subprocess.PIPE
+    *args: str,
+    conf: Path = CONF,
+    output: IO[str] | int = subprocess.PIPE,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.Popen[str]:
     """Start `ajet --conf CONF ARGS`; the caller waits for it."""
-    return start_command("--conf", str(conf), *args, output=output)
+    return start_command("--conf", str(conf), *args, output=output, variables=variables)
 
 
-def start_command(*args: str, output: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
-    """Start `ajet ARGS`; the caller waits for it."""
+def start_command(
+    *args: str,
+    output: IO[str] | int = subprocess.PIPE,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> subprocess.Popen[str]:
+    """Start `ajet ARGS`, with more environment variables; the caller waits for it."""
     return subprocess.Popen(
         [*COMMAND, *args],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **variables},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,

@@ -1,6 +1,7 @@
 """What happens to standard output and error never ends a run or silences it.
 
 1. A stream that fails, is closed or lacks a character raises nothing; all else is the stream's own.
+   While nobody reads a pipe, text is left out, and how much is said as soon as somebody reads.
 2. Log lines go where they went at the start, whatever user code does to `sys.stderr`.
 3. Within the block `os._exit` raises SystemExit; handlers are as before when the block is left.
 """
@@ -16,6 +17,7 @@ import sys
 import pytest
 
 from ajet.launcher.signals import hard_exits_raise, sigterm_as_ctrl_c
+from ajet.monitor import terminal
 from ajet.monitor.terminal import SteadyStream, log_stream, steady_output
 
 
@@ -48,6 +50,31 @@ def test_a_character_that_the_encoding_lacks_becomes_a_question_mark() -> None:
     stream.flush()
     assert raw.getvalue() == b"a ? b\n"
     assert stream.encoding == "ascii"
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for_again_and_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(terminal, "READER_PATIENCE_S", 0.05)
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb") as reader, open(write_end, "w", encoding="utf-8") as writer:
+        stream = SteadyStream(writer)
+        for _ in range(1000):
+            stream.write("ü" * 999 + "\n")
+        assert caplog.text.count("nobody reads the output") == 1
+        first = reader.read1(10_000_000).decode()
+        stream.write("last")
+        rest = reader.read1(10_000_000).decode()
+    lost = 1000 * 1000 - len(first)
+    assert lost > 0
+    assert rest == f"\n({lost} characters were not read and are left out)\nlast"
+
+
+def test_a_stream_of_text_takes_no_bytes() -> None:
+    read_end, write_end = os.pipe()
+    writer = open(write_end, "w", encoding="utf-8")  # noqa: SIM115
+    with open(read_end, "rb"), writer, pytest.raises(TypeError):
+        SteadyStream(writer).write(b"")  # type: ignore[arg-type]
 
 
 def test_log_lines_go_where_they_went_at_the_start() -> None:

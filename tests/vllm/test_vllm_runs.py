@@ -5,6 +5,7 @@
 3. The command killed: nothing of it is left, and `--resume` continues.
 4. A port that is taken ends the run before it begins, in one line.
 5. With LoRA, vLLM gets the merged weights, after a resumption too.
+6. All of these runs listen on loopback only, and refuse requests without a key.
 """
 
 from __future__ import annotations
@@ -18,15 +19,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from ajet.service.probes import start_ticks
 from tests.end_to_end.command import OPENAI_AGENT, SMALL, Ended, start, wait
+from tests.end_to_end.listening import assert_private, listening
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of, metrics_of
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
+MARK = "AJET_VLLM_TEST"
+"""Environment variable that finds the processes of a run."""
 VLLM = (
     f"rollout.user_workflow={OPENAI_AGENT}",
     "rollout.name=vllm",
@@ -38,15 +43,21 @@ VLLM = (
 
 def run(exp_dir: Path, *args: str, act: Callable[[Path], None] | None = None) -> Ended:
     """A small run; `act` is called with its folder once it has begun to train."""
-    process = start("--exp-dir", str(exp_dir), *SMALL, *VLLM, *args)
-    try:
-        if act is not None:
-            wait_for(lambda: (exp_dir / NAME / "checkpoints").exists(), process)
-            act(exp_dir / NAME)
-    except BaseException:
-        process.kill()
-        raise
-    return wait(process)
+    mark = uuid4().hex
+    with listening(MARK, mark) as found:
+        process = start("--exp-dir", str(exp_dir), *SMALL, *VLLM, *args, variables={MARK: mark})
+        try:
+            if act is not None:
+                wait_for(lambda: (exp_dir / NAME / "checkpoints").exists(), process)
+                act(exp_dir / NAME)
+        except BaseException:
+            process.kill()
+            raise
+        ended = wait(process)
+    assert_private(found)
+    if ended.code == 0:
+        assert any(401 in each.statuses for each in found.values()), "vLLM was seen"
+    return ended
 
 
 def wait_for(is_there: Callable[[], bool], process: subprocess.Popen[str]) -> None:
