@@ -102,7 +102,7 @@ def text_of_file(path: Path, content: bytes) -> str:
         raise DataError(f"{path}: cannot be converted, is it damaged? {reason}") from caught.error
     # Half surrogate pairs, which a PDF may have, are no text; blank lines carry no meaning.
     text = text.encode("utf-8", "replace").decode().replace("\x00", "")
-    text = re.sub(r"[ \t]+\n", "\n", text.replace("\r\n", "\n"))
+    text = "\n".join(line.rstrip(" \t") for line in text.replace("\r\n", "\n").split("\n"))
     text = re.sub(r"\n{3,}", "\n\n", text).strip()
     if len(text) < MIN_CHARS:
         advice = "; a scanned document needs text recognition first" if _is_pdf(path) else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
@@ -172,7 +171,7 @@ def _shown(value: Any) -> str:
 
 ResponseFormatMode = Literal["prompt", "constrain", "refuse"]
 
-_FENCED = re.compile(r"```(?:json)?\s*\n(.*?)\n?\s*```", re.DOTALL)
+_FENCE = "```"
 
 
 def check_response_format(response_format: dict[str, Any]) -> None:
@@ -218,14 +217,17 @@ def with_instruction(
 
 def without_fence(message: dict[str, Any]) -> dict[str, Any]:
     """The message without a code fence around its JSON, which client libraries do not expect."""
-    fenced = _FENCED.fullmatch((message.get("content") or "").strip())
-    if fenced is None:
+    text = (message.get("content") or "").strip()
+    # No regular expression: a model may write white space without end between the fences.
+    language, line_feed, inside = text.removeprefix(_FENCE).removesuffix(_FENCE).partition("\n")
+    is_fenced = text.startswith(_FENCE) and text.endswith(_FENCE) and bool(line_feed)
+    if not is_fenced or language.strip() not in ("", "json"):
         return message
     try:
-        json.loads(fenced[1])
-    except ValueError:
+        json.loads(inside)
+    except (ValueError, RecursionError):
         return message
-    return {**message, "content": fenced[1].strip()}
+    return {**message, "content": inside.strip()}
 
 
 def _instruction(response_format: dict[str, Any]) -> str:

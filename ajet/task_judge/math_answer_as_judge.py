@@ -83,7 +83,8 @@ _SYMBOLS = str.maketrans(
         "\u202f": " ",
     }
 )
-_LEAD_IN = re.compile(r".*(?:####|\banswer\s+is\b|\banswer\s*:)[\s:]*", re.DOTALL | re.IGNORECASE)
+# At the start only: a search that fails would begin again at each of its characters.
+_LEAD_IN = re.compile(r"\A.*(?:####|\banswer\s+is\b|\banswer\s*:)[\s:]*", re.DOTALL | re.IGNORECASE)
 _NUMBER = re.compile(r"\$?\s*(-?)\s*(\d+|\d{1,3}(?:[, ]\d{3})+)(\.\d+)?")
 _CALCULATION = re.compile(r"[\d)]\s*(?:[-+*]|\\times|\\cdot)\s*(?!10\s*\^)[\d(]")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")

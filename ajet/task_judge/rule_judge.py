@@ -170,12 +170,31 @@ def _json_object(value: Any) -> dict[str, Any] | None:
 
 
 def _equal_json(one: Any, other: Any) -> bool:
+    """Whether two values are equal, numbers in them with a tolerance, texts without their ends."""
     is_number = [isinstance(v, int | float) and not isinstance(v, bool) for v in (one, other)]
     if all(is_number):
-        return math.isclose(one, other, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
-    if isinstance(one, str) and isinstance(other, str):
-        return one.strip() == other.strip()
-    return type(one) is type(other) and bool(one == other)
+        try:
+            return math.isclose(one, other, rel_tol=RELATIVE, abs_tol=ABSOLUTE)
+        except OverflowError:  # an integer beyond all floats
+            return bool(one == other)
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, str):
+        return one.strip() == str(other).strip()
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_equal_json, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_equal_json(one[k], other[k]) for k in one)
+    return bool(one == other)
+
+
+def _tuples_as_lists(value: Any) -> Any:
+    """The value as JSON could hold it, which has no tuples."""
+    if isinstance(value, list | tuple):
+        return [_tuples_as_lists(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _tuples_as_lists(each) for key, each in value.items()}
+    return value
 
 
 def _comparison(test: str) -> tuple[str, Any] | None:
@@ -191,17 +210,23 @@ def _comparison(test: str) -> tuple[str, Any] | None:
         return None
     try:
         return ast.unparse(found.left), ast.literal_eval(found.comparators[0])
-    except ValueError:
+    except (ValueError, TypeError):  # no literal, or a list as a key
         return None
 
 
 _RUNNER = """
 import io, sys
-_out, sys.stdin, sys.stdout = sys.stdout, io.StringIO({stdin!r}), io.StringIO()
-_names = {{"__name__": "__main__"}}
+_out, _printed = sys.stdout, io.BytesIO()
+sys.stdin = io.TextIOWrapper(io.BytesIO({stdin!r}.encode(errors="replace")), "utf-8")
+sys.stdout = io.TextIOWrapper(_printed, "utf-8", errors="replace", write_through=True)
+_names = {{"__name__": "__main__", "exit": sys.exit, "quit": sys.exit}}
 try:
-    exec(compile({source!r}, "<program>", "exec"), _names)
-    _value = repr(eval({call!r}, _names)) if {call!r} else sys.stdout.getvalue()
+    try:
+        exec(compile({source!r}, "<program>", "exec"), _names)
+    except SystemExit as _end:
+        if {call!r} or _end.code not in (None, 0):  # before the end of its tests, or as a failure
+            raise RuntimeError(f"the program ended with exit code {{_end.code}}") from None
+    _value = repr(eval({call!r}, _names)) if {call!r} else _printed.getvalue().decode()
 finally:
     sys.stdout = _out
 print(_value, end="")
@@ -233,7 +258,8 @@ class _Programs:
                 return None
             return error or f"it printed {printed[:100]!r}"
         if isinstance(test, dict) and "call" in test:
-            return self._wrong_value(source, str(test["call"]), test.get("returns"))
+            returns = test.get("returns")
+            return self._wrong_value(source, str(test["call"]), returns, is_json=True)
         if not isinstance(test, str):
             raise EpisodeError(
                 f"a test is {as_text(test)[:100]}; expected a text with asserts, or an object with "
@@ -245,14 +271,17 @@ class _Programs:
         printed, error = self._run(f"{source}\n\n{test}", call="True")
         return error or (None if printed == "True" else "it ended early")
 
-    def _wrong_value(self, source: str, call: str, expected: Any) -> str | None:
+    def _wrong_value(
+        self, source: str, call: str, expected: Any, *, is_json: bool = False
+    ) -> str | None:
         printed, error = self._run(source, call=call)
         if error is not None:
             return f"{call}: {error}"
         try:
             value = ast.literal_eval(printed)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return f"{call} is {printed[:100]}"
+        value = _tuples_as_lists(value) if is_json else value
         if value == expected or _equal_json(value, expected):
             return None
         return f"{call} is {printed[:100]}, not {expected!r}"

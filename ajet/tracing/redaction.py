@@ -34,15 +34,15 @@ SECRETS = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/_.~=-]{12,}")
-IN_URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/:@]+:[^\s/@]+@")
+IN_URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)[^\s/:@]+:[^\s/@]+@")
 ASSIGNED = re.compile(
     r"""(?ix)
-    \b( [\w-]*(?: password | passwd | pwd | secret | api[_-]?key | access[_-]?key | auth[_-]?token
-              | access[_-]?token | private[_-]?key ) ["']? \s* (?: [:=] | \bis\b ) \s* ["']? )
+    ( (?: password | passwd | pwd | secret | api[_-]?key | access[_-]?key | auth[_-]?token
+        | access[_-]?token | private[_-]?key ) ["']? \s* (?: [:=] | \bis\b ) \s* ["']? )
     [^\s"',;}{)(\[\]]{4,}
     """
 )
-EMAILS = re.compile(r"(?i)\b[a-z0-9._%+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}\b")
+EMAILS = re.compile(r"(?i)\b[a-z0-9._%+-]{1,64}@[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}\b")
 PHONES = re.compile(r"(?<![\w.])(?:\+|00)\d[\d ()./-]{7,17}\d(?!\w)|\(\d{3}\)\s?\d{3}-\d{4}(?!\w)")
 ADDRESSES = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])")
 CARDS = re.compile(r"(?<![\w.])\d(?:[ -]?\d){12,18}(?![\w.])")

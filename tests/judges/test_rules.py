@@ -174,6 +174,61 @@ def test_programs_are_judged_by_their_tests():
 
 
 @pytest.mark.parametrize(
+    "program",
+    [
+        "print(sum(map(int, input().split())))\nexit()",
+        "import sys\nprint(sum(map(int, sys.stdin.read().split())))\nsys.exit(0)",
+        "import sys\nprint(sum(map(int, sys.stdin.buffer.read().split())))",
+        "import sys\nsys.stdout.buffer.write(b'%d' % sum(map(int, input().split())))",
+        "import sys\ninput = sys.stdin.readline\nprint(sum(map(int, input().split())))\nquit()",
+    ],
+)
+def test_a_program_may_read_write_and_end_in_all_common_ways(program):
+    assert reward("code", [{"input": "1 2\n", "output": "3"}], program) == 1
+    assert reward("code", [{"input": "1 2\n", "output": "4"}], program) == 0
+
+
+def test_a_program_that_ends_with_an_error_code_fails():
+    source = "import sys\nprint(3)\nsys.exit(1)"
+    assert reward("code", [{"input": "", "output": "3"}], source) == 0
+
+
+def test_values_of_json_are_compared_as_such():
+    source = "def f():\n    return (0.1 + 0.2, [1, 'a'])"
+    assert reward("code", [{"call": "f()", "returns": [0.3, [1, "a"]]}], source) == 1
+    assert reward("code", [{"call": "f()", "returns": [0.4, [1, "a"]]}], source) == 0
+    assert reward("code", "assert f() == (0.3, [1, 'a'])", source) == 1
+    assert reward("code", "assert f() == [0.3, [1, 'a']]", source) == 0
+    nested = '{"total": {"price": 0.30000000000000004, "names": ["a "]}}'
+    assert reward("json_fields", {"total": {"price": 0.3, "names": ["a"]}}, nested) == 1
+    assert reward("json_fields", {"total": {"price": 0.3, "names": []}}, nested) == 0
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "answer"),
+    [
+        ("code", "assert f() == 1.5", "def f(): return 10**400"),
+        ("code", {"call": "f()", "returns": 1.5}, "def f(): return -10**400"),
+        ("code", "assert f() == 3", "class A:\n  def __repr__(self): return '{[]: 1}'\nf = A"),
+        ("json_fields", {"a": 1.5}, f'{{"a": {HUGE}}}'),
+        ("json_fields", {"a": 1.5}, f'{{"a": [{HUGE}]}}'),
+    ],
+)
+def test_no_answer_makes_the_judge_fail(kind, right, answer):
+    assert reward(kind, right, answer) == 0
+
+
+@pytest.mark.parametrize(
+    "end", ["exit()", "import sys\nsys.exit()", "raise SystemExit", "import os\nos._exit(0)"]
+)
+def test_a_program_cannot_end_before_its_tests(end):
+    assert reward("code", "assert add(1, 2) > 7", f"def add(a, b): return 0\n{end}") == 0
+
+
+@pytest.mark.parametrize(
     "cheat",
     [
         "import os\ndef add(a, b):\n    os._exit(0)",
