@@ -26,6 +26,9 @@ from ajet.errors import MissingExtraError, ModelError, RequestError
 
 _RENDER_ERRORS = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, TemplateError)
 
+_PROMPT_END = 4096
+"""Ids of a prompt that its renderer gets when it extends the prompt."""
+
 Messages = list[dict[str, Any]]
 Tools = list[dict[str, Any]] | None
 
@@ -98,16 +101,18 @@ class ChatFormat:
         Raises:
             RequestError: the format cannot render one of the messages or tools.
         """
+        # A renderer copies the prompt several times, but looks only at the header at its end.
+        prompt_end = prompt_ids[-_PROMPT_END:]
         with _render_errors_as_request_errors():
             rendered = self._renderer.bridge_to_next_turn(
-                prompt_ids, completion_ids, new_messages, tools=tools
+                prompt_end, completion_ids, new_messages, tools=tools
             )
         if rendered is None:
             return None
-        end_of_prompt = len(prompt_ids)
+        end_of_prompt = len(prompt_end)
         end = end_of_prompt + len(completion_ids)
         ids = rendered.token_ids
-        if ids[end_of_prompt:end] != completion_ids or ids[:end_of_prompt] != prompt_ids:
+        if ids[end_of_prompt:end] != completion_ids or ids[:end_of_prompt] != prompt_end:
             return None
         return list(ids[end:])
 

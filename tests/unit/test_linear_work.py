@@ -76,6 +76,31 @@ def test_the_record_of_a_call_does_not_grow_with_its_prompt() -> None:
     assert sizes[1] < 4.4 * sizes[0]
 
 
+@pytest.mark.parametrize("thinks", [False, True])
+@pytest.mark.parametrize("end", ["answers", "was cut"])
+def test_the_end_of_a_prompt_is_enough_to_extend_it(
+    monkeypatch: pytest.MonkeyPatch, thinks: bool, end: str
+) -> None:
+    messages = [{"role": "user", "content": f"question {number}"} for number in range(50)]
+    prompt = CHAT.render(messages, None)
+    text = ("<think>aha</think>" if thinks else "") + ("yes<|im_end|>" if end == "answers" else "y")
+    completion = CHAT.tokenizer.encode(text)
+    new = [{"role": "tool", "content": "4"}]
+    whole = CHAT.extend(prompt, completion, new, None)
+    assert whole
+    seen = []
+    bridge = CHAT._renderer.bridge_to_next_turn
+
+    def looked(prompt_ids: list[int], *args: Any, **kwargs: Any) -> Any:
+        seen.append(len(prompt_ids))
+        return bridge(prompt_ids, *args, **kwargs)
+
+    monkeypatch.setattr(CHAT._renderer, "bridge_to_next_turn", looked)
+    monkeypatch.setattr("ajet.context_tracker.chat_format._PROMPT_END", 32)
+    assert CHAT.extend(prompt, completion, new, None) == whole
+    assert seen == [32] and len(prompt) > 500
+
+
 def call(index: int, prompt: list[int], parent: int | None = None) -> Call:
     ones = np.ones(1, np.float32)
     return Call(
