@@ -23,6 +23,8 @@ from ajet.errors import ModelError
 
 NAME = "ajet_tree"
 """Under this name transformers finds the attention of this file."""
+_MOST_KEYS = 2048
+"""Keys whose gradients the kernel computes at once, if they are not those of the queries."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -161,7 +163,7 @@ class _TreeAttention(torch.autograd.Function):
         query_grad = torch.zeros_like(query, dtype=dtype)
         key_grad = torch.zeros_like(key, dtype=dtype)
         value_grad = torch.zeros_like(value, dtype=dtype)
-        for span in tree.spans:
+        for span in _of_few_keys(tree.spans):
             rows = slice(span.query_start - tree.start, span.query_end - tree.start)
             keys, values = _keys_of(span, key, value, tree, memory)
             part = _kernel_backward(
@@ -190,6 +192,17 @@ class _TreeAttention(torch.autograd.Function):
             value_grad += memory.value_grads[:, :, here]
         grads = (query_grad, key_grad, value_grad)
         return (*[grad.to(query.dtype) for grad in grads], None, None, None)
+
+
+def _of_few_keys(spans: Sequence[AttentionSpan]) -> Iterator[AttentionSpan]:
+    """The spans with long runs of keys cut, which bounds the memory of the kernel's gradients."""
+    for span in spans:
+        if span.is_causal:
+            yield span
+            continue
+        for start in range(span.key_start, span.key_end, _MOST_KEYS):
+            end = min(start + _MOST_KEYS, span.key_end)
+            yield span._replace(key_start=start, key_end=end)
 
 
 def _forward_spans(
