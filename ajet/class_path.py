@@ -142,6 +142,14 @@ def class_path_of(cls: type) -> str:
     return f"{Path(file).resolve()}->{name}"
 
 
+def working_directory() -> str | None:
+    """The current directory; None if it was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
+
+
 def _load_module_of(path: str, key: str) -> tuple[ModuleType, str]:
     """The module in a class path, and the name in that module."""
     parts = split_class_path(path)
@@ -156,8 +164,8 @@ def _load_module_of(path: str, key: str) -> tuple[ModuleType, str]:
 
 
 def _load_module(where: str, key: str) -> ModuleType:
-    here = str(Path.cwd())
-    if here not in sys.path:
+    here = working_directory()
+    if here and here not in sys.path:
         sys.path.insert(0, here)
     try:
         return _load_file(where, key) if where.endswith(".py") else importlib.import_module(where)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
+from ajet.class_path import working_directory
 from ajet.schema.episode import Episode, Group
 from ajet.schema.task import Task
 from ajet.task_rollout.group_judging import GroupJudging, waiting_groups
@@ -78,13 +82,40 @@ class Rollout:
             timeout_s=self.episode_timeout_s,
             max_retries=self.max_retries,
         )
-        self.executor.run(self.runner, attempts, limits, keep)
-        for judged in judging.finish():
-            done(judged)
+        with _kept_directory():
+            self.executor.run(self.runner, attempts, limits, keep)
+            for judged in judging.finish():
+                done(judged)
         for group in groups:
             group.episodes.sort(key=lambda episode: episode.repeat_index)
         check_failures(groups, self.max_failure_share)
         return groups
+
+
+@contextmanager
+def _kept_directory() -> Iterator[None]:
+    """Go back to the working directory, which all threads share, if user code has left it.
+
+    The directory of an episode is often gone when the episode has ended, and what the run does next
+    would fail in it.
+    """
+    here = working_directory()
+    try:
+        yield
+    finally:
+        if here and working_directory() != here:
+            os.chdir(here)
+            _warn_of_directory(here)
+
+
+@cache
+def _warn_of_directory(here: str) -> None:
+    logger.warning(
+        "user code changed the working directory, which all episodes of a process share; the run "
+        "went back to %s. Use whole paths, or the cwd of a child process, instead of os.chdir(), "
+        "or set ajet.task_runner.isolation: process",
+        here,
+    )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -4,13 +4,17 @@
 2. At most `max_env_worker` episodes run at once; one that blocks its thread stalls no other.
 3. Sessions open in a fixed order, the next before the finished one closes, and all are closed.
 4. Only an infrastructure fault is tried again.
+5. The run goes back to its working directory, wherever episodes went.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -189,3 +193,24 @@ def test_no_episode_begins_before_the_first_sessions_are_open() -> None:
 
     rollout_of(Looking, engine, max_env_worker=8).run(tasks_of(8), num_repeat=1, tag="x")
     assert min(seen) == 8
+
+
+# The process.
+
+
+def test_the_run_stays_in_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    class Leaving(Workflow):
+        async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+            with tempfile.TemporaryDirectory() as own:
+                os.chdir(own)
+            await ask(tuner)  # loads a client, although there is no directory
+            return rewarded()
+
+    groups = rollout_of(Leaving).run(tasks_of(3), num_repeat=1, tag="x")
+    assert [group.episodes[0].reward for group in groups] == [1.0, 1.0, 1.0]
+    assert Path.cwd() == tmp_path
+    assert caplog.text.count("user code changed the working directory") == 1
