@@ -151,6 +151,14 @@ def test_tokens_with_advantage_become_more_probable() -> None:
     assert after > before + 0.1
 
 
+def test_user_code_that_switches_gradients_off_does_not_stop_training() -> None:
+    model = small_model()
+    trainer = make_trainer(model)
+    with torch.no_grad():  # as a file that is written for inference does when it is imported
+        metrics = trainer.update(random_samples(2), step=1, policy_version=0)
+    assert metrics["policy/grad_norm"] > 0
+
+
 def test_updates_have_episodes_of_their_own() -> None:
     samples = [make_sample([1, 2], [1], episode_id=f"e{n // 3}") for n in range(30)]
     parts = split_by_episode(samples, 4, seed="0/1")

@@ -105,7 +105,8 @@ class PolicyTrainer:
             TrainingError: loss or gradient is not finite; the update was not applied.
         """
         metrics = UpdateMetrics(policy_version=policy_version, with_kl=self._with_kl)
-        with self._separate():
+        # Files of users that are written for inference often switch gradients off.
+        with torch.enable_grad(), self._separate():
             for number, part in enumerate(plan_updates(samples, self._settings, step=step)):
                 loss = self._backward(part, metrics, is_first=number == 0)
                 if not math.isfinite(loss):
