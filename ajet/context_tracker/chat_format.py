@@ -22,9 +22,18 @@ from renderers import ParsedToolCall, ToolCallParseStatus, create_renderer
 from renderers.base import MODEL_RENDERER_MAP, _populate_registry
 from renderers.configs import _config_class_for
 
+from ajet.boundary import caught_error, text_of
 from ajet.errors import MissingExtraError, ModelError, RequestError
 
-_RENDER_ERRORS = (ValueError, TypeError, LookupError, AttributeError, RuntimeError, TemplateError)
+_RENDER_ERRORS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    TemplateError,
+)
 
 _PROMPT_END = 4096
 """Ids of a prompt that its renderer gets when it extends the prompt."""
@@ -339,7 +348,14 @@ class ChatTokenizer:
 
         self.name_or_path = name
         self.folder = folder
-        self._backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        file = folder / "tokenizer.json"
+        with caught_error() as caught:  # the library raises plain exceptions
+            self._backend = Tokenizer.from_file(str(file))
+        if caught.error:
+            raise ModelError(
+                f"{file} cannot be read: {text_of(caught.error)}: copy it again, or fetch it with  "
+                "git lfs pull"
+            ) from caught.error
         settings = _read_json(folder / "tokenizer_config.json")
         self.eos_token_id = self._special_id(settings.get("eos_token"))
         self.unk_token_id = self._special_id(settings.get("unk_token"))
@@ -417,7 +433,7 @@ def load_tokenizer(folder: str | Path, name: str | None = None) -> ChatTokenizer
         name: the model's public name, by which its chat format is found; None: the folder.
 
     Raises:
-        ModelError: there is no `tokenizer.json`.
+        ModelError: there is no `tokenizer.json`, or a file is damaged.
     """
     folder = Path(folder)
     if not (folder / "tokenizer.json").is_file():
@@ -431,5 +447,10 @@ def load_tokenizer(folder: str | Path, name: str | None = None) -> ChatTokenizer
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {error}: copy it again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} has a JSON {type(content).__name__}, expected an object")
     return content

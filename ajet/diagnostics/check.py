@@ -67,7 +67,10 @@ class _Check:
             tasks = data.batches.tasks
             self._add(look_at_tasks(tasks, data.validation, ajet))
             self._add([episodes_of_run(data.total_steps, len(data.validation), ajet)])
-        folder = _folder_on_disk(ajet.model.path)
+        found = self._try("model", lambda: (_folder_on_disk(ajet.model.path),))
+        if found is None:
+            return self._findings
+        (folder,) = found
         if folder is None:
             text = f"{ajet.model.path} is not on this machine, so its chat format, an episode and"
             self._add([Finding("warn", "model", f"{text} the memory are not checked")])
@@ -80,7 +83,7 @@ class _Check:
             if data and workflow and its_judge:
                 code = UserCode(workflow_class=workflow, judge=its_judge[0])
                 self._look_at_episode(folder, size, code, data.batches.tasks[0])
-            self._add([_memory(size, ajet)])
+            self._add(self._try("model", lambda: [_memory(size, ajet)]) or [])
         return self._findings
 
     def _data(self) -> TrainingData | None:
@@ -153,6 +156,8 @@ def _folder_on_disk(path: str) -> Path | None:
         return Path(snapshot_download(path, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
+    except ValueError:  # no name that the hub knows
+        return model_folder(path)
 
 
 def _too_long(size: ModelSize, ajet: AjetConfig) -> Iterator[Finding]:

@@ -16,14 +16,13 @@ With P parameters of b bytes each:
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ajet.config.sections.root import AjetConfig
-from ajet.engine.model_files import adapter_base, check_model_files, weight_files
+from ajet.engine.model_files import adapter_base, check_model_files, read_json, weight_files
 from ajet.errors import ModelError
 
 GB = 2**30
@@ -63,10 +62,7 @@ def size_of(folder: Path) -> ModelSize:
     """
     folder = Path(adapter_base(folder) or folder)
     weights = check_model_files(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: {error}") from error
+    config = read_json(folder / "config.json")
     config = config.get("text_config", config)  # models with vision nest it
     try:
         heads, hidden = _value(config, "heads"), _value(config, "hidden")
@@ -84,6 +80,8 @@ def size_of(folder: Path) -> ModelSize:
         )
     except KeyError as error:
         raise ModelError(f"{folder / 'config.json'}: the key {error} is missing") from error
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise ModelError(f"{folder / 'config.json'} has a wrong number: {error}") from error
 
 
 def _value(config: dict[str, Any], what: str, default: int | None = None) -> int:

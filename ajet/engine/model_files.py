@@ -32,32 +32,56 @@ def check_model_files(folder: Path) -> list[tuple[str, tuple[int, ...]]]:
     """
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} is not the folder of a model: it has no config.json")
+    read_json(folder / "config.json")
     shapes: list[tuple[str, tuple[int, ...]]] = []
     files = weight_files(folder)
     for file in files:
-        with file.open("rb") as stream:
-            if stream.read(len(_POINTER)) == _POINTER:
-                raise ModelError(
-                    f"{file} is a Git LFS pointer, not the weights: fetch them with  git lfs pull"
-                )
+        if not file.is_file():
+            what = "a link to a file that is not there" if file.is_symlink() else "no file"
+            raise ModelError(f"{file} is {what}: copy the weights again")
+        _refuse_pointer(file, "weights")
         if file.suffix == ".safetensors":
             shapes += _header_of(file)
     return shapes
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model.
+
+    Raises:
+        ModelError: it cannot be read, or is no JSON object.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        _refuse_pointer(file, "file")
+        raise ModelError(f"{file} cannot be read: {error}: copy it again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{file} has a JSON {type(content).__name__}, expected an object")
+    return content
+
+
+def _refuse_pointer(file: Path, what: str) -> None:
+    with file.open("rb") as stream:
+        if stream.read(len(_POINTER)) == _POINTER:
+            raise ModelError(
+                f"{file} is a Git LFS pointer, not the {what}: fetch them with  git lfs pull"
+            )
 
 
 def adapter_base(folder: Path) -> str | None:
     """Folder or hub name of the model that the adapter in `folder` belongs to; None: no adapter.
 
     Raises:
-        ModelError: the adapter does not name it, or it is no longer there.
+        ModelError: the adapter does not name it, it is no longer there, or it is no LoRA adapter.
     """
     file = folder / ADAPTER_CONFIG
     if not file.is_file():
         return None
-    try:
-        base = json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    except ValueError as error:
-        raise ModelError(f"{file} is not JSON: {error}") from error
+    config = read_json(file)
+    base, kind = config.get("base_model_name_or_path"), config.get("peft_type", "LORA")
+    if kind != "LORA":
+        raise ModelError(f"{folder} is an adapter of the kind {kind}; only LORA can be merged")
     if not isinstance(base, str) or not base:
         raise ModelError(f"{file} does not name the base model (base_model_name_or_path)")
     if Path(base).is_absolute() and not Path(base).is_dir():
@@ -80,7 +104,10 @@ def weight_files(folder: Path) -> list[Path]:
     ):
         files = sorted(folder.glob(pattern))
         if (folder / index).is_file():
-            listed = json.loads((folder / index).read_text())["weight_map"].values()
+            weight_map = read_json(folder / index).get("weight_map")
+            if not isinstance(weight_map, dict):
+                raise ModelError(f"{folder / index} has no weight_map: copy it again")
+            listed = weight_map.values()
             if missing := sorted(set(listed) - {file.name for file in files}):
                 raise ModelError(f"{folder / missing[0]} is missing; {index} lists it")
         if files:
@@ -105,14 +132,21 @@ def _header_of(file: Path) -> list[tuple[str, tuple[int, ...]]]:
             raise ModelError(f"{file} has {size:,} bytes, fewer than its header: copy it again")
         try:
             header: dict[str, Any] = json.loads(stream.read(length))
-        except ValueError as error:
+            header.pop("__metadata__", None)
+            ends = [w["data_offsets"][1] for w in header.values() if "data_offsets" in w]
+            shapes = [(name, tuple(weight["shape"])) for name, weight in header.items()]
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ModelError(f"{file} is not a safetensors file: {error}") from error
-    header.pop("__metadata__", None)
-    ends = [weight["data_offsets"][1] for weight in header.values() if "data_offsets" in weight]
+    for name, weight in header.items():
+        if name.endswith(".weight") and str(weight.get("dtype")).startswith(("I", "U")):
+            raise ModelError(
+                f"{file}: {name} has integers ({weight['dtype']}): quantized weights cannot be "
+                "trained; use the model from before its quantization"
+            )
     expected = 8 + length + max(ends, default=0)
     if size < expected:
         raise ModelError(
             f"{file} is truncated: it has {size:,} bytes, and its header says {expected:,}: copy "
             "it again"
         )
-    return [(name, tuple(weight["shape"])) for name, weight in header.items()]
+    return shapes

@@ -13,7 +13,7 @@ from ajet.context_tracker.chat_format import (
     load_chat_format,
     load_tokenizer,
 )
-from ajet.engine.model_files import adapter_base
+from ajet.engine.model_files import adapter_base, read_json
 from ajet.errors import ModelError, RequestError
 
 
@@ -83,12 +83,16 @@ def _check_vocabulary(chat_format: ChatFormat, folder: Path) -> None:
     text models come with the tokenizer of a model that also has images.
     """
     file = folder / "config.json"
-    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    config = read_json(file) if file.is_file() else {}
     vocabulary = config.get("text_config", config).get("vocab_size")
-    try:
-        probe = chat_format.render([{"role": "user", "content": "hi"}], None)
-    except RequestError:  # a template that wants a system message, for example
-        probe = []
+    if not isinstance(vocabulary, int | None):
+        raise ModelError(f"{file}: vocab_size is {vocabulary!r}, expected a whole number")
+    probe = _probe(chat_format, "hi", folder)
+    if probe == _probe(chat_format, "good morning", folder):
+        raise ModelError(
+            f"{folder}: the chat template does not write the messages: set ajet.model.renderer to "
+            "the chat format to train with"
+        )
     largest = max(
         chat_format.tokenizer.num_base_tokens - 1, *probe, *chat_format.stop_token_ids[:1]
     )
@@ -97,6 +101,22 @@ def _check_vocabulary(chat_format: ChatFormat, folder: Path) -> None:
             f"{folder}: the tokenizer has ids up to {largest}, but the model has only {vocabulary} "
             "tokens: the tokenizer belongs to another model"
         )
+
+
+def _probe(chat_format: ChatFormat, text: str, folder: Path) -> list[int]:
+    """The ids of a short conversation; some templates want a system message.
+
+    Raises:
+        ModelError: the template cannot write it.
+    """
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
+    try:
+        return chat_format.render(messages[1:], None)
+    except RequestError:
+        try:
+            return chat_format.render(messages, None)
+        except RequestError as error:
+            raise ModelError(f"{folder}: the chat template fails: {error}") from error
 
 
 def device_of(name: str) -> str:

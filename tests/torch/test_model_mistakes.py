@@ -1,6 +1,8 @@
 """What is wrong with a model is one sentence, and the same from `ajet check` as at the start.
 
-1. Weights: a missing one, a Git LFS pointer, a truncated file, a missing shard.
+1. Weights: a missing one, a Git LFS pointer, a truncated file, a missing shard, a broken link,
+   another shape, integers, a quantized model. Files of JSON that are none. NaN is found when the
+   weights are read, and weights that no layer takes are named then.
 2. Architectures that the embedded engine cannot serve; attention that needs `eager`.
 3. What trains is not refused: GPT-2's names in config.json, PyTorch's weight files, tied weights.
 """
@@ -16,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
+    BertConfig,
     BloomConfig,
     Gemma2Config,
     GPT2Config,
@@ -76,6 +79,27 @@ def make_a_pointer(file: Path) -> None:
     file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
 
 
+def change_a_weight(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], None]:
+    def changed(file: Path) -> None:
+        weights = load_file(file)
+        save_file({**weights, WEIGHT: change(weights[WEIGHT])}, file, metadata={"format": "pt"})
+
+    return changed
+
+
+def set_config(**settings: object) -> Callable[[Path], None]:
+    def changed(file: Path) -> None:
+        config = file.parent / "config.json"
+        config.write_text(json.dumps({**json.loads(config.read_text()), **settings}))
+
+    return changed
+
+
+def link_to_nothing(file: Path) -> None:
+    file.unlink()
+    file.symlink_to("../blobs/0123")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -92,11 +116,49 @@ def make_a_pointer(file: Path) -> None:
             ),
             r"model-00002-of-00002\.safetensors is missing; model\.safetensors\.index\.json lists",
         ),
+        (
+            lambda file: (file.parent / "model.safetensors.index.json").write_text("[1]"),
+            "index.json has a JSON list, expected an object",
+        ),
+        (link_to_nothing, "model.safetensors is a link to a file that is not there"),
+        (change_a_weight(lambda w: w[:1].clone()), rf"{WEIGHT} is \[1, 48\], expected \[32, 48\]"),
+        (change_a_weight(lambda w: w.to(torch.int8)), rf"{WEIGHT} has integers \(I8\)"),
+        (set_config(quantization_config={"quant_method": "gptq"}), r"is quantized \(gptq\)"),
+        (set_config(hidden_size=64), r"the shapes of weights are not those of config.json"),
+        (
+            set_config(num_hidden_layers=5),
+            "cannot be loaded as a causal language model: .*layer_types",
+        ),
+        (lambda file: (file.parent / "config.json").write_text("{"), "config.json cannot be read"),
+        (lambda file: (file.parent / "config.json").write_text("[]"), "has a JSON list, expected"),
     ],
 )
 def test_damaged_weights(qwen: Path, damage: Callable[[Path], object], message: str) -> None:
     damage(qwen / "model.safetensors")
     assert_refused(qwen, message)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(qwen: Path, value: float) -> None:
+    change_a_weight(lambda w: w.index_fill(0, torch.tensor([3]), value))(qwen / "model.safetensors")
+    with pytest.raises(ModelError, match=f"NaN or infinite, 1 in all: {WEIGHT};"):
+        at_start(qwen)
+
+
+def test_weights_that_no_layer_takes_are_named(
+    qwen: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    set_config(num_hidden_layers=1, layer_types=["full_attention"])(qwen / "model.safetensors")
+    at_start(qwen)
+    assert "11 weights of the checkpoint are in no layer of the model" in caplog.text
+
+
+def test_an_adapter_of_another_kind_is_refused(qwen: Path, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    config = {"peft_type": "PROMPT_TUNING", "base_model_name_or_path": str(qwen)}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    assert_refused(adapter, "an adapter of the kind PROMPT_TUNING; only LORA can be merged")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +185,17 @@ def test_damaged_weights(qwen: Path, damage: Callable[[Path], object], message: 
             MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, state_size=8),
             "eager",
             "mamba takes no position_ids and no past_key_values",
+        ),
+        (
+            BertConfig(
+                vocab_size=64,
+                hidden_size=32,
+                num_hidden_layers=1,
+                num_attention_heads=2,
+                intermediate_size=32,
+            ),
+            "eager",
+            "bert reads a text in both directions",
         ),
     ],
 )

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from ajet.boundary import caught_error, text_of
 from ajet.engine.embedded.model_runner import check_architecture
-from ajet.engine.model_files import adapter_base, check_model_files
+from ajet.engine.model_files import adapter_base, check_model_files, read_json
 from ajet.errors import MissingExtraError, ModelError
 
-_LOADING_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError)
-"""What transformers raises for a model that it cannot load."""
+logger = logging.getLogger(__name__)
 
 
 def load_model(
@@ -47,18 +47,30 @@ def load_model(
         return _merged_with(folder, whole).to(device)  # type: ignore[arg-type,no-any-return]
     if folder.exists():
         check_model_files(folder)
-    try:
+        _refuse_quantized(folder)
+    with caught_error() as caught:  # for wrong files transformers raises errors of all classes
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder if folder.exists() else str(path),
             dtype=dtype,
             attn_implementation=attn_implementation,
             local_files_only=folder.exists(),
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below
         )
-    except _LOADING_ERRORS as error:
-        raise _loading_error(path, attn_implementation, error) from error
+    if caught.error:
+        raise _loading_error(path, attn_implementation, caught.error) from caught.error
     model: PreTrainedModel = loaded[0]
+    _refuse_mismatched(path, loaded[1]["mismatched_keys"])
     _refuse_missing(path, loaded[1]["missing_keys"])
+    _refuse_not_finite(path, model)
+    if unused := sorted(loaded[1]["unexpected_keys"]):
+        logger.warning(
+            "%s: %d weights of the checkpoint are in no layer of the model that its config.json "
+            "describes, and are left out: %s",
+            path,
+            len(unused),
+            _shown(unused),
+        )
     for parameter in model.parameters():
         # The memory address of weights that are mapped from a file depends on the file's header,
         # and the last bits of a matrix product depend on the alignment of that address. A copy is
@@ -91,20 +103,30 @@ def check_loading(
         folder = Path(base)
         if not folder.exists():  # on the hub
             return None
-    found = {name for name, _ in check_model_files(folder)}
-    try:
+    shapes = dict(check_model_files(folder))
+    _refuse_quantized(folder)
+    with caught_error() as caught:
         config = AutoConfig.from_pretrained(folder)
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
                 config, attn_implementation=attn_implementation
             )
-    except _LOADING_ERRORS as error:
-        raise _loading_error(folder, attn_implementation, error) from error
+    if caught.error:
+        raise _loading_error(folder, attn_implementation, caught.error) from caught.error
+    state, found = model.state_dict(), shapes.keys()
+    _refuse_mismatched(
+        folder,
+        [
+            (name, shape, state[name].shape)
+            for name, shape in shapes.items()
+            if name in state and state[name].shape != shape
+        ],
+    )
     # Tied weights are one tensor with several names, of which a file needs one.
     names: dict[int, list[str]] = {}
     for name, weight in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(weight), []).append(name)
-    if found and found <= model.state_dict().keys():
+    if found and found <= state.keys():
         missing = [tied[0] for tied in names.values() if found.isdisjoint(tied)]
         _refuse_missing(folder, missing)
     if is_served:
@@ -174,14 +196,13 @@ def _merged_with(folder: Path, base: PreTrainedModel) -> PreTrainedModel:
         MissingExtraError: PEFT is not installed.
     """
     peft = import_peft()
-    try:
-        with warnings.catch_warnings():
-            # PEFT 0.21 reads a name that transformers 5.23 wants to be another one.
-            warnings.simplefilter("ignore", FutureWarning)
-            merged = peft.PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ModelError(f"{folder}: the adapter cannot be loaded: {reason}") from error
+    with caught_error() as caught, warnings.catch_warnings():
+        # PEFT 0.21 reads a name that transformers 5.23 wants to be another one.
+        warnings.simplefilter("ignore", FutureWarning)
+        merged = peft.PeftModel.from_pretrained(base, str(folder)).merge_and_unload()
+    if caught.error:
+        reason = text_of(caught.error).partition("\n")[0]
+        raise ModelError(f"{folder}: the adapter cannot be loaded: {reason}") from caught.error
     model: PreTrainedModel = merged.eval()
     return model
 
@@ -189,11 +210,52 @@ def _merged_with(folder: Path, base: PreTrainedModel) -> PreTrainedModel:
 def _refuse_missing(path: str | Path, missing: Iterable[str]) -> None:
     """Refuse a checkpoint without some weights: transformers would make random ones."""
     if names := sorted(missing):
-        shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         raise ModelError(
-            f"{path}: the checkpoint lacks {len(names)} of the model's weights: {shown}; get a "
-            "complete checkpoint, or correct config.json"
+            f"{path}: the checkpoint lacks {len(names)} of the model's weights: {_shown(names)}; "
+            "get a complete checkpoint, or correct config.json"
         )
+
+
+def _refuse_mismatched(
+    path: str | Path, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]
+) -> None:
+    """Refuse weights whose shape is not that of the model: transformers would make random ones."""
+    if found := sorted(mismatched):
+        name, stored, expected = found[0]
+        raise ModelError(
+            f"{path}: the shapes of weights are not those of config.json, {len(found)} in all: "
+            f"{name} is {list(stored)}, expected {list(expected)}; get the config.json of this "
+            "checkpoint"
+        )
+
+
+def _refuse_not_finite(path: str | Path, model: PreTrainedModel) -> None:
+    """Refuse weights that are NaN or infinite, of which every answer would consist."""
+    names = [
+        name
+        for name, weight in model.named_parameters()
+        if weight.numel() and not all(bound.isfinite() for bound in weight.detach().aminmax())
+    ]
+    if names:
+        raise ModelError(
+            f"{path}: weights have values that are NaN or infinite, {len(names)} in all: "
+            f"{_shown(names)}; get the checkpoint again"
+        )
+
+
+def _refuse_quantized(folder: Path) -> None:
+    """Refuse weights that cannot be trained; those in MXFP4 are converted when they are loaded."""
+    settings = read_json(folder / "config.json").get("quantization_config")
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    if method is not None and method != "mxfp4":
+        raise ModelError(
+            f"{folder}: the model is quantized ({method}), so it cannot be trained; use the model "
+            "from before its quantization"
+        )
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _loading_error(path: str | Path, attention: str, error: BaseException) -> ModelError:
@@ -203,7 +265,10 @@ def _loading_error(path: str | Path, attention: str, error: BaseException) -> Mo
             f"{path}: transformers has no 'sdpa' attention for this model: set "
             "ajet.model.attn_implementation: eager"
         )
-    return ModelError(f"{path}: cannot be loaded as a causal language model: {error}")
+    text = " ".join(text_of(error).split())
+    return ModelError(
+        f"{path}: cannot be loaded as a causal language model: {text or type(error).__name__}"
+    )
 
 
 def _looks_like_path(path: str) -> bool:

@@ -162,6 +162,11 @@ def check_architecture(model: PreTrainedModel) -> None:
             "embedded engine needs to serve many sequences at once; use another model, or another "
             "backbone"
         )
+    if getattr(config, "is_decoder", True) is False:
+        raise ModelError(
+            f"{config.model_type} reads a text in both directions, so it cannot write one token "
+            "after the other; use a causal language model"
+        )
     known = {"full_attention", "sliding_attention"}
     if config.model_type in HYBRIDS:
         known = {"full_attention", *STATE_LAYERS}
