@@ -36,7 +36,7 @@ from ajet.config.backbones import BACKBONES, backbone_entry
 from ajet.config.loading.load import load_config
 from ajet.debug_point import DEBUG_VARIABLE
 from ajet.errors import AjetError, ConfigError
-from ajet.launcher.limits import limits_named
+from ajet.launcher.limits import WITHOUT_DOCSTRINGS, limits_named
 from ajet.launcher.logs import log_to_console
 from ajet.launcher.signals import (
     command_process,
@@ -224,7 +224,8 @@ def _run() -> int:
         with limits_named():  # also of what is imported before a run begins
             app()
     except AjetError as error:
-        for line in str(error).splitlines():
+        hint = f"\n{WITHOUT_DOCSTRINGS}" if sys.flags.optimize > 1 else ""
+        for line in dict.fromkeys(f"{error}{hint}".splitlines()):
             typer.secho(f"error: {line}", fg=typer.colors.RED, err=True)
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
     except SystemExit as end:  # how Typer ends, with its own code

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from ajet.class_path import class_path_in, load_function
+from ajet.errors import EpisodeError
 from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey, HttpEndpoint
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
@@ -155,6 +156,12 @@ class AjetTuner:
         self, agent_name: str, target_tag: str, debug_model: Any
     ) -> AgentSession | None:
         """The session that answers the agent; None if its `debug_model` is a client object."""
+        for argument, name in (("agent_name", agent_name), ("target_tag", target_tag)):
+            if not name.isascii() and name != name.encode(errors="ignore").decode():
+                # No file can hold it, so that the records of the whole step would be lost.
+                raise EpisodeError(
+                    f"{argument} {name!a} has half of a surrogate pair: leave it out"
+                )
         targets = self._trainable_targets
         trained = targets is None or target_tag in targets
         session = AgentSession(

@@ -15,7 +15,12 @@ from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.errors import AjetError, ConfigError, TrainingError
 from ajet.launcher.backbones import check_engine, load_backbone, refuse_settings
 from ajet.launcher.heartbeat import watched
-from ajet.launcher.limits import limits_named, raise_file_limit, refuse_low_limits
+from ajet.launcher.limits import (
+    limits_named,
+    raise_file_limit,
+    refuse_low_limits,
+    refuse_optimized_python,
+)
 from ajet.launcher.logs import log_to, log_to_file
 from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RayContext
@@ -65,6 +70,7 @@ def launch(
     """
     raise_file_limit()
     if backbone_entry(config.ajet.backbone).trains:
+        refuse_optimized_python()
         refuse_low_limits(config.ajet.rollout.max_env_worker)
     require_available(config)
     refuse_settings(config.ajet)

@@ -11,11 +11,12 @@ import errno
 import logging
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ajet.errors import AjetError, TrainingError
+from ajet.errors import AjetError, ConfigError, TrainingError
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +26,15 @@ MOST_FILES = 65_536
 LEAST_ADDRESSES = 2 * 2**30
 """Bytes of address space: PyTorch's libraries alone need more than half, and a smaller limit ends
 the process in the middle of compiled code."""
-LEAST_FILES = 48
-OWN_THREADS = 24
-"""Threads and processes of a run besides those of its episodes."""
+FILES_OF_EPISODE = 3
+"""Of the event loop of an episode; its clients and tools may need more."""
+OWN_FILES, OWN_THREADS = 40, 24
+"""Of a run, besides those of its episodes; threads include processes."""
 
+WITHOUT_DOCSTRINGS = (
+    "Python runs without docstrings (PYTHONOPTIMIZE=2 or -OO), and libraries such as transformers "
+    "do not work without them; unset PYTHONOPTIMIZE, or set it to 1"
+)
 _MEMORY = ("allocate memory", "failed to map segment", "not enough memory", "bad_alloc")
 _THREADS = ("can't start new thread", "pthread_create", "thread creation failed")
 _FILES = ("too many open files",)
@@ -48,6 +54,16 @@ def raise_file_limit() -> None:
             logger.debug("the limit of %d open files stays: %s", soft, error)
 
 
+def refuse_optimized_python() -> None:
+    """Refuse to train without docstrings.
+
+    Raises:
+        ConfigError: Python removes docstrings.
+    """
+    if sys.flags.optimize > 1:
+        raise ConfigError(WITHOUT_DOCSTRINGS)
+
+
 def refuse_low_limits(max_env_worker: int) -> None:
     """Refuse to train under limits that every training run exceeds.
 
@@ -64,11 +80,12 @@ def refuse_low_limits(max_env_worker: int) -> None:
             f"and training needs at least {LEAST_ADDRESSES / 2**20:,.0f} MB, of which it uses only "
             "a part as memory; raise that limit, or limit the memory of a container instead"
         )
-    files = _limit(resource.RLIMIT_NOFILE)
-    if files is not None and files < LEAST_FILES:
+    files, needed = _limit(resource.RLIMIT_NOFILE), OWN_FILES + FILES_OF_EPISODE * max_env_worker
+    if files is not None and files < needed:
         raise TrainingError(
-            f"this process may open {files} files (`ulimit -n`), and training needs at least "
-            f"{LEAST_FILES}; raise that limit"
+            f"this process may open {files} files (`ulimit -n`), and a run needs at least "
+            f"{needed}; raise that limit, or lower ajet.rollout.max_env_worker, which is "
+            f"{max_env_worker}"
         )
     threads = _limit(resource.RLIMIT_NPROC)
     if threads is not None and os.geteuid() != 0:  # it does not hold for root

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 EXIT_PATIENCE_S = 15.0
 """How long threads and children that user code left behind may keep the process."""
 
+_POLL_S = 0.5
+_SHUTDOWN = threading._shutdown.__code__  # type: ignore[attr-defined]
 _ENDING = (signal.SIGTERM, signal.SIGHUP)
 _before: dict[signal.Signals, Any] = {}
 """Handlers that `sigterm_as_ctrl_c` has replaced."""
@@ -61,6 +63,15 @@ def command_process() -> None:
     """This process exists for one command of the command line, and exits when that is done."""
     global _is_command
     _is_command = True
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # It was closed. Otherwise the next file that is opened gets its number, and everything
+            # that a library prints is written into that file.
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def keep_outcome() -> None:
@@ -147,8 +158,22 @@ def exit_in_time(status: int) -> None:
         threading.Thread(target=_exit_after, args=(status,), daemon=True).start()
 
 
+def _is_exiting() -> bool:
+    """Whether the interpreter has begun to exit, so that nothing is left to do but to join threads.
+
+    The threads of pools are joined before the main thread counts as ended; the main thread then
+    runs nothing but `threading._shutdown`.
+    """
+    main = threading.main_thread()
+    frame = sys._current_frames().get(main.ident or 0)
+    while frame is not None and frame.f_back is not None:
+        frame = frame.f_back
+    return not main.is_alive() or (frame is not None and frame.f_code is _SHUTDOWN)
+
+
 def _exit_after(status: int) -> None:
-    threading.main_thread().join()  # the interpreter has begun to exit
+    while not _is_exiting():
+        time.sleep(_POLL_S)
     time.sleep(EXIT_PATIENCE_S)
     logger.warning("threads or processes of your code do not end; leaving without them")
     if "multiprocessing" in sys.modules:

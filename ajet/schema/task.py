@@ -94,6 +94,25 @@ class WorkflowOutput(BaseModel):
         return dict(_flat("", self.log_metrics))
 
 
+def exceeds(value: Any, num_bytes: int) -> bool:
+    """Whether the texts, arrays and entries of a value take more bytes, as far as that can be seen.
+
+    What is found in several places counts each time, as it would be written each time; a structure
+    that contains itself exceeds any number.
+    """
+    waiting, total = [value], 0
+    while waiting and total <= num_bytes:
+        item = waiting.pop()
+        total += 8 + getattr(item, "nbytes", 0)
+        if isinstance(item, str | bytes | bytearray):
+            total += len(item)
+        elif isinstance(item, Mapping):
+            waiting += [*item.keys(), *item.values()]
+        elif isinstance(item, list | tuple | set | frozenset):
+            waiting += item
+    return total > num_bytes
+
+
 def _flat(prefix: str, metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for key, value in metrics.items():
         if isinstance(value, dict):

@@ -42,7 +42,7 @@ from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import Gateway
 from ajet.schema.call import conversations
 from ajet.schema.episode import Episode, Failure, FailureKind
-from ajet.schema.task import Task, WorkflowOutput, WorkflowTask
+from ajet.schema.task import Task, WorkflowOutput, WorkflowTask, exceeds
 from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge, Judge
 from ajet.task_runner.failures import failure_of, is_context_overflow
 from ajet.task_runner.judging import Rewards, ask_judge, finite, spread_reward
@@ -331,6 +331,12 @@ class EpisodeRun:
         if not isinstance(returned, WorkflowOutput):
             what = "None" if returned is None else f"a {type(returned).__name__}"
             raise EpisodeError(f"the workflow returned {what}: return a WorkflowOutput")
+        for name in ("metadata", "log_metrics"):
+            if exceeds(getattr(returned, name), MOST_OUTPUT_BYTES):
+                raise EpisodeError(
+                    f"{name} has more than {MOST_OUTPUT_BYTES // 2**20} MB, or contains itself; "
+                    "write large data into files and return their paths"
+                )
         for name, value in returned.flat_metrics.items():
             finite(value, f'log_metrics["{name}"]')
             if not name.isprintable():
@@ -369,6 +375,9 @@ class EpisodeRun:
         self._rewards = rewards
 
 
+MOST_OUTPUT_BYTES = 8 * 2**20
+"""Of metadata and of metrics: they are kept in memory for a step, and are written into the run
+folder."""
 _NAMESPACE = uuid.UUID("6f0c7a52-3d0b-5a53-9f0e-5d3c1c1f7a11")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from ajet.algorithm.credit import credit_rule
@@ -22,6 +23,8 @@ from ajet.training.loop import TrainingLoop
 from ajet.training.phases import Phases
 from ajet.training.protocols import Policy
 from ajet.training.quiet_watch import QuietWatch
+
+_OF_A_LIMIT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 def make_loop(
@@ -96,6 +99,8 @@ def run_to_the_end(loop: TrainingLoop) -> None:
         with QuietWatch(loop.run_folder, loop.progress, loop.waiting):
             loop.run()
     except OSError as error:
+        if error.errno in _OF_A_LIMIT:  # the launcher names the limit
+            raise
         raise TrainingError(f"{loop.run_folder}: the run cannot continue: {error}") from error
     finally:
         loop.serving.close()

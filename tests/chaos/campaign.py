@@ -61,6 +61,8 @@ class Round:
     delay_s: float
     commit: str
     """The commit that was checked out; "+" after it means that files were changed."""
+    duration_s: float
+    """What the undisturbed run took."""
     code: int | None = None
     """The exit code after the fault."""
     num_resumes: int = 0
@@ -69,9 +71,16 @@ class Round:
 
 
 class Campaign:
-    """Rounds on one backbone; the undisturbed run is done first."""
+    """Rounds on one backbone; the undisturbed run is done first.
 
-    def __init__(self, backbone: str, seed: int) -> None:
+    Args:
+        backbone: of the runs.
+        seed: of kinds and moments.
+        duration_s: what the undisturbed run took in an earlier part of the campaign; None: it is
+            done now, as it is for each part whose rounds are compared with it.
+    """
+
+    def __init__(self, backbone: str, seed: int, duration_s: float | None = None) -> None:
         self.backbone = backbone
         self.seed = seed
         self.commit = current_commit()
@@ -81,6 +90,9 @@ class Campaign:
             if backbone in fault.backbones and (not fault.needs_disk or can_mount())
         ]
         self.reference = Place(backbone)
+        if duration_s is not None and not self.reference.settings.is_exact:
+            self.duration_s = duration_s
+            return
         run = self.reference.start()
         ended = run.wait(self.reference.settings.bound_s)
         if ended is None or ended.code != 0:
@@ -109,6 +121,7 @@ class Campaign:
             stage=stage,
             delay_s=delay_s,
             commit=self.commit,
+            duration_s=round(self.duration_s, 1),
         )
         begun = time.monotonic()
         place = Place(self.backbone, DISK_MB if fault.needs_disk else None)
@@ -244,7 +257,8 @@ def read_results(path: Path | None) -> dict[int, Round]:
 def run_rounds(options: argparse.Namespace, done: dict[int, Round]) -> None:
     """Run the rounds that are not done, until all are or the minutes are over."""
     begun = time.monotonic()
-    campaign = Campaign(options.backbone, options.seed)
+    known = [each.duration_s for each in done.values()]
+    campaign = Campaign(options.backbone, options.seed, known[0] if known else None)
     try:
         for number, kind in enumerate(campaign.schedule(options.rounds)):
             if number < options.first or number in done:

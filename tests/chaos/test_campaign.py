@@ -139,6 +139,7 @@ def test_the_table_counts_what_held() -> None:
             stage="start",
             delay_s=0,
             commit="c0ffee",
+            duration_s=9,
             problems=wrong,
         )
         for number, (kind, wrong) in enumerate([("SIGKILL", []), ("SIGKILL", ["x"])])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ajet import AjetTuner, Workflow, WorkflowOutput, WorkflowTask
+from ajet.errors import EpisodeError
 
 NAMES = (
     "../../escaped",
@@ -24,16 +25,24 @@ NAMES = (
 
 
 class HostileNames(Workflow):
-    """Its agents have the name of the task, also with half of a surrogate pair; metrics as well.
+    """Its agents, tags and metrics have the name of the task.
 
-    The name of a metric must be printable: others are refused, in words.
+    What no file can hold is refused, in words: half of a surrogate pair in the name of an agent,
+    and in a metric's all that is not printable.
     """
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
-        messages: Any = [{"role": "user", "content": workflow_task.task.main_query}]
         name = workflow_task.task.task_id
-        for agent in (name, name[:3] + "\ud800"):
-            client = tuner.as_raw_openai_sdk_client(agent_name=agent, target_tag=name)
-            await client.chat.completions.create(model="policy", messages=messages)
-        number = float(len(name) + len(workflow_task.episode_uuid) % 2)
-        return WorkflowOutput(reward=number, log_metrics={name: 1.0} if name.isprintable() else {})
+        messages: Any = [{"role": "user", "content": workflow_task.task.main_query}]
+        client = tuner.as_raw_openai_sdk_client(agent_name=name, target_tag=name)
+        await client.chat.completions.create(model="policy", messages=messages)
+        for names in (("\ud800", "x"), ("x", "\ud800")):
+            try:
+                tuner.as_raw_openai_sdk_client(*names)
+            except EpisodeError as error:
+                refused = str(error)
+        return WorkflowOutput(
+            reward=float(len(name) + len(workflow_task.episode_uuid) % 2),
+            log_metrics={name: 1.0} if name.isprintable() else {},
+            metadata={name: refused, "half \ud800": "half \ud800"},
+        )

@@ -2,6 +2,7 @@
 
 1. A run finishes whether its output is closed, full, lacks characters, or is a pipe nobody reads.
 2. Threads that user code left behind do not keep the process of a finished run.
+3. A limit that is too low, and a Python without docstrings, are one sentence and no traceback.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def start(
         env={**os.environ, "PYTHONPATH": str(ROOT), **(variables or {})},
         stdin=subprocess.DEVNULL,
         stdout=output,
-        stderr=output,
+        stderr=subprocess.STDOUT if output == subprocess.PIPE else output,
     )
 
 
@@ -85,6 +86,7 @@ def assert_finished(folder: Path, process: subprocess.Popen[bytes]) -> None:
         code = process.wait(BOUND_S)
     finally:
         process.kill()
+        process.wait()
     assert code == 0
     [record] = (folder / "runs").glob("*/run.json")
     processes: list[dict[str, Any]] = json.loads(record.read_text())["processes"]
@@ -127,3 +129,22 @@ def test_threads_that_are_left_behind_keep_no_finished_run(tmp_path: Path) -> No
         processes[name] = start(tmp_path / name, name, subprocess.DEVNULL)
     for name, process in processes.items():
         assert_finished(tmp_path / name, process)
+
+
+@pytest.mark.parametrize(
+    ("shell", "said"),
+    [
+        ('ulimit -v 600000; exec "$@"', "limited to 586 MB (`ulimit -v`)"),
+        ('ulimit -n 64; exec "$@"', "may open 64 files (`ulimit -n`)"),
+        pytest.param(
+            'PYTHONOPTIMIZE=2 exec "$@"', "unset PYTHONOPTIMIZE", marks=pytest.mark.slow
+        ),  # slow, because all of its modules are compiled
+    ],
+)
+def test_what_no_run_can_work_with_is_one_sentence(tmp_path: Path, shell: str, said: str) -> None:
+    process = start(tmp_path, "leaves_thread", subprocess.PIPE, shell=shell)
+    output, _ = process.communicate(timeout=BOUND_S)
+    assert process.returncode in (1, 2)
+    [line] = output.decode().splitlines()
+    assert line.startswith("error: ") and said in line
+    assert not (tmp_path / "runs").exists()

@@ -76,6 +76,10 @@ def test_import_errors_name_file_and_line(tmp_path):
     bad_syntax.write_text("class Agent:\n  def (\n")
     assert f"{bad_import}:2: ImportError: cannot import name" in refused(f"{bad_import}->Agent")
     assert f"{bad_syntax}:2: SyntaxError" in refused(f"{bad_syntax}->Agent")
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    assert "leaves.py ends the program while it is imported (SystemExit: 0)" in refused(
+        f"{tmp_path}/leaves.py->Agent"
+    )
 
 
 def test_a_missing_library_of_an_extra_is_reported_with_the_command(tmp_path, monkeypatch):

@@ -186,3 +186,13 @@ def test_tune_your_first_agent_names_the_files_of_a_project() -> None:
     changed = yaml.safe_load(block)["ajet"]
     assert changed["model"].keys() <= settings["model"].keys()
     assert changed["trainer_common"]["optim"].keys() <= settings["trainer_common"]["optim"].keys()
+
+
+def test_the_tests_that_the_page_of_faults_names_are_there() -> None:
+    file = ""
+    for path, name in re.findall(r"`([\w/]+\.py)?(?:::(\w+))?`", page("benchmarks/faults")):
+        if not (path or name):
+            continue
+        file = path or file
+        text = (ROOT / file).read_text("utf-8")
+        assert not name or f"def {name}(" in text, f"{file}::{name}"

@@ -1,7 +1,8 @@
 """Limits of the operating system are named, with what to change.
 
 1. An error that a limit has caused becomes one sentence with the limit; other errors stay.
-2. A limit under which no training run works is refused before anything is loaded.
+2. A limit under which no training run works is refused before anything is loaded, and so is a
+   Python without docstrings.
 """
 
 from __future__ import annotations
@@ -9,11 +10,18 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import sys
+from types import SimpleNamespace
 
 import pytest
 
 from ajet.errors import ConfigError, TrainingError
-from ajet.launcher.limits import limits_named, reached_limit, refuse_low_limits
+from ajet.launcher.limits import (
+    limits_named,
+    reached_limit,
+    refuse_low_limits,
+    refuse_optimized_python,
+)
 
 UNLIMITED = resource.RLIM_INFINITY
 
@@ -78,7 +86,7 @@ def test_another_error_stays_as_it_is(error: Exception) -> None:
     ("limit", "amount", "said"),
     [
         (resource.RLIMIT_AS, 600 * 2**20, r"limited to 600 MB \(`ulimit -v`\), .* at least 2,048"),
-        (resource.RLIMIT_NOFILE, 32, r"may open 32 files \(`ulimit -n`\)"),
+        (resource.RLIMIT_NOFILE, 64, r"may open 64 files \(`ulimit -n`\), .* needs at least 232"),
         (resource.RLIMIT_NPROC, 60, r"60 threads and processes \(`ulimit -u`\) .* needs 88 more"),
     ],
 )
@@ -90,3 +98,12 @@ def test_a_limit_that_no_run_can_live_with_is_refused(
     limits[limit] = amount
     with pytest.raises(TrainingError, match=said):
         refuse_low_limits(64)
+
+
+def test_a_python_without_docstrings_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for level in (0, 1):
+        monkeypatch.setattr(sys, "flags", SimpleNamespace(optimize=level))
+        refuse_optimized_python()
+    monkeypatch.setattr(sys, "flags", SimpleNamespace(optimize=2))
+    with pytest.raises(ConfigError, match="PYTHONOPTIMIZE=2 .* unset PYTHONOPTIMIZE"):
+        refuse_optimized_python()

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ajet.config.loading.load import load_config
@@ -111,6 +112,10 @@ def test_a_workflow_that_cancels_every_task_ends_only_its_episode() -> None:
         WorkflowOutput(reward=1e308),
         WorkflowOutput(reward=1.0, log_metrics={"m\ud800": 1.0}),
         WorkflowOutput(reward=1.0, log_metrics={"seconds": 1e308}),
+        WorkflowOutput(reward=1.0, log_metrics={"many": [1.0] * 2_000_000}),
+        WorkflowOutput(reward=1.0, metadata={"page": "x" * 20_000_000}),
+        WorkflowOutput(reward=1.0, metadata={"pages": [{"page": "x" * 500_000}] * 20}),
+        WorkflowOutput(reward=1.0, metadata={"array": np.zeros(2_000_000)}),
     ],
 )
 def test_numbers_and_names_that_cannot_be_recorded_are_invalid(output: WorkflowOutput) -> None:
