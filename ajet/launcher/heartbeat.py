@@ -59,7 +59,9 @@ def watched(run_folder: Path, limit_s: float | None) -> Iterator[None]:
             thread.join()
             signal.set_wakeup_fd(before)
             faulthandler.unregister(watcher.DUMP_SIGNAL)
-            ours.close()
+            # Closing is not enough: children that user code has forked have this socket as well.
+            with contextlib.suppress(OSError):
+                ours.shutdown(socket.SHUT_RDWR)
             process.wait()
     stacks.unlink(missing_ok=True)  # written only where something went wrong
 

@@ -10,9 +10,9 @@ show them. After LIMIT_S, or 10 s after a signal that asks the run to end, we en
 Its last checkpoint is there, so it can be resumed.
 
 The numbers of the signals that reach the run come through FD as well (`signal.set_wakeup_fd`). A
-run that is stopped (Ctrl-Z, a debugger) is not ended. When FD closes, the run has ended. We then
-become the program `left_behind.py`, which ends what its services left behind: SERVICES is what
-their ids begin with.
+run that is stopped (Ctrl-Z, a debugger) is not ended. When FD closes, or the process PID ends, the
+run has ended. We then become the program `left_behind.py`, which ends what its services left
+behind: SERVICES is what their ids begin with.
 
 This is a program of its own, and not a thread, because no thread runs then. It imports the standard
 library only.
@@ -63,7 +63,10 @@ class Watcher:
     def watch(self) -> None:
         """Return when the run has ended."""
         while True:
-            ready, _, _ = select.select([self.run], [], [], 1.0)
+            # The handle is ready when the run has ended, although a child of it may keep FD open.
+            ready, _, _ = select.select([self.run, self.handle], [], [], 1.0)
+            if self.handle in ready:
+                return
             if ready:
                 received = os.read(self.run, 4096)
                 if not received:

@@ -3,7 +3,8 @@
 1. It is ended after the limit, and the line of the code is shown before.
 2. A signal that asks it to end is answered within seconds, although no handler can run.
 3. A run that goes on, or that is stopped by the user, is left alone.
-4. The watcher ends with the run, also after `kill -9`.
+4. The watcher ends with the run, also after `kill -9`, and although children that user code has
+   forked outlive the run.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ajet.service.supervisor import descendants
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs pidfd and /proc")
 
 PROGRAM = """
-import re, sys, threading, time
+import os, re, sys, threading, time
 from pathlib import Path
 from ajet.launcher.heartbeat import watched
 from ajet.launcher.signals import sigterm_as_ctrl_c
@@ -39,16 +40,21 @@ with sigterm_as_ctrl_c(), watched(folder, limit_s):
         thread = threading.Thread(target=hold)
         thread.start()
         thread.join()
+    if sys.argv[4:] and os.fork() == 0:
+        sys.stdout = sys.stderr = None
+        os.close(1), os.close(2)
+        time.sleep(60)
+        os._exit(0)
     time.sleep(float(what))
 print("done", flush=True)
 """
 
 
-def start(folder: Path, limit_s: float, what: str) -> subprocess.Popen[str]:
+def start(folder: Path, limit_s: float, what: str, *fork: str) -> subprocess.Popen[str]:
     (folder / "logs").mkdir()
     (folder / "program.py").write_text(PROGRAM)
     run = subprocess.Popen(
-        [sys.executable, str(folder / "program.py"), str(folder), str(limit_s), what],
+        [sys.executable, str(folder / "program.py"), str(folder), str(limit_s), what, *fork],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -114,3 +120,23 @@ def test_the_watcher_ends_after_kill_9(tmp_path: Path) -> None:
     run.kill()
     run.communicate()
     wait_for_end(watchers)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_forked_child_does_not_keep_the_watcher(tmp_path: Path, is_killed: bool) -> None:
+    run = start(tmp_path, 9.0, "60" if is_killed else "2", "fork")
+    time.sleep(1)
+    (watcher,) = [pid for pid in descendants(run.pid) if _command(pid) != _command(run.pid)]
+    (forked,) = descendants(run.pid) - {watcher}
+    try:
+        if is_killed:
+            run.kill()
+        _, errors = run.communicate(timeout=30)
+        assert (run.returncode, errors) == (-signal.SIGKILL if is_killed else 0, "")
+        wait_for_end({watcher})
+    finally:
+        os.kill(forked, signal.SIGKILL)
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
