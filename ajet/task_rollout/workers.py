@@ -270,6 +270,12 @@ class _WorkerPool:
 
     def _report(self, running: _Running, error: BaseException) -> None:
         """Hand an error of ours, or KeyboardInterrupt of user code, to the waiting thread."""
+        if isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches the main thread only
+            logger.error(
+                "the run ends because code of task %s raised KeyboardInterrupt:\n%s",
+                running.run.attempt.task.task_id,
+                failure_of(error, "workflow_error").traceback.rstrip(),
+            )
         with self._changed:
             if running in self._running:
                 self._crash, running.thread = error, None

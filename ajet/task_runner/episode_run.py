@@ -155,6 +155,8 @@ class EpisodeRun:
             await asyncio.wait([self._user_code])
         finally:
             self.release_environment()
+            if self._user_code.done() and not self._user_code.cancelled():
+                self._user_code.exception()  # else asyncio shows it once more
         if not self._user_code.cancelled():
             try:
                 self._user_code.result()  # raises what the boundary lets pass

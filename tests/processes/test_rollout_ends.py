@@ -218,7 +218,9 @@ def test_ctrl_c_ends_a_run_from_outside() -> None:
 
 
 @pytest.mark.usefixtures("collected")
-def test_what_passes_the_boundary_reaches_the_waiting_thread() -> None:
+def test_what_passes_the_boundary_reaches_the_waiting_thread(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Interrupting(Workflow):
         async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
             raise KeyboardInterrupt
@@ -226,6 +228,9 @@ def test_what_passes_the_boundary_reaches_the_waiting_thread() -> None:
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         rollout_of(Interrupting).run(tasks_of(2), num_repeat=1, tag="x")
+    assert "code of task t0 raised KeyboardInterrupt" in caplog.text
+    assert "in execute" in caplog.text
+    assert "never retrieved" not in caplog.text
     assert time.monotonic() - started < 4
 
 
