@@ -35,6 +35,10 @@ def judge(
     ] = 0.5,
     offline: Annotated[bool, typer.Option(help="Use only answers that are kept on disk.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Execute code that the run folder names, such as its judge."),
+    ] = False,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Other settings.")
     ] = None,
@@ -48,6 +52,7 @@ def judge(
     from ajet.config.loading.load import load_config
     from ajet.model_client import PLACE
     from ajet.replay.judge_report import judge_report, read_labelled, read_run
+    from ajet.replay.trust import refuse_unknown_code
 
     if (labelled is None) == (run is None):
         raise ConfigError("ajet judge needs --labelled FILE or --run RUN, and not both")
@@ -55,6 +60,8 @@ def judge(
     if path is None:
         raise ConfigError("--labelled needs --conf, the YAML with the judge")
     config = load_config(path, overrides or [])
+    if conf is None and not trust:
+        refuse_unknown_code(config, overrides or [], with_training=False, where=str(run))
     PLACE.experiment_dir = (
         run.resolve().parent if run else Path(config.ajet.experiment_dir).expanduser()
     )

@@ -94,21 +94,25 @@ class InProcessEnvironment(EpisodeEnvironment):
 
     def _guarded(self, name: str, call: Callable[[], T]) -> T:
         """Run user code; what it raises is a fault of the environment."""
-        with self._lock:
+        try:
+            with self._lock:
+                return self._called(name, call)
+        finally:
+            # `release` was called while this call held the lock, and left closing to it. Asked
+            # only now: before the lock is free, it might still be called.
             if self._is_stopped:
-                raise self._fail(EnvironmentFault(f"{name}: the episode is over"))
-            try:
-                with caught_error() as caught:
-                    return call()
-                error = caught.error
-                if isinstance(error, AjetError):
-                    raise error
-                text = f"{name}: {type(error).__name__}: {error}"
-                raise self._fail(EnvironmentFault(text)) from error
-            finally:
-                # `release` was called while this call held the lock, and left closing to it.
-                if self._is_stopped:
-                    self._close()
+                self.release()
+
+    def _called(self, name: str, call: Callable[[], T]) -> T:
+        if self._is_stopped:
+            raise self._fail(EnvironmentFault(f"{name}: the episode is over"))
+        with caught_error() as caught:
+            return call()
+        error = caught.error
+        if isinstance(error, AjetError):
+            raise error
+        text = f"{name}: {type(error).__name__}: {error}"
+        raise self._fail(EnvironmentFault(text)) from error
 
     def _close(self) -> None:
         environment, self._environment = self._environment, None

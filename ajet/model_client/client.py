@@ -83,6 +83,11 @@ class _OnLoop:
     run_folder: Path | None
     flights: dict[str, _Flight] = field(default_factory=dict)
 
+    def forget(self, key: str, flight: _Flight) -> None:
+        """Let the next asker of the question ask it anew."""
+        if self.flights.get(key) is flight:
+            del self.flights[key]
+
 
 class ModelClient:
     """Asks one model. One object serves all threads and event loops of a process.
@@ -161,13 +166,15 @@ class ModelClient:
         if flight is None:
             flight = _Flight(asyncio.create_task(self._answered(state, question)))
             state.flights[question.key] = flight
-            flight.task.add_done_callback(lambda _: state.flights.pop(question.key, None))
+            flight.task.add_done_callback(lambda _: state.forget(question.key, flight))
         flight.num_waiting += 1
         try:
             answer = await asyncio.shield(flight.task)
         finally:
             flight.num_waiting -= 1
             if not flight.num_waiting:
+                # Before it ends: who asks meanwhile must not wait for what was given up.
+                state.forget(question.key, flight)
                 flight.task.cancel()
         return answer if is_first else replace(answer, is_kept=True, seconds=0.0, attempts=0)
 

@@ -58,6 +58,11 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> Estimate:
     return _paired(one, other, _rank_correlation)
 
 
+def ranks(values: Sequence[float]) -> np.ndarray:
+    """The rank of each value, from 1; equal values share the mean of their ranks."""
+    return np.asarray(_stats().rankdata(values), float)
+
+
 def kappa(one: Sequence[bool], other: Sequence[bool]) -> Estimate:
     """Cohen's kappa of two yes-or-no judgements: agreement beyond that of chance."""
     return _paired([float(x) for x in one], [float(x) for x in other], _cohen)
@@ -91,7 +96,8 @@ def _paired(
     if np.isnan(value):
         return Estimate(value=None, count=len(x), why_not="all values are the same")
     rng = np.random.default_rng(0)
-    picks = rng.integers(0, len(x), (RESAMPLES, len(x)))
+    # One after the other: the memory does not grow with their number.
+    picks = (rng.integers(0, len(x), len(x)) for _ in range(RESAMPLES))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a resample may be constant; it is left out below
         found = np.array([measure(x[pick], y[pick]) for pick in picks])

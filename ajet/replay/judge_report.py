@@ -19,8 +19,8 @@ from ajet.config.sections.root import RootConfig
 from ajet.errors import ConfigError, DataError
 from ajet.model_client import PLACE
 from ajet.monitor.call_store import call_path, read_calls, recorded_steps
-from ajet.replay.agreement import Estimate, kappa, mean, share, spearman
-from ajet.replay.rescore import Rescorer
+from ajet.replay.agreement import Estimate, kappa, mean, ranks, share, spearman
+from ajet.replay.rescore import Rescorer, may_be_judged
 from ajet.schema.episode import Episode, Group
 from ajet.schema.task import Task, WorkflowOutput
 from ajet.task_judge import make_judge
@@ -38,6 +38,8 @@ class Labelled:
     labels: dict[str, float | None]
     """Episode id -> label; None: it has none."""
     source: str
+    num_left_out: int = 0
+    """Episodes of a run that no judge decided on: they failed before, or failed a check."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,7 +80,8 @@ def read_labelled(path: Path) -> Labelled:
     """
     groups: dict[str, Group] = {}
     labels: dict[str, float | None] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not `splitlines`: texts in JSON may contain what it takes for the end of a line.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -112,16 +115,25 @@ def read_labelled(path: Path) -> Labelled:
 def read_run(run_folder: Path, step: int | None) -> Labelled:
     """The episodes of one step of a run, or of all; their labels are the recorded rewards.
 
+    Episodes that no judge decides on are left out.
+
     Raises:
-        DataError: no such step is recorded.
+        DataError: no such step is recorded, or it has no episode for a judge.
     """
     steps = recorded_steps(run_folder)
     chosen = steps if step is None else [each for each in steps if each == step]
     if not chosen:
-        raise DataError(f"{run_folder}: no calls are recorded of {step or 'any step'}")
-    groups = [group for each in chosen for group in read_calls(call_path(run_folder, each)).groups]
+        where = "any step" if step is None else f"step {step}"
+        raise DataError(f"{run_folder}: no calls are recorded of {where}")
+    whole = [group for each in chosen for group in read_calls(call_path(run_folder, each)).groups]
+    judged = [replace(g, episodes=[e for e in g.episodes if may_be_judged(e)]) for g in whole]
+    groups = [group for group in judged if group.episodes]
+    source = f"{run_folder}, step {'all' if step is None else step}"
+    if not groups:
+        raise DataError(f"{source}: every episode failed before a judge could decide on it")
     labels = {episode.episode_id: episode.reward for g in groups for episode in g.episodes}
-    return Labelled(groups=groups, labels=labels, source=f"{run_folder}, step {step or 'all'}")
+    num_left_out = sum(len(group.episodes) for group in whole) - len(labels)
+    return Labelled(groups=groups, labels=labels, source=source, num_left_out=num_left_out)
 
 
 def judge_report(
@@ -160,6 +172,9 @@ def judge_report(
     estimates |= _stability("orders", [first, *reordered]) if reordered else {}
     estimates["length_bias"] = _length_bias(valid, labelled.labels)
     notes = [] if orders or repeats < 2 else ["this judge sees nothing whose order could matter"]
+    if labelled.num_left_out:
+        reason = "failed before the judge, or failed a check"
+        notes.append(f"left out: {labelled.num_left_out} episodes that {reason}")
     return JudgeReport(
         judge=config.ajet.task_judge.judge_class.rpartition("->")[2],
         source=labelled.source,
@@ -251,13 +266,15 @@ def _stability(name: str, passes: Sequence[Sequence[Episode]]) -> dict[str, Esti
 
 
 def _length_bias(valid: Sequence[Episode], labels: dict[str, float | None]) -> Estimate:
-    """Rank correlation of an answer's length with what the judge adds to the label."""
-    lengths, added = [], []
-    for episode in valid:
-        label = labels[episode.episode_id]
-        lengths.append(float(len(answer_of(episode.output, "final_answer") or "")))
-        added.append((episode.reward or 0.0) - (label or 0.0))
-    return spearman(lengths, added)
+    """Rank correlation of an answer's length with how much its reward ranks above its label.
+
+    Ranks, because labels may have another scale than rewards.
+    """
+    pairs = [(e, label) for e in valid if (label := labels[e.episode_id]) is not None]
+    lengths = [float(len(answer_of(e.output, "final_answer") or "")) for e, _ in pairs]
+    by_judge = ranks([episode.reward or 0.0 for episode, _ in pairs])
+    by_label = ranks([label for _, label in pairs])
+    return spearman(lengths, (by_judge - by_label).tolist())
 
 
 def _failures(passes: Sequence[Sequence[Episode]]) -> dict[str, int]:

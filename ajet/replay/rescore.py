@@ -58,7 +58,7 @@ class Rescorer:
     async def _group(self, judge: BaseGroupJudge, group: Group) -> Group:
         episodes = [
             replace(episode, failure=None, awaits_group=True)
-            if self._is_judged(episode) and (episode.output.reward is None or self.asks_always)
+            if may_be_judged(episode) and (episode.output.reward is None or self.asks_always)
             else await self._one(episode)
             for episode in group.episodes
         ]
@@ -67,16 +67,9 @@ class Rescorer:
             await judge_group(judge, self._workflow_task(first), episodes)
         return replace(group, episodes=episodes)
 
-    def _is_judged(self, episode: Episode) -> bool:
-        """Whether a judge may decide on it: it did not fail before, and passed all checks."""
-        if episode.failure is not None and episode.failure.kind != "judge_error":
-            return False
-        # With a failed check its reward is `rollout.agent_madness_reward`.
-        return not any(call.failed_checks for call in episode.calls)
-
     async def _one(self, episode: Episode) -> Episode:
         """The episode with its new reward; a judge that fails makes it a failed episode."""
-        if not self._is_judged(episode):
+        if not may_be_judged(episode):
             return episode
         reward, is_success = episode.output.reward, episode.output.is_success
         seconds = None
@@ -118,3 +111,11 @@ class Rescorer:
             task_tag=self.task_tag,
             tokenizer=self.tokenizer,
         )
+
+
+def may_be_judged(episode: Episode) -> bool:
+    """Whether a judge may decide on it: it did not fail before, and passed all checks."""
+    if episode.failure is not None and episode.failure.kind != "judge_error":
+        return False
+    # With a failed check its reward is `rollout.agent_madness_reward`.
+    return not any(call.failed_checks for call in episode.calls)

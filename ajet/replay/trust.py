@@ -1,4 +1,4 @@
-"""What a replay would execute because the run folder names it: nothing, unless the user trusts it.
+"""What a command would execute because the run folder names it: nothing, unless the user trusts it.
 
 A run folder may come from somebody else. Its `config.yaml` can name a Python file beside it, and
 the optimizer's files of verl's checkpoints are pickles, whose loading executes what they contain.
@@ -45,7 +45,7 @@ def refuse_unknown_code(
         )
     if found:
         raise ConfigError(
-            f"{where}: the replay would execute code of this run folder: {'; '.join(found)}. "
+            f"{where}: the command would execute code of this run folder: {'; '.join(found)}. "
             "If you trust it, add --trust"
         )
 

@@ -81,4 +81,5 @@ async def _asked(
             f"{type(judge).__name__} returned {given!r}; as a part of a combined judge it must "
             "return (reward, is_success) with one number"
         )
-    return float(given[0]), bool(given[1])
+    reward = float(given[0])
+    return reward, reward > 0 if given[1] is None else bool(given[1])

@@ -19,7 +19,7 @@ from ajet.config.sections.task_judge import RelativeJudgeConfig, ScoredConfig
 from ajet.model_client import ModelAnswer, ModelClient
 from ajet.schema.task import Task, WorkflowOutput, WorkflowTask
 from ajet.task_judge.base_judge import BaseGroupJudge
-from ajet.task_judge.judge_prompt import SYSTEM, fields_of, mark_of, marked
+from ajet.task_judge.judge_prompt import SYSTEM, as_text, fields_of, mark_of, marked
 from ajet.task_judge.verdicts import (
     REASONS,
     add_usage,
@@ -144,11 +144,11 @@ class Comparison:
 
     async def _ask(self, task: Task, texts: list[str], vote: int, session: str) -> ModelAnswer:
         reference = task.metadata.get(self._settings.reference_key)
-        known = [task.main_query, *([] if reference is None else [str(reference)])]
+        known = [task.main_query, *([] if reference is None else [as_text(reference)])]
         mark = mark_of([*known, *texts])
         parts = [self._question, marked("query", task.main_query, mark)]
         if reference is not None:
-            parts.append(marked("reference", str(reference), mark))
+            parts.append(marked("reference", as_text(reference), mark))
         parts += [marked(f"answer_{n}", text, mark) for n, text in enumerate(texts, start=1)]
         parts.append(
             "Give each answer a score from 0 (worst) to 1 (best), so that a better answer has a "

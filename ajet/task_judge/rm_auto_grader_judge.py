@@ -144,7 +144,8 @@ class AutoRubric:
     def _samples(self) -> list[dict[str, Any]]:
         path = Path(self.settings.jsonl_dataset_file.training.file_path or "")
         samples = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        # Not `splitlines`: texts in JSON may contain what it takes for the end of a line.
+        for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
             if not line.strip():
                 continue
             try:

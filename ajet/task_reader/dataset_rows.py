@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import marshal
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ class TaskColumns:
             place: from the index of a row to where it is, for messages.
             start: index of the first row.
         """
-        rows = list(zip(*columns.values(), strict=True))
+        rows = list(zip(*map(_with_nulls, columns.values()), strict=True))
         queries = columns[self.query] if self.is_plain and self.query else [None] * len(rows)
         ids = columns.get("task_id", [None] * len(rows))
         for index, (row, query, task_id) in enumerate(zip(rows, queries, ids, strict=True), start):
@@ -139,6 +140,13 @@ class TaskColumns:
                 f'{place}: column "{self.query}": {first["msg"]}, got {first["input"]!r} '
                 f"({self.section}.query_key names the column to use)"
             ) from error
+
+
+def _with_nulls(values: list[Any]) -> list[Any]:
+    """A column with null in place of NaN and infinity, as a task's content has it."""
+    if type(next((value for value in values if value is not None), None)) is not float:
+        return values
+    return [value if value is None or math.isfinite(value) else None for value in values]
 
 
 def _is_plain(kind: Any) -> bool:

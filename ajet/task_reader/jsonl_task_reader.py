@@ -139,7 +139,8 @@ class JsonlLines:
     def _identity(self, line: bytes, number: int) -> tuple[str, bytes]:
         """A line's id and content. Usual lines take the short way; the others are read in full."""
         try:
-            record = from_json(line, cache_strings="none")  # the fastest for short lines
+            # The fastest for short lines.
+            record = from_json(line, cache_strings="none", allow_inf_nan=False)
         except ValueError:
             record = None
         if isinstance(record, dict) and record.keys().isdisjoint(UNUSUAL_FIELDS):
@@ -149,7 +150,10 @@ class JsonlLines:
                 return task_id or "", b"" if task_id else marshal.dumps((query, record), 2)
         place = f"{self._path}:{number}"
         task = _task(_record(line, place), self._query_key, place)
-        content = (task.main_query, task.metadata)
+        metadata = task.metadata
+        if b"NaN" in line or b"Infinity" in line:  # in a task's content, they are null
+            metadata = json.loads(task.model_dump_json())["metadata"]
+        content = (task.main_query, metadata)
         if task.init_messages or task.env_type:
             content += (task.init_messages, task.env_type)  # type: ignore[assignment]
         return task.task_id, marshal.dumps(content, 2)

@@ -149,7 +149,7 @@ def _joined_stream(response: Any) -> Any:
     if isinstance(response, str) and response.lstrip().startswith(("data:", "event:")):
         lines = (
             line.removeprefix("data:").strip()
-            for line in response.splitlines()
+            for line in response.split("\n")  # JSON may contain what `splitlines` takes for an end
             if line.startswith("data:")
         )
         response = [found for line in lines if isinstance(found := from_json_text(line), Mapping)]

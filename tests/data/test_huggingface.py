@@ -343,3 +343,14 @@ def test_an_index_has_the_tasks_of_a_list(
     assert isinstance(tasks, task_index.TaskIndex)
     assert list(tasks) == expected
     assert expected[10].task_id == f"{expected[4].task_id}-2"
+
+
+@pytest.mark.parametrize("at_most", [0, 10_000])
+def test_a_missing_number_and_nan_do_not_give_two_tasks_one_id(
+    at_most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"question": "a", "x": x} for x in (1.5, None, float("nan"), float("inf"))]
+    datasets.Dataset.from_list(rows).to_parquet(tmp_path / "rows.parquet")
+    monkeypatch.setattr(task_index, "MAX_IN_MEMORY", at_most)
+    tasks = reader_of(tmp_path / "rows.parquet").get_training_tasks()
+    assert len({task.task_id for task in tasks}) == len(rows)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from typing import Any, ClassVar
@@ -224,3 +225,23 @@ def test_the_default_adapter_reads_actions(id: str, text: str, action: Any) -> N
             assert environment.message_to_action({"content": text}) == action
     finally:
         environment.close()
+
+
+def test_a_release_at_the_very_end_of_a_call_closes_the_environment() -> None:
+    environment = InProcessSource(World, {}).open(Task(task_id="3"), "e")
+
+    class ReleasedAtTheEnd:
+        """The environment's lock; another thread releases the environment before it is free."""
+
+        lock = environment._lock
+        acquire, release = lock.acquire, lock.release
+        __enter__ = lock.__enter__
+
+        def __exit__(self, *error: Any) -> None:
+            environment.release()
+            self.lock.release()
+
+    asyncio.run(environment.create())
+    environment._lock = ReleasedAtTheEnd()  # type: ignore[assignment]
+    environment.step({"role": "assistant", "content": "go"})
+    assert [world.num_closed for world in World.made] == [1]

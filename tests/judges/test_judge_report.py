@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from typer.testing import CliRunner
 from ajet.cli import app
 from ajet.config.sections.root import RootConfig
 from ajet.errors import ConfigError, DataError
+from ajet.monitor.call_store import CallStore
 from ajet.replay.agreement import kappa, mean, share, spearman
-from ajet.replay.judge_report import JudgeReport, judge_report, read_labelled
+from ajet.replay.judge_report import JudgeReport, judge_report, read_labelled, read_run
+from ajet.schema.episode import Failure, Group
+from ajet.schema.task import WorkflowOutput
 from tests.judges.judged_rollouts import config_of, place  # noqa: F401
 from tests.judges.knowing_model import material
 from tests.judges.model_server import Body, Reply, Script, serving
+from tests.unit.monitor_records import make_episode
 
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("place")]
 
@@ -124,6 +129,68 @@ def test_a_judge_that_prefers_long_answers_is_found_out(tmp_path):
         config = config_of(tmp_path, server, judge_type="llm")
         bias = report(config, path, repeats=1).estimates["length_bias"]
     assert bias.value is not None and bias.value > 0.5 and (bias.low or 0) > 0
+
+
+def test_length_bias_does_not_depend_on_the_scale_of_the_labels(tmp_path):
+    rows = [(f"q{i}", "x" * (i % 4 + 1), i % 4 + 1) for i in range(20)]
+    with serving(scoring(lambda text, _: 2 * len(text))) as server:
+        config = config_of(tmp_path, server, judge_type="llm")
+        fair = report(config, labelled(tmp_path, rows), repeats=1).estimates
+        rows = [(query, answer, 10 * (5 - score)) for query, answer, score in rows]
+        biased = report(config, labelled(tmp_path, rows), repeats=1).estimates
+    assert fair["spearman"].value == pytest.approx(1)
+    assert fair["length_bias"].value is None  # it ranks all answers as the labels do
+    assert biased["length_bias"].value == pytest.approx(1)
+
+
+def test_a_text_may_contain_any_end_of_a_line(tmp_path):
+    path = tmp_path / "labelled.jsonl"
+    rows = [{"main_query": f"q{x}q", "final_answer": f"a{x}", "score": 1} for x in "\u2028\x85\x0c"]
+    path.write_text("\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows))
+    found = [(g.task.main_query, g.episodes[0].output.metadata) for g in read_labelled(path).groups]
+    assert found == [(r["main_query"], {"final_answer": r["final_answer"]}) for r in rows]
+
+
+def recorded_run(folder: Path) -> Path:
+    """A step with two judged episodes, one that failed before, and one that failed a check."""
+    right, wrong, failed, checked = (replace(make_episode(), episode_id=f"e{i}") for i in range(4))
+    for number, episode in enumerate((right, wrong, failed, checked)):
+        episode.output = WorkflowOutput(metadata={"final_answer": f"answer {number}"})
+        episode.reward = float(number == 0)
+    failed.reward, failed.failure = None, Failure(kind="episode_timeout", message="too slow")
+    checked.calls[0].failed_checks = ["nonsense"]
+    checked.reward = -1.0
+    episodes = [right, wrong, failed, checked]
+    folder.mkdir(exist_ok=True)
+    CallStore(folder).write(1, [Group(task=right.task, episodes=episodes)], [])
+    return folder
+
+
+def test_of_a_run_only_episodes_that_a_judge_decided_on_are_measured(tmp_path):
+    found = read_run(recorded_run(tmp_path), 1)
+    assert found.labels == {"e0": 1.0, "e1": 0.0}
+    assert found.num_left_out == 2
+    with serving(scoring(lambda text, _: 10 * (text == "answer 0"))) as server:
+        made = judge_report(config_of(tmp_path, server, judge_type="llm"), found, repeats=1)
+        assert len(server.requests) == 2
+    assert (made.num_episodes, made.failures) == (2, {})
+    assert made.estimates["accuracy"].count == 2
+    assert made.notes == ["left out: 2 episodes that failed before the judge, or failed a check"]
+    with pytest.raises(DataError, match="no calls are recorded of step 0"):
+        read_run(tmp_path, 0)
+
+
+def test_the_code_of_a_run_folder_is_not_executed_unless_it_is_trusted(tmp_path):
+    run = recorded_run(tmp_path / "run")
+    (run / "evil.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'executed')!r})")
+    config_of(run, judge_protocol="evil.py->Judge")
+    next(run.glob("*.yaml")).rename(run / "config.yaml")
+    result = CliRunner().invoke(app, ["judge", "--run", str(run)])
+    assert isinstance(result.exception, ConfigError)
+    assert "evil.py->Judge" in str(result.exception) and "--trust" in str(result.exception)
+    assert not (tmp_path / "executed").exists()
+    CliRunner().invoke(app, ["judge", "--run", str(run), "--trust"])
+    assert (tmp_path / "executed").exists()
 
 
 def test_what_failed_is_named_and_counts_for_nothing(tmp_path):

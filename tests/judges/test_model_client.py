@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ajet.config.sections.model_client import ModelClientConfig
 from ajet.errors import ConfigError, ModelBudgetError, ModelCallError
-from ajet.model_client import PLACE, ModelClient, attempts
+from ajet.model_client import PLACE, ModelAnswer, ModelClient, attempts
 from ajet.model_client.endpoint import endpoint_of
 from tests.judges.model_server import ModelServer, Reply, serving
 
@@ -214,6 +214,36 @@ def test_of_equal_questions_one_asker_may_leave():
 
         assert asyncio.run(one_leaves()) == "late"
     assert len(server.requests) == 1
+
+
+class SlowToEnd(ModelClient):
+    """Its first attempt takes a moment to end after it was given up."""
+
+    num_attempts = 0
+
+    async def _answered(self, *_: Any) -> ModelAnswer:
+        self.num_attempts += 1
+        if self.num_attempts > 1:
+            return ModelAnswer(text="new")
+        try:
+            await asyncio.sleep(5)
+        finally:
+            await asyncio.sleep(0.3)
+        return ModelAnswer(text="old")
+
+
+def test_nobody_waits_for_an_attempt_that_was_given_up():
+    config = ModelClientConfig(model="scripted", base_url="http://127.0.0.1:9/v1")
+    client = SlowToEnd(config, purpose="judge")
+
+    async def asked_again() -> str:
+        first = asyncio.create_task(client.ask(HELLO))
+        await asyncio.sleep(0.1)
+        first.cancel()
+        await asyncio.sleep(0.1)
+        return (await client.ask(HELLO)).text
+
+    assert asyncio.run(asked_again()) == "new"
 
 
 def test_a_failure_is_not_kept():

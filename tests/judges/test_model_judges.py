@@ -233,6 +233,22 @@ def test_combined_decides_success_by_the_reward_if_asked_to(tmp_path):
     assert (episode.reward, episode.is_success) == (0.75, True)
 
 
+def test_a_part_may_leave_success_to_its_reward(tmp_path):
+    source = """
+class Half:
+    def __init__(self, config): pass
+    def compute_reward(self, workflow_task, workflow_output):
+        return REWARD, None
+"""
+    for reward, is_open in ((0.5, True), (0.0, False)):
+        path = tmp_path / f"half_{is_open}.py"
+        text = source.replace("REWARD", str(reward)).replace("class Half", "class Half(BaseJudge)")
+        path.write_text(f"from ajet.task_judge.base_judge import BaseJudge\n{text}")
+        gate = {"judge_type": f"{path}->Half", "is_gate": True}
+        (episode,) = judged(config_of(tmp_path, **combined(gate, EXACT)), ["2"])
+        assert (episode.reward, episode.is_success) == (float(is_open), is_open)
+
+
 def test_a_part_that_fails_fails_the_whole(tmp_path):
     with serving(Reply(status=401, content="no credit left")) as server:
         (episode,) = judged(config_of(tmp_path, server, **combined(EXACT, LLM)), ["2"])

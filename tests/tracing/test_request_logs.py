@@ -75,6 +75,20 @@ def test_a_usual_shape_gives_the_task(shape, tmp_path):
     assert pairs_of(tasks) == [("How old is Rome?", "Very.")]
 
 
+def test_a_streamed_text_may_contain_any_end_of_a_line(tmp_path):
+    words = ["One\u2028", "two\x85", "three"]
+    lines = [
+        json.dumps({"choices": [{"delta": {"content": word}}]}, ensure_ascii=False)
+        for word in words
+    ]
+    record = {
+        "request": {"messages": [USER]},
+        "response": "".join(f"data: {line}\r\n\r\n" for line in lines),
+    }
+    tasks, _ = imported(tmp_path, write_lines(tmp_path / "log.jsonl", [record]))
+    assert pairs_of(tasks) == [("How old is Rome?", "".join(words))]
+
+
 def loop_of_anthropic():
     """Three requests of an agent's loop: a tool is called, and the last one answers."""
     use = {"type": "tool_use", "id": "t1", "name": "look", "input": {"city": "Rome"}}
