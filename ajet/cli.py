@@ -211,7 +211,7 @@ def main() -> None:
     log_to_console()
     status = EXIT_FAILED
     try:
-        with steady_output():
+        with steady_output(is_of_run=False):
             status = _run()
     finally:
         exit_in_time(status)

@@ -28,7 +28,7 @@ from ajet.monitor.best_checkpoint import (
 from ajet.monitor.metric_table import Show, number, percent
 from ajet.monitor.metrics_log import read_metrics
 from ajet.monitor.progress import duration
-from ajet.monitor.transcript import load_transcript
+from ajet.monitor.transcript import FOLDER, load_transcript
 from ajet.monitor.transcript_view import transcript_view
 
 BEFORE, AFTER = "before", "after"
@@ -57,6 +57,7 @@ RESULTS = (
     (episode_log.FILE_NAME, "outcome of every episode, cause of every failure"),
     (rollout_store.FOLDER, "token ids, mask, logprobs, advantages of every sample"),
     (call_store.FOLDER, "every call of every episode, for ajet replay"),
+    (FOLDER, "the lowest and the highest reward of every step, as text"),
     (tensorboard_sink.FOLDER, "the metrics for TensorBoard"),
     ("checkpoints", "models in Hugging Face format"),
 )

@@ -61,6 +61,8 @@ class SteadyStream:
         """Characters since the reader has stopped reading."""
         self._is_stalled = False
         self._shown_by: TextIO | None = None
+        self.is_of_run = True
+        """Whether a run writes to it, which continues without a reader."""
 
     def write(self, text: str) -> int:
         """Write the text, above the progress display while one is shown."""
@@ -143,7 +145,9 @@ class SteadyStream:
     def _lose(self, error: Exception) -> None:
         if not self._is_lost:
             self._is_lost = True  # first, since the warning may come back here
-            logger.warning("output is lost from here on: %s; the run continues", error)
+            # A command that only shows something may be read by `head`.
+            if self.is_of_run or not isinstance(error, BrokenPipeError):
+                logger.warning("output is lost from here on: %s; the run continues", error)
 
 
 class _Below:
@@ -177,13 +181,22 @@ def log_to_stream(stream: TextIO) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def steady_output() -> Iterator[None]:
-    """Make `sys.stdout` and `sys.stderr` steady within the block; afterwards both are as before."""
+def steady_output(*, is_of_run: bool = True) -> Iterator[None]:
+    """Make `sys.stdout` and `sys.stderr` steady within the block; afterwards both are as before.
+
+    Args:
+        is_of_run: whether a run begins; in a block of a command it makes the output that of a run.
+    """
     before = sys.stdout, sys.stderr
     if any(stream is None or isinstance(stream, SteadyStream) for stream in before):
+        for stream in before:
+            if isinstance(stream, SteadyStream) and is_of_run:
+                stream.is_of_run = True
         yield
         return
     steady = [SteadyStream(stream) for stream in before]
+    for each in steady:
+        each.is_of_run = is_of_run
     sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in steady)
     try:
         with log_to_stream(sys.stderr):

@@ -87,6 +87,21 @@ def test_log_lines_go_where_they_went_at_the_start() -> None:
     assert (sys.stdout, sys.stderr) == before
 
 
+@pytest.mark.parametrize("is_run", [False, True])
+def test_only_a_run_tells_that_its_reader_went_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_run: bool
+) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)  # as `| head` does
+    with open(write_end, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        run = steady_output() if is_run else contextlib.nullcontext()
+        with steady_output(is_of_run=False), run:  # that of the command first
+            sys.stdout.write("text\n")
+            sys.stdout.flush()
+    assert ("output is lost from here on" in caplog.text) == is_run
+
+
 def test_a_hard_exit_is_a_system_exit() -> None:
     exit_now = os._exit
     with hard_exits_raise(), pytest.raises(SystemExit, match=r"os\._exit\(0\) was called"):
