@@ -197,9 +197,10 @@ def _disturb(place: Place, fault: Fault, result: Round, rng: random.Random) -> N
 
 
 def _resume(place: Place, result: Round) -> None:
-    """Resume until the run is finished, and do what a refusal says."""
-    settings = place.settings
-    allowed = settings.temporaries + settings.temporaries_if_killed  # of the process before
+    """Resume until the run is finished, and do what a refusal says.
+
+    The resumed run also removes what the killed one left in the temporary folder.
+    """
     while not result.problems and checks.outcome_of(place.folder) != "finished":
         if result.num_resumes == MOST_RESUMES:
             result.problems.append(f"not finished after {MOST_RESUMES} times --resume")
@@ -215,7 +216,7 @@ def _resume(place: Place, result: Round) -> None:
             [
                 checks.unclear_end(ended, Expected.CONTINUES, place.folder),
                 checks.orphans(place.mark),
-                checks.left_files(place.temporary, allowed),
+                checks.left_files(place.temporary, place.settings.temporaries),
             ],
         )
 

@@ -26,6 +26,7 @@ from ajet.backbone.trinity.cpu.model import CpuPolicyModel
 from ajet.backbone.trinity.cpu.vllm_worker import CpuVllmPolicyWorker
 from ajet.errors import EngineError
 from ajet.schema.call import SamplingParams
+from ajet.service.private_folder import private_folder
 from ajet.training.weight_sync_check import check_weights, probe_ids
 from tests.torch.small_model import VOCABULARY
 from tests.vllm.conftest import MODELS, save
@@ -65,10 +66,19 @@ class ModelWithoutCure(CpuPolicyModel):
 
 @pytest.fixture(scope="module")
 def synchronizer() -> Iterator[ActorHandle]:
-    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, address="local")
-    options = {"name": "synchronizer", "namespace": NAMESPACE}
-    yield ray.remote(Synchronizer).options(**options).remote()
-    ray.shutdown()
+    with private_folder("tests") as folder:
+        # vLLM leaves sockets in the temporary folder.
+        variables = {"env_vars": {"TMPDIR": str(folder)}}
+        ray.init(
+            num_cpus=8,
+            include_dashboard=False,
+            log_to_driver=False,
+            address="local",
+            runtime_env=variables,
+        )
+        options = {"name": "synchronizer", "namespace": NAMESPACE}
+        yield ray.remote(Synchronizer).options(**options).remote()
+        ray.shutdown()
 
 
 def started(kind: type[CpuPolicyModel], model: PreTrainedModel, folder: Path) -> ActorHandle:
