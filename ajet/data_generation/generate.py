@@ -18,7 +18,7 @@ from ajet.config.sections.task_reader import DataGenerationConfig
 from ajet.data_generation.answer_check import AnswerVerdict, check_of
 from ajet.data_generation.chunks import Chunk, chunks_of
 from ajet.data_generation.documents import Document, read_documents
-from ajet.data_generation.imitations import chosen, chosen_chunk, imitation_of
+from ajet.data_generation.imitations import chosen, chunk_order, imitation_of
 from ajet.data_generation.questions import (
     WrittenQuestion,
     WrittenQuestions,
@@ -138,13 +138,14 @@ class _Generation:
     def _like_examples(self, examples: Sequence[Task]) -> list[Task]:
         """As many tasks as are wanted; more are asked for where filters drop some."""
         settings, kept, number = self._settings, list[Task](), 0
+        order: list[Chunk | None] = [*chunk_order(self._chunks, settings.seed)] or [None]
         for _ in range(MAX_ROUNDS if examples else 0):
             missing = settings.task_num - len(kept)
             if missing <= 0 or self._result.stopped:
                 break
             numbers = range(number, number + missing)
             number += missing
-            chunks = [chosen_chunk(self._chunks, settings.seed, i) for i in numbers]
+            chunks = [order[i % len(order)] for i in numbers]
             questions = [
                 imitation_of(chosen(examples, settings.num_examples, settings.seed, i), chunk, i)
                 for i, chunk in zip(numbers, chunks, strict=True)

@@ -53,12 +53,9 @@ def chosen(tasks: Sequence[Task], count: int, seed: int, number: int) -> list[Ta
     return sorted(tasks, key=lambda task: _rank(seed, number, task.main_query))[:count]
 
 
-def chosen_chunk(chunks: Sequence[Chunk], seed: int, number: int) -> Chunk | None:
-    """The piece for a request; all pieces are used before one is used again."""
-    if not chunks:
-        return None
-    order = sorted(chunks, key=lambda chunk: _rank(seed, chunk.index, chunk.document))
-    return order[number % len(order)]
+def chunk_order(chunks: Sequence[Chunk], seed: int) -> list[Chunk]:
+    """The order in which requests get pieces: all are used before one is used again."""
+    return sorted(chunks, key=lambda chunk: _rank(seed, chunk.index, chunk.document))
 
 
 def _rank(seed: int, number: int, text: str) -> bytes:

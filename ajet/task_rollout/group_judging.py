@@ -6,6 +6,7 @@ no verdict in time makes failed episodes; its thread is left behind, as that of 
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -23,6 +24,8 @@ from ajet.task_runner.waiting import Waiting
 
 MAX_GROUPS = 64
 """Groups that are judged at the same time."""
+LOOK_S = 0.5
+"""How often late groups are looked for."""
 
 
 def judge_now(runner: EpisodeRunner, episodes: Sequence[Episode], tag: str) -> None:
@@ -64,7 +67,9 @@ class _Judged:
     """A group that is being judged."""
 
     group: Group
-    deadline_s: float
+    deadline_s: float = math.inf
+    """Set when it gets a place: what waits for one is not late."""
+    has_place: bool = False
     error: BaseException | None = None
 
 
@@ -82,13 +87,14 @@ class GroupJudging:
         self._tag = tag
         self._timeout_s = timeout_s
         self._places = threading.Semaphore(MAX_GROUPS)
+        self._lock = threading.Lock()
         self._ended: queue.SimpleQueue[_Judged] = queue.SimpleQueue()
         self._running: set[_Judged] = set()
 
     def start(self, group: Group) -> None:
         """Judge a group whose episodes have all ended, in the background."""
         group.episodes.sort(key=lambda episode: episode.repeat_index)
-        judged = _Judged(group, time.monotonic() + self._timeout_s)
+        judged = _Judged(group)
         self._running.add(judged)
         # A daemon: a judge that blocks forever must not keep the process alive.
         threading.Thread(target=self._judge, args=(judged,), daemon=True).start()
@@ -102,19 +108,29 @@ class GroupJudging:
         episodes: list[Episode] = []
         while self._running:
             next_s = min(judged.deadline_s for judged in self._running) - time.monotonic()
-            episodes += self._take(wait_s=max(0.0, next_s))
+            # Not longer than this: deadlines are set meanwhile, by groups that get a place.
+            episodes += self._take(wait_s=min(max(0.0, next_s), LOOK_S))
             for judged in [j for j in self._running if j.deadline_s <= time.monotonic()]:
                 self._running.remove(judged)
                 episodes += self._give_up(judged)
         return episodes
 
     def _judge(self, judged: _Judged) -> None:
-        with self._places:
-            try:
-                judge_now(self._runner, judged.group.episodes, self._tag)
-            except BaseException as error:  # of ours, or Ctrl-C of user code
-                judged.error = error
+        self._places.acquire()
+        judged.has_place, judged.deadline_s = True, time.monotonic() + self._timeout_s
+        try:
+            judge_now(self._runner, judged.group.episodes, self._tag)
+        except BaseException as error:  # of ours, or Ctrl-C of user code
+            judged.error = error
+        self._leave_place(judged)
         self._ended.put(judged)
+
+    def _leave_place(self, judged: _Judged) -> None:
+        """Let another group be judged; does nothing the second time."""
+        with self._lock:
+            had_place, judged.has_place = judged.has_place, False
+        if had_place:
+            self._places.release()
 
     def _take(self, wait_s: float) -> list[Episode]:
         episodes: list[Episode] = []
@@ -132,6 +148,7 @@ class GroupJudging:
             episodes += [e for e in judged.group.episodes if e.judge_s is not None]
 
     def _give_up(self, judged: _Judged) -> list[Episode]:
+        self._leave_place(judged)  # its thread may never end
         limit = f"{self._timeout_s:g} s (rollout.episode_timeout_s)"
         error = EpisodeError(f"the judge of the group gave no verdict within {limit}")
         given_up: list[Episode] = []

@@ -171,8 +171,8 @@ def _add_part(parts: _Parts, part: Any) -> None:
         _add_tool_call(parts, part.get("functionCall") or part)
     elif kind in ("tool_result", "tool_call_response", "function_call_output"):
         _add_result(parts, part)
-    elif "functionResponse" in part:
-        _add_result(parts, part["functionResponse"])
+    elif isinstance(response := part.get("functionResponse"), dict):
+        _add_result(parts, response)
     else:
         text = part.get("text", part.get("content", part.get("refusal")))
         if isinstance(text, dict):

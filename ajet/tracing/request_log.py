@@ -155,7 +155,7 @@ def _joined_stream(response: Any) -> Any:
         response = [found for line in lines if isinstance(found := from_json_text(line), Mapping)]
     if not isinstance(response, list):
         return response
-    text, calls, ended = [], dict[Any, dict[str, str]](), ""
+    stream = _Stream()
     for event in response:
         if not isinstance(event, Mapping):
             continue
@@ -164,28 +164,50 @@ def _joined_stream(response: Any) -> Any:
             "response.incomplete",
         ):
             return event["response"]
-        block = event.get("content_block")
-        if isinstance(block, Mapping) and block.get("type") == "tool_use":
-            calls[event.get("index")] = {"name": str(block.get("name")), "arguments": ""}
+        stream.add(event)
+    return stream.response()
+
+
+class _Stream:
+    """Joins the events of a streamed response. Logs are of any quality: what is odd is left out."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._calls: dict[str, dict[str, str]] = {}
+        self._ended = ""
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Add an event of OpenAI's or Anthropic's stream."""
+        block = _mapping(event.get("content_block"))
+        if block.get("type") == "tool_use":
+            self._calls[str(event.get("index"))] = {"name": str(block.get("name")), "arguments": ""}
         choices = event.get("choices")
-        choice = choices[0] if isinstance(choices, list) and choices else event
-        delta = choice.get("delta") if isinstance(choice, Mapping) else None
-        delta = delta if isinstance(delta, Mapping) else {}
-        ended = str(choice.get("finish_reason") or delta.get("stop_reason") or ended)
-        text.append(str(delta.get("content") or delta.get("text") or ""))
-        for call in delta.get("tool_calls") or []:
-            calls.setdefault(call.get("index"), {"name": "", "arguments": ""})
-            for name, part in (call.get("function") or {}).items():
-                calls[call.get("index")][name] = calls[call.get("index")].get(name, "") + str(
-                    part or ""
-                )
-        if "partial_json" in delta and event.get("index") in calls:
-            calls[event.get("index")]["arguments"] += str(delta["partial_json"])
-    message = {
-        "content": "".join(text),
-        "tool_calls": [{"function": call} for call in calls.values()],
-    }
-    return {"choices": [{"message": message, "finish_reason": ended}]}
+        choice = _mapping(choices[0]) if isinstance(choices, list) and choices else event
+        delta = _mapping(choice.get("delta"))
+        self._ended = str(choice.get("finish_reason") or delta.get("stop_reason") or self._ended)
+        text = delta.get("content") or delta.get("text")
+        if isinstance(text, str):
+            self._texts.append(text)
+        calls = delta.get("tool_calls")
+        for call in calls if isinstance(calls, list) else []:
+            self._add_call(_mapping(call))
+        if "partial_json" in delta and (known := self._calls.get(str(event.get("index")))):
+            known["arguments"] += str(delta["partial_json"])
+
+    def _add_call(self, call: Mapping[str, Any]) -> None:
+        known = self._calls.setdefault(str(call.get("index")), {"name": "", "arguments": ""})
+        for name, part in _mapping(call.get("function")).items():
+            known[name] = known.get(name, "") + str(part or "")
+
+    def response(self) -> dict[str, Any]:
+        """The whole response, in the shape of chat completions."""
+        calls = [{"function": call} for call in self._calls.values()]
+        message = {"content": "".join(self._texts), "tool_calls": calls}
+        return {"choices": [{"message": message, "finish_reason": self._ended}]}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _first(holder: Any, keys: tuple[str, ...]) -> Any:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,36 @@ def test_a_streamed_text_may_contain_any_end_of_a_line(tmp_path):
     }
     tasks, _ = imported(tmp_path, write_lines(tmp_path / "log.jsonl", [record]))
     assert pairs_of(tasks) == [("How old is Rome?", "".join(words))]
+
+
+ODD: list[Any] = [None, True, -1, "x", '{"a": 1}', [], [1], [[]], {}, {"a": 1}]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda odd: {"response": [{"choices": [odd]}]},
+        lambda odd: {"response": [{"choices": [{"delta": odd}]}]},
+        lambda odd: {"response": [{"choices": [{"delta": {"content": odd}}]}]},
+        lambda odd: {"response": [{"choices": [{"delta": {"tool_calls": odd}}]}]},
+        lambda odd: {"response": [{"choices": [{"delta": {"tool_calls": [odd]}}]}]},
+        lambda odd: {"response": [{"choices": [{"delta": {"tool_calls": [{"function": odd}]}}]}]},
+        lambda odd: {"response": [{"choices": [{"delta": {"tool_calls": [{"index": odd}]}}]}]},
+        lambda odd: {"response": [{"index": odd, "content_block": {"type": "tool_use"}}]},
+        lambda odd: {"response": [{"index": odd, "delta": {"partial_json": odd}}]},
+        lambda odd: {"response": {"candidates": [{"content": {"parts": [odd]}}]}},
+        lambda odd: {
+            "response": {"candidates": [{"content": {"parts": [{"functionResponse": odd}]}}]}
+        },
+        lambda odd: {"response": {"output": [odd]}},
+        lambda odd: {"response": {"content": [odd]}},
+        lambda odd: {"metadata": odd, "response": odd},
+    ],
+)
+def test_nothing_in_a_record_ends_an_import(record, tmp_path):
+    good = SHAPES["text alone"]
+    lines = [{"request": {"messages": [USER]}, **record(odd)} for odd in ODD]
+    imported(tmp_path, write_lines(tmp_path / "log.jsonl", [*lines, good]))
 
 
 def loop_of_anthropic():

@@ -307,3 +307,30 @@ def test_a_group_judge_has_a_limit_of_threads_at_work(monkeypatch):
     judge = RanksLater()
     run(judge, num_tasks=10, num_repeat=1)
     assert len(judge.seen) == 10
+
+
+class SlowComparison(BaseGroupJudge):
+    """Takes a while; with the first group it never ends."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        super().__init__(None)
+        self.is_first = hangs
+
+    def compute_rewards(self, workflow_task: Any, workflow_outputs: Any) -> Any:
+        is_first, self.is_first = self.is_first, False
+        time.sleep(3 if is_first else 0.3)
+        return [(1.0, True)] * len(workflow_outputs)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_group_that_waits_for_others_is_not_late(monkeypatch, hangs):
+    monkeypatch.setattr(group_judging, "MAX_GROUPS", 1)
+    groups = run(
+        SlowComparison(hangs=hangs),
+        num_tasks=4,
+        num_repeat=1,
+        max_failure_share=1.0,
+        episode_timeout_s=0.6,
+    )
+    failures = [episode.failure for group in groups for episode in group.episodes]
+    assert sum(failure is not None for failure in failures) == hangs
