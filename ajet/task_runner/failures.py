@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import traceback
@@ -21,6 +22,14 @@ T = TypeVar("T")
 
 MAX_MESSAGE, MAX_TRACEBACK = 2_000, 20_000
 """Characters that are kept: a client may quote a whole response in its error."""
+OTHER_LOOP = re.compile(
+    "Event loop is closed|bound to a different event loop|attached to a different loop"
+)
+"""What asyncio says when a client or lock of one event loop is used on another."""
+OTHER_LOOP_HINT = (
+    "each episode has an event loop of its own: make asynchronous clients and locks in execute(), "
+    "not once for all episodes"
+)
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
@@ -30,9 +39,11 @@ def failure_of(error: BaseException, kind: FailureKind) -> Failure:
     This works for every exception, also one whose `__str__` fails or whose text is huge or cannot
     be encoded.
     """
+    message = _storable(": ".join(_names_and_texts(error)), MAX_MESSAGE)
+    is_shared = any(OTHER_LOOP.search(text_of(cause)) for cause in causes_of(error))
     return Failure(
         kind=kind,
-        message=_storable(": ".join(_names_and_texts(error)), MAX_MESSAGE),
+        message=f"{message} ({OTHER_LOOP_HINT})" if is_shared else message,
         traceback=_storable(_traceback_of(error), MAX_TRACEBACK),
     )
 

@@ -3,7 +3,7 @@
 1. Any exception of a workflow or judge is its episode's failure, whatever its class, `__str__`,
    attributes, causes or size. Code that stops its event loop ends nothing.
 2. A failure's traceback begins at the user's first frame. Equal failures are counted as one. A
-   group of exceptions names the first of them.
+   group of exceptions names the first of them. What is shared across event loops is explained.
 3. A workflow is an ordinary Python class: constants, properties, an `__init__`, a plain
    `def execute`, which may run an event loop of its own; so may a judge.
 4. A workflow that cannot be run is refused at the start.
@@ -244,6 +244,30 @@ def test_a_group_of_exceptions_names_the_first() -> None:
     group = ExceptionGroup("2 tools failed", [ValueError("no such file"), KeyError("x")])
     assert failure_from(group).message == (
         "ExceptionGroup: 2 tools failed (2 sub-exceptions): ValueError: no such file"
+    )
+
+
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_a_lock_of_all_episodes_is_explained(is_wrapped: bool) -> None:
+    lock = asyncio.Lock()
+
+    class Shares(Workflow):
+        async def execute(self, workflow_task: Any, tuner: Any) -> Any:
+            try:
+                await asyncio.gather(self.hold(), self.hold())
+            except RuntimeError as error:
+                raise (ConnectionError("no answer") if is_wrapped else error) from error
+            return WorkflowOutput(reward=1.0)
+
+        async def hold(self) -> None:
+            async with lock:
+                await asyncio.sleep(0)
+
+    assert run_episode(Shares).failure is None
+    failure = run_episode(Shares).failure
+    assert failure is not None
+    assert failure.message.endswith(
+        "make asynchronous clients and locks in execute(), not once for all episodes)"
     )
 
 
