@@ -470,3 +470,24 @@ def test_a_free_port_is_the_same_wherever_its_name_stands(tmp_path):
 def test_an_integer_with_a_leading_zero_is_decimal(tmp_path, text, seed):
     config = load(tmp_path, MINIMAL + f"  trainer_common: {{seed: {text}}}\n")
     assert config.ajet.trainer_common.seed == seed
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            MINIMAL.replace(
+                "type: random_dummy", "jsonl_dataset_file: {training: {file_path: ''}}"
+            ),
+            'file_path: "" not found; looked for',
+        ),
+        (MINIMAL.replace("ajet:calculator", "x" * 5000), "names no file: File name too long"),
+        (
+            MINIMAL.replace("ajet:calculator", "~nobody-here/m"),
+            "names no file: Could not determine",
+        ),
+        ("{" * 5000, "not valid YAML: maximum recursion depth exceeded"),
+    ],
+)
+def test_values_that_no_file_can_have_are_problems(tmp_path, text, problem):
+    assert problem in "\n".join(problems(tmp_path, text))

@@ -158,7 +158,10 @@ def _validate(settings: Settings, folders: list[Path]) -> tuple[RootConfig | Non
         if {detail["type"] for detail in error.errors()} != {UNAVAILABLE}:
             return None, list(lines.values())
     context["accept_missing"] = True
-    config = RootConfig.model_validate(data, context=context)
+    try:
+        config = RootConfig.model_validate(data, context=context)
+    except ValidationError as error:  # from rules about several keys, which come after the others
+        return None, [*lines.values(), *problems_of(error, settings).values()]
     config._unavailable = tuple(lines.values())
     return config, []
 

@@ -63,8 +63,12 @@ def _look_for(
     folders: list[Path] = info.context["folders"]
     if name in info.context["typed"]:
         folders = folders[::-1]
-    tried = list(dict.fromkeys(folder / Path(name).expanduser() for folder in folders))
-    return next((str(path.resolve()) for path in tried if exists(path)), None), tried
+    try:
+        tried = list(dict.fromkeys(folder / Path(name).expanduser() for folder in folders))
+        return next((str(path.resolve()) for path in tried if exists(path)), None), tried
+    except (OSError, RuntimeError) as error:  # too long a name; "~" of a user that is not there
+        reason = getattr(error, "strerror", None) or error
+        raise value_error(f'"{name[:80]}" names no file: {reason}') from error
 
 
 def _not_found(name: str, tried: list[Path]) -> str:

@@ -35,8 +35,9 @@ def _decimal(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
 _Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
 
 
-_NOT_YAML = (yaml.YAMLError, ValueError)
-"""The errors of invalid YAML; PyYAML raises ValueError for a date that does not exist."""
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+"""The errors of invalid YAML; PyYAML raises ValueError for a date that does not exist, and
+RecursionError for thousands of brackets."""
 
 
 def _problem(error: Exception) -> str:
