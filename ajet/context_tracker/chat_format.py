@@ -23,6 +23,7 @@ from renderers.base import MODEL_RENDERER_MAP, _populate_registry
 from renderers.configs import _config_class_for
 
 from ajet.boundary import caught_error, text_of
+from ajet.context_tracker.history import is_too_deep
 from ajet.errors import MissingExtraError, ModelError, RequestError
 
 _RENDER_ERRORS = (
@@ -302,9 +303,13 @@ def _name_and_arguments(call: ParsedToolCall) -> tuple[str, dict[str, Any] | str
         return None
     assert call.name is not None, "a call that parsed has a name"
     arguments = call.arguments or _parameters(call.raw)
+    if isinstance(arguments, int | float):  # parsers pass on a number, or true
+        return None
     opened = call.raw.count("<parameter")
     if opened > max(call.raw.count("</parameter>"), len(arguments)):
         return None  # the call ends within a parameter, which the parser leaves out
+    if is_too_deep(arguments):
+        return None
     try:
         json.dumps(arguments, allow_nan=False)
     except ValueError:  # NaN, or a number that is too large, such as 1e400
@@ -316,7 +321,7 @@ def _parameters(raw: str) -> dict[str, Any]:
     """Arguments under the key `parameters`, which models write that learned several formats."""
     try:
         call = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     parameters = call.get("parameters") if isinstance(call, dict) else None
     return parameters if isinstance(parameters, dict) else {}

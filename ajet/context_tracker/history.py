@@ -18,6 +18,8 @@ Messages = list[dict[str, Any]]
 
 MAX_HEADS = 8
 """Conversations per agent whose latest request is kept; other requests only cost more time."""
+MAX_DEPTH = 200
+"""Deepest nesting of a tool call's arguments; Python's JSON takes a few times as much."""
 
 
 @dataclass(slots=True, eq=False)
@@ -213,10 +215,16 @@ def _normalize_tool_call(call: Any, where: str) -> dict[str, Any]:
             '{"id": ..., "type": "function", "function": {"name": ..., "arguments": ...}}',
             param=where,
         )
+    arguments = _arguments(function.get("arguments"))
+    if is_too_deep(arguments):
+        raise RequestError(
+            f"{where}: arguments with more than {MAX_DEPTH} levels of lists and objects",
+            param=where,
+        )
     return {
         "id": _text(call.get("id"), f"{where}.id") or None,
         "type": "function",
-        "function": {"name": function["name"], "arguments": _arguments(function.get("arguments"))},
+        "function": {"name": function["name"], "arguments": arguments},
     }
 
 
@@ -227,9 +235,24 @@ def _arguments(arguments: Any) -> Any:
     if not arguments.strip():  # what clients send for a call without arguments
         return {}
     try:
-        return json.loads(arguments)
-    except ValueError:
+        parsed = json.loads(arguments)
+    except (ValueError, RecursionError):
         return arguments
+    return arguments if is_too_deep(parsed) else parsed
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether lists and objects are nested so deeply that writing them as JSON may fail."""
+    depth, level = 0, [value]
+    while level and depth <= MAX_DEPTH:
+        depth += 1
+        level = [
+            below
+            for each in level
+            if isinstance(each, dict | list)
+            for below in (each.values() if isinstance(each, dict) else each)
+        ]
+    return depth > MAX_DEPTH
 
 
 def _tool_call_key(call: dict[str, Any]) -> Hashable:

@@ -17,6 +17,9 @@ from ajet.schema.task import Task
 if TYPE_CHECKING:
     import gymnasium
 
+MAX_DIGITS = 21
+"""Of an action; the numbers of actions have 64 bits."""
+
 
 class GymnasiumEnvironment(Environment):
     """A Gymnasium environment. Override the two text methods where the defaults do not serve.
@@ -78,12 +81,13 @@ class GymnasiumEnvironment(Environment):
         if isinstance(space, spaces.Discrete):
             first, last = int(space.start), int(space.start + space.n - 1)
             numbers = re.findall(r"-?\d+", text)
-            if numbers and first <= int(numbers[-1]) <= last:
+            # Python refuses to read a number of thousands of digits.
+            if numbers and len(numbers[-1]) <= MAX_DIGITS and first <= int(numbers[-1]) <= last:
                 return int(numbers[-1])
             raise InvalidActionError(f"No action found. Answer with a number, {first} to {last}.")
         try:
             action = np.asarray(json.loads(text), dtype=space.dtype)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError, RecursionError):
             raise InvalidActionError(f"No action found. Answer with JSON for {space}.") from None
         if not space.contains(action):
             raise InvalidActionError(f"The action is outside of {space}.")

@@ -116,5 +116,5 @@ def _is_broken(text: str) -> bool:
 def _is_object(arguments: Any) -> bool:
     try:
         return isinstance(json.loads(arguments), dict)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return False

@@ -107,7 +107,7 @@ def _tool_call(function: dict[str, Any]) -> str:
     arguments = function["arguments"]
     try:
         fields = json.loads(arguments) if isinstance(arguments, str) else arguments
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = None
     if isinstance(fields, dict):
         pairs = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in fields.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -139,7 +140,8 @@ def plain_value(value: Any) -> Any:
         return {str(item.get("key")): plain_value(item.get("value")) for item in pairs}
     if "intValue" in value:
         number = value["intValue"]
-        return int(number) if str(number).lstrip("-").isdigit() else number
+        is_short = isinstance(number, int) or re.fullmatch(r"-?[0-9]{1,20}", str(number))
+        return int(number) if is_short else number
     if "bytesValue" in value:
         try:
             return base64.b64decode(str(value["bytesValue"])).decode("utf-8", "replace")
@@ -177,7 +179,7 @@ def _time(span: Mapping[str, Any]) -> str:
     """When a span began, as ISO text, which sorts by time."""
     keys = ("startTimeUnixNano", "start_time_unix_nano", "start_time", "startTime")
     found = str(next((span[key] for key in keys if span.get(key)), ""))
-    if not found.isdigit():
+    if not re.fullmatch(r"[0-9]{1,25}", found):
         return found
     seconds, nanoseconds = divmod(int(found), 10**9)
     try:

@@ -249,7 +249,7 @@ def _answer_event(events: list[SpanEvent], reason: str) -> tuple[list[dict[str, 
         if event.name == "gen_ai.choice":
             choice = _event_message(event)
             message = from_json_text(choice.get("message")) or choice
-            if isinstance(message, str):
+            if not isinstance(message, Mapping):
                 message = {"content": message}
             message = {"role": "assistant", **message}
             return chat_messages(message), str(choice.get("finish_reason") or reason)
@@ -313,6 +313,6 @@ def numbered(attributes: Mapping[str, Any], prefix: str) -> list[Any]:
 def _lists(tree: Any) -> Any:
     if not isinstance(tree, dict):
         return tree
-    if tree and all(key.isdigit() for key in tree):
+    if tree and all(key.isdecimal() for key in tree):
         return [_lists(tree[key]) for key in sorted(tree, key=int)]
     return {key: _lists(item) for key, item in tree.items()}

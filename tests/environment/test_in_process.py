@@ -210,9 +210,12 @@ def test_episodes_of_a_task_start_in_the_same_state() -> None:
         ("FrozenLake-v1", "I go 2", 2),
         ("FrozenLake-v1", "I go 7", "Answer with a number, 0 to 3."),
         ("FrozenLake-v1", "I wait", "Answer with a number, 0 to 3."),
+        ("FrozenLake-v1", "1" * 5000, "Answer with a number, 0 to 3."),
         ("Pendulum-v1", "[0.5]", [0.5]),
         ("Pendulum-v1", "[9.5]", "The action is outside of"),
         ("Pendulum-v1", "push", "Answer with JSON"),
+        ("Pendulum-v1", "[" * 5000, "Answer with JSON"),
+        ("Pendulum-v1", f"[{'1' * 400}]", "Answer with JSON"),
     ],
 )
 def test_the_default_adapter_reads_actions(id: str, text: str, action: Any) -> None:

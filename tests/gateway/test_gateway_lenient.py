@@ -11,6 +11,7 @@
 7. What clients for other servers send besides is taken where it asks for nothing special; else the
    error says what to use here.
 8. A tuner makes a client from a class path; its record says whether the context overflowed.
+9. Whatever a model writes, the request is answered and the conversation continues.
 """
 
 from __future__ import annotations
@@ -404,3 +405,61 @@ def test_the_record_says_when_the_context_overflowed() -> None:
     assert record.context_overflow is True
     assert tuner.get_context_tracker() is record
     assert [TOKENIZER.decode(call.completion_ids.tolist()) for call in record.calls] != []
+
+
+# 9. Whatever a model writes, the request is answered and the conversation continues.
+
+
+def call_of(arguments: str) -> str:
+    return f'<tool_call>\n{{"name": "look", "arguments": {arguments}}}\n</tool_call>'
+
+
+DEEP = 1500
+"""More levels than Python's JSON reads."""
+ODD_CALLS = [
+    *map(call_of, ("5", "true", "null", "NaN", "1e999", "[1]", '"text"', "1" * 5000)),
+    *map(call_of, ("[" * DEEP + "]" * DEEP, '{"a": ' * 900 + "1" + "}" * 900)),
+    *map(call_of, (f'"{"[" * DEEP}"', "[" * 250 + "]" * 250)),
+    '<tool_call>\n{"name": 5, "arguments": {}}\n</tool_call>',
+    f"<tool_call>\n{'[' * DEEP}\n</tool_call>",
+    "<tool_call></tool_call>",
+    "",
+]
+
+
+@pytest.mark.parametrize("text", ODD_CALLS, ids=[text[:60] for text in ODD_CALLS])
+def test_no_completion_ends_an_episode(text: str) -> None:
+    look = {"name": "look", "input_schema": {"type": "object"}}
+
+    async def scenario() -> None:
+        for path, body in (
+            ("/v1/chat/completions", {"messages": HELLO, "tools": [TOOL]}),
+            ("/v1/messages", {"messages": HELLO, "tools": [look], "max_tokens": 9000}),
+            ("/v1/responses", {"input": "hello", "tools": [{"type": "function", "name": "look"}]}),
+        ):
+            agent = agent_of([text, "Fine."], checklist=("wrong_toolcall",))
+            assert (await agent.post(path, body)).status == 200
+        agent = agent_of([text, "Fine."])
+        message = (await agent.chat(tools=[TOOL]))["choices"][0]["message"]
+        ids = [call["id"] for call in message.get("tool_calls") or []]
+        added = [{"role": "tool", "tool_call_id": id_, "content": "A door."} for id_ in ids]
+        added = added or [{"role": "user", "content": "Go on."}]
+        answer = await agent.chat(messages=[*HELLO, message, *added], tools=[TOOL])
+        assert answer["choices"][0]["message"]["content"] == "Fine."
+        assert agent.timelines == ["first_call", None]
+
+    run(scenario)
+
+
+def test_arguments_that_are_nested_too_deeply_are_refused_by_name() -> None:
+    deep: Any = []
+    for _ in range(300):
+        deep = [deep]
+    use = {"type": "tool_use", "id": "t", "name": "look", "input": {"what": deep}}
+    body = {"max_tokens": 9, "messages": [*HELLO, {"role": "assistant", "content": [use]}]}
+
+    async def scenario() -> None:
+        reply = await agent_of(["Fine."]).post("/v1/messages", body)
+        assert reply.status == 400 and b"more than 200 levels" in reply.body
+
+    run(scenario)

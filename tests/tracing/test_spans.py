@@ -236,6 +236,18 @@ def test_an_agent_has_the_query_and_its_model_the_messages_before(tmp_path):
     assert report.calls == 1
 
 
+@pytest.mark.parametrize("odd", [None, True, 5, "x", [], [1], {}, {"a": 1}, "9" * 5000])
+def test_nothing_in_a_span_ends_an_import(odd, tmp_path):
+    spans = [
+        span(1, NOW, events=[{"name": "gen_ai.choice", "body": {"message": odd}}]),
+        span(2, NOW, startTimeUnixNano=odd),
+        span(3, {**NOW, "gen_ai.prompt.\u00b2.role": "user"}),
+    ]
+    for each in (*spans, span(4, NOW)):
+        each["attributes"].append({"key": "n", "value": {"intValue": odd}})
+    imported(tmp_path, write_lines(tmp_path / "spans.jsonl", [otlp(each) for each in spans]))
+
+
 def test_failed_spans_and_spans_of_tools_are_no_tasks(tmp_path):
     failed = span(1, NOW, status={"code": 2})
     tool = span(2, NOW | {"gen_ai.operation.name": "execute_tool"})

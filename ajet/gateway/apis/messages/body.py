@@ -66,7 +66,7 @@ def tool_use_block(call: dict[str, Any]) -> dict[str, Any]:
     arguments = call["function"]["arguments"]
     try:
         given = json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):
         given = arguments
     return {
         "type": "tool_use",
