@@ -136,7 +136,7 @@ def test_bp_stops_only_where_its_tag_is_named(
     [
         ("breakpoint()", r"\(Pdb\) "),
         (CAUGHT, r"\(Pdb\) "),
-        ("import time; print('asleep'); time.sleep(60)", "asleep"),
+        ("import time; print('asleep'); [time.sleep(0.1) for _ in range(600)]", "asleep"),
     ],
 )
 def test_quitting_ends_the_run_and_keeps_what_there_is(

@@ -49,13 +49,13 @@ with sigterm_as_ctrl_c(), recorded(folder, ["ajet"]):
     service.start()
     try:
         print("running", flush=True)
-        time.sleep(600)
+        while True: time.sleep(0.1)  # a signal just before one long sleep waits for its end
     finally:
         (folder / "checkpoint").touch()
         service.stop()
 """
 DEAF_RUN = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);" + RUN.replace(
-    "time.sleep(600)",
+    "while True: time.sleep(0.1)",
     """
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print("deaf", flush=True)
@@ -201,7 +201,7 @@ def test_a_process_whose_run_has_ended_is_left_alone(
     tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kill_module, "_PATIENCE_S", 0.2)
-    notebook = f"""{RUN.replace("time.sleep(600)", "time.sleep(1)")}
+    notebook = f"""{RUN.replace("while True: time.sleep(0.1)", "time.sleep(1)")}
 print("at work", flush=True)
 time.sleep(600)
 """

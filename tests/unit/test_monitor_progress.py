@@ -184,7 +184,8 @@ with Progress() as progress:
         phase.advance(40)
         logging.warning("a log line")
         print("a print")
-        time.sleep(30)
+        for _ in range(300):  # a signal just before one long sleep waits for its end
+            time.sleep(0.1)
 """
 
 
