@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from ajet.monitor.step_transcripts import StepTranscripts
 from ajet.monitor.task_results import TaskResultLog
 from ajet.schema.episode import Episode, Group, TaskResult
 
+logger = logging.getLogger(__name__)
+
 
 class Records:
     """The files that a run appends to, and its metric sinks.
@@ -27,6 +30,8 @@ class Records:
 
     def __init__(self, run_folder: Path, config: RootConfig, *, resumed_step: int | None) -> None:
         self._run_folder = run_folder
+        if resumed_step is not None:
+            _tell_what_runs_again(run_folder, max(resumed_step, 0))
         self._metrics = MetricsLog(run_folder, resumed_step=resumed_step)
         self._episodes = EpisodeLog(
             run_folder,
@@ -82,3 +87,10 @@ class Records:
     def close(self) -> None:
         """Close the sinks at the end of the run."""
         self._sinks.close()
+
+
+def _tell_what_runs_again(run_folder: Path, resumed_step: int) -> None:
+    last = max((line["step"] for line in read_metrics(run_folder)), default=0)
+    if last > resumed_step:
+        where = f"the checkpoint of step {resumed_step}" if resumed_step else "a start without one"
+        logger.info("steps that run again after %s: %d", where, last - resumed_step)

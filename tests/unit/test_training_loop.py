@@ -107,6 +107,17 @@ def test_a_run_that_was_interrupted_in_its_last_evaluation_owes_it(
     assert run.metrics[-1]["eval/success_rate"] == 0.9
 
 
+def test_a_resumed_run_says_how_many_steps_run_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = FakeRun(tmp_path)
+    run.loop().run()
+    with caplog.at_level("INFO"):
+        run.loop(resumed_step=3)
+        run.loop(resumed_step=3)
+    assert caplog.text.count("steps that run again after the checkpoint of step 3: 1") == 1
+
+
 def test_what_ended_the_run_is_told_even_if_saving_fails(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
