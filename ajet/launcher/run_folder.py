@@ -72,7 +72,11 @@ def find_run_folder(parent: Path, name: str) -> Path:
             if (match := re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", path.parent.name))
         }
         if not numbered:
-            raise ConfigError(f'--resume: there is no run "{name}" in {parent}')
+            others = [f'"{path.parent.name}"' for path in parent.glob(f"*/{FILE_NAME}")]
+            hint = f"; there is {', '.join(sorted(others)[:5])}" if others else ""
+            if (parent / name).is_dir():
+                hint = f", because {parent / name} has no {FILE_NAME}"
+            raise ConfigError(f'--resume: there is no run "{name}" in {parent}{hint}')
         folder = _latest(numbered)
     running = [process["pid"] for process in read_processes(folder) if is_running(process)]
     if running:

@@ -197,6 +197,15 @@ def test_a_runs_own_folder_may_be_named_to_resume_it(tmp_path):
 def test_there_must_be_a_run_to_resume(tmp_path):
     with pytest.raises(ConfigError, match='--resume: there is no run "math"'):
         find_run_folder(tmp_path, "math")
+    with recorded(new_run_folder(tmp_path, "maths"), ["x"]):
+        pass
+    with pytest.raises(ConfigError, match='no run "math" in .*; there is "maths"$'):
+        find_run_folder(tmp_path, "math")
+    (tmp_path / "math").mkdir()  # a part of a run, copied without its record
+    with pytest.raises(
+        ConfigError, match=r'no run "math" in .*, because .*/math has no run\.json$'
+    ):
+        find_run_folder(tmp_path, "math")
 
 
 def test_a_run_that_is_still_running_is_not_resumed(tmp_path):
