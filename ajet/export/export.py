@@ -185,8 +185,9 @@ def _vocabulary(checkpoint: Path) -> int:
 
 def _samples(run: Path, step: int, ajet: AjetConfig) -> Sequence[Sample]:
     """Some samples of a step; none if sampling cut the distribution, which changes logprobs."""
-    path = rollout_path(run, step)
-    if not path.is_file() or ajet.rollout.top_p != 1.0 or ajet.rollout.top_k != 0:
+    path, rollout = rollout_path(run, step), ajet.rollout
+    is_cut = rollout.top_p != 1.0 or rollout.top_k != 0 or rollout.response_format == "constrain"
+    if is_cut or not path.is_file():
         return []
     return read_rollouts(path)[: 4 * NUM_PROMPTS]
 

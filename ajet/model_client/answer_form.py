@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 _FENCE = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
-_THINKING = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+# The chat format of some models opens the thinking, so that their answer only closes it.
+_THINKING = re.compile(r"^\s*(?![\s{\[`])(?:<think>)?.*?</think>", re.DOTALL)
 SHOWN = 300
 """Characters of an answer that a message quotes."""
 

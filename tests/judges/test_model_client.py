@@ -326,6 +326,7 @@ def test_every_call_is_on_record_and_the_key_is_nowhere(place, monkeypatch):
         '```json\n{"score": 7, "words": "good"}\n```',
         'Here it is:\n```\n{"score": 7, "words": "good"}\n```\nDone.',
         '<think>maybe {"score": 1}</think>{"score": 7, "words": "good"}',
+        'maybe {"score": 1}\n</think>\n\n{"score": 7, "words": "good"}',
     ],
 )
 def test_an_answer_of_a_given_form_is_read(text):

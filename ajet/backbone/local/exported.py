@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
@@ -175,16 +174,12 @@ def difference_to_record(
     """
     largest = None
     for sample in samples:
-        mask = sample.loss_mask & (sample.policy_versions == policy_version)
-        for span in sample.grammars:  # their logprobs are among the allowed tokens only
-            mask[span.start : span.stop] = False
-        chosen = torch.tensor(mask)
+        chosen = torch.tensor(sample.loss_mask & (sample.policy_versions == policy_version))
         if not chosen[1:].any():
             continue
         ids = torch.tensor(sample.ids, dtype=torch.long, device=model.device)[None]
         logits = model(input_ids=ids).logits[0, :-1].float().cpu()
-        # A greedy completion's logprobs are those of the logits themselves.
-        temperature = torch.tensor(np.where(sample.temperature == 0, 1, sample.temperature))[1:]
+        temperature = torch.tensor(sample.temperature)[1:].clamp(min=1e-6)
         logprobs = (logits / temperature[:, None]).log_softmax(-1)
         found = logprobs.gather(1, ids[0, 1:, None].cpu())[:, 0]
         differences = (found - torch.tensor(sample.logprobs)[1:]).abs()[chosen[1:]]
