@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.command import ajet, command
 from tests.end_to_end.hostile_names import NAMES
 from tests.end_to_end.run_folders import NAME, lines_of
@@ -19,6 +21,7 @@ PARTS = ("escaped", "CON", "byte", "gnirts", "xxx")
 """Parts of the names that no file of a run has."""
 
 
+@pytest.mark.slow
 def test_names_that_are_paths_are_only_names(tmp_path: Path) -> None:
     deep = tmp_path / "a" / "b" / "c"  # so that `../../..` would still be seen
     deep.mkdir(parents=True)

@@ -104,6 +104,7 @@ def test_a_full_output_ends_no_run(tmp_path: Path) -> None:
         assert_finished(tmp_path, start(tmp_path, "prints", full))
 
 
+@pytest.mark.slow
 def test_a_pipe_that_nobody_reads_blocks_no_run(tmp_path: Path) -> None:
     read_end, write_end = os.pipe()
     process = start(tmp_path, "prints", write_end)
