@@ -70,6 +70,7 @@ def command_process() -> None:
             # It was closed. Otherwise the next file that is opened gets its number, and everything
             # that a library prints is written into that file.
             os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
