@@ -66,16 +66,10 @@ class ModelWithoutCure(CpuPolicyModel):
 
 @pytest.fixture(scope="module")
 def synchronizer() -> Iterator[ActorHandle]:
-    with private_folder("tests") as folder:
-        # vLLM leaves sockets in the temporary folder.
-        variables = {"env_vars": {"TMPDIR": str(folder)}}
-        ray.init(
-            num_cpus=8,
-            include_dashboard=False,
-            log_to_driver=False,
-            address="local",
-            runtime_env=variables,
-        )
+    # Ray and vLLM leave sockets in the temporary folder.
+    with private_folder("tests") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, address="local")
         options = {"name": "synchronizer", "namespace": NAMESPACE}
         yield ray.remote(Synchronizer).options(**options).remote()
         ray.shutdown()
