@@ -8,6 +8,7 @@ deletes that one.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -72,9 +73,10 @@ class BestCheckpoint:
 
 
 def linked_checkpoint(run_dir: Path) -> Path | None:
-    """The checkpoint that the link names; None if there is none."""
+    """The checkpoint that the link names; None if there is none, or it names something else."""
     link = run_dir / LINK
-    return run_dir / CHECKPOINTS / link.readlink().name if link.is_symlink() else None
+    name = link.readlink().name if link.is_symlink() else ""
+    return run_dir / CHECKPOINTS / name if re.fullmatch(r"step_\d+", name) else None
 
 
 def steps_with_checkpoint(run_dir: Path) -> list[int]:

@@ -185,6 +185,13 @@ def test_without_a_best_metric_no_checkpoint_is_the_best(tmp_path: Path) -> None
     assert not (tmp_path / "best_checkpoint").is_symlink()
 
 
+def test_a_link_that_names_no_checkpoint_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "best_checkpoint").symlink_to("checkpoints/none")
+    run = FakeRun(tmp_path, evaluations={4: 0.9})
+    run.loop().run()
+    assert (tmp_path / "best_checkpoint").resolve().name == "step_000004"
+
+
 def test_a_resumed_run_knows_the_best_step_of_its_past(tmp_path: Path) -> None:
     common = {"save_freq": 1, "max_checkpoints_to_keep": 1}
     run = FakeRun(tmp_path, common, evaluations={1: 0.9}, on_rollout=raise_at(3, MemoryError()))
