@@ -44,7 +44,8 @@ from ajet.training.inputs import RunInputs, TrainingData, UserCode
 logger = logging.getLogger(__name__)
 
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Errors of a disk that is full or has become read-only, wherever in a run they come."""
+"""Errors of a disk that is full or has become read-only, wherever in a run they come. Of other
+errors of the system, only those of a file in the run's folder are no mistake of ours."""
 
 
 def launch(
@@ -129,7 +130,7 @@ def _launch(
         log_to(log, error)  # not to the console: the command line prints the error there
         raise
     except OSError as error:
-        if error.errno not in _OF_THE_DISK:
+        if error.errno not in _OF_THE_DISK and not str(error.filename).startswith(str(folder)):
             raise
         raise TrainingError(f"{folder}: the run cannot continue: {error}") from error
     finally:

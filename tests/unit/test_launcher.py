@@ -194,6 +194,19 @@ def test_a_runs_own_folder_may_be_named_to_resume_it(tmp_path):
     assert find_run_folder(folder, "another name") == folder
 
 
+def test_a_file_of_the_run_that_cannot_be_opened_is_one_sentence(tmp_path, backbone):
+    def run(config, folder, resume, inputs):
+        (folder / "metrics.jsonl").mkdir()
+        (folder / "metrics.jsonl").read_text()
+
+    backbone(run)
+    with pytest.raises(TrainingError, match=r"the run cannot continue: .*Is a directory.*metrics"):
+        start(tmp_path)
+    backbone(lambda *_: (tmp_path / "no such file").read_text())
+    with pytest.raises(FileNotFoundError):  # a mistake elsewhere keeps its traceback
+        start(tmp_path)
+
+
 def test_there_must_be_a_run_to_resume(tmp_path):
     with pytest.raises(ConfigError, match='--resume: there is no run "math"'):
         find_run_folder(tmp_path, "math")
