@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
+from numbers import Real
 from typing import Any
 
 Message = dict[str, Any]
@@ -40,9 +42,13 @@ def finite(value: Any, name: str) -> float:
     Raises:
         ValueError: it is no number, NaN or infinite.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):  # those of numpy are, too
+        with suppress(OverflowError):  # an integer beyond all floats
+            number = float(value)
+    if not math.isfinite(number):
         raise ValueError(f"{name}: got {_short(value)}, expected a finite number")
-    return float(value)
+    return number
 
 
 def _text_of_one(message: Message) -> str:

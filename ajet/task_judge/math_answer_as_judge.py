@@ -85,7 +85,7 @@ _SYMBOLS = str.maketrans(
 )
 # At the start only: a search that fails would begin again at each of its characters.
 _LEAD_IN = re.compile(r"\A.*(?:####|\banswer\s+is\b|\banswer\s*:)[\s:]*", re.DOTALL | re.IGNORECASE)
-_NUMBER = re.compile(r"\$?\s*(-?)\s*(\d+|\d{1,3}(?:[, ]\d{3})+)(\.\d+)?")
+_NUMBER = re.compile(r"\$?\s*(?:(-)\s*)?(\d+|\d{1,3}(?:[, ]\d{3})+)(\.\d+)?")
 _CALCULATION = re.compile(r"[\d)]\s*(?:[-+*]|\\times|\\cdot)\s*(?!10\s*\^)[\d(]")
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _IN_MATH_MODE = re.compile(r"\$|\\\(|\\\[|\\boxed")

@@ -12,6 +12,7 @@ import threading
 import time
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from ajet import AjetTuner, Task, WorkflowOutput, WorkflowTask
@@ -49,6 +50,10 @@ class World(Environment):
                 raise OSError("no ground")
             case "nan":
                 return "x", float("nan"), False, {}
+            case "huge":
+                return "x", 10**400, False, {}
+            case "numpy":
+                return "x", np.float32(0.5), np.bool_(self.count >= 3), {}
             case "block":
                 time.sleep(0.5)
             case "hang":
@@ -91,6 +96,10 @@ def test_each_episode_has_an_object_of_its_own_in_its_own_thread() -> None:
         ("reset", "create: OSError: no map"),
         ("step", "step: OSError: no ground"),
         ("nan", "step: ValueError: reward: got nan, expected a finite number"),
+        (
+            "huge",
+            f"step: ValueError: reward: got {'1'.ljust(200, '0')}..., expected a finite number",
+        ),
     ],
 )
 def test_what_the_environment_raises_is_its_fault(fault: str, message: str) -> None:
@@ -98,6 +107,11 @@ def test_what_the_environment_raises_is_its_fault(fault: str, message: str) -> N
     assert episode.failure.kind == "environment_error"
     assert episode.failure.message == f"EnvironmentFault: {message}"
     assert [world.num_closed for world in World.made] == [0 if fault == "make" else 1]
+
+
+def test_rewards_of_numpy_are_numbers() -> None:
+    [episode] = episodes_in_world("numpy")
+    assert episode.reward == 1.5
 
 
 def test_a_fault_while_closing_costs_no_episode(caplog: pytest.LogCaptureFixture) -> None:

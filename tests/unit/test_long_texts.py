@@ -15,7 +15,7 @@ import pytest
 from ajet.data_generation.documents import text_of_file
 from ajet.gateway.parameters import without_fence
 from ajet.model_client.answer_form import read_form
-from ajet.task_judge.math_answer_as_judge import stated_answer
+from ajet.task_judge.math_answer_as_judge import plain_number, stated_answer
 from ajet.task_judge.verdicts import scored_form
 from ajet.tracing.redaction import emails, secrets
 
@@ -38,6 +38,7 @@ def _document(text: str) -> object:
     "read",
     [
         stated_answer,
+        lambda text: plain_number(f"${text}"),
         lambda text: without_fence({"content": f"```json{text}x"}),
         lambda text: without_fence({"content": f"```json{text}```"}),
         _form,
@@ -46,7 +47,17 @@ def _document(text: str) -> object:
         emails,
         _document,
     ],
-    ids=["answer", "open fence", "fence", "form", "fenced form", "secrets", "emails", "document"],
+    ids=[
+        "answer",
+        "number",
+        "open fence",
+        "fence",
+        "form",
+        "fenced form",
+        "secrets",
+        "emails",
+        "document",
+    ],
 )
 def test_a_long_text_is_read_in_little_time(read: Callable[[str], object]) -> None:
     for unit in UNITS:
