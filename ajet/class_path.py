@@ -180,14 +180,31 @@ def _load_module(where: str, key: str) -> ModuleType:
         missing = str(getattr(error, "name", "")).partition(".")[0]
         if isinstance(error, ModuleNotFoundError) and missing in EXTRAS:
             raise MissingExtraError(missing, EXTRAS[missing]) from error
-        raise ConfigError(f"{key}: cannot import {where}: {_in_one_line(error)}") from error
+        hint = _module_hint(where) if "attempted relative import" in str(error) else ""
+        raise ConfigError(f"{key}: cannot import {where}: {_in_one_line(error)}{hint}") from error
+
+
+def _module_hint(where: str) -> str:
+    """How to name a file that imports relatively, which only a module of a package can."""
+    path = Path(where).resolve()
+    packages: list[str] = []
+    for folder in path.parents:
+        if not (folder / "__init__.py").is_file():
+            break
+        packages.insert(0, folder.name)
+    if not packages:
+        return f"; write `import` with the names of the files in {path.parent}, without dots"
+    module = ".".join([*packages, path.stem])
+    return (
+        f"; name it as a module of its package, {module}->NAME, from {path.parents[len(packages)]}"
+    )
 
 
 def _in_one_line(error: ImportError | SyntaxError) -> str:
     """The error, with the file and line where the import stopped."""
     text = f"{type(error).__name__}: {error.msg}"
     if isinstance(error, SyntaxError):
-        return f"{error.filename}:{error.lineno}: {text}"
+        return f"{error.filename}:{error.lineno}: {text}" if error.filename else text
     frames = traceback.extract_tb(error.__traceback__)
     places = [f"{frame.filename}:{frame.lineno}: " for frame in frames if _is_of_user(frame)]
     return f"{places[-1] if places else ''}{text}"

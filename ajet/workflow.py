@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PydanticUndefinedAnnotation
 from pydantic.fields import FieldInfo, ModelPrivateAttr
 from pydantic_core import PydanticUndefined
 
@@ -130,10 +130,30 @@ def load_workflow(class_path: str) -> type[Workflow]:
             f"{key}: {class_path} has no execute(): define "
             "async def execute(self, workflow_task, tuner) -> WorkflowOutput"
         )
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise ConfigError(f"{key}: {class_path} is abstract: define {', '.join(missing)}")
+    _require_fields(found, f"{key}: {class_path}")
     require_call(found, (), f"{key}: {class_path}()")
     called = f"{key}: {class_path}.execute(self, workflow_task, tuner)"
     require_call(found.execute, (None, None, None), called)
     return found
+
+
+def _require_fields(found: type[Workflow], name: str) -> None:
+    """Check that the types of all fields are defined.
+
+    Raises:
+        ConfigError: a type is only imported for type checking, for example.
+    """
+    if found.__pydantic_complete__:
+        return
+    try:
+        found.model_rebuild()
+    except PydanticUndefinedAnnotation as error:
+        raise ConfigError(
+            f"{name}: the annotation {error.name} is not defined when it runs: import it outside "
+            "of `if TYPE_CHECKING:`, or write the attribute without an annotation"
+        ) from error
 
 
 def _workflow_of(function: Callable[..., Any]) -> type[Workflow]:

@@ -130,3 +130,16 @@ def test_a_module_beside_the_file_can_be_imported_from_anywhere(tmp_path, monkey
         "from sibling_of_this_test import where as found\nclass Agent:\n    where = found\n"
     )
     assert load_class(f"{tmp_path}/agent.py->Agent", None, KEY).where == "beside"
+
+
+def test_a_relative_import_is_told_with_the_name_to_use(tmp_path):
+    package = tmp_path / "my_agents"
+    package.mkdir()
+    for folder in (tmp_path / "plain", package):
+        folder.mkdir(exist_ok=True)
+        (folder / "agent.py").write_text("from .tools import look\n")
+    (package / "__init__.py").write_text("")
+    with pytest.raises(ConfigError, match=f"my_agents.agent->NAME, from {tmp_path}$"):
+        load_class(f"{package}/agent.py->Agent", None, KEY)
+    with pytest.raises(ConfigError, match="without dots$"):
+        load_class(f"{tmp_path}/plain/agent.py->Agent", None, KEY)

@@ -359,6 +359,15 @@ def test_properties_may_override_fields() -> None:
             "missing a required argument: 'url'",
         ),
         ("def W(task):\n    ...", "too many positional"),
+        (
+            "from abc import ABC, abstractmethod\nclass W(Workflow, ABC):\n"
+            "    def execute(self, task, tuner): ...\n    @abstractmethod\n    def ask(self): ...",
+            "is abstract: define ask",
+        ),
+        (
+            "class W(Workflow):\n    tool: 'Tool' = None\n    def execute(self, task, tuner): ...",
+            "the annotation Tool is not defined",
+        ),
     ],
 )
 def test_a_workflow_that_cannot_be_run_is_refused(tmp_path: Path, body: str, message: str) -> None:
