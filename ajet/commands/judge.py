@@ -37,7 +37,7 @@ def judge(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     trust: Annotated[
         bool,
-        typer.Option("--trust", help="Execute code that the run folder names, such as its judge."),
+        typer.Option("--trust", help="Execute code and ask servers that the run folder names."),
     ] = False,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Other settings.")
@@ -61,7 +61,13 @@ def judge(
         raise ConfigError("--labelled needs --conf, the YAML with the judge")
     config = load_config(path, overrides or [])
     if conf is None and not trust:
-        refuse_unknown_code(config, overrides or [], with_training=False, where=str(run))
+        refuse_unknown_code(
+            config,
+            overrides or [],
+            with_training=False,
+            where=str(run),
+            asks_models=not offline,
+        )
     PLACE.experiment_dir = (
         run.resolve().parent if run else Path(config.ajet.experiment_dir).expanduser()
     )

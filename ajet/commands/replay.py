@@ -38,7 +38,7 @@ def replay(
     ] = None,
     trust: Annotated[
         bool,
-        typer.Option("--trust", help="Execute code that the run folder names, such as its judge."),
+        typer.Option("--trust", help="Execute code and ask servers that the run folder names."),
     ] = False,
     out: Annotated[
         Path | None,

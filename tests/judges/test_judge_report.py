@@ -193,6 +193,25 @@ def test_the_code_of_a_run_folder_is_not_executed_unless_it_is_trusted(tmp_path)
     assert (tmp_path / "executed").exists()
 
 
+def test_a_server_of_a_run_folder_gets_nothing_unless_it_is_trusted(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "secret")
+    run = recorded_run(tmp_path / "run")
+    with serving(scoring(lambda text, _: 10)) as server:
+        model = {"api_key_env": "MY_KEY"}
+        config_of(run, server, judge_type="llm", model=model)
+        next(run.glob("*.yaml")).rename(run / "config.yaml")
+        result = CliRunner().invoke(app, ["judge", "--run", str(run)])
+        assert isinstance(result.exception, ConfigError) and not server.requests
+        assert f"{server.url} gets the questions" in str(result.exception)
+        assert "the key in MY_KEY" in str(result.exception)
+        CliRunner().invoke(app, ["judge", "--run", str(run), "--offline"])
+        assert not server.requests
+        own = [f"ajet.task_judge.model.base_url={server.url}", "--repeats=1"]
+        assert CliRunner().invoke(app, ["judge", "--run", str(run), *own]).exit_code == 0
+        trusted = CliRunner().invoke(app, ["judge", "--run", str(run), "--trust", "--repeats=1"])
+        assert trusted.exit_code == 0 and server.requests
+
+
 def test_what_failed_is_named_and_counts_for_nothing(tmp_path):
     def script(body: Body, number: int) -> Reply:
         if material(body)[0]["answer"] == "bad":
