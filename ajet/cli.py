@@ -164,6 +164,7 @@ def train(
             launch(config, command=sys.argv, resume=resume, ray=ray, with_logview=with_logview)
             keep_outcome()
     except KeyboardInterrupt:
+        keep_outcome()
         trains = backbone_entry(config.ajet.backbone).trains
         hint = "; to continue, run the same command with --resume" if trains else ""
         typer.echo(f"interrupted{hint}", err=True)
@@ -213,7 +214,12 @@ def main() -> None:
     try:
         with steady_output(is_of_run=False):
             status = _run()
+    except KeyboardInterrupt:  # another one, while the first was answered
+        keep_outcome()
+        typer.echo("interrupted", err=True)
+        status = EXIT_INTERRUPTED
     finally:
+        keep_outcome()  # Ctrl-C while the interpreter exits would end it with a signal
         exit_in_time(status)
     sys.exit(status)
 

@@ -78,7 +78,8 @@ def command_process() -> None:
 def keep_outcome() -> None:
     """Let no signal change how a command's process ends, now that its work is done.
 
-    Without this, Ctrl-C in the last moments gives a finished run the exit code of a killed one.
+    Without this, Ctrl-C in the last moments gives a finished run, or one that has answered an
+    earlier Ctrl-C, the exit code of a killed one.
     """
     global _exits_next
     if _is_command and threading.current_thread() is threading.main_thread():

@@ -2,7 +2,8 @@
 
 1. A run finishes whether its output is closed, full, lacks characters, or is a pipe nobody reads.
 2. Threads that user code left behind do not keep the process of a finished run.
-3. A limit that is too low, and a Python without docstrings, are one sentence and no traceback.
+3. Ctrl-C, however often it comes, is exit code 130.
+4. A limit that is too low, and a Python without docstrings, are one sentence and no traceback.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from tests.end_to_end.command import CONF, ROOT
 BACKBONE = """
 import asyncio
 import logging
+import os
+import signal
 import threading
 import time
 
@@ -49,6 +52,16 @@ def leaves_blocked_call(config, folder, resume, inputs):
 
     threading.Thread(target=episode).start()
     time.sleep(0.5)
+
+
+def is_interrupted(config, folder, resume, inputs):
+    def again_and_again():
+        while True:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.02)
+
+    threading.Thread(target=again_and_again, daemon=True).start()
+    time.sleep(60)
 """
 BOUND_S = 60
 
@@ -130,6 +143,13 @@ def test_threads_that_are_left_behind_keep_no_finished_run(tmp_path: Path) -> No
         processes[name] = start(tmp_path / name, name, subprocess.DEVNULL)
     for name, process in processes.items():
         assert_finished(tmp_path / name, process)
+
+
+def test_ctrl_c_again_and_again_is_still_an_interrupt(tmp_path: Path) -> None:
+    process = start(tmp_path, "is_interrupted", subprocess.PIPE)
+    output, _ = process.communicate(timeout=BOUND_S)
+    assert process.returncode == 130, output
+    assert b"interrupted" in output
 
 
 @pytest.mark.parametrize(
