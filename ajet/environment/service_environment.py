@@ -301,20 +301,19 @@ class ServiceSource:
 
     def _forget_if_done(self, release: Future[bool]) -> None:
         if not release.cancelled() and release.result():
-            with self._lock:
-                self._releasing.pop(release, None)
+            # Without the lock: `settle` holds it while it waits for the thread that runs this.
+            self._releasing.pop(release, None)
 
     def _finish_releases(self) -> list[ServiceRequest]:
         """Wait for all releases; those that failed."""
         with self._lock:
-            releasing, self._releasing = self._releasing, {}
-        done, _ = wait(releasing, timeout=self._release_timeout_s)
-        for release in releasing.keys() - done:
-            release.cancel()
+            releasing, self._releasing = list(self._releasing.items()), {}
+        done, _ = wait([release for release, _ in releasing], timeout=self._release_timeout_s)
+        for release, _ in releasing:
+            if release not in done:
+                release.cancel()
         return [
-            request
-            for release, request in releasing.items()
-            if release not in done or not release.result()
+            request for release, request in releasing if release not in done or not release.result()
         ]
 
     async def _release(self, request: ServiceRequest) -> bool:

@@ -82,7 +82,7 @@ class Watcher:
         now = time.monotonic()
         if 0 in received:
             if self.has_warned:
-                self.tell("the run goes on")
+                self.tell("the run continues")
             self.last_s, self.asked_s, self.has_warned = now, None, False
         elif ENDING & set(received):
             self.asked_s = self.asked_s or now

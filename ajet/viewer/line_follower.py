@@ -25,7 +25,7 @@ class LineFollower:
     """Reads the lines that were added since the last call. One thread at a time.
 
     A viewer shows what is there: a damaged line is counted and skipped, where the readers of a
-    run that goes on refuse the file.
+    run that continues refuse the file.
     """
 
     def __init__(self, path: Path) -> None:

@@ -9,14 +9,19 @@
 from __future__ import annotations
 
 import json
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ajet.environment.client import EnvironmentClient
+from ajet.environment.protocol import ServiceRequest
+from ajet.environment.service_environment import ServiceSource
 from tests.environment.running_service import Running, running
 from tests.processes.service_processes import eventually
 
@@ -164,3 +169,17 @@ def test_stopping_the_service_releases_every_instance(tmp_path: Path) -> None:
         for name in ("a", "b"):
             created(service, name)
     assert log.read_text() == "released\n" * 2
+
+
+def test_the_clients_thread_never_waits_for_who_closes_it() -> None:
+    """`settle` closes the client, and waits for its thread, while it holds the source's lock."""
+    source = ServiceSource(EnvironmentClient("http://127.0.0.1:9"))
+    release: Future[bool] = Future()
+    release.set_result(True)
+    source._releasing[release] = ServiceRequest(instance_id="a")
+    of_client = threading.Thread(target=source._forget_if_done, args=(release,), daemon=True)
+    with source._lock:
+        of_client.start()
+        of_client.join(2)
+        assert not of_client.is_alive()
+    assert not source._releasing

@@ -68,7 +68,7 @@ def all_keys(section: type[BaseConfig], prefix: str) -> Iterator[str]:
 def _locate(loc: KeyPath) -> tuple[KeyPath, type[BaseConfig], FieldInfo | None]:
     """The part of pydantic's location that is in the YAML, its section, and the field if known.
 
-    Beyond a field that is no section, pydantic goes on with indices and names of union branches.
+    Beyond a field that is no section, pydantic continues with indices and names of union branches.
     """
     section: type[BaseConfig] = AjetConfig
     for end in range(2, len(loc)):
