@@ -318,7 +318,7 @@ class SlowComparison(BaseGroupJudge):
 
     def compute_rewards(self, workflow_task: Any, workflow_outputs: Any) -> Any:
         is_first, self.is_first = self.is_first, False
-        time.sleep(3 if is_first else 0.3)
+        time.sleep(3 if is_first else 0.4)
         return [(1.0, True)] * len(workflow_outputs)
 
 
@@ -327,10 +327,10 @@ def test_a_group_that_waits_for_others_is_not_late(monkeypatch, hangs):
     monkeypatch.setattr(group_judging, "MAX_GROUPS", 1)
     groups = run(
         SlowComparison(hangs=hangs),
-        num_tasks=4,
+        num_tasks=3,
         num_repeat=1,
         max_failure_share=1.0,
-        episode_timeout_s=0.6,
+        episode_timeout_s=1.0,
     )
     failures = [episode.failure for group in groups for episode in group.episodes]
     assert sum(failure is not None for failure in failures) == hangs
