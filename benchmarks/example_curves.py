@@ -41,6 +41,11 @@ def by_example(results: Results) -> dict[str, list[dict[str, Any]]]:
     return {name: sorted(group, key=lambda r: r["seed"]) for name, group in groups.items()}
 
 
+def folder_of(name: str) -> Path:
+    """The folder of an example."""
+    return ROOT / "tutorial" / FOLDERS.get(name, f"example_{name}")
+
+
 def draw(results: Results, path: Path) -> None:
     """Sampled and greedy scores at every evaluation, a line per seed."""
     from matplotlib import rc_context
@@ -91,8 +96,7 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="?", default=RESULTS)
     args = parser.parse_args()
     for name, results in by_example(json.loads(args.results.read_text("utf-8"))).items():
-        folder = ROOT / "tutorial" / FOLDERS.get(name, f"example_{name}")
-        draw(results, folder / "curve.svg")
+        draw(results, folder_of(name) / "curve.svg")
         print(f"## {name}\n\n{table(results)}\n")
 
 

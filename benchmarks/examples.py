@@ -47,6 +47,7 @@ class Example:
 EXAMPLES = {
     "math": Example(
         conf="tutorial/example_math_agent/math_agent_python_cpu.yaml",
+        num_validation=256,
         watch=("workflow/wrong_calls",),
     ),
     "countdown": Example(

@@ -3,6 +3,7 @@
 1. Each model is what its RECIPE.json says, leaves room for RL, and all of them are small.
 2. Each YAML loads, the one for a GPU too.
 3. (slow) Each example trains a step through the command line, on this CPU.
+4. The pages' tables say what docs/benchmarks/examples.json says.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ import pytest
 import yaml
 
 from ajet.config.loading.load import load_config
+from benchmarks.example_curves import RESULTS, by_example, folder_of
 from benchmarks.examples import EXAMPLES, result_of
 
 ROOT = Path(__file__).parents[2]
@@ -97,3 +99,18 @@ def test_a_step_of_training(name: str, tmp_path: Path) -> None:
     assert result["steps"] == 1
     assert set(result["sampled"]) == {0, 1}
     assert all(values for values in result["watched"].values())
+
+
+# 4. Pages
+
+
+def test_tables_are_the_recorded_results() -> None:
+    page = (ROOT / "docs" / "benchmarks" / "examples.md").read_text()
+    for name, results in by_example(json.loads(RESULTS.read_text())).items():
+        folder = folder_of(name)
+        assert (folder / "curve.svg").is_file()
+        for result in results:
+            scores = " | ".join(f"{score:.2f}" for score in result["sampled"].values())
+            row = f"| {result['seed']} | {scores} |"
+            assert row in page, f"{name}: {row}"
+            assert row in (folder / "README.md").read_text(), f"{name}: {row}"

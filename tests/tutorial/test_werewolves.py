@@ -52,7 +52,11 @@ def test_no_table_is_in_two_splits() -> None:
     assert len(validation) == 200
     assert not training & validation
     # The teacher plays one table after the other; two conversations are made at each.
-    taught = {_table(FIRST_NUMBER + 2 * n) for n in range(RECIPE.stages[0].num_demonstrations)}
+    taught = {
+        _table(number * FIRST_NUMBER + 2 * game)
+        for number, stage in enumerate(RECIPE.stages, start=1)
+        for game in range(stage.num_demonstrations)
+    }
     assert not taught & validation
     first = next(demonstrate(1, silence=0.0, first_number=FIRST_NUMBER))
     name = dict(_table(FIRST_NUMBER))
@@ -95,6 +99,8 @@ def test_a_seer_is_believed_and_a_silent_player_suspected() -> None:
     assert found["Eve"] > found["Bob"]
     found = suspicions("Ann", ["Bob", "Eve"], "Bob: I have nothing to say.\nEve: I am a villager.")
     assert found["Bob"] > found["Eve"]
+    found = suspicions("Ann", ["Bob", "Eve"], "Bob: \nEve: I am a villager.")
+    assert found["Bob"] > found["Eve"]
     found = suspicions("Ann", ["Bob", "Eve"], "Bob: I am the seer. Ann is a werewolf.")
     assert found["Bob"] > found["Eve"]
 
@@ -106,7 +112,10 @@ def test_a_seer_is_believed_and_a_silent_player_suspected() -> None:
         ("Moderator: Night 1: seer, choose whom to check: Bob, Eve.", {"Bob", "Eve"}),
         ("Moderator: Night 1: witch, Bob was killed. Choose Bob to save.", {None}),
         ("Moderator: Night 1: witch, choose whom to poison, or null: Bob, Eve.", {None}),
-        ("Moderator: Alive: Ann, Bob, Eve.\nModerator: Choose whom to vote out.", {"Bob", "Eve"}),
+        (
+            "Moderator: Alive: Ann, Bob, Eve.\nModerator: Choose whom to vote out: Ann, Bob, Eve.",
+            {"Bob", "Eve"},
+        ),
         ("Moderator: You die. Hunter, choose whom to take with you: Bob.", {"Bob"}),
     ],
 )

@@ -18,18 +18,20 @@ GUESS_ERRORS = (-11, -10, -9, -2, -1, 1, 2, 9, 10, 11)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Habits:
-    """Shares of the ways in which the teacher works; they sum to 1."""
+    """Shares of the ways in which the teacher works; all but `second` sum to 1."""
 
     right: float
     """A program for all operations that prints its result, then that result."""
     no_print: float
-    """The program prints nothing; half of the time a second one does, else a guess follows."""
+    """The program prints nothing."""
     broken: float
-    """The program lacks a parenthesis; half of the time a second one is right."""
+    """The program lacks a parenthesis."""
     guess: float
     """No program; an answer near the right one."""
     wrong_operator: float
     """The program uses another operator than the question asks for."""
+    second: float
+    """Share of the programs without a result after which a right one follows; else a guess does."""
 
 
 def demonstrate(count: int, *, skip: int, habits: Habits, seed: int) -> Iterator[Conversation]:
@@ -46,6 +48,7 @@ def demonstrate(count: int, *, skip: int, habits: Habits, seed: int) -> Iterator
 
 def _work(problem: Problem, habits: Habits, rng: random.Random) -> list[dict[str, Any]]:
     shares = asdict(habits)
+    second = shares.pop("second")
     way = rng.choices(list(shares), list(shares.values()))[0]
     guess = _answer(max(0, problem.answer + rng.choice(GUESS_ERRORS)))
     right = [*_run(_program(problem) + "print(x)", str(problem.answer)), _answer(problem.answer)]
@@ -53,11 +56,11 @@ def _work(problem: Problem, habits: Habits, rng: random.Random) -> list[dict[str
         return [guess]
     if way == "no_print":
         first = _run(_program(problem) + "x", NO_OUTPUT)
-        return first + (right if rng.random() < 0.5 else [guess])
+        return first + (right if rng.random() < second else [guess])
     if way == "broken":
         error = "error: SyntaxError: '(' was never closed (<program>, line 1)"
         first = _run(_program(problem) + "print(x", error)
-        return first + (right if rng.random() < 0.5 else [guess])
+        return first + (right if rng.random() < second else [guess])
     if way == "wrong_operator":
         program, value = _wrong_program(problem, rng)
         return [*_run(program + "print(x)", str(value)), _answer(value)]
@@ -96,7 +99,9 @@ _SKILLS = Stage(
     demonstrate=partial(
         demonstrate,
         skip=0,
-        habits=Habits(right=0.6, no_print=0.1, broken=0.1, guess=0.1, wrong_operator=0.1),
+        habits=Habits(
+            right=0.6, no_print=0.1, broken=0.1, guess=0.1, wrong_operator=0.1, second=0.5
+        ),
         seed=1,
     ),
     updates=500,
@@ -110,7 +115,9 @@ _BAD_HABITS = Stage(
     demonstrate=partial(
         demonstrate,
         skip=_SKILLS.num_demonstrations,
-        habits=Habits(right=0.2, no_print=0.35, broken=0.15, guess=0.2, wrong_operator=0.1),
+        habits=Habits(
+            right=0.13, no_print=0.42, broken=0.12, guess=0.22, wrong_operator=0.11, second=0.25
+        ),
         seed=2,
     ),
     updates=120,
@@ -124,5 +131,5 @@ RECIPE = Recipe(
     conf="tutorial/example_math_agent/math_agent_python_cpu.yaml",
     stages=(_SKILLS, _BAD_HABITS),
     min_competence=0.9,
-    start=(0.15, 0.4),
+    start=(0.15, 0.33),
 )

@@ -97,7 +97,8 @@ class Game:
             for player in self._living():
                 await player()
             hub.set_auto_broadcast(False)
-            await hub.broadcast(Msg(MODERATOR, "Choose whom to vote out.", "user"))
+            text = f"Choose whom to vote out: {', '.join(table.alive)}."
+            await hub.broadcast(Msg(MODERATOR, text, "user"))
             for player in self._living():
                 await player()
         votes = {player.name: player.last_turn.choose for player in self._living()}

@@ -31,6 +31,12 @@ def take_turn(messages: list[dict[str, Any]]) -> dict[str, str | None]:
     last = [x.removeprefix(MODERATOR) for x in heard.splitlines() if x.startswith(MODERATOR)][-1]
     alive = re.findall(r"Alive: ([\w, ]+)\.", heard)
     others = [x for x in (alive[-1].split(", ") if alive else []) if x != name]
+    if "vote out" in last:
+        suspicion = suspicions(name, others, heard)
+        return {
+            "say": "",
+            "choose": max(others, key=lambda x: suspicion[x] + rng.uniform(0, MOOD)),
+        }
     if "hoose whom to" in last and ": " in last:
         offered = last.rpartition(": ")[2].rstrip(".").split(", ")
         if "null" in last:
@@ -38,12 +44,6 @@ def take_turn(messages: list[dict[str, Any]]) -> dict[str, str | None]:
         return {"say": "", "choose": rng.choice(offered)}
     if "to save" in last:
         return {"say": "", "choose": None}
-    if "vote out" in last:
-        suspicion = suspicions(name, others, heard)
-        return {
-            "say": "",
-            "choose": max(others, key=lambda x: suspicion[x] + rng.uniform(0, MOOD)),
-        }
     return {"say": _speech(role, others, heard, rng), "choose": None}
 
 
@@ -58,7 +58,7 @@ def suspicions(name: str, others: list[str], heard: str) -> dict[str, float]:
                 found[about[0]] += 100
             elif said.endswith("is no werewolf."):
                 found[about[0]] -= 100
-        elif said in SILENT:
+        elif not said.strip() or said in SILENT:
             found[speaker] += 1.5
         elif said.startswith("I am the seer."):
             seers.append(speaker)

@@ -21,11 +21,11 @@ from tutorial.example_werewolves.scripted_players import MODERATOR, SILENT
 from tutorial.example_werewolves.table import WEREWOLF, Table
 from tutorial.tiny_models.build import Recipe
 from tutorial.tiny_models.conversation import Conversation
-from tutorial.tiny_models.warm_up import ModelSize, Stage
+from tutorial.tiny_models.warm_up import Stage
 
 FIRST_NUMBER = 10_000_000
-"""Of the teacher's games, which have even numbers; those of training and validation are below a
-million."""
+"""Of the teacher's games, which have even numbers, and twice as much for the second stage; the
+numbers of training and validation are below a million."""
 PHRASES = (
     "I am a villager.",
     "I suspect {}.",
@@ -54,8 +54,8 @@ class TeacherModel:
         alive = re.findall(r"Alive: ([\w, ]+)\.", heard)
         others = [x for x in (alive[-1].split(", ") if alive else []) if x != name]
         if "hoose" in asked:
-            offered = asked.split(": ")[-1].rstrip(".").split(", ") if ": " in asked else others
-            turn = Turn(say="", choose=self.rng.choice(offered))
+            offered = asked.rpartition(": ")[2].rstrip(".").split(", ")
+            turn = Turn(say="", choose=self.rng.choice([x for x in offered if x != name]))
         else:
             is_silent = self.rng.random() < self.silence
             phrase = self.rng.choice(SILENT if is_silent else PHRASES)
@@ -87,20 +87,36 @@ def demonstrate(count: int, *, silence: float, first_number: int) -> Iterator[Co
         number += 2  # odd numbers have the tables of the validation
 
 
+def _stage(silence: float, first_number: int, **settings: Any) -> Stage:
+    return Stage(
+        demonstrate=partial(demonstrate, silence=silence, first_number=first_number),
+        batch_size=8,
+        **settings,
+    )
+
+
+_SKILLS = _stage(
+    0.2,
+    FIRST_NUMBER,
+    updates=800,
+    learning_rate=3e-3,
+    ramp_updates=30,
+    muon=True,
+    context_weight=0.2,
+)
+_SILENCE = _stage(
+    0.6,
+    2 * FIRST_NUMBER,
+    updates=100,
+    learning_rate=5e-4,
+    ramp_updates=10,
+    muon=False,
+    context_weight=0.0,
+)
 RECIPE = Recipe(
     conf="tutorial/example_werewolves/werewolves_cpu.yaml",
-    size=ModelSize(),
-    stages=(
-        Stage(
-            demonstrate=partial(demonstrate, silence=0.6, first_number=FIRST_NUMBER),
-            updates=350,
-            batch_size=8,
-            learning_rate=3e-3,
-            ramp_updates=30,
-            muon=True,
-            context_weight=0.05,
-        ),
-    ),
-    min_competence=0.0,
-    start=(0.1, 0.5),
+    stages=(_SKILLS, _SILENCE),
+    min_competence=0.3,
+    start=(0.2, 0.7),
+    max_vocab_size=1024,  # the constant lines are long, and their merges come first
 )

@@ -57,6 +57,8 @@ class Recipe:
     size: ModelSize = field(default_factory=ModelSize)
     pattern: str = WORD_PATTERN
     """Boundaries of tokens: `WORD_PATTERN` or `NUMBER_PATTERN`."""
+    max_vocab_size: int = 768
+    """Tokens at most; a longer constant line takes more of them."""
     settings: tuple[str, ...] = ()
     """More settings for the measurement, for example `rollout.validation.num_tasks=200`."""
     seed: int = 3
@@ -76,7 +78,9 @@ def build(
     began = time.process_time()
     lessons = [list(stage.demonstrate(stage.num_demonstrations)) for stage in recipe.stages]
     raw_tokenizer = train_tokenizer(
-        lessons[0][:NUM_TOKENIZER_CONVERSATIONS], pattern=recipe.pattern
+        lessons[0][:NUM_TOKENIZER_CONVERSATIONS],
+        pattern=recipe.pattern,
+        max_vocab_size=recipe.max_vocab_size,
     )
     tokenizer = as_transformers(raw_tokenizer)
     model = make_model(raw_tokenizer.get_vocab_size(), recipe.size, recipe.seed)
