@@ -21,6 +21,7 @@ import asyncio
 import logging
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
@@ -46,6 +47,8 @@ LEAVES_THE_LOOP = (SystemExit, asyncio.CancelledError)
 """Exceptions of user code that get past the boundary around it: asyncio lets SystemExit of any
 task out of the loop, and a workflow that cancels all tasks also cancels the one that we wait for.
 They end the episode, not the run."""
+MOST_TOLD = 20
+"""Different errors of tasks that nobody awaits which are logged in a run."""
 CLEANUP_S = 1.0
 """Seconds that tasks which an episode left behind may take to end after they are cancelled."""
 
@@ -57,11 +60,26 @@ def run_in_new_loop(main: Coroutine[Any, Any, T]) -> T:
     not at all for threads of the loop's executor: user code must not be able to block a worker.
     """
     loop = asyncio.new_event_loop()
+    loop.set_exception_handler(_tell_once)
     try:
         return run_to_end(loop, main)
     finally:
         run_to_end(loop, _clean_up())
         loop.close()
+
+
+def _tell_once(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what went wrong in a task that nobody awaits, once for all episodes."""
+    error = context.get("exception")
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    what = f"{context['message']} {type(error).__name__} {place}"
+    if what not in _told and len(_told) < MOST_TOLD:
+        _told.add(what)
+        loop.default_exception_handler(context)
+
+
+_told: set[str] = set()
 
 
 async def _clean_up() -> None:

@@ -234,6 +234,23 @@ def test_what_passes_the_boundary_reaches_the_waiting_thread(
     assert time.monotonic() - started < 4
 
 
+def test_errors_of_tasks_that_nobody_awaits_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Leaving(Workflow):
+        async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+            self.left = asyncio.create_task(self.fail(query_of(workflow_task)))
+            await asyncio.sleep(0)
+            del self.left
+            return rewarded()
+
+        async def fail(self, number: int) -> None:
+            raise ValueError(f"in the background {number}")
+
+    groups = rollout_of(Leaving).run(tasks_of(5), num_repeat=1, tag="x")
+    gc.collect()
+    assert all(group.episodes[0].reward == 1.0 for group in groups)
+    assert caplog.text.count("ValueError: in the background") == 1
+
+
 @pytest.mark.usefixtures("collected")
 def test_an_exit_in_a_task_of_the_workflow_is_its_error() -> None:
     class Exiting(Workflow):
