@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0
 _AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
 _QUOTA = "insufficient_quota"
+_MALFORMED = (
+    *(ValueError, TypeError, AttributeError, LookupError),
+    ArithmeticError,
+    RecursionError,
+)
+"""What reading a response raises that is no chat completion."""
+MOST_TOKENS = 10**12
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
@@ -171,12 +178,12 @@ class Attempts:
         try:
             completion = json.loads(body)
             usage = completion.get("usage") or {}
-            prompt_tokens = int(usage.get("prompt_tokens") or 0)
-            completion_tokens = int(usage.get("completion_tokens") or 0)
+            prompt_tokens = _number_of_tokens(usage.get("prompt_tokens"))
+            completion_tokens = _number_of_tokens(usage.get("completion_tokens"))
             choice = (completion.get("choices") or [{}])[0]
             message = choice.get("message") or {}
             text, refusal = message.get("content"), message.get("refusal")
-        except (ValueError, TypeError, AttributeError, LookupError):
+        except _MALFORMED:
             raise _Again(
                 f"the response is no chat completion: {quoted(body.decode(errors='replace'))}"
             ) from None
@@ -196,6 +203,11 @@ class Attempts:
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
         )
+
+
+def _number_of_tokens(given: Any) -> int:
+    """A number of tokens within what a budget can count."""
+    return min(max(0, int(given or 0)), MOST_TOKENS)
 
 
 def _status_error(error: APIStatusError) -> ModelCallError:

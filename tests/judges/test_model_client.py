@@ -15,7 +15,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ajet.config.sections.model_client import ModelClientConfig
 from ajet.errors import ConfigError, ModelBudgetError, ModelCallError
 from ajet.model_client import PLACE, ModelAnswer, ModelClient, attempts
+from ajet.model_client.call_log import CallBudget
 from ajet.model_client.endpoint import endpoint_of
 from tests.judges.model_server import ModelServer, Reply, serving
 
@@ -133,6 +136,28 @@ def test_what_cannot_get_better_is_asked_once(reply, words):
         message = failing(server)
     assert "1 attempt:" in message and words in message
     assert len(server.requests) == 1
+
+
+def test_nothing_in_a_response_is_an_error_of_ours():
+    odd: list[Any] = [None, True, -1, 1e400, 10**30, "x", [], [1], {}, {"a": 1}]
+    config = ModelClientConfig(model="m", base_url="http://127.0.0.1:9/v1", max_total_tokens=10)
+    budget, endpoint = CallBudget(config, "judge", None), endpoint_of(config)
+    asked = attempts.Attempts(None, config, endpoint, budget)  # type: ignore[arg-type]
+    said = {"message": {"content": "yes"}}
+    shapes: list[Callable[[Any], Any]] = [
+        lambda x: x,
+        lambda x: {"choices": x},
+        lambda x: {"choices": [x]},
+        lambda x: {"choices": [{"message": x}]},
+        lambda x: {"choices": [{"message": {"content": x}}]},
+        lambda x: {"choices": [said | {"finish_reason": x}]},
+        lambda x: {"choices": [said], "usage": x},
+        lambda x: {"choices": [said], "usage": {"prompt_tokens": x}},
+    ]
+    bodies = [json.dumps(shape(x)).encode() for x in odd for shape in shapes]
+    for body in [*bodies, b"[" * 5000, b"1" * 5000, b"\xff", b""]:
+        with suppress(ModelCallError):
+            assert asked._usable(body, None).prompt_tokens >= 0
 
 
 def test_a_server_that_is_down_is_named():
