@@ -26,7 +26,6 @@ from ajet.backbone.trinity.cpu.model import CpuPolicyModel
 from ajet.backbone.trinity.cpu.vllm_worker import CpuVllmPolicyWorker
 from ajet.errors import EngineError
 from ajet.schema.call import SamplingParams
-from ajet.service.private_folder import private_folder
 from ajet.training.weight_sync_check import check_weights, probe_ids
 from tests.torch.small_model import VOCABULARY
 from tests.vllm.conftest import MODELS, save
@@ -66,13 +65,10 @@ class ModelWithoutCure(CpuPolicyModel):
 
 @pytest.fixture(scope="module")
 def synchronizer() -> Iterator[ActorHandle]:
-    # Ray and vLLM leave sockets in the temporary folder.
-    with private_folder("tests") as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(folder))
-        ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, address="local")
-        options = {"name": "synchronizer", "namespace": NAMESPACE}
-        yield ray.remote(Synchronizer).options(**options).remote()
-        ray.shutdown()
+    ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False, address="local")
+    options = {"name": "synchronizer", "namespace": NAMESPACE}
+    yield ray.remote(Synchronizer).options(**options).remote()
+    ray.shutdown()
 
 
 def started(kind: type[CpuPolicyModel], model: PreTrainedModel, folder: Path) -> ActorHandle:
