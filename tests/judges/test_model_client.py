@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -70,8 +71,15 @@ def failing(server: ModelServer, **settings: Any) -> str:
 
 
 def test_one_client_serves_threads_and_event_loops_within_its_limit(place):
-    with serving(lambda _, number: Reply(content=str(number), delay_s=0.02)) as server:
-        client = client_of(server, max_concurrent=8)
+    first = threading.Barrier(8)
+
+    def reply(_: Any, number: int) -> Reply:
+        if number < first.parties:
+            first.wait(20)
+        return Reply(content=str(number), delay_s=0.02)
+
+    with serving(reply) as server:
+        client = client_of(server, max_concurrent=first.parties)
 
         def one(number: int) -> str:
             question = [{"role": "user", "content": str(number)}]
@@ -82,7 +90,7 @@ def test_one_client_serves_threads_and_event_loops_within_its_limit(place):
         with ThreadPoolExecutor(64) as pool:
             answers = list(pool.map(one, range(64)))
     assert sorted(answers) == sorted(map(str, range(64)))
-    assert server.most_at_once == 8
+    assert server.most_at_once == first.parties
     assert len(records(place)) == 64
 
 

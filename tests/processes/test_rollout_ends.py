@@ -103,7 +103,7 @@ def test_an_episode_that_blocks_for_ever_is_given_up_and_its_place_filled(
 
     engine = FakeEngine()
     # Its only worker hangs: without a fresh one the other two tasks would never run.
-    groups = rollout_of(Stuck, engine, max_env_worker=1, episode_timeout_s=0.5).run(
+    groups = rollout_of(Stuck, engine, max_env_worker=1, episode_timeout_s=2.0).run(
         tasks_of(3), num_repeat=1, tag="x"
     )
     stuck = groups[0].episodes[0]
