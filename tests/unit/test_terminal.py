@@ -111,10 +111,13 @@ def test_a_hard_exit_is_a_system_exit() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_closed_terminal_and_sigterm_count_as_ctrl_c(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), sigterm_as_ctrl_c():
-        signal.raise_signal(number)
-    assert signal.getsignal(number) == before
+    before = signal.signal(number, signal.SIG_DFL)  # under `nohup`, SIGHUP would be ignored
+    try:
+        with pytest.raises(KeyboardInterrupt), sigterm_as_ctrl_c():
+            signal.raise_signal(number)
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_hangup_that_is_ignored_stays_ignored() -> None:

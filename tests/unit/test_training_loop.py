@@ -7,10 +7,12 @@
 5. The best checkpoint is kept and named; it is written where only an evaluation was due.
 6. A run ends at its target, after an evaluation, and stays ended when it is resumed.
 7. What ended the run is what the user is told, even if saving fails as well.
+8. What lives as long as the run is left out of garbage collection until the run ends.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from collections.abc import Callable
@@ -238,3 +240,10 @@ def test_the_learning_rate_is_a_metric(tmp_path: Path) -> None:
     run.loop().run()
     rates = [line["policy/lr"] for line in run.metrics]
     assert rates == pytest.approx([0.5, 0.5, 0.275, 0.05])
+
+
+def test_what_lives_as_long_as_the_run_is_left_out_of_garbage_collection(tmp_path: Path) -> None:
+    frozen: list[int] = []
+    FakeRun(tmp_path, on_rollout=lambda _: frozen.append(gc.get_freeze_count())).loop().run()
+    assert frozen[0] == 0 and all(count > 10_000 for count in frozen[1:]) and len(frozen) > 2
+    assert gc.get_freeze_count() == 0
