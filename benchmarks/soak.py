@@ -166,7 +166,7 @@ def _service() -> dict[str, Any]:
 
 def last_step(folder: Path) -> int:
     """The newest step in the run's metrics."""
-    with suppress(OSError, ValueError), (folder / "metrics.jsonl").open("rb") as file:
+    with suppress(OSError, ValueError, IndexError), (folder / "metrics.jsonl").open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - 20_000))
         return int(json.loads(file.read().splitlines()[-1])["step"])
     return 0
