@@ -97,9 +97,10 @@ class TrainingLoop:
         try:
             self._evaluate_before()
             is_reached = self.goals.was_reached(self.step)
+            first_step = self.step + 1
             while self.step < self.total_steps and not is_reached:
                 metrics = self._run_step()
-                if not gc.get_freeze_count():
+                if self.step == first_step:
                     _freeze()
                 earns_checkpoint = self.goals.note(self.step, metrics)
                 if is_due(self.step, self._common.save_freq) or earns_checkpoint:
