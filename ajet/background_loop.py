@@ -10,12 +10,11 @@ that stays.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -68,7 +67,7 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
     while True:
         # Code of users can stop the loop, and SystemExit of any task leaves it. The task has the
         # exception as its own as well, and others still need the loop.
-        with contextlib.suppress(SystemExit, KeyboardInterrupt):
+        with suppress(SystemExit, KeyboardInterrupt):
             loop.run_forever()
 
 
@@ -77,7 +76,7 @@ def run_to_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) ->
     task = loop.create_task(main)
     while not task.done():
         # A stopped loop is a RuntimeError of a task that is not done; it is then run again.
-        with contextlib.suppress(RuntimeError):
+        with suppress(RuntimeError):
             loop.run_until_complete(task)
     return task.result()
 

@@ -215,8 +215,8 @@ def _normalize_tool_call(call: Any, where: str) -> dict[str, Any]:
             '{"id": ..., "type": "function", "function": {"name": ..., "arguments": ...}}',
             param=where,
         )
-    arguments = _arguments(function.get("arguments"))
-    if is_too_deep(arguments):
+    arguments = function.get("arguments")
+    if not isinstance(arguments, str) and is_too_deep(arguments):
         raise RequestError(
             f"{where}: arguments with more than {MAX_DEPTH} levels of lists and objects",
             param=where,
@@ -224,7 +224,7 @@ def _normalize_tool_call(call: Any, where: str) -> dict[str, Any]:
     return {
         "id": _text(call.get("id"), f"{where}.id") or None,
         "type": "function",
-        "function": {"name": function["name"], "arguments": arguments},
+        "function": {"name": function["name"], "arguments": _arguments(arguments)},
     }
 
 
@@ -242,7 +242,7 @@ def _arguments(arguments: Any) -> Any:
 
 
 def is_too_deep(value: Any) -> bool:
-    """Whether lists and objects are nested so deeply that writing them as JSON may fail."""
+    """True if lists and objects have more than `MAX_DEPTH` levels, which JSON may fail to write."""
     depth, level = 0, [value]
     while level and depth <= MAX_DEPTH:
         depth += 1

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import gymnasium
 
 MAX_DIGITS = 21
-"""Of an action; the numbers of actions have 64 bits."""
+"""Longest number that is read as an action: actions have 64 bits."""
 
 
 class GymnasiumEnvironment(Environment):

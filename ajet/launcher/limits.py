@@ -27,9 +27,10 @@ LEAST_ADDRESSES = 2 * 2**30
 """Bytes of address space: PyTorch's libraries alone need more than half, and a smaller limit ends
 the process in the middle of compiled code."""
 FILES_OF_EPISODE = 3
-"""Of the event loop of an episode; its clients and tools may need more."""
+"""Open files that the event loop of an episode needs; its clients and tools may need more."""
 OWN_FILES, OWN_THREADS = 40, 24
-"""Of a run, besides those of its episodes; threads include processes."""
+"""Open files and threads that a run needs besides those of its episodes. A process counts as a
+thread."""
 
 WITHOUT_DOCSTRINGS = (
     "Python runs without docstrings (PYTHONOPTIMIZE=2 or -OO), and libraries such as transformers "

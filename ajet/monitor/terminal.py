@@ -1,7 +1,7 @@
 """Standard output and error of a run: what happens to them never ends the run or silences it.
 
 1. The terminal or the reader of a pipe may go away, a disk may be full: the text is dropped.
-   So is what comes while nobody reads for longer than a few seconds, as after Ctrl-S.
+   If nobody reads for some seconds, as after Ctrl-S, text is dropped until somebody reads again.
 2. A character that the encoding does not have becomes a question mark.
 3. User code may replace `sys.stdout` for a while, as `contextlib.redirect_stdout` does, and threads
    that do so at once leave it replaced. Progress and log lines use the streams of the start.
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 READER_PATIENCE_S = 5
-"""How long a write waits for whoever should read the output."""
+"""Seconds that a write waits until the output is read."""
 _PIPE_CHARACTERS, _TERMINAL_CHARACTERS = 1000, 200
 """What can be written without blocking where `poll` says that there is room: PIPE_BUF bytes."""
 
@@ -53,7 +53,7 @@ def _longest_write(stream: TextIO) -> int | None:
 class SteadyStream:
     """A text stream whose `write` and `flush` never raise; all else is the stream's own."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, *, is_of_run: bool = True) -> None:
         self._stream = stream
         self._longest = _longest_write(stream)
         self._is_lost = False
@@ -61,8 +61,8 @@ class SteadyStream:
         """Characters since the reader has stopped reading."""
         self._is_stalled = False
         self._shown_by: TextIO | None = None
-        self.is_of_run = True
-        """Whether a run writes to it, which continues without a reader."""
+        self.is_of_run = is_of_run
+        """True for the output of a run, which continues without a reader."""
 
     def write(self, text: str) -> int:
         """Write the text, above the progress display while one is shown."""
@@ -95,7 +95,7 @@ class SteadyStream:
                 self._stream.flush()
 
     def _has_room(self) -> bool:
-        """Whether a write does not block. Only the first one that would block waits for a while."""
+        """True if a write would not block. The first one that would waits `READER_PATIENCE_S`."""
         waiting = select.poll()
         waiting.register(self._stream.fileno(), select.POLLOUT)
         if waiting.poll(0 if self._is_stalled else 1000 * READER_PATIENCE_S):
@@ -194,9 +194,7 @@ def steady_output(*, is_of_run: bool = True) -> Iterator[None]:
                 stream.is_of_run = True
         yield
         return
-    steady = [SteadyStream(stream) for stream in before]
-    for each in steady:
-        each.is_of_run = is_of_run
+    steady = [SteadyStream(stream, is_of_run=is_of_run) for stream in before]
     sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in steady)
     try:
         with log_to_stream(sys.stderr):

@@ -114,7 +114,7 @@ class Rescorer:
 
 
 def may_be_judged(episode: Episode) -> bool:
-    """Whether a judge may decide on it: it did not fail before, and passed all checks."""
+    """True if a judge may decide on it: it did not fail before, and it passed all checks."""
     if episode.failure is not None and episode.failure.kind != "judge_error":
         return False
     # With a failed check its reward is `rollout.agent_madness_reward`.

@@ -378,8 +378,8 @@ class EpisodeRun:
 
 
 MOST_OUTPUT_BYTES = 8 * 2**20
-"""Of metadata and of metrics: they are kept in memory for a step, and are written into the run
-folder."""
+"""Largest size of an episode's metadata, and of its metrics. Both stay in memory for a step and are
+written into the run folder."""
 _NAMESPACE = uuid.UUID("6f0c7a52-3d0b-5a53-9f0e-5d3c1c1f7a11")
 
 
