@@ -113,7 +113,7 @@ class Snapshot:
     open_files: int
     threads: int
     disk_kb: float
-    """Of the run folder."""
+    """Size of the run folder."""
 
 
 def settings(kind: str, steps: int, folder: Path) -> dict[str, Any]:

@@ -161,7 +161,7 @@ def exit_in_time(status: int) -> None:
 
 
 def _is_exiting() -> bool:
-    """Whether the interpreter has begun to exit, so that nothing is left to do but to join threads.
+    """True if the interpreter has begun to exit and only waits for threads.
 
     The threads of pools are joined before the main thread counts as ended; the main thread then
     runs nothing but `threading._shutdown`.

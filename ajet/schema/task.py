@@ -95,10 +95,10 @@ class WorkflowOutput(BaseModel):
 
 
 def exceeds(value: Any, num_bytes: int) -> bool:
-    """Whether the texts, arrays and entries of a value take more bytes, as far as that can be seen.
+    """True if the texts, arrays and entries of a value take more than `num_bytes`.
 
-    What is found in several places counts each time, as it would be written each time; a structure
-    that contains itself exceeds any number.
+    This is an estimate. An object that is found in several places counts each time, because it is
+    written each time, so a structure that contains itself exceeds every limit.
     """
     waiting, total = [value], 0
     while waiting and total <= num_bytes:

@@ -38,24 +38,24 @@ def private_folder(kind: str, parent: Path | None = None) -> Iterator[Path]:
         with (folder / ".new").open("wb") as file:
             # `flock`, because another `open` in this process must not get it, as with `lockf`.
             fcntl.flock(file, fcntl.LOCK_EX)
-            # Only now, because whoever finds the file without a lock removes the folder.
+            # Renamed only when it is locked: a run that finds the file unlocked removes the folder.
             (folder / ".new").rename(folder / _LOCK)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_left_behind(parent: Path | None = None) -> int:
+def remove_left_behind(parent: Path) -> int:
     """Remove this user's folders whose run has ended without removing them.
 
     Args:
-        parent: where they are; None: in the temporary folder.
+        parent: where they are.
 
     Returns:
         How many there were.
     """
     number = 0
-    for path in (parent or Path(tempfile.gettempdir())).glob(f"{PREFIX}*/{_LOCK}"):
+    for path in parent.glob(f"{PREFIX}*/{_LOCK}"):
         with suppress(OSError):  # it has just been removed, or is another user's
             if path.parent.lstat().st_uid != os.geteuid() or path.parent.is_symlink():
                 continue

@@ -170,7 +170,7 @@ def _json_object(value: Any) -> dict[str, Any] | None:
 
 
 def _equal_json(one: Any, other: Any) -> bool:
-    """Whether two values are equal, numbers in them with a tolerance, texts without their ends."""
+    """True if two values are equal: numbers within a tolerance, texts without outer white space."""
     is_number = [isinstance(v, int | float) and not isinstance(v, bool) for v in (one, other)]
     if all(is_number):
         try:
