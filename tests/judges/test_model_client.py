@@ -107,7 +107,7 @@ def test_one_client_serves_threads_and_event_loops_within_its_limit(place):
         (Reply(raw=b'{"choices": [{"message": null}]}'), "the answer is empty"),
         (Reply(content=""), "the answer is empty"),
         (Reply(content=None), "the answer is empty"),
-        (Reply(delay_s=0.5), "no answer within 0.2 s (timeout_s)"),
+        (Reply(delay_s=1.5), "no answer within 0.5 s (timeout_s)"),
     ],
 )
 def test_what_may_get_better_is_tried_again_and_named_if_it_does_not(place, first, words):
@@ -115,11 +115,11 @@ def test_what_may_get_better_is_tried_again_and_named_if_it_does_not(place, firs
         return first if number == 0 else Reply(content="yes")
 
     with serving(once) as server:
-        answer = client_of(server, timeout_s=0.2).ask_blocking(HELLO)
+        answer = client_of(server, timeout_s=0.5).ask_blocking(HELLO)
     assert (answer.text, answer.attempts) == ("yes", 2)
 
     with serving(first) as server:
-        message = failing(server, timeout_s=0.2, max_retries=2, cache=False)
+        message = failing(server, timeout_s=0.5, max_retries=2, cache=False)
     assert "3 attempts" in message and words in message
     assert len(server.requests) == 3
     assert records(place)[-1]["error"] == message

@@ -52,9 +52,11 @@ def test_llm(tmp_path):
     assert (wrong.reward, wrong.is_success) == (0.0, False)
     vote = {"score": 10.0, "reason": "The answer is right."}
     assert right.metadata["judge"] == {"score": 10.0, "votes": [vote]}
-    inside, outside = material(server.requests[0])
-    assert inside == {"query": "1 + 1", "answer": "Answer: 2", "reference": "2"}
-    assert "from 0 (worst) to 10 (best)" in outside
+    asked = [material(request) for request in server.requests]  # the two at once, in any order
+    assert sorted(inside["answer"] for inside, _ in asked) == ["Answer: 2", "Answer: 3"]
+    for inside, outside in asked:
+        assert inside == {"query": "1 + 1", "answer": inside["answer"], "reference": "2"}
+        assert "from 0 (worst) to 10 (best)" in outside
     metrics = rollout_metrics([Group(task=TASK, episodes=[right, wrong])])
     assert (metrics["judge/calls"], metrics["judge/kept"], metrics["judge/failed"]) == (2, 0, 0)
     assert metrics["judge/prompt_tokens"] == 20
