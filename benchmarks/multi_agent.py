@@ -35,8 +35,7 @@ import yaml
 from openai import AsyncOpenAI
 from transformers import PreTrainedModel
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # for those who run this file
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for those who run this file
 
 from ajet import AjetTuner, Task, Workflow, WorkflowOutput, WorkflowTask
 from ajet.algorithm.credit import credit_rule
@@ -54,7 +53,7 @@ from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_run import EpisodeRunner
 from benchmarks.merging import model
 
-TOKENIZER = ROOT / "ajet/tiny_model/calculator"
+TOKENIZER = Path(__file__).resolve().parents[1] / "ajet/tiny_model/calculator"
 GROUP, CALLS, FORK_AT, SUB_AGENTS, SUB_CALLS = 8, 8, 4, 2, 4
 RULES = "Read every note, compute what is asked, and say what is still open. " * 12
 
@@ -137,12 +136,13 @@ def sample_group(config: RootConfig, policy: LocalPolicy) -> Group:
 def one_sample_per_call(episode: Episode) -> list[Sample]:
     """Each call's whole prompt and its completion, with the advantage that the call has."""
     by_id = {call.call_id: call for call in episode.calls}
-    advantages = {
-        int(index): float(advantage)
-        for sample in episode.samples
-        for index, advantage in zip(sample.call_index, sample.advantages, strict=True)
-        if index >= 0
-    }
+    advantages: dict[int, float] = {}
+    for sample in episode.samples:
+        assert sample.advantages is not None, "they were given credit"
+        here = sample.loss_mask
+        advantages |= dict(
+            zip(sample.call_index[here].tolist(), sample.advantages[here].tolist(), strict=True)
+        )
     samples = []
     for call in episode.calls:
         whole = replace(call, parent_id=None, delta_ids=_prompt(call, by_id))
