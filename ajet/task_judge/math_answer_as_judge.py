@@ -10,7 +10,7 @@ from typing import Any
 from ajet.errors import EpisodeError
 from ajet.schema.task import WorkflowOutput, WorkflowTask
 from ajet.task_judge.base_judge import BaseJudge
-from ajet.task_judge.math_verify_process import MathVerifyProcess
+from ajet.task_judge.math_verify_process import MathVerifyPool
 
 
 class MathAnswerAsJudge(BaseJudge):
@@ -23,7 +23,7 @@ class MathAnswerAsJudge(BaseJudge):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self._math_verify = MathVerifyProcess()
+        self._math_verify = MathVerifyPool()
 
     def compute_reward(
         self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +24,7 @@ from ajet.task_judge.math_answer_as_judge import (
     plain_number,
     stated_answer,
 )
-from ajet.task_judge.math_verify_process import MathVerifyProcess
+from ajet.task_judge.math_verify_process import MathVerifyPool, MathVerifyProcess
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -106,7 +108,7 @@ def test_a_wrong_answer_is_not_rewarded(
 def test_plain_answers_need_no_other_process(answer: Any, final_answer: Any) -> None:
     judge = MathAnswerAsJudge(None)
     assert verdict(judge, answer, final_answer) == (1.0, True)
-    assert judge._math_verify._child is None
+    assert judge._math_verify.num_processes == 0
 
 
 def test_missing_keys_are_named() -> None:
@@ -177,13 +179,49 @@ def test_an_endless_comparison_counts_as_wrong_and_does_no_harm(
     assert verdict(judge, "51", "51 apples") == (1.0, True)
 
 
-def test_a_child_that_was_killed_is_replaced(judge: MathAnswerAsJudge) -> None:
-    assert verdict(judge, "51", "51 apples") == (1.0, True)
-    child = judge._math_verify._child
+def test_a_child_that_was_killed_is_replaced() -> None:
+    process = MathVerifyProcess()
+    assert process.equal(["51"], ["51 apples"])
+    child = process._child
     assert child is not None
     child.kill()
     child.wait()
-    assert verdict(judge, "51", "51 apples") == (1.0, True)
+    assert process.equal(["51"], ["51 apples"])
+
+
+WAITING = """
+import json, pathlib, sys, time
+print("ready", flush=True)
+for line in sys.stdin:
+    wanted = pathlib.Path(json.loads(line)[1][0])
+    pathlib.Path(f"{wanted}.asked").touch()
+    while not wanted.exists():
+        time.sleep(0.01)
+    print("true", flush=True)
+"""
+"""A child that answers once the file exists whose path it was given, so it holds the line."""
+
+
+def test_a_hard_comparison_does_not_hold_up_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = tmp_path / "child.py"
+    child.write_text(WAITING)
+    monkeypatch.setattr(process_module, "_CHILD", child)
+    monkeypatch.setattr(process_module, "MOST_PROCESSES", 2)
+    pool = MathVerifyPool()
+    quick, hard = tmp_path / "quick", tmp_path / "hard"
+    quick.touch()
+    assert all(pool.equal(["1"], [str(quick)]) for _ in range(3))
+    assert pool.num_processes == 1
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(pool.equal, ["1"], [str(hard)])
+        while not Path(f"{hard}.asked").exists():
+            time.sleep(0.01)
+        assert pool.equal(["1"], [str(quick)])
+        assert not answer.done() and pool.num_processes == 2
+        hard.touch()
+        assert answer.result()
 
 
 TAKEN_ONCE = """
