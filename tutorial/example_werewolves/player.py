@@ -4,8 +4,7 @@ from typing import Any
 
 from agentscope.agent import AgentBase
 from agentscope.message import Msg
-from openai import LengthFinishReasonError
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 TIPS = {
     "werewolf": "At night the werewolves kill one player. By day, do not be found out.",
@@ -19,8 +18,18 @@ TIPS = {
 class Turn(BaseModel):
     """What a player does in a turn."""
 
+    model_config = ConfigDict(extra="forbid")  # servers that enforce a schema ask for it
+
     say: str = Field(description="What everybody hears; empty at night and in a vote.")
     choose: str | None = Field(description="The name of a player, or null.")
+
+
+TURN_FORMAT: dict[str, Any] = {
+    "type": "json_schema",
+    "json_schema": {"schema": Turn.model_json_schema(), "name": "Turn", "strict": True},
+}
+"""Asks for a `Turn`. AgentScope's own `structured_model` would do so as well, but after the first
+answer that is no turn it asks for a tool call instead, in that turn and in all later ones."""
 
 
 def role_sheet(name: str, role: str, fellows: list[str]) -> str:
@@ -60,13 +69,14 @@ class Player(AgentBase):
     async def reply(self, msg: Msg | None = None) -> Msg:
         """Take a turn. What the player says is broadcast by the hub that it is in.
 
-        An answer that is too long or no turn is a turn in which nothing is said and nobody chosen.
+        An answer that is no turn is a turn in which nothing is said and nobody chosen.
         """
         await self.observe(msg)
+        response = await self.model(self.messages, response_format=TURN_FORMAT)
+        text = "".join(block["text"] for block in response.content if block["type"] == "text")
         try:
-            response = await self.model(self.messages, structured_model=Turn)
-            self.last_turn = Turn.model_validate(response.metadata)
-        except (LengthFinishReasonError, ValidationError):
+            self.last_turn = Turn.model_validate_json(text)
+        except ValidationError:
             self.last_turn = Turn(say="", choose=None)
         answer = self.last_turn.model_dump_json()
         self.messages.append({"role": "assistant", "content": answer})

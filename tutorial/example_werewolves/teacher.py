@@ -12,11 +12,9 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from openai.lib._parsing._completions import type_to_response_format_param
-
 from ajet.gateway.parameters import with_instruction
 from tutorial.example_werewolves.game import Game
-from tutorial.example_werewolves.player import Player, Turn, role_sheet
+from tutorial.example_werewolves.player import TURN_FORMAT, Player, Turn, role_sheet
 from tutorial.example_werewolves.scripted_players import MODERATOR, SILENT
 from tutorial.example_werewolves.table import WEREWOLF, Table
 from tutorial.tiny_models.build import Recipe
@@ -44,7 +42,7 @@ class TeacherModel:
         self.silence = silence
 
     async def __call__(
-        self, messages: list[dict[str, str]], structured_model: type[Turn]
+        self, messages: list[dict[str, str]], response_format: dict[str, Any]
     ) -> SimpleNamespace:
         """A legal turn at random."""
         lines = messages[-1]["content"].splitlines()
@@ -60,13 +58,12 @@ class TeacherModel:
             is_silent = self.rng.random() < self.silence
             phrase = self.rng.choice(SILENT if is_silent else PHRASES)
             turn = Turn(say=phrase.format(self.rng.choice(others)), choose=None)
-        return SimpleNamespace(metadata=turn.model_dump())
+        return SimpleNamespace(content=[{"type": "text", "text": turn.model_dump_json()}])
 
 
 def demonstrate(count: int, *, silence: float, first_number: int) -> Iterator[Conversation]:
     """The conversations of the werewolf and of one other player of each game."""
     made, number = 0, first_number
-    response_format: Any = type_to_response_format_param(Turn)
     while True:
         rng = random.Random(number)
         table = Table.of(number, 5)
@@ -80,7 +77,7 @@ def demonstrate(count: int, *, silence: float, first_number: int) -> Iterator[Co
             while messages[-1]["role"] != "assistant" and len(messages) > 1:
                 messages.pop()
             if len(messages) > 1:
-                yield Conversation(messages=with_instruction(messages, response_format, "prompt"))
+                yield Conversation(messages=with_instruction(messages, TURN_FORMAT, "prompt"))
                 made += 1
             if made == count:
                 return
