@@ -25,6 +25,7 @@ from renderers.configs import _config_class_for
 from ajet.boundary import caught_error, text_of
 from ajet.context_tracker.history import is_too_deep
 from ajet.errors import MissingExtraError, ModelError, RequestError
+from ajet.model_files import read_json
 
 _RENDER_ERRORS = (
     ValueError,
@@ -361,7 +362,8 @@ class ChatTokenizer:
                 f"{file} cannot be read: {text_of(caught.error)}: copy it again, or fetch it with  "
                 "git lfs pull"
             ) from caught.error
-        settings = _read_json(folder / "tokenizer_config.json")
+        settings_file = folder / "tokenizer_config.json"
+        settings = read_json(settings_file) if settings_file.is_file() else {}
         self.eos_token_id = self._special_id(settings.get("eos_token"))
         self.unk_token_id = self._special_id(settings.get("unk_token"))
         self._encode_short = lru_cache(maxsize=_CACHED_TEXTS)(self._encode_text)
@@ -447,15 +449,3 @@ def load_tokenizer(folder: str | Path, name: str | None = None) -> ChatTokenizer
             "with a fast tokenizer"
         )
     return ChatTokenizer(folder, name or str(folder))
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}: copy it again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} has a JSON {type(content).__name__}, expected an object")
-    return content

@@ -144,9 +144,11 @@ def history_key(message: dict[str, Any]) -> Hashable:
     """A key that two normalized messages share if they are the same turn.
 
     Reasoning is no part of it, because clients rarely send it back; the recorded ids contain it.
+    Nor is the name of an assistant, which clients add to an answer that had none.
     """
     calls = message.get("tool_calls")
-    key = (message["role"], message["content"], message.get("tool_call_id"), message.get("name"))
+    name = message.get("name") if message["role"] != "assistant" else None
+    key = (message["role"], message["content"], message.get("tool_call_id"), name)
     return key if not calls else (*key, tuple(_tool_call_key(call) for call in calls))
 
 
@@ -167,11 +169,10 @@ def _normalize(message: dict[str, Any], position: int) -> dict[str, Any]:
     if not content and message.get("refusal"):
         content = _text(message["refusal"], f"{where}.refusal")
     normal: dict[str, Any] = {"role": role, "content": content}
-    for optional in ("tool_call_id", "reasoning_content"):
+    # Some chat formats write the name of the speaker in place of the role, or next to it.
+    for optional in ("tool_call_id", "reasoning_content", "name"):
         if message.get(optional):
             normal[optional] = _text(message[optional], f"{where}.{optional}")
-    if role == "tool" and message.get("name"):
-        normal["name"] = _text(message["name"], f"{where}.name")
     if message.get("tool_calls"):
         normal["tool_calls"] = _tool_calls(message["tool_calls"], f"{where}.tool_calls")
     elif message.get("function_call"):  # the API's form before there were several calls in a turn

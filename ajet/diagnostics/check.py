@@ -16,9 +16,9 @@ from ajet.diagnostics.finding import Finding, gigabytes
 from ajet.diagnostics.machine import this_machine
 from ajet.diagnostics.memory_estimate import ModelSize, estimate, size_of
 from ajet.diagnostics.torch_facts import ask_loading, ask_torch
-from ajet.engine.model_files import adapter_base, check_model_files
 from ajet.errors import AjetError
 from ajet.launcher.backbones import check_engine, check_libraries, refuse_settings
+from ajet.model_files import adapter_base, check_model_files
 from ajet.schema.episode import Failure
 from ajet.schema.task import Task
 from ajet.task_judge import make_judge

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from ajet.config.sections.root import AjetConfig
-from ajet.engine.model_files import adapter_base, check_model_files, read_json, weight_files
 from ajet.errors import ModelError
+from ajet.model_files import adapter_base, check_model_files, read_json, weight_files
 
 GB = 2**30
 NAMES = {

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from ajet.environment import protocol
@@ -30,29 +31,48 @@ class Released:
     """Why instances are still open, one line each."""
 
 
-def left_open(run_folder: Path) -> Iterator[tuple[Path, list[OpenInstance]]]:
-    """For each file of the run, what its process has not released."""
+def left_open(
+    run_folder: Path, problems: list[str] | None = None
+) -> Iterator[tuple[Path, list[OpenInstance]]]:
+    """For each file of the run, what its process has not released.
+
+    Args:
+        run_folder: the run's folder.
+        problems: gets one line for each line of a file that cannot be read.
+    """
     for path in sorted((run_folder / FOLDER).glob("*.jsonl")):
         found: dict[str, OpenInstance] = {}
-        for line in path.read_bytes().splitlines(keepends=True):
+        for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
             if not line.endswith(b"\n"):
                 break  # torn by the kill, before the service was asked
-            record = json.loads(line)
-            if "open" in record:
-                instance = OpenInstance(**record["open"])
-                found[instance.instance_id] = instance
-            else:
-                found.pop(record["released"], None)
+            try:
+                _apply(json.loads(line), found)
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+                # A disk that was full for a moment tears a line in the middle of the file.
+                if problems is not None:
+                    problems.append(
+                        f"{path}, line {number} is damaged: an instance that it names stays open "
+                        "until its lease at the service ends"
+                    )
         yield path, list(found.values())
+
+
+def _apply(record: dict[str, Any], found: dict[str, OpenInstance]) -> None:
+    """Add the instance that was opened, or take away the one that was released."""
+    if "open" in record:
+        instance = OpenInstance(**record["open"])
+        found[instance.instance_id] = instance
+    else:
+        found.pop(record["released"], None)
 
 
 def release_left_open(run_folder: Path) -> Released:
     """Release what a run's processes left open. They must have ended."""
     released = Released()
-    for path, instances in left_open(run_folder):
+    for path, instances in left_open(run_folder, released.problems):
         problems = [text for one in instances if (text := _release(one, released))]
         released.problems += problems
-        if not problems:
+        if not problems:  # what a damaged line said is lost, so the file is of no more use
             path.unlink()
     return released
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from ajet.config.loading.load import load_config
 from ajet.config.sections.debug import is_url
 from ajet.config.sections.root import RootConfig
-from ajet.engine.model_files import ADAPTER_CONFIG
 from ajet.errors import ConfigError
 from ajet.launcher.run_folder import BASE, checkpoint_of
+from ajet.model_files import ADAPTER_CONFIG
 from ajet.training.model_folder import weights_of
 
 

@@ -15,10 +15,10 @@ from typing import Any, Literal
 from ajet.backbone.verl.refusals import lora_rank
 from ajet.config.loading.load import load_config
 from ajet.config.sections.root import AjetConfig
-from ajet.engine.model_files import adapter_base
 from ajet.errors import ConfigError, MissingExtraError, ModelError
 from ajet.export.model_card import Card, model_card
 from ajet.launcher.run_folder import checkpoint_of
+from ajet.model_files import adapter_base
 from ajet.monitor.rollout_store import FOLDER as ROLLOUTS
 from ajet.monitor.rollout_store import read_rollouts, rollout_path
 from ajet.monitor.step_tables import steps_in

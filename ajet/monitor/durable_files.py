@@ -7,13 +7,17 @@ end in a torn line, which is never read as data.
 from __future__ import annotations
 
 import json
+import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ajet.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 ASIDE_SUFFIX = ".tmp"
 """Suffix of a file that is being written; a killed run may leave such a file behind."""
@@ -56,7 +60,7 @@ def start_json_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool] | Non
     Args:
         path: the file.
         is_kept: which records of an existing file stay, byte for byte; a torn last line never
-            does. None creates a new file.
+            does, and a warning says so. None creates a new file.
 
     Raises:
         FileExistsError: `is_kept` is None and the file exists.
@@ -65,8 +69,17 @@ def start_json_lines(path: Path, is_kept: Callable[[dict[str, Any]], bool] | Non
     if is_kept is None:
         path.touch(exist_ok=False)
     elif path.exists():
+        if torn := _torn_line(path):
+            logger.warning("%s: the last line is incomplete and dropped: %.80s", path, torn)
         with written_aside(path) as aside, aside.open("wb") as file:
             file.writelines(line for line, record in _numbered(path) if is_kept(record))
+
+
+def _torn_line(path: Path) -> str:
+    """The line at the end that a killed process did not write to its end; empty without one."""
+    with path.open("rb") as file:
+        last = deque(file, maxlen=1)
+    return "".join(line.decode(errors="replace") for line in last if not line.endswith(b"\n"))
 
 
 def _numbered(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:

@@ -4,12 +4,15 @@ Additional columns are for readers and viewers: the episode's `repeat_index`, `r
 `is_success` (null: failed); `call_spans`, which name for the trained tokens from `start` to `end`
 the call and agent that sampled them, and the call that it continued or why it continued none;
 `messages`, the sample's conversation as JSON; and `judge`, the judge's reasons as JSON or null.
+Two columns are there only where they are needed: `grammars`, the completions that had to match a
+grammar, and `trainer_logprobs`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +21,7 @@ import pyarrow as pa
 
 from ajet.monitor.step_tables import token_arrays, token_column
 from ajet.schema.call import Call, conversation
-from ajet.schema.episode import Episode, Sample
+from ajet.schema.episode import Episode, GrammarSpan, Sample
 
 TOKEN_COLUMNS: dict[str, tuple[pa.DataType, type[np.generic]]] = {
     "ids": (pa.int32(), np.int32),
@@ -35,6 +38,9 @@ SPAN = pa.struct(
     [("start", pa.int32()), ("end", pa.int32())]
     + [(name, pa.string()) for name in ("agent", "call_id", "parent_id", "new_timeline")]
 )
+
+
+GRAMMAR = pa.struct([("grammar", pa.string()), ("start", pa.int32()), ("stop", pa.int32())])
 
 
 def table_of(episodes: Iterable[Episode]) -> pa.Table:
@@ -54,6 +60,9 @@ def table_of(episodes: Iterable[Episode]) -> pa.Table:
     }
     for name, (arrow_type, _) in TOKEN_COLUMNS.items():
         columns[name] = token_column([getattr(s, name) for s in samples], arrow_type)
+    if any(sample.grammars for sample in samples):
+        spans = [[asdict(span) for span in sample.grammars] for sample in samples]
+        columns["grammars"] = pa.array(spans, pa.list_(GRAMMAR))
     if any(sample.trainer_logprobs is not None for sample in samples):
         # For viewers: a replay computes them again.
         of_trainer = [sample.trainer_logprobs for sample in samples]
@@ -70,11 +79,14 @@ def samples_of(table: pa.Table) -> list[Sample]:
         name: token_arrays(table.column(name).combine_chunks(), dtype)
         for name, (_, dtype) in TOKEN_COLUMNS.items()
     }
+    has_grammars = "grammars" in table.column_names
+    grammars = table.column("grammars").to_pylist() if has_grammars else [()] * table.num_rows
     return [
         Sample(
             episode_id=plain["episode_id"][row],
             task_id=plain["task_id"][row],
             agent_names=tuple(plain["agent_names"][row]),
+            grammars=tuple(GrammarSpan(**span) for span in grammars[row]),
             **{name: column[row] for name, column in arrays.items()},
         )
         for row in range(table.num_rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from ajet.errors import ConfigError
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
 from ajet.launcher.backbones import check_libraries
-from ajet.launcher.run_folder import checkpoint_of
+from ajet.launcher.run_folder import checkpoint_of, locked
 from ajet.monitor.run_record import recorded
 from ajet.training.episodes import sampling_defaults
 from ajet.training.model_folder import weights_of
@@ -71,13 +71,29 @@ def open_models(
         tuned = (f"{run.resolve().name}@{number}", load_config(conf, [*settings, *of_run]).ajet)
         models = [tuned, *models] if with_base else [tuned]
     with ExitStack() as stack:
+        folder = _own_folder(run / "serving", stack)
         yield [
             ServedModel(
                 name=name,
-                gateway=stack.enter_context(_opened(ajet, run / "serving" / str(position))),
+                gateway=stack.enter_context(_opened(ajet, folder / str(position))),
             )
             for position, (name, ajet) in enumerate(models)
         ]
+
+
+def _own_folder(parent: Path, stack: ExitStack) -> Path:
+    """A numbered folder that is this process's until the stack is left.
+
+    A run may be served by several processes at once.
+    """
+    number = 0
+    while True:
+        folder = parent / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(ConfigError):  # another process has it
+            stack.enter_context(locked(folder))
+            return folder
+        number += 1
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from ajet.context_tracker.chat_format import (
     load_chat_format,
     load_tokenizer,
 )
-from ajet.engine.model_files import adapter_base, read_json
 from ajet.errors import ModelError, RequestError
+from ajet.model_files import adapter_base, read_json
 
 
 def model_folder(path: str) -> Path:

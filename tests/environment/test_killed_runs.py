@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -111,6 +112,32 @@ def test_a_torn_line_is_not_read(tmp_path: Path) -> None:
     [file] = (tmp_path / FOLDER).iterdir()
     file.write_bytes(file.read_bytes() + b'{"open": {"instance_id": "c"')
     assert [instance.instance_id for instance in opened(tmp_path)] == ["b"]
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        '{"open": {"instance_id": "c", {"released": "a"}',
+        '{"open": {"name": "c"}}',
+        '{"open": null}',
+        '{"closed": "a"}',
+        "7",
+        "\0\0\0",
+        "[" * 100_000,
+    ],
+)
+def test_kill_names_a_damaged_line_once_and_releases_the_rest(tmp_path: Path, damaged: str) -> None:
+    """A disk that is full for a moment tears a line, and the next one is written behind it."""
+    (tmp_path / "run.json").write_text('{"processes": []}')
+    instances = OpenInstances(tmp_path)
+    instances.add(OpenInstance(instance_id="a", url="http://127.0.0.1:1", host=platform.node()))
+    [file] = (tmp_path / FOLDER).iterdir()
+    file.write_bytes(damaged.encode() + b"\n" + file.read_bytes())
+    assert [instance.instance_id for instance in opened(tmp_path)] == ["a"]
+    result = CliRunner().invoke(app, ["kill", str(tmp_path)])
+    assert result.exit_code == 1
+    assert f"{file.name}, line 1 is damaged" in result.output.replace("\n", "")
+    assert CliRunner().invoke(app, ["kill", str(tmp_path)]).exit_code == 0
 
 
 @pytest.mark.parametrize("host", ["elsewhere"])

@@ -3,7 +3,9 @@
 1. Messages with the same meaning render to the same prompt, and their history is recognised.
 2. A message that no text model takes, or that the chat format cannot render, is a 400 that names
    it, never an exception.
-3. Reasoning is returned in a field of its own; the timeline continues if a client leaves it out.
+3. The name of a speaker reaches a chat format that writes it. A name that a client adds to an
+   answer changes nothing: the history is recognised.
+4. Reasoning is returned in a field of its own; the timeline continues if a client leaves it out.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from tests.property.random_agents import FORMATS
 ASK = {"role": "user", "content": "q"}
 USE = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": '{"what":1}'}}
 CALLED = {"role": "assistant", "content": None, "tool_calls": [USE]}
+KIMI: dict[str, Any] = {"form": "kimi-k2.5", "options": {"thinking": False}}
 RESULT = {"role": "tool", "tool_call_id": "call_1", "content": "open"}
 
 
@@ -59,6 +62,28 @@ def text(*texts: str) -> list[dict[str, str]]:
 )
 def test_what_means_the_same_is_the_same(one: list[Any], other: list[Any]) -> None:
     assert prompt_of(one) == prompt_of(other)
+
+
+def test_a_chat_format_that_writes_the_names_of_speakers_gets_them() -> None:
+    """Kimi K2.5 writes a name in place of the role."""
+    agent = agent_of(["fine", "good"], **KIMI)
+    asked = [{"role": "system", "name": "boss", "content": "s"}, {**ASK, "name": "bob"}]
+    answer = run(lambda: agent.chat(messages=asked))["choices"][0]["message"]
+    more = [*asked, {**answer, "name": "Friday"}, {**ASK, "name": "eve"}]
+    run(lambda: agent.chat(messages=more))
+    first, second = agent.prompts
+    assert "<|im_system|>boss<|im_middle|>s" in first
+    assert "<|im_user|>bob<|im_middle|>q" in first
+    assert second.startswith(first)
+    assert "<|im_user|>eve<|im_middle|>q" in second
+    assert agent.timelines == ["first_call", None]
+
+
+def test_the_same_words_of_another_speaker_are_another_history() -> None:
+    agent = agent_of(["fine", "good"], **KIMI)
+    for name in ("bob", "eve"):
+        run(lambda name=name: agent.chat(messages=[{**ASK, "name": name}, ASK]))  # type: ignore[misc]
+    assert "<|im_user|>eve<|im_middle|>" in agent.prompts[1]
 
 
 @pytest.mark.parametrize(("form", "options"), FORMATS)

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from ajet.monitor.rollout_store import RolloutStore, read_rollouts
 from ajet.monitor.rollout_table import TOKEN_COLUMNS
 from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Sample
+from ajet.schema.episode import Episode, GrammarSpan, Sample
 from ajet.schema.task import Task
 
 NUM_CALLS = 3
@@ -30,6 +30,7 @@ def samples(draw: st.DrawFn) -> Sample:
     def array(dtype: type[np.generic], elements: st.SearchStrategy[object]) -> np.ndarray:
         return draw(arrays(dtype, length, elements=elements))
 
+    spans = st.builds(GrammarSpan, grammar=st.text(), start=INT32, stop=INT32)
     call_index = array(np.int32, st.integers(-1, NUM_CALLS - 1))
     return Sample(
         episode_id=draw(st.text()),
@@ -41,6 +42,7 @@ def samples(draw: st.DrawFn) -> Sample:
         call_index=call_index,
         policy_versions=array(np.int32, INT32),
         temperature=array(np.float32, FLOATS),
+        grammars=tuple(draw(st.lists(spans, max_size=2))),
         advantages=draw(st.none() | arrays(np.float32, length, elements=FLOATS)),
     )
 
@@ -73,7 +75,7 @@ def episode_with(members: list[Sample]) -> Episode:
 
 def same(left: Sample, right: Sample) -> bool:
     """Equal in every field, arrays in dtype and bits."""
-    for name in ("episode_id", "task_id", "agent_names"):
+    for name in ("episode_id", "task_id", "agent_names", "grammars"):
         if getattr(left, name) != getattr(right, name):
             return False
     for name in TOKEN_COLUMNS:

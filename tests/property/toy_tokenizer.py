@@ -32,6 +32,7 @@ _MARKS = {
     "<|unused_200054|>",
     "laguna": "〈|EOS|〉 <assistant> </assistant> <user> </user> <system> </system> "
     "<tools> </tools>",
+    "kimi-k2.5": "<|media_begin|> <|media_content|> <|media_end|> <|media_pad|>",
 }
 SPECIAL = list(dict.fromkeys(mark for marks in _MARKS.values() for mark in marks.split()))
 

@@ -21,7 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
     ["ajet.errors"],
-    ["ajet.schema", "ajet.debug_point", "ajet.boundary", "ajet.background_loop"],
+    [
+        "ajet.schema",
+        "ajet.debug_point",
+        "ajet.boundary",
+        "ajet.background_loop",
+        "ajet.model_files",
+    ],
     ["ajet.service", "ajet.sandbox"],
     ["ajet.config", "ajet.context_tracker", "ajet.engine"],
     ["ajet.class_path"],

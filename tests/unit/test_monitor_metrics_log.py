@@ -63,6 +63,19 @@ def test_resuming_drops_the_lines_of_later_steps_and_keeps_the_bytes_of_the_rest
     assert [file.name for file in tmp_path.iterdir()] == [FILE_NAME]
 
 
+def test_resuming_says_that_it_drops_an_incomplete_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_steps(tmp_path, 0, 1)
+    MetricsLog(tmp_path, resumed_step=1)
+    assert caplog.messages == []
+    path.write_bytes(path.read_bytes() + b'{"step": 2, "tim')
+    MetricsLog(tmp_path, resumed_step=1)
+    [message] = caplog.messages
+    assert message == f'{path}: the last line is incomplete and dropped: {{"step": 2, "tim'
+    assert [line["step"] for line in read_metrics(tmp_path)] == [0, 1]
+
+
 def test_resuming_before_the_first_step_drops_every_line(tmp_path: Path) -> None:
     write_steps(tmp_path, 0, 1)
     MetricsLog(tmp_path, resumed_step=-1)

@@ -3,19 +3,22 @@
 1. A stream that fails, is closed or lacks a character raises nothing; all else is the stream's own.
    While nobody reads a pipe, text is left out, and how much is said as soon as somebody reads.
 2. Log lines go where they went at the start, whatever user code does to `sys.stderr`.
-3. Within the block `os._exit` raises SystemExit; handlers are as before when the block is left.
+3. A log handler that fails is named once; other handlers get the line, and the caller no exception.
+4. Within the block `os._exit` raises SystemExit; handlers are as before when the block is left.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
 
 import pytest
 
+from ajet.launcher.logs import faulty_handlers_named
 from ajet.launcher.signals import hard_exits_raise, sigterm_as_ctrl_c
 from ajet.monitor import terminal
 from ajet.monitor.terminal import SteadyStream, log_stream, steady_output
@@ -100,6 +103,37 @@ def test_only_a_run_tells_that_its_reader_went_away(
             sys.stdout.write("text\n")
             sys.stdout.flush()
     assert ("output is lost from here on" in caplog.text) == is_run
+
+
+class Unreachable(logging.Handler):
+    """As a handler that posts to a chat does where its server is not there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ConnectionError("no route to host")
+
+
+def test_a_log_handler_that_fails_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("ajet.training.loop")
+    handle = logging.Handler.handle
+    places = [logging.getLogger(), logging.getLogger("ajet"), log]
+    faulty = [Unreachable() for _ in places]
+    for place, handler in zip(places, faulty, strict=True):
+        place.handlers.insert(0, handler)
+    try:
+        with faulty_handlers_named():
+            for number in range(3):
+                log.warning("line %d", number)
+        with pytest.raises(ConnectionError):
+            log.warning("after the block")
+    finally:
+        for place, handler in zip(places, faulty, strict=True):
+            place.removeHandler(handler)
+    lines = [record for record in caplog.messages if record.startswith("line ")]
+    assert lines == ["line 0", "line 1", "line 2"]
+    named = [message for message in caplog.messages if "the log handler Unreachable" in message]
+    assert len(named) == len(faulty)
+    assert named[0].endswith("ConnectionError: no route to host")
+    assert logging.Handler.handle is handle
 
 
 def test_a_hard_exit_is_a_system_exit() -> None:

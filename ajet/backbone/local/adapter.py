@@ -21,8 +21,8 @@ from transformers import PreTrainedModel
 
 from ajet.config.sections.model import LoraConfig
 from ajet.engine.embedded.load import import_peft
-from ajet.engine.model_files import ADAPTER_CONFIG, ADAPTER_PREFIX, ADAPTER_WEIGHTS
 from ajet.errors import CheckpointError, ModelError
+from ajet.model_files import ADAPTER_CONFIG, ADAPTER_PREFIX, ADAPTER_WEIGHTS
 
 _MOST_NAMES = 12
 """Names of layers that a message shows."""

@@ -17,8 +17,8 @@ from transformers import PreTrainedModel
 
 from ajet.backbone.local.adapter import Adapter
 from ajet.backbone.local.optimizer import PolicyOptimizer
-from ajet.engine.model_files import adapter_base
 from ajet.errors import CheckpointError
+from ajet.model_files import adapter_base
 from ajet.training.checkpoints import Position, damage_named, read_position, written_checkpoint
 
 TOKENIZER_FILES = (

@@ -18,8 +18,8 @@ from ajet.backbone.local.checkpoint import TOKENIZER_FILES
 from ajet.context_tracker.chat_format import load_tokenizer
 from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.engine.embedded.load import load_model
-from ajet.engine.model_files import ADAPTER_CONFIG, ADAPTER_PREFIX, ADAPTER_WEIGHTS
 from ajet.errors import ModelError
+from ajet.model_files import ADAPTER_CONFIG, ADAPTER_PREFIX, ADAPTER_WEIGHTS
 from ajet.schema.call import Generation, SamplingParams
 from ajet.schema.episode import Sample
 from ajet.training.model_folder import whole_model

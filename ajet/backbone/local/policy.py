@@ -15,7 +15,7 @@ from ajet.config.sections.model import LoraConfig, ModelConfig
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.engine.embedded.load import load_model
 from ajet.engine.grammar import Grammars
-from ajet.engine.model_files import adapter_base
+from ajet.model_files import adapter_base
 from ajet.training.model_folder import chat_format_of, device_of, model_folder, whole_model
 
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from verl.utils.fsdp_utils import offload_fsdp_model_to_cpu
 from verl.utils.model import convert_weight_keys
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
 
-from ajet.engine.model_files import ADAPTER_PREFIX
 from ajet.errors import ConfigError
+from ajet.model_files import ADAPTER_PREFIX
 
 _ADAPTED = ".base_layer.weight"
 """Suffix of the name of a weight that has an adapter."""

@@ -14,8 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ajet.boundary import caught_error, text_of
 from ajet.engine.embedded.model_runner import check_architecture
-from ajet.engine.model_files import adapter_base, check_model_files, read_json
 from ajet.errors import MissingExtraError, ModelError
+from ajet.model_files import adapter_base, check_model_files, read_json
 
 logger = logging.getLogger(__name__)
 
