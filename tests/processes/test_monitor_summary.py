@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -181,6 +183,41 @@ def test_the_curve_is_drawn_from_the_available_points(
     for step, metrics in enumerate(lines):
         log.write(step, metrics)
     assert all(path.exists() for path in draw_reward_curve(tmp_path))
+
+
+def texts_of(svg: Path) -> list[str]:
+    """What is written in a curve; matplotlib draws letters, and keeps each text in a comment."""
+    return re.findall("<!-- (.*?) -->", svg.read_text())
+
+
+def curve_of(folder: Path, rewards: Sequence[float]) -> list[str]:
+    pytest.importorskip("matplotlib")
+    folder.mkdir()
+    log = MetricsLog(folder)
+    for step, reward in enumerate(rewards, start=1):
+        log.write(step, {"reward/mean": reward})
+    return texts_of(draw_reward_curve(folder)[0])
+
+
+def test_a_long_run_is_shown_by_a_moving_mean(tmp_path: Path) -> None:
+    noisy = [float(step % 2) for step in range(400)]
+    assert "training" in curve_of(tmp_path / "short", noisy[:100])
+    texts = curve_of(tmp_path / "long", noisy)
+    assert "training, mean of the last 8" in texts
+    assert "0.50" in texts  # of the last steps; the last one alone has 1
+
+
+def test_a_label_tells_small_numbers_apart_and_large_ones_fit(tmp_path: Path) -> None:
+    assert {"1.0e-03", "2.0e-03"} <= set(curve_of(tmp_path / "small", [0.001, 0.002]))
+    assert {"-1,234", "-1,235"} <= set(curve_of(tmp_path / "large", [-1234.4, -1234.6]))
+
+
+def test_a_name_that_is_wider_than_the_curve_loses_its_middle(tmp_path: Path) -> None:
+    texts = curve_of(tmp_path / f"first{'x' * 200}last", [0.0, 1.0])
+    (title,) = [text for text in texts if text.startswith("first")]
+    assert " … " in title
+    assert title.endswith("last")
+    assert len(title) < 60
 
 
 def test_without_points_there_is_no_curve(tmp_path: Path) -> None:
