@@ -15,29 +15,42 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ajet.service import watcher
+from ajet.service.private_folder import private_folder
 from ajet.service.service import owned_by
 
 INTERVAL_S = 1.0
 
 
 @contextmanager
-def watched(run_folder: Path, limit_s: float | None) -> Iterator[None]:
+def watched(run_folder: Path | None, limit_s: float | None) -> Iterator[None]:
     """Let a process end this one if no Python code of it runs for `limit_s` seconds.
 
     Nothing happens with None, in another thread than the main one, and on systems other than Linux.
 
     Args:
-        run_folder: the stacks of a run that hangs go to `logs/stacks.txt` there.
+        run_folder: the stacks of a run that hangs go to `logs/stacks.txt` there. None: there is no
+            run yet, its tasks are being read, and the stacks go to a private folder.
         limit_s: seconds, or None.
     """
     if limit_s is None or sys.platform != "linux" or not _is_main_thread():
         yield
         return
-    stacks = run_folder / "logs" / "stacks.txt"
+    with contextlib.ExitStack() as stack:
+        if run_folder is not None:
+            stacks = run_folder / "logs" / "stacks.txt"
+            stack.enter_context(_watched(stacks, limit_s, owned_by(os.getpid())))
+        else:
+            with contextlib.suppress(OSError):  # a full disk: then nothing watches
+                stacks = stack.enter_context(private_folder("stacks")) / "stacks.txt"
+                stack.enter_context(_watched(stacks, limit_s, ""))
+        yield
+
+
+@contextmanager
+def _watched(stacks: Path, limit_s: float, services: str) -> Iterator[None]:
     ours, theirs = socket.socketpair()
     program = [sys.executable, "-I", "-S", watcher.__file__]
-    pid = os.getpid()
-    arguments = [str(theirs.fileno()), str(pid), str(stacks), str(limit_s), owned_by(pid)]
+    arguments = [str(theirs.fileno()), str(os.getpid()), str(stacks), str(limit_s), services]
     with ours, stacks.open("w") as file:
         process = subprocess.Popen(
             [*program, *arguments],

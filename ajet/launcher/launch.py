@@ -101,8 +101,9 @@ def _launch(
     if to_resume:  # somebody else may have made the folder
         named = ", ".join(code_of(config))
         logger.info("--resume runs the code that your configuration names: %s", named)
-    code, reader = UserCode.load(config), make_task_reader(ajet.task_reader)
-    data = None if reader.needs_services else TrainingData.read(ajet, reader)
+    with watched(None, ajet.task_runner.unresponsive_timeout_s):
+        code, reader = UserCode.load(config), make_task_reader(ajet.task_reader)
+        data = None if reader.needs_services else TrainingData.read(ajet, reader)
     run = load_backbone(ajet.backbone)
     # The folder is made only now, so that no mistake above leaves an empty one behind.
     folder = to_resume or _new_folder(config)

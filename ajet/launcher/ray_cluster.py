@@ -13,7 +13,6 @@ import re
 import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from pathlib import Path
 from ajet.debug_point import DEBUG_VARIABLE
 from ajet.errors import ConfigError, ServiceError
 from ajet.monitor.run_record import service_recorder
-from ajet.service.private_folder import private_folder
+from ajet.service.private_folder import private_folder, short_folder
 from ajet.service.probes import free_ports, listens
 from ajet.service.service import Service
 
@@ -81,7 +80,7 @@ def own_ray(size: RaySize = RaySize()) -> Iterator[RayContext]:  # noqa: B008
     with ExitStack() as stack:
         home = stack.enter_context(private_folder("ray", folder_for_ray()))
         # Sockets and lock files of vLLM, verl and Trinity, which do not remove them.
-        temporary = stack.enter_context(private_folder("tmp"))
+        temporary = stack.enter_context(private_folder("tmp", short_folder()))
         port, *ports = free_ports(1 + len(_PORTS))
         variables = {
             "RAY_ADDRESS": f"127.0.0.1:{port}",
@@ -90,19 +89,17 @@ def own_ray(size: RaySize = RaySize()) -> Iterator[RayContext]:  # noqa: B008
             "RAY_DEBUG": _debugger(),
         }
         (home / "token").write_text(secrets.token_hex(32), encoding="ascii")
-        stack.enter_context(_environment({**variables, **_LOCAL, "RAY_AUTH_TOKEN": None}))
+        # Without the second one, vLLM's sockets are made in TMPDIR.
+        removed = {"RAY_AUTH_TOKEN": None, "VLLM_RPC_BASE_PATH": None}
+        stack.enter_context(_environment({**variables, **_LOCAL, **removed}))
         stack.callback(_disconnect)
         command = _command(home / "ray", port, ports, size)
         yield partial(_running, home, command, variables, {"TMPDIR": str(temporary)})
 
 
 def folder_for_ray() -> Path:
-    """The temporary folder, or `/tmp` if that is too long.
-
-    Ray makes unix sockets below it, and their paths are limited to 107 bytes.
-    """
-    folder = tempfile.gettempdir()
-    return Path(folder if len(os.fsencode(folder)) <= _LONGEST_TEMPORARY else "/tmp")
+    """Where Ray's folder is made; its sockets have long names."""
+    return short_folder(_LONGEST_TEMPORARY)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Signals and exits of a run's process: what ends the run, and what must neither end nor keep it.
 
-1. SIGTERM and SIGHUP, which a closed terminal sends, count as Ctrl-C: the run saves a checkpoint.
+1. Signals that announce the end count as Ctrl-C, so that the run saves a checkpoint: SIGTERM,
+   SIGHUP (a closed terminal), SIGUSR1 (batch systems, before the time is over), SIGXCPU (a limit of
+   CPU time).
 2. A process that user code forks has the handlers that were there before.
 3. A signal after the end of the work changes no exit code.
 4. `os._exit` in user code raises SystemExit, so it ends one episode.
@@ -27,7 +29,7 @@ EXIT_PATIENCE_S = 15.0
 
 _POLL_S = 0.5
 _SHUTDOWN = threading._shutdown.__code__  # type: ignore[attr-defined]
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
 _before: dict[signal.Signals, Any] = {}
 """Handlers that `sigterm_as_ctrl_c` has replaced."""
 _exits_next = False
@@ -38,18 +40,20 @@ _is_command = False
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Handle SIGTERM and SIGHUP like Ctrl-C until the block is left.
+    """Handle SIGTERM, SIGHUP, SIGUSR1 and SIGXCPU like Ctrl-C until the block is left.
 
     This works even if Ctrl-C is ignored, as in a program that a shell script starts with `&`. A
-    SIGHUP that is ignored, as under `nohup`, stays ignored. Within another such block, it changes
-    nothing.
+    SIGHUP that is ignored, as under `nohup`, stays ignored, and so does a handler of SIGUSR1 or
+    SIGXCPU. Within another such block, it changes nothing.
     """
     if threading.current_thread() is not threading.main_thread() or _before:
         yield  # only the main thread may set handlers, and only it gets KeyboardInterrupt
         return
     on_ctrl_c = signal.getsignal(signal.SIGINT)
     for number in _ENDING:
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+        before = signal.getsignal(number)
+        is_ours = before != signal.SIG_IGN if number == signal.SIGHUP else before == signal.SIG_DFL
+        if is_ours or number == signal.SIGTERM:
             _before[number] = signal.signal(number, _interrupt)
     try:
         yield
@@ -122,6 +126,8 @@ os.register_at_fork(
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    if number == signal.SIGXCPU:  # it comes again with every second of CPU time
+        signal.signal(number, signal.SIG_IGN)
     # Looked up now, not when the handler was set: a trainer replaces the handler of Ctrl-C while
     # it must not be interrupted.
     on_ctrl_c = signal.getsignal(signal.SIGINT)

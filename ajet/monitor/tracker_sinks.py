@@ -11,13 +11,14 @@ import io
 import netrc
 import os
 from collections.abc import Mapping
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ajet.errors import MissingExtraError
 from ajet.monitor.sinks import SinkContext
+from ajet.service.private_folder import private_folder, short_folder, temporary_files_in
 
 STEP = "step"
 """The metric that is the x axis of all others."""
@@ -31,35 +32,14 @@ class WandbSink:
     """
 
     def __init__(self, context: SinkContext) -> None:
+        self._temporary = ExitStack()
+        # The library makes temporary folders at import, and its service one with a socket.
+        folder = self._temporary.enter_context(private_folder("wandb", short_folder()))
         try:
-            import wandb
+            with temporary_files_in(folder):
+                self._run = _wandb_run(context)
         except ImportError as error:
             raise _missing("wandb", error) from error
-        settings = context.settings
-        folder = context.trackers
-        folder.mkdir(exist_ok=True)
-        self._run = wandb.init(
-            project=context.config.ajet.project_name,
-            name=context.run_folder.name,
-            id=context.run_id,
-            resume="allow",
-            reinit="create_new",
-            dir=folder,
-            mode=_wandb_mode(settings["mode"]),
-            entity=settings["entity"],
-            group=settings["group"],
-            tags=settings["tags"],
-            config=context.shown_config(),
-            # The console is the run's own, and only what the settings name leaves this machine.
-            settings=wandb.Settings(
-                console="off",
-                silent=True,
-                x_disable_stats=True,
-                disable_git=True,
-                disable_code=True,
-                disable_job_creation=True,
-            ),
-        )
         # An x axis of ours: the library's own step cannot go back, but a resumed run does.
         self._run.define_metric(STEP)
         self._run.define_metric("*", step_metric=STEP)
@@ -71,6 +51,36 @@ class WandbSink:
     def close(self) -> None:
         """Send what is left, and end the run."""
         self._run.finish()
+        self._temporary.close()
+
+
+def _wandb_run(context: SinkContext) -> Any:
+    import wandb
+
+    settings = context.settings
+    context.trackers.mkdir(exist_ok=True)
+    return wandb.init(
+        project=context.config.ajet.project_name,
+        name=context.run_folder.name,
+        id=context.run_id,
+        resume="allow",
+        reinit="create_new",
+        dir=context.trackers,
+        mode=_wandb_mode(settings["mode"]),
+        entity=settings["entity"],
+        group=settings["group"],
+        tags=settings["tags"],
+        config=context.shown_config(),
+        # The console is the run's own, and only what the settings name leaves this machine.
+        settings=wandb.Settings(
+            console="off",
+            silent=True,
+            x_disable_stats=True,
+            disable_git=True,
+            disable_code=True,
+            disable_job_creation=True,
+        ),
+    )
 
 
 class SwanLabSink:

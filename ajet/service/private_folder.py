@@ -5,6 +5,8 @@ get a private folder as their temporary folder, which is removed with them. What
 killed could not remove, the next such run or `ajet kill` removes: each folder has a file that is
 locked as long as its run lives, so that a folder in use is never removed, not even from another
 container.
+
+The path of a socket is limited to 107 bytes, so folders for sockets are made in `short_folder()`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from pathlib import Path
 
 PREFIX = "ajet-"
 _LOCK = "owner.lock"
+_LONGEST_PARENT = 40
+"""Bytes. `/ajet-vllm-12345678` and the longest name of a socket in it, 47 bytes, fit after it."""
 
 
 @contextmanager
@@ -43,6 +47,34 @@ def private_folder(kind: str, parent: Path | None = None) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def temporary_files_in(folder: Path) -> Iterator[None]:
+    """Let this process, and those that it starts, make temporary files in a folder.
+
+    Only while the block runs: for libraries that do so when they are imported or started.
+    """
+    before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
+    tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        if variable is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = variable
+
+
+def short_folder(longest: int = _LONGEST_PARENT) -> Path:
+    """The temporary folder, or `/tmp` if its path is too long for folders with sockets.
+
+    Args:
+        longest: bytes that the path may have.
+    """
+    folder = tempfile.gettempdir()
+    return Path(folder if len(os.fsencode(folder)) <= longest else "/tmp")
 
 
 def remove_left_behind(parent: Path) -> int:

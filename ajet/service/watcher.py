@@ -12,7 +12,8 @@ Its last checkpoint is there, so it can be resumed.
 The numbers of the signals that reach the run come through FD as well (`signal.set_wakeup_fd`). A
 run that is stopped (Ctrl-Z, a debugger) is not ended. When FD closes, or the process PID ends, the
 run has ended. We then become the program `left_behind.py`, which ends what its services left
-behind: SERVICES is what their ids begin with.
+behind: SERVICES is what their ids begin with. It is empty while the run reads its tasks: there are
+no services then, and nothing to resume.
 
 This is a program of its own, and not a thread, because no thread runs then. It imports the standard
 library only.
@@ -32,9 +33,17 @@ DUMP_S = 0.5
 """How long the run may take to write its stacks."""
 ASKED_S = 10.0
 """How long a run that was asked to end may be without a sign of life."""
-ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU}
 WAITS = (" in wait", " in select", " in _recv", " in accept", " in poll", " in _worker")
 """How the innermost line of a thread ends that only waits."""
+WHILE_TRAINING = (
+    "Continue it with --resume. With task_runner.isolation=process, such code ends its own episode "
+    "only"
+)
+WHILE_READING = (
+    "It was loading your code and reading the tasks. If that takes so long, give it more time with "
+    "task_runner.unresponsive_timeout_s"
+)
 MAX_STACKS = 20_000
 """Characters of the stacks that are shown."""
 
@@ -47,15 +56,17 @@ class Watcher:
         pid: of the run.
         stacks: the file to which the run writes its stacks.
         limit_s: seconds without a sign of life after which the run is ended.
+        advice: what the user can do then.
     """
 
-    def __init__(self, run: int, pid: int, stacks: str, limit_s: float) -> None:
+    def __init__(self, run: int, pid: int, stacks: str, limit_s: float, advice: str) -> None:
         self.run = run
         self.pid = pid
         # A handle on this very process: its number may be given to another one after its end.
         self.handle = os.pidfd_open(pid)
         self.stacks = stacks
         self.limit_s = limit_s
+        self.advice = advice
         self.last_s = time.monotonic()
         self.asked_s: float | None = None
         self.has_warned = False
@@ -94,11 +105,8 @@ class Watcher:
         if silent_s > self.limit_s or (self.asked_s is not None and now - self.asked_s > ASKED_S):
             if not self.has_warned:
                 self.tell(self.report(silent_s))
-            self.tell(
-                f"error: the run is ended: no Python code of it ran for {silent_s:.0f} s. "
-                "Continue it with --resume. With task_runner.isolation=process, such code ends its "
-                "own episode only"
-            )
+            ended = f"error: the run is ended: no Python code of it ran for {silent_s:.0f} s."
+            self.tell(f"{ended} {self.advice}")
             self.send(signal.SIGKILL)
             return False
         if silent_s > self.limit_s / 3 and not self.has_warned:
@@ -154,10 +162,12 @@ def _waits(thread: str) -> bool:
 
 def main() -> None:
     """Watch the run that the arguments name."""
-    run, pid, stacks, limit_s = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], float(sys.argv[4])
-    Watcher(run, pid, stacks, limit_s).watch()
-    program = os.path.join(os.path.dirname(__file__), "left_behind.py")
-    os.execv(sys.executable, [sys.executable, "-I", "-S", program, sys.argv[5]])
+    run, pid, stacks, limit_s, services = sys.argv[1:]
+    advice = WHILE_TRAINING if services else WHILE_READING
+    Watcher(int(run), int(pid), stacks, float(limit_s), advice).watch()
+    if services:
+        program = os.path.join(os.path.dirname(__file__), "left_behind.py")
+        os.execv(sys.executable, [sys.executable, "-I", "-S", program, services])
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ from tests.chaos import checks
 from tests.chaos.faults import DISK_MB, FAULTS, Expected, Fault
 from tests.chaos.runs import STEPS, Place, can_mount
 from tests.end_to_end.command import ROOT
+from tests.end_to_end.run_folders import lines_of
+from tests.end_to_end.temporary import NAMED, NAMED_IF_KILLED, left_files
 
 MOST_RESUMES = 3
 
@@ -63,6 +65,8 @@ class Round:
     """The commit that was checked out; "+" after it means that files were changed."""
     duration_s: float
     """What the undisturbed run took."""
+    step_s: float = 0.0
+    """What one of its steps took; 0 in results that were written without it."""
     code: int | None = None
     """The exit code after the fault."""
     num_resumes: int = 0
@@ -76,11 +80,11 @@ class Campaign:
     Args:
         backbone: of the runs.
         seed: of kinds and moments.
-        duration_s: what the undisturbed run took in an earlier part of the campaign; None: it is
-            done now, as it is for each part whose rounds are compared with it.
+        known: durations of the undisturbed run and of its steps in an earlier part of the campaign;
+            None: it is done now, as it is for each part whose rounds are compared with it.
     """
 
-    def __init__(self, backbone: str, seed: int, duration_s: float | None = None) -> None:
+    def __init__(self, backbone: str, seed: int, known: tuple[float, float] | None = None) -> None:
         self.backbone = backbone
         self.seed = seed
         self.commit = current_commit()
@@ -90,8 +94,8 @@ class Campaign:
             if backbone in fault.backbones and (not fault.needs_disk or can_mount())
         ]
         self.reference = Place(backbone)
-        if duration_s is not None and not self.reference.settings.is_exact:
-            self.duration_s = duration_s
+        if known is not None and not self.reference.settings.is_exact:
+            self.duration_s, self.step_s = known
             return
         run = self.reference.start()
         ended = run.wait(self.reference.settings.bound_s)
@@ -100,6 +104,7 @@ class Campaign:
             self.reference.remove()
             raise SystemExit(f"the undisturbed run failed: {words}")
         self.duration_s = time.monotonic() - run.started_s
+        self.step_s = _seconds_per_step(self.reference.folder)
 
     def schedule(self, num_rounds: int) -> list[str]:
         """Kinds in random order; each comes again only after all others have come."""
@@ -122,6 +127,7 @@ class Campaign:
             delay_s=delay_s,
             commit=self.commit,
             duration_s=round(self.duration_s, 1),
+            step_s=round(self.step_s, 2),
         )
         begun = time.monotonic()
         place = Place(self.backbone, DISK_MB if fault.needs_disk else None)
@@ -136,9 +142,12 @@ class Campaign:
         return result
 
     def _moment(self, rng: random.Random) -> tuple[str, float]:
-        """A stage, and how long after it: up to what a step takes, or the start for the first."""
+        """A stage, and how long after it: up to what a step takes, or the start for the first two.
+
+        Starting vLLM and Ray takes many times as long as a step.
+        """
         stage = rng.choice(list(STAGES))
-        longest = self.duration_s / (2 if stage == "start" else 2 * STEPS)
+        longest = self.step_s if stage.startswith("step") else self.duration_s / 2
         return stage, round(rng.uniform(0, longest), 2)
 
     def _compare(self, place: Place) -> list[str]:
@@ -152,6 +161,11 @@ class Campaign:
     def close(self) -> None:
         """Delete the undisturbed run."""
         self.reference.remove()
+
+
+def _seconds_per_step(folder: Path) -> float:
+    times = [line["time"] for line in lines_of(folder / "metrics.jsonl")]
+    return float(times[-1] - times[0]) / STEPS
 
 
 def current_commit() -> str:
@@ -180,16 +194,14 @@ def _disturb(place: Place, fault: Fault, result: Round, rng: random.Random) -> N
             result.problems.append(str(error))
     ended = run.wait(place.settings.bound_s)
     result.code = ended.code if ended else None
-    allowed = place.settings.temporaries
-    if fault.expected is Expected.KILLED:
-        allowed += place.settings.temporaries_if_killed
+    allowed = (*NAMED, *NAMED_IF_KILLED) if fault.expected is Expected.KILLED else NAMED
     result.problems += filter(
         None,
         [
             checks.unclear_end(ended, fault.expected, place.folder),
             checks.still_running(place.folder, fault.expected),
             checks.orphans(place.mark),
-            checks.left_files(place.temporary, allowed),
+            left_files(place.temporary, allowed),
         ],
     )
     if fault.repair:
@@ -216,7 +228,7 @@ def _resume(place: Place, result: Round) -> None:
             [
                 checks.unclear_end(ended, Expected.CONTINUES, place.folder),
                 checks.orphans(place.mark),
-                checks.left_files(place.temporary, place.settings.temporaries),
+                left_files(place.temporary, NAMED),
             ],
         )
 
@@ -257,9 +269,9 @@ def read_results(path: Path | None) -> dict[int, Round]:
 
 def run_rounds(options: argparse.Namespace, done: dict[int, Round]) -> None:
     """Run the rounds that are not done, until all are or the minutes are over."""
-    begun = time.monotonic()
-    known = [each.duration_s for each in done.values()]
+    known = [(each.duration_s, each.step_s) for each in done.values() if each.step_s]
     campaign = Campaign(options.backbone, options.seed, known[0] if known else None)
+    begun = time.monotonic()
     try:
         for number, kind in enumerate(campaign.schedule(options.rounds)):
             if number < options.first or number in done:

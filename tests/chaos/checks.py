@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 import signal
 import time
@@ -55,16 +54,6 @@ def orphans(mark: str, seconds: float = ORPHANS_S) -> str:
             return f"left running: {'; '.join(names)}"
         time.sleep(0.2)
     return ""
-
-
-def left_files(temporary: Path, named: tuple[str, ...]) -> str:
-    """Files in the temporary folder, except for those that are named."""
-    left = [
-        str(path.relative_to(temporary))
-        for path in sorted(temporary.iterdir())
-        if not any(fnmatch.fnmatch(path.name, pattern) for pattern in named)
-    ]
-    return f"left in the temporary folder: {', '.join(left)}" if left else ""
 
 
 def wrong_counts(folder: Path) -> str:

@@ -50,10 +50,6 @@ class BackboneSettings:
     """In which a run of this size ends, whatever happens to it, on a busy machine."""
     is_exact: bool
     """True if a resumed run must equal an uninterrupted one bit for bit."""
-    temporaries: tuple[str, ...] = ("torchinductor_*",)
-    """Patterns of what a run may leave in the temporary folder: torch's cache of the user."""
-    temporaries_if_killed: tuple[str, ...] = ("ajet-*",)
-    """The same for a run that was killed: the folder of its vLLM and Ray processes."""
 
 
 def settings_of(backbone: str) -> BackboneSettings:

@@ -1,6 +1,7 @@
-"""The campaign of faults: two rounds of it, and that each of its checks sees what it looks for.
+"""The campaign of faults: a few rounds of it, and that each of its checks sees what it looks for.
 
-1. A run killed together with its supervisors leaves nothing, and resumes bit for bit.
+1. A run that is killed while it writes resumes bit for bit; one that is killed together with its
+   supervisors leaves nothing, too.
 2. Hang, traceback, silence, orphan, file in the temporary folder, wrong count, and another result
    are each a problem of the round.
 """
@@ -13,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,25 +24,36 @@ from tests.chaos.campaign import Campaign, Round, table
 from tests.chaos.faults import FAULTS, Expected
 from tests.chaos.runs import EPISODES_PER_STEP, MARK, STEPS
 from tests.end_to_end.command import Ended
+from tests.end_to_end.temporary import NAMED, left_files
 
 CONTINUES, KILLED, ENDS = Expected.CONTINUES, Expected.KILLED, Expected.ENDS
+SEED = 2
+"""The moment of its round 0 is in the middle of a run: after step 1."""
+
+
+@pytest.fixture(scope="module")
+def campaign() -> Iterator[Campaign]:
+    campaign = Campaign("local", seed=SEED)
+    yield campaign
+    campaign.close()
+
+
+def test_a_round_holds_and_a_changed_result_is_seen(campaign: Campaign) -> None:
+    shown = campaign.round(0, "killed, last lines torn")
+    assert shown.problems == [], shown
+    changed = campaign.reference.root / "changed"
+    shutil.copytree(campaign.reference.folder, changed, symlinks=True)
+    assert checks.another_run(changed, campaign.reference.folder) == ""
+    lines = (changed / "metrics.jsonl").read_text().replace('"step": 2', '"step": 2, "x": 1')
+    (changed / "metrics.jsonl").write_text(lines)
+    assert "'x'" in checks.another_run(changed, campaign.reference.folder)
 
 
 @pytest.mark.slow
-def test_two_rounds_hold_and_a_changed_result_is_seen() -> None:
-    campaign = Campaign("local", seed=1)
-    try:
-        for number, kind in enumerate(("run and supervisors killed", "Ctrl-C")):
-            shown = campaign.round(number, kind)
-            assert shown.problems == [], shown
-        changed = campaign.reference.root / "changed"
-        shutil.copytree(campaign.reference.folder, changed, symlinks=True)
-        assert checks.another_run(changed, campaign.reference.folder) == ""
-        lines = (changed / "metrics.jsonl").read_text().replace('"step": 2', '"step": 2, "x": 1')
-        (changed / "metrics.jsonl").write_text(lines)
-        assert "'x'" in checks.another_run(changed, campaign.reference.folder)
-    finally:
-        campaign.close()
+@pytest.mark.parametrize(("number", "kind"), [(1, "run and supervisors killed"), (2, "Ctrl-C")])
+def test_more_rounds_hold(campaign: Campaign, number: int, kind: str) -> None:
+    shown = campaign.round(number, kind)
+    assert shown.problems == [], shown
 
 
 def finished(folder: Path, outcome: str = "finished") -> Path:
@@ -106,11 +119,11 @@ def test_an_orphan_is_seen() -> None:
 
 
 def test_a_file_in_the_temporary_folder_is_seen(tmp_path: Path) -> None:
-    assert checks.left_files(tmp_path, ("torchinductor_*",)) == ""
+    assert left_files(tmp_path, NAMED) == ""
     (tmp_path / "torchinductor_me").mkdir()
-    assert checks.left_files(tmp_path, ("torchinductor_*",)) == ""
+    assert left_files(tmp_path, NAMED) == ""
     (tmp_path / "ckpt.lock").touch()
-    assert "ckpt.lock" in checks.left_files(tmp_path, ("torchinductor_*",))
+    assert "ckpt.lock" in left_files(tmp_path, NAMED)
 
 
 def test_lost_and_doubled_steps_and_episodes_are_seen(tmp_path: Path) -> None:

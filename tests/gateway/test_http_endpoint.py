@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 
 from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.errors import ConfigError, MissingExtraError
 from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey, HttpEndpoint
-from tests.gateway.server_fakes import HeldEngine, Served, ask, connect, serving
+from tests.gateway.server_fakes import WAIT_S, HeldEngine, Served, ask, connect, serving
 
 
 def test_the_server_starts_with_the_first_client_and_is_shared():
@@ -50,6 +52,21 @@ def test_listening_for_other_machines_is_said_aloud(caplog):
     assert len(said) == 1
     assert "interchange_server.host = 0.0.0.0" in said[0] and "encrypted" in said[0]
     assert endpoint.base_url in said[0] and endpoint.api_key not in said[0]
+
+
+@pytest.mark.parametrize("excepted", ["", "example.org", "127.0.0.1,example.org"])
+def test_no_proxy_is_asked_for_it(monkeypatch, excepted):
+    for name in ("NO_PROXY", "ALL_PROXY", "all_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", excepted)
+    monkeypatch.setenv("NO_PROXY", excepted)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")  # nothing listens there
+    with serving() as served:
+        _, endpoint = served.episode()
+        assert httpx2.get(f"{endpoint.base_url}/models", timeout=WAIT_S).status_code == 401
+        hosts = os.environ["NO_PROXY"].split(",")
+    assert sorted(hosts) == sorted({"127.0.0.1", *filter(None, excepted.split(","))})
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"]
 
 
 def test_listening_for_this_machine_is_no_warning(caplog):

@@ -33,14 +33,14 @@ def hold():
     re.match(r"(a+)+$", "a" * 60 + "!")
 
 folder, limit_s, what = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-with sigterm_as_ctrl_c(), watched(folder, limit_s):
+with sigterm_as_ctrl_c(), watched(None if "reading" in sys.argv else folder, limit_s):
     print("ready", flush=True)
     if what == "hold":
         # A regular expression lets the handlers of signals run if it is in the main thread.
         thread = threading.Thread(target=hold)
         thread.start()
         thread.join()
-    if sys.argv[4:] and os.fork() == 0:
+    if "fork" in sys.argv and os.fork() == 0:
         sys.stdout = sys.stderr = None
         os.close(1), os.close(2)
         time.sleep(60)
@@ -50,11 +50,11 @@ print("done", flush=True)
 """
 
 
-def start(folder: Path, limit_s: float, what: str, *fork: str) -> subprocess.Popen[str]:
+def start(folder: Path, limit_s: float, what: str, *more: str) -> subprocess.Popen[str]:
     (folder / "logs").mkdir()
     (folder / "program.py").write_text(PROGRAM)
     run = subprocess.Popen(
-        [sys.executable, str(folder / "program.py"), str(folder), str(limit_s), what, *fork],
+        [sys.executable, str(folder / "program.py"), str(folder), str(limit_s), what, *more],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -81,6 +81,17 @@ def test_a_run_that_hangs_is_ended_and_says_where(tmp_path: Path) -> None:
     assert "it is ended in 4 s if this goes on" in errors
     assert "Continue it with --resume" in errors
     assert "in hold" in (tmp_path / "logs" / "stacks.txt").read_text()
+    wait_for_end(watchers)
+
+
+def test_a_run_that_hangs_while_it_reads_its_tasks_is_ended(tmp_path: Path) -> None:
+    run = start(tmp_path, 6.0, "hold", "reading")
+    watchers = descendants(run.pid)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == -signal.SIGKILL
+    assert re.search(r'program.py", line \d+ in hold', errors)
+    assert "It was loading your code and reading the tasks" in errors
+    assert "--resume" not in errors
     wait_for_end(watchers)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -22,6 +23,8 @@ import yaml
 from ajet.config.sections.root import RootConfig
 from ajet.monitor.guarded_sinks import GuardedSinks
 from ajet.monitor.run_record import recorded, run_id_of
+from tests.end_to_end.command import ROOT
+from tests.end_to_end.temporary import NAMED_IF_KILLED, left_files
 from tests.unit.config_files import MINIMAL, load
 
 METRICS = {
@@ -190,6 +193,26 @@ def test_trackio_on_this_machine(tmp_path: Path) -> None:
     shown = json.loads(config[0])
     assert shown["run_id"] == run_id_of(folder)
     assert_settings_arrived(shown)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.trackers.test_trackers import METRICS, config_of, run_folder
+from ajet.monitor.guarded_sinks import GuardedSinks
+folder = Path(sys.argv[1])
+GuardedSinks(config_of(folder, "wandb"), run_folder(folder)).write(1, METRICS[1])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_run_that_is_killed_leaves_temporary_files_in_its_own_folder_only(tmp_path: Path) -> None:
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)}
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], env=env, cwd=ROOT)
+    assert killed.returncode == -signal.SIGKILL
+    assert left_files(temporary, NAMED_IF_KILLED) == ""
 
 
 def test_several_at_once(tmp_path: Path, caplog: Any) -> None:

@@ -18,6 +18,7 @@ import psutil
 from tests.end_to_end.command import COMMAND, CONF, OPENAI_AGENT, ROOT, Ended
 from tests.end_to_end.listening import assert_private, listening
 from tests.end_to_end.run_folders import NAME, lines_of
+from tests.end_to_end.temporary import assert_only_named_left, temporary_folder
 from tests.verl.runs import MARK, SMALL, TIMEOUT_S, assert_nothing_left
 
 SKIPPED_SYNC = (sys.executable, "-m", "tests.trinity.skipped_sync")
@@ -61,14 +62,28 @@ class Running:
 
 @contextmanager
 def running(exp_dir: Path, *args: str, command: Sequence[str] = COMMAND) -> Iterator[Running]:
-    """A small run. Nothing of it may be left when the block is, or listen to strangers."""
+    """A small run.
+
+    Nothing of it may be left when the block is, no process and no temporary file, or listen to
+    strangers.
+    """
+    with temporary_folder() as temporary:
+        with _running(exp_dir, [*args], command, temporary) as run:
+            yield run
+        assert_only_named_left(temporary, run.process.returncode)
+
+
+@contextmanager
+def _running(
+    exp_dir: Path, args: list[str], command: Sequence[str], temporary: Path
+) -> Iterator[Running]:
     given = ["--backbone=trinity", "--exp-dir", str(exp_dir)]
     mark = uuid4().hex
     process = subprocess.Popen(
         [*command, "--conf", str(CONF), *given, f"rollout.user_workflow={OPENAI_AGENT}"]
         + [*SMALL, *args],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), MARK: mark},
+        env={**os.environ, "PYTHONPATH": str(ROOT), MARK: mark, "TMPDIR": str(temporary)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

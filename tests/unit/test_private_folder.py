@@ -3,15 +3,17 @@
 1. A folder is there within the block, for this user only, and gone after it, also after an error.
 2. A folder whose owner was killed is removed by the next one; one in use, another user's program's
    and a link are not.
+3. Sockets fit into a folder, however long the path of the temporary folder is.
 """
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from ajet.service.private_folder import private_folder, remove_left_behind
+from ajet.service.private_folder import private_folder, remove_left_behind, short_folder
 
 
 def left_behind(parent: Path, name: str) -> Path:
@@ -52,3 +54,15 @@ def test_a_folder_in_use_and_what_is_not_ours_stays(tmp_path: Path) -> None:
         assert mine.exists()
         assert without_lock.exists()
         assert (elsewhere / "session").exists()
+
+
+@pytest.mark.parametrize("length", [20, 40, 41, 90])
+def test_a_socket_fits_into_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    parent = "/" + "t" * (length - 1)
+    monkeypatch.setattr(tempfile, "tempdir", parent)
+    assert short_folder() == Path(parent if length <= 40 else "/tmp")
+    folder = f"{short_folder()}/ajet-vllm-12345678"
+    assert len(f"{folder}/weights-01000000-replica-100-rank-100.sock") <= 107
+    assert len(f"{folder}/1e84d356-45cb-4ac9-8db4-a018dbf8e354") <= 107

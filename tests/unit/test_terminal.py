@@ -143,7 +143,7 @@ def test_a_hard_exit_is_a_system_exit() -> None:
     assert os._exit is exit_now
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU])
 def test_a_closed_terminal_and_sigterm_count_as_ctrl_c(number: signal.Signals) -> None:
     before = signal.signal(number, signal.SIG_DFL)  # under `nohup`, SIGHUP would be ignored
     try:
@@ -154,10 +154,21 @@ def test_a_closed_terminal_and_sigterm_count_as_ctrl_c(number: signal.Signals) -
         signal.signal(number, before)
 
 
-def test_a_hangup_that_is_ignored_stays_ignored() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU])
+def test_a_signal_that_is_ignored_stays_ignored(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         with sigterm_as_ctrl_c():
-            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(number)
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)
+
+
+def test_a_limit_of_cpu_time_interrupts_once() -> None:
+    with pytest.raises(KeyboardInterrupt), sigterm_as_ctrl_c():
+        try:
+            signal.raise_signal(signal.SIGXCPU)
+        finally:
+            signal.raise_signal(signal.SIGXCPU)
+            has_come_back = True
+    assert has_come_back

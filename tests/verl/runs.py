@@ -14,6 +14,7 @@ import psutil
 from tests.end_to_end.command import COMMAND, CONF, OPENAI_AGENT, ROOT, Ended
 from tests.end_to_end.listening import assert_private, listening
 from tests.end_to_end.run_folders import lines_of
+from tests.end_to_end.temporary import assert_only_named_left, temporary_folder
 
 TIMEOUT_S = 900
 AGENTS = "tests/verl/agents.py"
@@ -32,13 +33,23 @@ SMALL = (
 def train(
     exp_dir: Path, *args: str, agent: str = OPENAI_AGENT, env: dict[str, str] | None = None
 ) -> Ended:
-    """A small run to its end. Nothing of it may be left running, or listen to strangers."""
+    """A small run to its end.
+
+    Nothing of it may be left, no process and no temporary file, or listen to strangers.
+    """
+    with temporary_folder() as temporary:
+        ended = _train(exp_dir, [*args], agent, {"TMPDIR": str(temporary), **(env or {})})
+        assert_only_named_left(temporary, ended.code)
+    return ended
+
+
+def _train(exp_dir: Path, args: list[str], agent: str, env: dict[str, str]) -> Ended:
     given = ["--backbone=verl", "--exp-dir", str(exp_dir), f"rollout.user_workflow={agent}"]
     mark = uuid4().hex
     process = subprocess.Popen(
         [*COMMAND, "--conf", str(CONF), *given, *SMALL, *args],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), MARK: mark, **(env or {})},
+        env={**os.environ, "PYTHONPATH": str(ROOT), MARK: mark, **env},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -27,6 +27,7 @@ from ajet.service.probes import start_ticks
 from tests.end_to_end.command import OPENAI_AGENT, SMALL, Ended, start, wait
 from tests.end_to_end.listening import assert_private, listening
 from tests.end_to_end.run_folders import NAME, checkpoints_of, lines_of, metrics_of
+from tests.end_to_end.temporary import assert_only_named_left, temporary_folder
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
@@ -43,9 +44,20 @@ VLLM = (
 
 def run(exp_dir: Path, *args: str, act: Callable[[Path], None] | None = None) -> Ended:
     """A small run; `act` is called with its folder once it has begun to train."""
+    with temporary_folder() as temporary:
+        ended = _run(exp_dir, [*args], act, {"TMPDIR": str(temporary)})
+        assert_only_named_left(temporary, ended.code)
+    return ended
+
+
+def _run(
+    exp_dir: Path, args: list[str], act: Callable[[Path], None] | None, variables: dict[str, str]
+) -> Ended:
     mark = uuid4().hex
     with listening(MARK, mark) as found:
-        process = start("--exp-dir", str(exp_dir), *SMALL, *VLLM, *args, variables={MARK: mark})
+        process = start(
+            "--exp-dir", str(exp_dir), *SMALL, *VLLM, *args, variables={MARK: mark, **variables}
+        )
         try:
             if act is not None:
                 wait_for(lambda: (exp_dir / NAME / "checkpoints").exists(), process)

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import ray
@@ -18,6 +18,7 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from ajet.backbone.ray_common import private_sockets
 from ajet.backbone.ray_common.resources import RayNeeds
 from ajet.errors import RequestError, ServiceError
+from ajet.service.private_folder import private_folder, short_folder
 
 _CLASS_AND_PID = re.compile(r"class_name: (\S+)(?:.|\n)*?pid: (\d+)")
 
@@ -35,20 +36,32 @@ def connected(runtime_env: Mapping[str, Any], needs: RayNeeds) -> Iterator[None]
     """
     address = os.environ["RAY_ADDRESS"]
     private_sockets.install()
-    try:
-        ray.init(
-            address=address,
-            runtime_env={**runtime_env, "worker_process_setup_hook": private_sockets.HOOK},
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, RuntimeError) as error:
-        raise ServiceError(f"cannot connect to Ray at {address}: {error}") from error
-    try:
+    with ExitStack() as stack:
+        variables = {**runtime_env.get("env_vars", {}), **_temporary_folder(stack)}
+        hook = {"worker_process_setup_hook": private_sockets.HOOK}
+        try:
+            ray.init(
+                address=address,
+                runtime_env={**runtime_env, **hook, "env_vars": variables},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except (ConnectionError, RuntimeError) as error:
+            raise ServiceError(f"cannot connect to Ray at {address}: {error}") from error
+        stack.callback(ray.shutdown)
         _check_size(needs)
         yield
-    finally:
-        ray.shutdown()
+
+
+def _temporary_folder(stack: ExitStack) -> dict[str, str]:
+    """The variable for a temporary folder that goes with the run, if its Ray has no such folder.
+
+    On other nodes of a cluster that the run joined, the folder is not there. Python then uses the
+    temporary folder of the node.
+    """
+    if private_sockets.home_of_own_ray():
+        return {}
+    return {"TMPDIR": str(stack.enter_context(private_folder("tmp", short_folder())))}
 
 
 def cause_of(error: BaseException) -> str:

@@ -30,7 +30,7 @@ def install() -> None:
     """Set this process up; nothing happens without a token of Ray."""
     if token := _token():
         _guard_queue(token)
-    if (address := os.environ.get("MASTER_ADDR")) in _LOOPBACK and (home := _home()):
+    if (address := os.environ.get("MASTER_ADDR")) in _LOOPBACK and (home := home_of_own_ray()):
         # Each group of ranks has a port of its own, and so a file of its own.
         store = f"file://{home}/ranks-{address}-{os.environ['MASTER_PORT']}"
         os.environ["DIST_INIT_METHOD"] = store
@@ -46,8 +46,8 @@ def _token() -> bytes:
         return b""
 
 
-def _home() -> Path | None:
-    """The private folder of a Ray that was started for this run."""
+def home_of_own_ray() -> Path | None:
+    """The private folder of a Ray that was started for this run; None on a cluster it joined."""
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", ""))
     return path.parent if path.parent.name.startswith("ajet-ray-") else None
 

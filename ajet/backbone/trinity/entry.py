@@ -17,6 +17,7 @@ from ajet.monitor.records import Records
 from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
 from ajet.monitor.task_results import read_task_results
+from ajet.service.private_folder import private_folder, temporary_files_in
 from ajet.training.episode_process import isolated
 from ajet.training.episodes import (
     make_rollout,
@@ -41,9 +42,9 @@ def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -
     """
     # With the file bound here, progress stays visible while Trinity's output is redirected.
     console = Console(file=sys.stdout)
-    with Progress(console) as progress:
+    with Progress(console) as progress, private_folder("tmp") as temporary:
         try:
-            _run(config, run_folder, resume, inputs, progress)
+            _run(config, run_folder, resume, inputs, progress, temporary)
         except OSError as error:
             raise TrainingError(f"{run_folder}: the run cannot continue: {error}") from error
         ignore_interrupts()
@@ -52,12 +53,18 @@ def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -
 
 
 def _run(
-    config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs, progress: Progress
+    config: RootConfig,
+    run_folder: Path,
+    resume: bool,
+    inputs: RunInputs,
+    progress: Progress,
+    temporary: Path,
 ) -> None:
     ajet, data = config.ajet, inputs.data
     device = device_of(ajet.model.device)
     _set_environment(ajet, device)
-    with redirect_output(run_folder / "logs" / "trinity.log"):
+    # Trackers that Trinity imports make temporary folders when they are imported.
+    with temporary_files_in(temporary), redirect_output(run_folder / "logs" / "trinity.log"):
         from ajet.backbone.trinity.engine import TrinityEngine
         from ajet.backbone.trinity.run_context import make_run_context
         from ajet.backbone.trinity.session import TrinitySession

@@ -18,6 +18,10 @@ from ajet.training.inputs import RunInputs
 from ajet.training.model_folder import device_of, model_folder
 from ajet.training.run import make_loop, run_to_the_end
 
+EXTERNAL_MODULES = "VERL_USE_EXTERNAL_MODULES"
+"""Environment variable: modules that verl imports in each of its processes."""
+WEIGHT_SOCKETS = "ajet.backbone.verl.weight_sockets"
+
 
 def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -> None:
     """Train to the last step, then draw the reward curve and print the summary.
@@ -65,6 +69,9 @@ def _set_environment(ajet: AjetConfig, device: str) -> None:
     os.environ["TRANSFER_QUEUE_ENABLE"] = "1"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    modules = os.environ.get(EXTERNAL_MODULES, "")
+    if WEIGHT_SOCKETS not in modules.split(","):
+        os.environ[EXTERNAL_MODULES] = ",".join(filter(None, [WEIGHT_SOCKETS, modules]))
     if device == "cpu":
         from ajet.backbone.verl.cpu.settings import environment
 
@@ -73,6 +80,6 @@ def _set_environment(ajet: AjetConfig, device: str) -> None:
             environment(
                 kv_cache_gb=settings.kv_cache_gb,
                 num_threads=ajet.model.torch_num_threads,
-                given=os.environ.get("VERL_USE_EXTERNAL_MODULES", ""),
+                given=os.environ[EXTERNAL_MODULES],
             )
         )

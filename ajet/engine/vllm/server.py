@@ -16,7 +16,7 @@ import httpx2
 from ajet.engine.vllm.client import EXTENSION
 from ajet.engine.vllm.key_guard import KEY_VARIABLE
 from ajet.errors import ServiceError
-from ajet.service.private_folder import private_folder
+from ajet.service.private_folder import private_folder, short_folder
 from ajet.service.service import Service, ServiceRecord
 
 HOST = "127.0.0.1"
@@ -82,13 +82,13 @@ class VllmServer:
                     f"{self.name}: port {self._port} cannot be used: {error}. Name another one in "
                     "ajet.rollout.vllm.options.port, or remove that setting to use any free port"
                 ) from None
-        # vLLM leaves sockets in its temporary folder.
-        temporary = self._temporary.enter_context(private_folder("vllm"))
+        # vLLM leaves sockets there.
+        temporary = str(self._temporary.enter_context(private_folder("vllm", short_folder())))
         self._service = Service(
             self.name,
             self._command,
             log=self._log,
-            env={**self._env, "TMPDIR": str(temporary)},
+            env={**self._env, "TMPDIR": temporary, "VLLM_RPC_BASE_PATH": temporary},
             on_started=self._on_started,
         )
         self._service.start()

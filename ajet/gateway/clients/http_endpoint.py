@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
 
 from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.errors import MissingExtraError
@@ -79,4 +82,18 @@ def start_server(settings: InterchangeServerConfig, **more: Any) -> HttpServer:
         if error.name not in ("fastapi", "httptools", "uvicorn"):
             raise
         raise MissingExtraError(error.name, "server") from None
-    return HttpServer(settings, **more)
+    server = HttpServer(settings, **more)
+    _reach_without_proxy(urlsplit(server.base_url).hostname or "")
+    return server
+
+
+def _reach_without_proxy(host: str) -> None:
+    """Except the host from the proxies in the environment, for this process and its children.
+
+    HTTP libraries ask a proxy for the loopback address, too.
+    """
+    proxies = getproxies_environment()
+    excepted = list(filter(None, proxies.pop("no", "").split(",")))
+    if proxies and not {host, "*"} & set(excepted):
+        # The one in lower case has precedence, so both get all hosts.
+        os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join([*excepted, host])
