@@ -4,7 +4,7 @@ from typing import Any
 
 from agentscope.agent import AgentBase
 from agentscope.message import Msg
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 TIPS = {
     "werewolf": "At night the werewolves kill one player. By day, do not be found out.",
@@ -18,15 +18,14 @@ TIPS = {
 class Turn(BaseModel):
     """What a player does in a turn."""
 
-    model_config = ConfigDict(extra="forbid")  # servers that enforce a schema ask for it
-
     say: str = Field(description="What everybody hears; empty at night and in a vote.")
     choose: str | None = Field(description="The name of a player, or null.")
 
 
+_SCHEMA = {**Turn.model_json_schema(), "additionalProperties": False}
 TURN_FORMAT: dict[str, Any] = {
     "type": "json_schema",
-    "json_schema": {"schema": Turn.model_json_schema(), "name": "Turn", "strict": True},
+    "json_schema": {"schema": _SCHEMA, "name": "Turn", "strict": True},
 }
 """Asks for a `Turn`. AgentScope's own `structured_model` would do so as well, but after the first
 answer that is no turn it asks for a tool call instead, in that turn and in all later ones."""
