@@ -8,7 +8,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,7 +102,14 @@ def test_a_good_judge_is_measured_as_one_and_offline_the_second_time(tmp_path):
 
 def test_a_judge_that_contradicts_itself_is_found_out(tmp_path):
     path = labelled(tmp_path, [(f"q{i}", "a", 1) for i in range(10)])
-    with serving(scoring(lambda _, number: 10 * (number % 2))) as server:
+    times_asked: dict[str, Iterator[int]] = defaultdict(itertools.count)
+
+    def other_each_time(body: Body, number: int) -> Reply:
+        inside, _ = material(body)
+        score = 10 * (next(times_asked[inside["query"]]) % 2)
+        return Reply(content=json.dumps({"reason": "so", "score": score}))
+
+    with serving(other_each_time) as server:
         config = config_of(tmp_path, server, judge_type="llm")
         found = report(config, path, repeats=4).estimates
     assert found["spread_over_repeats"].value is not None
