@@ -26,7 +26,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -339,10 +339,7 @@ class EpisodeRun:
                     f"{name} has more than {MOST_OUTPUT_BYTES // 2**20} MB, or contains itself; "
                     "write large data into files and return their paths"
                 )
-        for name, value in returned.flat_metrics.items():
-            finite(value, f'log_metrics["{name}"]')
-            if not name.isprintable():
-                raise EpisodeError(f"log_metrics has the name {name!a}: use printable characters")
+        _check_metrics(returned.flat_metrics)
         self._output = returned
         is_mad = any(call.failed_checks for call in self._tracker.calls)
         if returned.reward is not None:
@@ -377,6 +374,23 @@ class EpisodeRun:
         self._rewards = rewards
 
 
+def _check_metrics(metrics: Mapping[str, float]) -> None:
+    if len(metrics) > MOST_METRICS:
+        raise EpisodeError(
+            f"log_metrics has {len(metrics)} numbers, {MOST_METRICS} are allowed: each becomes a "
+            "metric of the run"
+        )
+    for name, value in metrics.items():
+        if not name.isprintable() or len(name) > MOST_CHARACTERS:
+            raise EpisodeError(
+                f"log_metrics has the name {name[:MOST_CHARACTERS]!a}: use printable characters, "
+                f"at most {MOST_CHARACTERS}"
+            )
+        finite(value, f'log_metrics["{name}"]')
+
+
+MOST_METRICS, MOST_CHARACTERS = 1_000, 200
+"""Limits of an episode's metrics, and of each of their names: all are kept for every step."""
 MOST_OUTPUT_BYTES = 8 * 2**20
 """Largest size of an episode's metadata, and of its metrics. Both stay in memory for a step and are
 written into the run folder."""

@@ -113,6 +113,8 @@ def test_a_workflow_that_cancels_every_task_ends_only_its_episode() -> None:
         WorkflowOutput(reward=1.0, log_metrics={"m\ud800": 1.0}),
         WorkflowOutput(reward=1.0, log_metrics={"seconds": 1e308}),
         WorkflowOutput(reward=1.0, log_metrics={"many": [1.0] * 2_000_000}),
+        WorkflowOutput(reward=1.0, log_metrics={f"of call {i}": 1.0 for i in range(2_000)}),
+        WorkflowOutput(reward=1.0, log_metrics={"m" * 1_000: 1.0}),
         WorkflowOutput(reward=1.0, metadata={"page": "x" * 20_000_000}),
         WorkflowOutput(reward=1.0, metadata={"pages": [{"page": "x" * 500_000}] * 20}),
         WorkflowOutput(reward=1.0, metadata={"array": np.zeros(2_000_000)}),
