@@ -53,7 +53,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         _refuse_pointer(file, "file")
         raise ModelError(f"{file} cannot be read: {error}: copy it again") from error
     if not isinstance(content, dict):
@@ -135,7 +135,7 @@ def _header_of(file: Path) -> list[tuple[str, tuple[int, ...]]]:
             header.pop("__metadata__", None)
             ends = [w["data_offsets"][1] for w in header.values() if "data_offsets" in w]
             shapes = [(name, tuple(weight["shape"])) for name, weight in header.items()]
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ModelError(f"{file} is not a safetensors file: {error}") from error
     for name, weight in header.items():
         if name.endswith(".weight") and str(weight.get("dtype")).startswith(("I", "U")):

@@ -149,7 +149,7 @@ class TaskFiles:
     def _about(self) -> dict[str, Any]:
         try:
             about = json.loads((self.folder / ABOUT).read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return about if isinstance(about, dict) and "fingerprint" in about else {}
 

@@ -232,7 +232,7 @@ def _data(where: str, status: int, text: bytes, *, is_release: bool) -> Any:
         raise fault(f"{where}: the service answered {status}: {shown}")
     try:
         answer = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise EnvironmentFault(f"{where}: the answer is not JSON: {shown}") from None
     if not isinstance(answer, dict):
         raise EnvironmentFault(f"{where}: expected a JSON object, got {shown}")

@@ -144,7 +144,7 @@ def read_identity(folder: Path) -> dict[str, Any]:
     path = folder / FILE_NAME
     try:
         identity: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["identity"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{folder} is not the folder of an evaluation: {error}") from error
     return identity
 

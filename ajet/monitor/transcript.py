@@ -75,7 +75,7 @@ def load_transcript(run_dir: Path, name: str) -> Transcript | None:
     try:
         fields = json.loads(path.read_text())
         return Transcript(**fields | {"turns": tuple(Turn(**turn) for turn in fields["turns"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         logger.warning("%s is left out, since it is damaged: %s", path, error)
         return None
 

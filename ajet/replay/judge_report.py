@@ -91,7 +91,7 @@ def read_labelled(path: Path) -> Labelled:
             answer = metadata.pop("final_answer", None) if answer is None else answer
             score = row["score"] if "score" in row else metadata.pop("score")
             label = float(score)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise DataError(
                 f"{path}:{number}: expected a JSON object with main_query, final_answer and score"
             ) from None

@@ -151,7 +151,7 @@ class AutoRubric:
             try:
                 sample = json.loads(line)
                 assert isinstance(sample["metadata"], dict)
-            except (ValueError, TypeError, KeyError, AssertionError):
+            except (ValueError, TypeError, KeyError, AssertionError, RecursionError):
                 raise DataError(
                     f"{path}:{number}: expected a JSON object with main_query and metadata"
                 ) from None

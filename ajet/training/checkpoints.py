@@ -143,7 +143,7 @@ def _checked_manifest(folder: Path) -> dict[str, Any]:
         hashes = manifest.get("sha256", {})  # older checkpoints have sizes only
         sizes = {str(name): int(size) for name, size in manifest["bytes"].items()}
         _ = manifest["step"], manifest["policy_version"]
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise CheckpointError(
             f"{folder} is not a checkpoint of a run, or its {MANIFEST} is damaged: {error}. "
             f"{_remedy(folder)}"

@@ -86,7 +86,7 @@ class EpisodeIndex:
             with self._lines.path.open("rb") as file:
                 file.seek(offset)
                 record = json.loads(file.read(length))
-        except (OSError, ValueError):  # the file was replaced meanwhile
+        except (OSError, ValueError, RecursionError):  # the file was replaced meanwhile
             return {}
         return record if isinstance(record, dict) else {}
 

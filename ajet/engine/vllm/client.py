@@ -245,7 +245,7 @@ def _message_in(text: str) -> str:
     """The message of an error in the shape of the OpenAI API, or the whole text."""
     try:
         return str(json.loads(text)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return text
 
 
