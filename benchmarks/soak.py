@@ -1,6 +1,6 @@
 """Thousands of tiny steps: do memory, open files, threads or the disk grow with them?
 
-    python benchmarks/soak.py --json [--kind http] [--steps 5000]
+    python benchmarks/soak.py --json [--kind http] [--steps 5000] [--minutes 10]
 
 A run of the backbone `local` trains the model that ships with AgentJet. A step has one task, two
 episodes of one call, and four tokens per call, so that the steps are as short as the framework
@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,6 +43,8 @@ WARM_UP = 0.2
 """The share of the steps that is left out."""
 NUM_BLOCKS = 20
 NAME = "soak"
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 Reduce = Callable[[np.ndarray], float]
 """Samples of a block -> the value of the block."""
 
@@ -194,8 +197,10 @@ def size_kb(folder: Path) -> float:
     return total / 1024
 
 
-def watch(kind: str, steps: int, python: str) -> tuple[list[Snapshot], float]:
-    """Run to the end; what was seen, and how many seconds it took."""
+def watch(
+    kind: str, steps: int, python: str, minutes: float = float("inf")
+) -> tuple[list[Snapshot], float]:
+    """Run to the end, or interrupt after so many minutes; what was seen, and the seconds."""
     with tempfile.TemporaryDirectory(prefix="soak") as name:
         folder = Path(name)
         conf = folder / "soak.yaml"
@@ -218,8 +223,12 @@ def watch(kind: str, steps: int, python: str) -> tuple[list[Snapshot], float]:
                 with suppress(psutil.NoSuchProcess):
                     seen.append(snapshot(process, folder / NAME, disk_kb))
                 number += 1
+                if time.monotonic() - begun > 60 * minutes:
+                    break
                 time.sleep(EVERY_S)
-        if run.returncode:
+            run.send_signal(signal.SIGINT)  # nothing happens if it has ended
+            run.wait(120)
+        if run.returncode not in (0, INTERRUPTED):
             raise SystemExit((folder / "output").read_text()[-2000:])
     return seen, time.monotonic() - begun
 
@@ -267,10 +276,11 @@ def main() -> None:
     parser.add_argument("--kind", choices=list(KINDS), default="threads")
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--python", default=sys.executable, help="of an environment with vLLM")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="interrupt it then")
     parser.add_argument("--samples", type=Path, help="write what was seen into this file")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    seen, seconds = watch(options.kind, options.steps, options.python)
+    seen, seconds = watch(options.kind, options.steps, options.python, options.minutes)
     if options.samples:
         names = Snapshot.__slots__
         rows = [{name: getattr(each, name) for name in names} for each in seen]
