@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from weakref import WeakSet
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,3 +54,45 @@ def text_of(error: BaseException) -> str:
     with caught_error() as caught:
         return str(error)
     return f"(its __str__ failed with {type(caught.error).__name__})"
+
+
+def guard_log_handlers() -> Callable[[], None]:
+    """Name each log handler that raises an error once, and continue without its lines.
+
+    Otherwise a handler of the user's code, such as one that posts to a chat whose server is not
+    there, would end the run at the next line that is logged, wherever that is.
+
+    Returns:
+        Call this to let handlers raise again.
+    """
+    handle = logging.Handler.handle
+    faulty = WeakSet[logging.Handler]()
+
+    def handle_or_name(handler: logging.Handler, record: logging.LogRecord) -> bool:
+        with caught_error() as caught:
+            return handle(handler, record)
+        if handler not in faulty:
+            faulty.add(handler)  # first, since the warning comes to the same handler
+            logger.warning(
+                "the log handler %s fails, so lines that it should write are lost: %s: %s",
+                type(handler).__name__,
+                type(caught.error).__name__,
+                text_of(caught.error) if caught.error else "",
+            )
+        return False
+
+    def undo() -> None:
+        logging.Handler.handle = handle  # type: ignore[method-assign]
+
+    logging.Handler.handle = handle_or_name  # type: ignore[method-assign,assignment]
+    return undo
+
+
+@contextmanager
+def guarded_log_handlers() -> Iterator[None]:
+    """Do as `guard_log_handlers` until the block is left."""
+    undo = guard_log_handlers()
+    try:
+        yield
+    finally:
+        undo()

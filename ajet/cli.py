@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from ajet.boundary import guarded_log_handlers
 from ajet.commands.agentjet_options import (
     SERVICE_OPTION,
     as_services,
@@ -212,7 +213,7 @@ def main() -> None:
     log_to_console()
     status = EXIT_FAILED
     try:
-        with steady_output(is_of_run=False):
+        with steady_output(is_of_run=False), guarded_log_handlers():
             status = _run()
     except KeyboardInterrupt:  # another one, while the first was answered
         keep_outcome()

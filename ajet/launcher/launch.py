@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from ajet.boundary import guarded_log_handlers
 from ajet.config.backbones import backbone_entry
 from ajet.config.loading.hints import hints, ignored_settings
 from ajet.config.loading.load import require_available
@@ -21,7 +22,7 @@ from ajet.launcher.limits import (
     refuse_low_limits,
     refuse_optimized_python,
 )
-from ajet.launcher.logs import faulty_handlers_named, log_to, log_to_file
+from ajet.launcher.logs import log_to, log_to_file
 from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RayContext
 from ajet.launcher.run_folder import (
@@ -82,7 +83,7 @@ def launch(
     with (
         steady_output(),
         hard_exits_raise(),
-        faulty_handlers_named(),
+        guarded_log_handlers(),
         _folder_to_resume(config, resume) as folder,
         ray_for_run(config.ajet, ray) as ray_context,
     ):

@@ -5,14 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from weakref import WeakSet
 
-from ajet.boundary import caught_error, text_of
 from ajet.monitor.terminal import log_stream
-
-logger = logging.getLogger(__name__)
 
 NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3", "matplotlib")
 """Libraries that log at least one line for every request."""
@@ -77,36 +72,6 @@ def _add(handler: logging.Handler) -> None:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-
-
-@contextlib.contextmanager
-def faulty_handlers_named() -> Iterator[None]:
-    """Name each log handler that raises an error once, and continue without its lines.
-
-    Otherwise a handler of the user's code, such as one that posts to a chat whose server is not
-    there, would end the run at the next line that is logged, wherever that is.
-    """
-    handle = logging.Handler.handle
-    faulty = WeakSet[logging.Handler]()
-
-    def handle_or_name(handler: logging.Handler, record: logging.LogRecord) -> bool:
-        with caught_error() as caught:
-            return handle(handler, record)
-        if handler not in faulty:
-            faulty.add(handler)  # first, since the warning comes to the same handler
-            logger.warning(
-                "the log handler %s fails, so lines that it should write are lost: %s: %s",
-                type(handler).__name__,
-                type(caught.error).__name__,
-                text_of(caught.error) if caught.error else "",
-            )
-        return False
-
-    logging.Handler.handle = handle_or_name  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        logging.Handler.handle = handle  # type: ignore[method-assign]
 
 
 def log_to(handler: logging.Handler, error: BaseException) -> None:

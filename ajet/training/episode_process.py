@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from ajet.boundary import guard_log_handlers
 from ajet.config.sections.root import RootConfig
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.engine.base import OnToken
@@ -167,6 +168,7 @@ class _Episodes:
         self, connection: Connection, context: EpisodeProcessContext, chat_format: ChatFormat
     ) -> None:
         config = context.config
+        guard_log_handlers()
         self._connection = connection
         self._engine = PipeEngine(connection)
         self._endpoint = _endpoint(config)

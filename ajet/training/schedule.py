@@ -69,8 +69,7 @@ def warn_of_nothing_to_train(
         reason: see `why_no_gradient`.
     """
     logger.warning(
-        "step %d: %s, so there is nothing to learn from; "
-        "the weights stay as they are (see group/zero_variance)",
+        "step %d has nothing to learn from, so the weights stay as they are: %s",
         step,
         reason,
     )

@@ -18,7 +18,7 @@ import sys
 
 import pytest
 
-from ajet.launcher.logs import faulty_handlers_named
+from ajet.boundary import guarded_log_handlers
 from ajet.launcher.signals import hard_exits_raise, sigterm_as_ctrl_c
 from ajet.monitor import terminal
 from ajet.monitor.terminal import SteadyStream, log_stream, steady_output
@@ -120,7 +120,7 @@ def test_a_log_handler_that_fails_is_named_once(caplog: pytest.LogCaptureFixture
     for place, handler in zip(places, faulty, strict=True):
         place.handlers.insert(0, handler)
     try:
-        with faulty_handlers_named():
+        with guarded_log_handlers():
             for number in range(3):
                 log.warning("line %d", number)
         with pytest.raises(ConnectionError):

@@ -17,6 +17,7 @@ from ajet.backbone.trinity.engine import TrinityEngine, rollout_models
 from ajet.backbone.trinity.group_payload import GroupPayload
 from ajet.backbone.trinity.mailbox import Failed, Waits, dumps, find_mailbox
 from ajet.backbone.trinity.run_context import TrinityRunContext
+from ajet.boundary import guard_log_handlers
 from ajet.schema.episode import TaskResult
 from ajet.schema.task import Task
 from ajet.task_rollout.rollout import Rollout
@@ -91,6 +92,7 @@ def _rollout(context: TrinityRunContext) -> Rollout:
         update={"max_env_worker": context.episodes_per_runner()}
     )
     ajet = context.ajet.model_copy(update={"rollout": settings})
+    guard_log_handlers()
     engine = TrinityEngine(rollout_models(context), max_model_len=context.max_model_len)
     chat_format = chat_format_of(ajet.model, context.model_folder)
     endpoint, code = open_http_endpoint(ajet), UserCode.load(context.config)

@@ -9,6 +9,7 @@ from ray import cloudpickle
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from ajet.backbone.verl.engine import VerlEngine
+from ajet.boundary import guard_log_handlers
 from ajet.config.sections.root import RootConfig
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.schema.episode import Episode
@@ -40,6 +41,7 @@ class EpisodeActor:
 
     def __init__(self, context: EpisodeRunContext) -> None:
         ajet = context.config.ajet
+        guard_log_handlers()
         engine = VerlEngine(context.client, max_model_len=context.max_model_len, policy_version=0)
         chat_format = chat_format_of(ajet.model, context.model_folder)
         endpoint, code = open_http_endpoint(ajet), UserCode.load(context.config)
