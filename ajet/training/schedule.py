@@ -69,7 +69,8 @@ def warn_of_nothing_to_train(
         reason: see `why_no_gradient`.
     """
     logger.warning(
-        "step %d has nothing to learn from, so the weights stay as they are: %s",
+        "step %d has nothing to learn from (see group/zero_variance), so the weights stay as they "
+        "are: %s",
         step,
         reason,
     )
