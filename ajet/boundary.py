@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import NoReturn
 from weakref import WeakSet
 
 logger = logging.getLogger(__name__)
@@ -24,23 +26,45 @@ class Caught:
 def caught_error(*, cancellation: bool = False) -> Iterator[Caught]:
     """Keep what the block raises instead of raising it; works around `await` as well.
 
-    KeyboardInterrupt and GeneratorExit pass through.
+    KeyboardInterrupt and GeneratorExit pass through. A process that the block has forked ends where
+    it would leave the block: otherwise it would go on as a second run.
 
     Args:
         cancellation: keep `asyncio.CancelledError` as well; by default it passes through.
     """
-    caught = Caught()
+    caught, pid, is_left = Caught(), os.getpid(), True
     try:
         yield caught
     except asyncio.CancelledError as error:
         if not cancellation:
             raise
         caught.error = _from_block(error)
-    except (KeyboardInterrupt, GeneratorExit):
+    except KeyboardInterrupt:
+        raise
+    except GeneratorExit:
+        is_left = False  # a forked child may drop the block of an episode of the run
         raise
     # SystemExit, or the panic of a compiled library: it must not end a run of many episodes.
     except BaseException as error:
         caught.error = _from_block(error)
+    finally:
+        if is_left and os.getpid() != pid:
+            _end_forked_process(caught.error)
+
+
+def _end_forked_process(error: BaseException | None) -> NoReturn:
+    """Say on standard error that the block ended in a forked process, and exit at once.
+
+    Nothing else is cleaned up: buffers, files and locks are those of the run.
+    """
+    raised = f" with {type(error).__name__}: {text_of(error)[:500]}" if error else ""
+    with suppress(OSError):
+        os.write(
+            2,
+            f"error: a forked process has left the code that forked it{raised}; end it "
+            "with os._exit, or use subprocess or multiprocessing\n".encode(errors="replace"),
+        )
+    os._exit(1)
 
 
 def _from_block(error: BaseException) -> BaseException:

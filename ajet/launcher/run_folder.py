@@ -19,6 +19,7 @@ from ajet.config.loading.load import to_yaml
 from ajet.config.sections.root import RootConfig
 from ajet.errors import ConfigError
 from ajet.monitor.run_record import FILE_NAME, is_running, read_processes
+from ajet.schema.task import exceeds
 from ajet.training.checkpoints import list_checkpoints
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ BASE = "base"
 """Names the model that a run started from, where a step could be named."""
 
 TOKENIZER_FILE = "tokenizer.json"
+MOST_BYTES = 8 * 2**20
+"""Of the settings in a `config.yaml`."""
 
 
 def new_run_folder(parent: Path, name: str) -> Path:
@@ -181,6 +184,8 @@ def _settings_in(path: Path) -> dict[str, Any] | None:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict):
             raise ValueError("it has no settings")
+        if exceeds(data, MOST_BYTES):  # aliases can stand for billions of entries
+            raise ValueError(f"its settings have more than {MOST_BYTES // 2**20} MB")
         return _flat(data)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]

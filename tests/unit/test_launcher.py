@@ -175,7 +175,13 @@ def test_a_damaged_record_of_processes_is_told_in_one_sentence(tmp_path, text):
     assert len(str(told.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("text", ["", "- 1\n", "a: [", "just words", "\x00"])
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]\n" for number in range(1, 12)
+)
+"""Aliases that stand for a million million texts."""
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "a: [", "just words", "\x00", BOMB])
 def test_settings_that_cannot_be_read_do_not_keep_a_run_from_continuing(
     tmp_path, backbone, caplog, text
 ):
