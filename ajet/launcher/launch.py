@@ -22,7 +22,7 @@ from ajet.launcher.limits import (
     refuse_low_limits,
     refuse_optimized_python,
 )
-from ajet.launcher.logs import log_to, log_to_file
+from ajet.launcher.logs import end_log, keep_logging, log_to, log_to_file, logging_kept
 from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RayContext
 from ajet.launcher.run_folder import (
@@ -84,6 +84,7 @@ def launch(
         steady_output(),
         hard_exits_raise(),
         guarded_log_handlers(),
+        logging_kept(),
         _folder_to_resume(config, resume) as folder,
         ray_for_run(config.ajet, ray) as ray_context,
     ):
@@ -104,6 +105,7 @@ def _launch(
         logger.info("--resume runs the code that your configuration names: %s", named)
     with watched(None, ajet.task_runner.unresponsive_timeout_s):
         code, reader = UserCode.load(config), make_task_reader(ajet.task_reader)
+        keep_logging()
         data = None if reader.needs_services else TrainingData.read(ajet, reader)
     run = load_backbone(ajet.backbone)
     # The folder is made only now, so that no mistake above leaves an empty one behind.
@@ -137,8 +139,7 @@ def _launch(
             raise
         raise TrainingError(f"{folder}: the run cannot continue: {error}") from error
     finally:
-        logging.getLogger().removeHandler(log)
-        log.close()
+        end_log(log)
     return folder
 
 

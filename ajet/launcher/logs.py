@@ -5,12 +5,18 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from ajet.monitor.terminal import log_stream
 
 NOISY = ("httpx", "httpx2", "httpcore", "httpcore2", "openai", "urllib3", "matplotlib")
 """Libraries that log at least one line for every request."""
+KEEP_INTERVAL_S = 1.0
+
+_kept: list[logging.Handler] = []
+"""The handlers of a run, which stay until it ends."""
 
 
 class StderrHandler(logging.Handler):
@@ -57,7 +63,7 @@ def log_to_file(path: Path) -> logging.Handler:
     """Append everything from INFO to a file.
 
     Returns:
-        The handler; the caller removes it when the run is over.
+        The handler, for `end_log` when the run is over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = FileHandler(path, encoding="utf-8")
@@ -65,7 +71,53 @@ def log_to_file(path: Path) -> logging.Handler:
         logging.Formatter("%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s")
     )
     _add(handler)
+    _kept.append(handler)
     return handler
+
+
+def end_log(handler: logging.Handler) -> None:
+    """Close a log that `log_to_file` has begun."""
+    _kept.remove(handler)
+    logging.getLogger().removeHandler(handler)
+    handler.close()
+
+
+@contextlib.contextmanager
+def logging_kept() -> Iterator[None]:
+    """Call `keep_logging` regularly until the block is left."""
+    console = [each for each in logging.getLogger().handlers if isinstance(each, StderrHandler)]
+    ended = threading.Event()
+
+    def keep() -> None:
+        while not ended.wait(KEEP_INTERVAL_S):
+            keep_logging()
+
+    thread = threading.Thread(target=keep, daemon=True)
+    _kept.extend(console)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        for handler in console:
+            _kept.remove(handler)
+
+
+def keep_logging() -> None:
+    """Undo what user code that configures logging does to the lines of the run.
+
+    `logging.basicConfig(force=True)` removes all handlers, and `dictConfig` and `fileConfig` also
+    disable every logger that they do not name, unless they are told not to. What is set for the
+    logger `ajet` itself stays: it is a decision about our lines.
+    """
+    root = logging.getLogger()
+    for handler in list(_kept):
+        if handler not in root.handlers:
+            root.addHandler(handler)
+    for name, found in list(root.manager.loggerDict.items()):
+        if name.startswith("ajet.") and isinstance(found, logging.Logger):
+            found.disabled = False
 
 
 def _add(handler: logging.Handler) -> None:

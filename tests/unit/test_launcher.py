@@ -10,10 +10,12 @@ import errno
 import importlib.util
 import json
 import logging
+import logging.config
 import os
 import re
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -281,6 +283,71 @@ def test_log_lines_go_where_stderr_is_at_that_moment(root_logger, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Display())
     logging.getLogger("ajet").info("above what moves")
     assert lines == ["above what moves\n"]
+
+
+@pytest.fixture
+def own_logger() -> Iterator[logging.Logger]:
+    """A logger that there was before user code configures logging, as all of ours."""
+    before = {name: each.disabled for name, each in loggers().items()}
+    yield logging.getLogger("ajet.training.here")
+    for name, each in loggers().items():
+        each.disabled = before.get(name, False)
+
+
+def loggers() -> dict[str, logging.Logger]:
+    found = logging.getLogger().manager.loggerDict.items()
+    return {name: each for name, each in found if isinstance(each, logging.Logger)}
+
+
+def configure() -> None:
+    """What a program that is started by itself does first."""
+    logging.basicConfig(force=True)
+    logging.config.dictConfig({"version": 1})
+
+
+def test_a_workflows_file_that_configures_logging_silences_nothing(
+    tmp_path, backbone, monkeypatch, capsys, own_logger
+):
+    monkeypatch.setattr("ajet.launcher.logs.KEEP_INTERVAL_S", 1000)
+    log_to_console()
+    (tmp_path / "configuring.py").write_text(CONFIGURING)
+    folder = start(tmp_path, "rollout.user_workflow=configuring.py->Agent")
+    assert "run folder: " in (folder / "logs" / "ajet.log").read_text()
+    assert "run folder: " in capsys.readouterr().err
+
+
+def test_code_that_configures_logging_in_a_run_silences_nothing(
+    tmp_path, backbone, monkeypatch, capsys, own_logger
+):
+    monkeypatch.setattr("ajet.launcher.logs.KEEP_INTERVAL_S", 0.01)
+
+    def run(config: RootConfig, folder: Path, resume: bool, inputs: RunInputs) -> None:
+        configure()
+        deadline = time.monotonic() + 30
+        while own_logger.disabled:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        own_logger.warning("an episode failed")
+
+    backbone(run)
+    log_to_console()
+    log = (start(tmp_path) / "logs" / "ajet.log").read_text()
+    assert log.count("WARNING MainThread ajet.training.here: an episode failed") == 1
+    assert "warning: an episode failed" in capsys.readouterr().err
+
+
+CONFIGURING = """\
+import logging.config
+
+from ajet import Workflow
+from tests.unit.test_launcher import configure
+
+configure()
+
+class Agent(Workflow):
+    async def execute(self, workflow_task, tuner):
+        raise NotImplementedError
+"""
 
 
 OWN_BACKBONE = """\
