@@ -97,6 +97,7 @@ def test_each_run_hands_over_its_own_weights(has_module: bool) -> None:
         assert received == f"weights of {'a' if has_module else 'b'}\n"
 
 
+@pytest.mark.slow
 def test_a_run_that_joins_a_ray_leaves_no_temporary_files(tmp_path: Path) -> None:
     with start(OWNER, Path("/tmp"), str(tmp_path), JOINER) as owner:
         said, _ = owner.communicate(timeout=200)
