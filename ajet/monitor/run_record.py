@@ -64,7 +64,8 @@ def recorded(run_folder: Path, command: Sequence[str]) -> Iterator[None]:
         try:
             with _last_entry(run_folder) as entry:
                 entry |= {"ended_at": _now(), "outcome": outcome}
-        except OSError as error:  # a full disk must not hide the exception that ended the run
+        # A full disk, or a folder that was removed, must not hide the exception that ended the run.
+        except (OSError, DataError) as error:
             logger.warning("%s cannot be written: %s", run_folder / FILE_NAME, error)
 
 
@@ -172,6 +173,8 @@ def _last_entry(run_folder: Path) -> Iterator[dict[str, Any]]:
     """Yield the current process's entry and write changes to it; safe from any thread."""
     with _one_at_a_time:
         processes = read_processes(run_folder)
+        if not processes:
+            raise DataError(f"{run_folder / FILE_NAME} was removed or moved while the run worked")
         yield processes[-1]
         _write(run_folder, processes)
 

@@ -14,6 +14,7 @@ import logging.config
 import os
 import re
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -200,6 +201,18 @@ def test_a_runs_own_folder_may_be_named_to_resume_it(tmp_path):
     with recorded(folder, ["x"]):
         pass
     assert find_run_folder(folder, "another name") == folder
+
+
+@pytest.mark.parametrize("touch", [shutil.rmtree, lambda folder: folder.rename(f"{folder}-moved")])
+def test_a_folder_that_is_taken_away_in_mid_run_is_one_sentence(tmp_path, backbone, caplog, touch):
+    def run(config, folder, resume, inputs):
+        touch(folder)
+        (folder / "metrics.jsonl").read_text()
+
+    backbone(run)
+    with pytest.raises(TrainingError, match="the run cannot continue: .*metrics.jsonl"):
+        start(tmp_path)
+    assert "run.json was removed or moved while the run worked" in caplog.text
 
 
 def test_a_file_of_the_run_that_cannot_be_opened_is_one_sentence(tmp_path, backbone):
