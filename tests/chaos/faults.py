@@ -133,7 +133,8 @@ def kill_and_truncate(place: Place, run: Running, rng: random.Random) -> None:
     run.process.kill()
     run.process.wait()
     newest = sorted((run.folder / "checkpoints").glob("step_*"))[-1:]
-    files = [path for folder in newest for path in folder.iterdir()]
+    # The backbone's state is in folders below with verl and Trinity-RFT.
+    files = [path for folder in newest for path in folder.rglob("*") if path.is_file()]
     done = int(newest[0].name.removeprefix("step_")) if newest else 0
     for path in [*run.folder.glob("calls/*"), *run.folder.glob("rollouts/*")]:
         if int("".join(filter(str.isdigit, path.name))) > done:

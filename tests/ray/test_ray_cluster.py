@@ -3,6 +3,7 @@
 1. It is ours alone: own address, own token, on the loopback device, nothing written at home.
 2. When the run ends, or is killed, nothing of it is left; nothing else is touched.
 3. `bp` in a task stops in Ray's own debugger.
+4. SIGTERM is ours to answer.
 """
 
 from __future__ import annotations
@@ -46,6 +47,14 @@ with joined_ray(None) as around, around(Path.cwd()):
     import ray
     ray.init(log_to_driver=False)
     print(ray.get(ray.remote(lambda: os.environ["AJET_DEBUG"]).remote()))
+"""
+ASKED_TO_END = """
+import os, signal
+from ajet.backbone.ray_common.cluster import connected
+from ajet.backbone.ray_common.resources import RayNeeds
+signal.signal(signal.SIGTERM, lambda number, frame: print("asked to end", flush=True))
+with connected({}, RayNeeds(gpus=0, cpus=1)):
+    os.kill(os.getpid(), signal.SIGTERM)
 """
 
 
@@ -172,6 +181,13 @@ def test_one_that_joins_brings_its_breakpoints_along(cluster: Cluster) -> None:
     env = {**os.environ, "AJET_DEBUG": "ELSEWHERE", "PYTHONPATH": str(ROOT)}
     joiner = subprocess.run(python(JOINER), env=env, capture_output=True, text=True)
     assert joiner.stdout == "ELSEWHERE\n", joiner.stderr
+
+
+def test_sigterm_reaches_a_connected_process_without_a_stack_of_rays_code(cluster: Cluster) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    asked = subprocess.run(python(ASKED_TO_END), env=env, capture_output=True, text=True)
+    assert asked.stdout == "asked to end\n", asked.stderr
+    assert "SIGTERM" not in asked.stderr
 
 
 def test_nothing_of_it_outlives_an_owner_that_is_killed(tmp_path: Path) -> None:

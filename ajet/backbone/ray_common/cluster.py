@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -48,9 +50,17 @@ def connected(runtime_env: Mapping[str, Any], needs: RayNeeds) -> Iterator[None]
             )
         except (ConnectionError, RuntimeError) as error:
             raise ServiceError(f"cannot connect to Ray at {address}: {error}") from error
+        _keep_handler_of_sigterm()
         stack.callback(ray.shutdown)
         _check_size(needs)
         yield
+
+
+def _keep_handler_of_sigterm() -> None:
+    """Take Ray's handler away again, which prints the stack of compiled code before ours runs."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _temporary_folder(stack: ExitStack) -> dict[str, str]:
