@@ -27,7 +27,12 @@ def refuse_mistaken(args: Sequence[str], commands: Sequence[str]) -> None:
     Raises:
         ConfigError: the message says what was probably meant.
     """
-    if not args or args[0].startswith("-") or "=" in args[0]:
+    if not args:
+        raise ConfigError(
+            "--conf is missing; write `ajet --conf FILE` to run a YAML file, `ajet init NAME` for "
+            "a project to begin with, or `ajet --help` for all commands"
+        )
+    if args[0].startswith("-") or "=" in args[0]:
         return
     if args[0].endswith((".yaml", ".yml")):
         raise ConfigError(f"{args[0]}: --conf is missing; write `ajet --conf {args[0]}`")

@@ -140,7 +140,13 @@ def test_with_name_starts_the_service_of_two_environment_variables(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [(["--cnof=x"], "No such option: --cnof"), ([], "--conf")]
+    ("arguments", "message"),
+    [
+        (["--cnof=x"], "No such option: --cnof"),
+        ([], "--conf"),
+        ([], "`ajet init NAME`"),
+        (["--backbone=debug"], "--conf"),
+    ],
 )
 def test_wrong_options_end_with_code_2(ajet, arguments, message):
     code, stderr, _ = ajet(*arguments)

@@ -175,6 +175,15 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
             load_config(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["demo.yml", "demo", "dmeo.yaml"])
+def test_a_file_with_a_similar_name_is_named(tmp_path, name):
+    (tmp_path / "demo.yaml").write_text("ajet: {}")
+    with pytest.raises(ConfigError, match=r'No such file or directory; did you mean "demo.yaml"\?'):
+        load_config(tmp_path / name)
+    with pytest.raises(ConfigError, match="No such file or directory$"):
+        load_config(tmp_path / "nowhere" / name)
+
+
 def test_missing_sections_are_reported_with_their_required_keys(tmp_path):
     assert problems(tmp_path, "ajet: {}\n") == [
         "math.yaml:1: ajet.model: missing; expected a section with path",

@@ -59,8 +59,18 @@ def read_settings(path: str | Path) -> Settings:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError(f"{path}: cannot be read: {reason}") from None
+        raise ConfigError(f"{path}: cannot be read: {reason}{_file_meant(Path(path))}") from None
     return parse_yaml(text, str(path))
+
+
+def _file_meant(path: Path) -> str:
+    """The end of an error message about a YAML file that is not there: one with a similar name."""
+    if path.exists() or not path.parent.is_dir():
+        return ""
+    others = [each.name for each in path.parent.glob("*.y*ml")]
+    if path.suffix:
+        return did_you_mean(path.name, others)
+    return did_you_mean(f"{path.name}.yaml", others)
 
 
 def resolve(
