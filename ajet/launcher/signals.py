@@ -4,7 +4,7 @@
    SIGHUP (a closed terminal), SIGUSR1 (batch systems, before the time is over), SIGXCPU (a limit of
    CPU time).
 2. A process that user code forks has the handlers that were there before.
-3. A signal after the end of the work changes no exit code.
+3. A signal after the end of the work changes no exit code, and none before it is lost.
 4. `os._exit` in user code raises SystemExit, so it ends one episode.
 5. What user code left behind, such as a child that nobody joins, does not keep the process.
 """
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 EXIT_PATIENCE_S = 15.0
 """How long threads and children that user code left behind may keep the process."""
 
-_POLL_S = 0.5
+_POLL_S, _AGAIN_S = 0.5, 0.05
 _SHUTDOWN = threading._shutdown.__code__  # type: ignore[attr-defined]
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU)
 _before: dict[signal.Signals, Any] = {}
@@ -56,11 +56,50 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
         if is_ours or number == signal.SIGTERM:
             _before[number] = signal.signal(number, _interrupt)
     try:
-        yield
+        with _lost_interrupts_return():
+            yield
     finally:
         _restore()
         if not _exits_next:
             signal.signal(signal.SIGINT, on_ctrl_c)  # a finished run ignores Ctrl-C at its end
+
+
+@contextmanager
+def _lost_interrupts_return() -> Iterator[None]:
+    """Send a signal again if its KeyboardInterrupt was dropped.
+
+    Python drops what is raised in a finalizer or in the callback of a weak reference. A handler
+    often runs there, because a garbage collection runs no other Python code.
+    """
+    read_end, write_end = os.pipe()
+    show = sys.unraisablehook
+
+    def note(dropped: Any) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt) and _is_main_thread():
+            os.write(write_end, b"x")  # a lock or a new thread could block in a collection
+        else:
+            show(dropped)
+
+    def send_again() -> None:
+        while os.read(read_end, 1) == b"x":
+            time.sleep(_AGAIN_S)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=send_again, name="lost-interrupts", daemon=True)
+    thread.start()
+    sys.unraisablehook = note
+    try:
+        yield
+    finally:
+        sys.unraisablehook = show
+        os.write(write_end, b"q")
+        thread.join()
+        os.close(read_end)
+        os.close(write_end)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def command_process() -> None:

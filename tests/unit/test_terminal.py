@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import sys
+import time
 
 import pytest
 
@@ -162,6 +163,18 @@ def test_a_signal_that_is_ignored_stays_ignored(number: signal.Signals) -> None:
             signal.raise_signal(number)
     finally:
         signal.signal(number, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupt_in_a_finalizer_is_not_lost(number: signal.Signals) -> None:
+    class Interrupts:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    dropped = Interrupts()
+    with pytest.raises(KeyboardInterrupt), sigterm_as_ctrl_c():
+        del dropped
+        time.sleep(20)
 
 
 def test_a_limit_of_cpu_time_interrupts_once() -> None:
