@@ -168,6 +168,11 @@ def _seconds_per_step(folder: Path) -> float:
     return float(times[-1] - times[0]) / STEPS
 
 
+def _steps_done(folder: Path) -> int:
+    path = folder / "metrics.jsonl"
+    return max(0, path.read_bytes().count(b"\n") - 1) if path.exists() else 0  # without step 0
+
+
 def current_commit() -> str:
     """The commit of the tree that is tested."""
     described = subprocess.run(
@@ -187,7 +192,9 @@ def _disturb(place: Place, fault: Fault, result: Round, rng: random.Random) -> N
     due_s = time.monotonic() + result.delay_s
     while time.monotonic() < due_s and not run.has_ended():
         time.sleep(0.01)
+    steps_done = STEPS
     if not run.has_ended():
+        steps_done = _steps_done(place.folder)
         try:
             fault.act(place, run, rng)
         except AssertionError as error:
@@ -199,6 +206,7 @@ def _disturb(place: Place, fault: Fault, result: Round, rng: random.Random) -> N
         None,
         [
             checks.unclear_end(ended, fault.expected, place.folder),
+            checks.lost_signal(ended, steps_done) if fault.is_interrupt else "",
             checks.still_running(place.folder, fault.expected),
             checks.orphans(place.mark),
             left_files(place.temporary, allowed),

@@ -37,6 +37,17 @@ def unclear_end(ended: Ended | None, expected: Expected, folder: Path) -> str:
     return ""
 
 
+def lost_signal(ended: Ended | None, steps_done: int) -> str:
+    """A run that was to end early went on to its end.
+
+    Args:
+        steps_done: how many steps were done when it got the signal. In the last two the run may
+            finish first.
+    """
+    is_lost = ended is not None and ended.code == 0 and steps_done < STEPS - 1
+    return f"the signal after step {steps_done} was lost" if is_lost else ""
+
+
 def still_running(folder: Path, expected: Expected) -> str:
     """A run that ended says so in `run.json`, unless it was killed."""
     if expected is Expected.KILLED or not (folder / "run.json").exists():

@@ -42,6 +42,8 @@ class Fault:
     """More arguments of the run."""
     needs_disk: bool = False
     backbones: tuple[str, ...] = ("local", "vllm", "verl", "trinity")
+    is_interrupt: bool = False
+    """True if the run must not go on to its end."""
     repair: Callable[[Place], None] | None = None
     """What the user does before the run is resumed."""
 
@@ -211,10 +213,12 @@ ENGINE = ("EngineCore", "vllm.entrypoints", "api_server", "vllm serve")
 C, K, E = Expected.CONTINUES, Expected.KILLED, Expected.ENDS
 FAULTS: dict[str, Fault] = {
     "SIGKILL": Fault(act=_signal_run(signal.SIGKILL), expected=K, args=WITH_SERVICE),
-    "SIGTERM": Fault(act=_signal_run(signal.SIGTERM), expected=E, args=WITH_SERVICE),
-    "SIGHUP": Fault(act=_signal_run(signal.SIGHUP), expected=E),
-    "Ctrl-C": Fault(act=_ctrl_c(1), expected=E, args=WITH_SERVICE),
-    "Ctrl-C twice": Fault(act=_ctrl_c(2), expected=E),
+    "SIGTERM": Fault(
+        act=_signal_run(signal.SIGTERM), expected=E, is_interrupt=True, args=WITH_SERVICE
+    ),
+    "SIGHUP": Fault(act=_signal_run(signal.SIGHUP), expected=E, is_interrupt=True),
+    "Ctrl-C": Fault(act=_ctrl_c(1), expected=E, is_interrupt=True, args=WITH_SERVICE),
+    "Ctrl-C twice": Fault(act=_ctrl_c(2), expected=E, is_interrupt=True),
     "stopped and continued": Fault(act=stop_and_continue, expected=C),
     "supervisor killed": Fault(
         act=_signal_children(signal.SIGKILL, "supervisor.py"),

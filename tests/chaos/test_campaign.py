@@ -103,6 +103,12 @@ def test_an_unclear_end_is_seen(
     assert bool(said) == bool(problem)
 
 
+def test_a_signal_that_was_lost_is_seen() -> None:
+    assert checks.lost_signal(ended(0), steps_done=1) == "the signal after step 1 was lost"
+    assert checks.lost_signal(ended(0), steps_done=2) == ""
+    assert checks.lost_signal(ended(130), steps_done=1) == ""
+
+
 def test_a_run_that_ended_and_says_that_it_runs_is_seen(tmp_path: Path) -> None:
     assert checks.still_running(finished(tmp_path), ENDS) == ""
     assert checks.still_running(finished(tmp_path, "running"), ENDS)
