@@ -149,7 +149,8 @@ def episodes_of_run(steps: int, num_validation: int, ajet: AjetConfig) -> Findin
         return Finding("ok", "episodes", f"one for each of the first {ajet.debug.num_tasks} tasks")
     common, rollout = ajet.trainer_common, ajet.rollout
     size, repeat = ajet.data.train_batch_size, rollout.num_repeat
-    text = f"{steps:,} steps of {size} tasks x {repeat} episodes are {steps * size * repeat:,}"
+    of_steps = f"{steps:,} step{'s' if steps != 1 else ''} of {size} tasks x {repeat} episodes"
+    text = f"{of_steps} are {steps * size * repeat:,}"
     if num_validation:
         every = common.test_freq or steps
         times = steps // every + bool(steps % every) + common.val_before_train

@@ -71,7 +71,8 @@ def print_summary(console: Console, run_dir: Path) -> None:
     if metrics:
         console.print(_start_to_end(metrics))
         took = duration(sum(record.get("time/step_s", 0.0) for record in metrics))
-        console.print(Text(f"{metrics[-1]['step']} steps, {took} of training"))
+        steps = metrics[-1]["step"]
+        console.print(Text(f"{steps} step{'s' if steps != 1 else ''}, {took} of training"))
     there = Table.grid(padding=(0, 2))
     for name, meaning in RESULTS:
         if (run_dir / name).exists():

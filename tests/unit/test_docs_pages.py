@@ -157,6 +157,28 @@ def test_metrics_has_what_the_table_of_a_run_shows() -> None:
     assert shown <= metrics_on_the_page()
 
 
+CALL = '<tool_call>\n{"name": "search", "arguments": {"query": "Peru"}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("answer", "reward"), [("It is Lima.", 1.0), ("Quito", 0.0), ("", 0.0), (CALL, 0.0)]
+)
+def test_the_readmes_agent_takes_any_answer(folder: Path, answer: str, reward: float) -> None:
+    """A small model may call a tool that nobody has offered; the message then has no text."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (settings,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (task,) = re.findall(r'`(\{"main_query".*?\}\})`', text)
+    (folder / "capitals.py").write_text(code)
+    settings = re.sub("/models/[^ ]+", "ajet:calculator", settings)
+    (folder / "capitals.yaml").write_text(settings)
+    for name in ("train", "validation"):
+        (folder / f"{name}.jsonl").write_text(f"{task}\n")
+    episode = run_scripted("capitals.yaml", [answer])
+    assert episode.failure is None, episode.failure
+    assert episode.reward == reward
+
+
 @pytest.mark.parametrize(
     "name",
     [
