@@ -42,25 +42,33 @@ def connected(runtime_env: Mapping[str, Any], needs: RayNeeds) -> Iterator[None]
         variables = {**runtime_env.get("env_vars", {}), **_temporary_folder(stack)}
         hook = {"worker_process_setup_hook": private_sockets.HOOK}
         try:
-            ray.init(
-                address=address,
-                runtime_env={**runtime_env, **hook, "env_vars": variables},
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            with _sigterm_handler_kept():
+                ray.init(
+                    address=address,
+                    runtime_env={**runtime_env, **hook, "env_vars": variables},
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
         except (ConnectionError, RuntimeError) as error:
             raise ServiceError(f"cannot connect to Ray at {address}: {error}") from error
-        _keep_handler_of_sigterm()
         stack.callback(ray.shutdown)
         _check_size(needs)
         yield
 
 
-def _keep_handler_of_sigterm() -> None:
-    """Take Ray's handler away again, which prints the stack of compiled code before ours runs."""
+@contextmanager
+def _sigterm_handler_kept() -> Iterator[None]:
+    """Take away again the handlers that `ray.init` sets for SIGTERM.
+
+    One raises SystemExit, so that the run would end without a checkpoint. The other one prints the
+    stack of compiled code.
+    """
     handler = signal.getsignal(signal.SIGTERM)
-    if handler is not None and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _temporary_folder(stack: ExitStack) -> dict[str, str]:
