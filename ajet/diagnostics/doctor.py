@@ -134,6 +134,9 @@ def _torch(facts: Facts) -> Finding:
     torch = facts.torch
     if torch is None:
         return Finding("ok", "torch", "not installed")
+    if torch.is_slow:
+        remedy = "run it again: the first import after an installation is the slowest"
+        return Finding("warn", "torch", f"not known: {torch.error}", remedy)
     if torch.error is not None:
         remedy = "pip install --force-reinstall torch"
         return Finding("bad", "torch", f"cannot be imported: {torch.error}", remedy)

@@ -35,6 +35,9 @@ class TorchFacts:
     """Name and memory in bytes of each GPU that torch can use."""
     error: str | None = None
     """Why torch cannot be imported; None: it can."""
+    is_slow: bool = False
+    """The import was given up. That says nothing against torch: on a busy machine, the first import
+    after an installation takes minutes."""
 
 
 def ask_torch(timeout_s: float = TIMEOUT_S) -> TorchFacts:
@@ -45,7 +48,8 @@ def ask_torch(timeout_s: float = TIMEOUT_S) -> TorchFacts:
             command, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
-        return TorchFacts(error=f"the import took more than {timeout_s:.0f} s")
+        error = f"the import took more than {timeout_s:.0f} s"
+        return TorchFacts(error=error, is_slow=True)
     if ended.returncode:
         last = ended.stderr.strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
         return TorchFacts(error=last[0])

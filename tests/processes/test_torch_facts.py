@@ -14,6 +14,10 @@ def test_torch_that_takes_too_long_or_is_broken_is_an_answer(
 ) -> None:
     (tmp_path / "torch.py").write_text("import time; time.sleep(60)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert ask_torch(timeout_s=0.3).error == "the import took more than 0 s"
+    slow = ask_torch(timeout_s=0.3)
+    assert slow.error == "the import took more than 0 s"
+    assert slow.is_slow
     (tmp_path / "torch.py").write_text("raise ImportError('libfoo.so')")
-    assert ask_torch().error == "ImportError: libfoo.so"
+    broken = ask_torch()
+    assert broken.error == "ImportError: libfoo.so"
+    assert not broken.is_slow

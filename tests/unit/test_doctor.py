@@ -105,6 +105,13 @@ def test_nothing_is_wrong_with_a_good_machine() -> None:
             "pip install",
         ),
         (
+            facts(torch=TorchFacts(error="the import took more than 60 s", is_slow=True)),
+            "warn",
+            "torch",
+            "not known: the import took more than 60 s",
+            "run it again",
+        ),
+        (
             facts(has_nvidia_device=True),
             "warn",
             "torch",
