@@ -54,10 +54,11 @@ def serve(
     Example: ajet serve saved_experiments/math_agent_cpu --port 8000
     """
     from ajet.config.sections.interchange_server import InterchangeServerConfig
-    from ajet.gateway.clients.http_endpoint import start_server
+    from ajet.gateway.clients.http_endpoint import server_class, start_server
     from ajet.launcher.signals import sigterm_as_ctrl_c
     from ajet.serving.server import MODEL_ROUTE, ModelRouter
 
+    server_class()  # before a model is loaded, which may take minutes
     settings = InterchangeServerConfig(host=host, port=port)
     with sigterm_as_ctrl_c(), _models(run, step, engine, base, overrides) as models:
         router = ModelRouter(models)

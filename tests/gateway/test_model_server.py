@@ -3,16 +3,21 @@
 1. The request's `model` chooses; so do the names in answers. Without one, the first answers.
 2. Models are listed; an unknown one, a wrong key and an unknown path are errors of the API.
 3. Nothing is kept of a request when it is answered.
+4. A library that is not installed is named before a model is loaded.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import openai
 import pytest
 
+from ajet.commands.serve import serve
 from ajet.config.sections.interchange_server import InterchangeServerConfig
+from ajet.errors import MissingExtraError
 from ajet.gateway.clients.http_endpoint import start_server
 from ajet.serving.models import ServedModel
 from ajet.serving.server import MODEL_ROUTE, ModelRouter
@@ -79,3 +84,12 @@ def test_a_wrong_key_is_refused(client: openai.OpenAI) -> None:
     other = client.with_options(api_key="sk-other")
     with pytest.raises(openai.AuthenticationError):
         other.models.list()
+
+
+def test_a_missing_library_is_named_before_a_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "ajet.gateway.server.http_server", raising=False)
+    with pytest.raises(MissingExtraError, match=r"agentjet\[server\]"):
+        serve(Path("no run at all"))

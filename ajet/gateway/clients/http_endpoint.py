@@ -69,11 +69,10 @@ def base_url_and_api_key(session: AgentSession, http_endpoint: HttpEndpoint) -> 
     return http_endpoint.open(session)
 
 
-def start_server(settings: InterchangeServerConfig, **more: Any) -> HttpServer:
-    """Start the HTTP server; `more` are arguments of `HttpServer`.
+def server_class() -> type[HttpServer]:
+    """The class of the HTTP server.
 
     Raises:
-        ConfigError: it cannot listen on the configured address.
         MissingExtraError: its libraries are not installed.
     """
     try:
@@ -82,7 +81,17 @@ def start_server(settings: InterchangeServerConfig, **more: Any) -> HttpServer:
         if error.name not in ("fastapi", "httptools", "uvicorn"):
             raise
         raise MissingExtraError(error.name, "server") from None
-    server = HttpServer(settings, **more)
+    return HttpServer
+
+
+def start_server(settings: InterchangeServerConfig, **more: Any) -> HttpServer:
+    """Start the HTTP server; `more` are arguments of `HttpServer`.
+
+    Raises:
+        ConfigError: it cannot listen on the configured address.
+        MissingExtraError: its libraries are not installed.
+    """
+    server = server_class()(settings, **more)
     _reach_without_proxy(urlsplit(server.base_url).hostname or "")
     return server
 
