@@ -112,7 +112,7 @@ class Snapshot:
 
     step: int
     memory_mb: float
-    """Private memory (USS)."""
+    """Anonymous memory, in RAM. Pages of files would come and go with other processes."""
     open_files: int
     threads: int
     disk_kb: float
@@ -180,12 +180,18 @@ def snapshot(process: psutil.Process, folder: Path, disk_kb: float) -> Snapshot:
     step, memory, files, threads = last_step(folder), 0.0, 0, 0
     for each in [process, *process.children(recursive=True)]:
         with suppress(psutil.Error):
-            memory += each.memory_full_info().uss
+            memory += anonymous_mb(each.pid)
             files += each.num_fds()
             threads += each.num_threads()
-    return Snapshot(
-        step=step, memory_mb=memory / 2**20, open_files=files, threads=threads, disk_kb=disk_kb
-    )
+    return Snapshot(step=step, memory_mb=memory, open_files=files, threads=threads, disk_kb=disk_kb)
+
+
+def anonymous_mb(pid: int) -> float:
+    """MB that belong to no file."""
+    with suppress(OSError):
+        status = Path(f"/proc/{pid}/status").read_text().split()
+        return int(status[status.index("RssAnon:") + 1]) / 1024
+    return 0.0
 
 
 def size_kb(folder: Path) -> float:
