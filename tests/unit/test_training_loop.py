@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -247,3 +248,29 @@ def test_what_lives_as_long_as_the_run_is_left_out_of_garbage_collection(tmp_pat
     FakeRun(tmp_path, on_rollout=lambda _: frozen.append(gc.get_freeze_count())).loop().run()
     assert frozen[0] == 0 and all(count > 10_000 for count in frozen[1:]) and len(frozen) > 2
     assert gc.get_freeze_count() == 0
+
+
+class _Cycle:
+    """Garbage that only a collection of old objects finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_cycles_that_have_become_old_are_collected_in_time(tmp_path: Path) -> None:
+    """A quarter of the million old objects of this test would have to come first without it."""
+    old: list[list[int]] = [[] for _ in range(1_000_000)]
+    new: list[list[list[int]]] = []
+    died_at: list[int] = []
+
+    def work(_: object) -> None:
+        if gc.get_freeze_count() and not new:
+            cycle = _Cycle()
+            weakref.finalize(cycle, lambda: died_at.append(len(new)))
+            gc.collect(1)  # it is old now
+            del cycle
+            new.extend([[] for _ in range(1000)] for _ in range(100))
+
+    FakeRun(tmp_path, on_rollout=work).loop().run()
+    assert len(old) == 1_000_000 and len(new) == 100
+    assert died_at and died_at[0] < 100
