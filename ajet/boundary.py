@@ -26,8 +26,8 @@ class Caught:
 def caught_error(*, cancellation: bool = False) -> Iterator[Caught]:
     """Keep what the block raises instead of raising it; works around `await` as well.
 
-    KeyboardInterrupt and GeneratorExit pass through. A process that the block has forked ends where
-    it would leave the block: otherwise it would go on as a second run.
+    KeyboardInterrupt and GeneratorExit pass through. A process that the block has forked ends at
+    the end of the block. Otherwise it would continue as a second run.
 
     Args:
         cancellation: keep `asyncio.CancelledError` as well; by default it passes through.

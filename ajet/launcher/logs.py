@@ -107,9 +107,9 @@ def logging_kept() -> Iterator[None]:
 def keep_logging() -> None:
     """Undo what user code that configures logging does to the lines of the run.
 
-    `logging.basicConfig(force=True)` removes all handlers, and `dictConfig` and `fileConfig` also
-    disable every logger that they do not name, unless they are told not to. What is set for the
-    logger `ajet` itself stays: it is a decision about our lines.
+    `logging.basicConfig(force=True)` removes all handlers. `dictConfig` and `fileConfig` do so too,
+    and by default they disable all loggers that they do not name. What is set for the logger `ajet`
+    itself stays: it is a decision about our lines.
     """
     root = logging.getLogger()
     for handler in list(_kept):

@@ -98,7 +98,7 @@ def own_ray(size: RaySize = RaySize()) -> Iterator[RayContext]:  # noqa: B008
 
 
 def folder_for_ray() -> Path:
-    """Where Ray's folder is made; its sockets have long names."""
+    """The parent of Ray's folder: its path is short, as the names of Ray's sockets are long."""
     return short_folder(_LONGEST_TEMPORARY)
 
 

@@ -32,7 +32,7 @@ BASE = "base"
 
 TOKENIZER_FILE = "tokenizer.json"
 MOST_BYTES = 8 * 2**20
-"""Of the settings in a `config.yaml`."""
+"""The largest size of the settings in a `config.yaml`."""
 
 
 def new_run_folder(parent: Path, name: str) -> Path:

@@ -1,7 +1,7 @@
 """Standard output and error of a run: what happens to them never ends the run or silences it.
 
 1. The terminal or the reader of a pipe may go away, a disk may be full: the text is dropped.
-   If nobody reads for some seconds, as after Ctrl-S, text is dropped until somebody reads again.
+   If nothing is read for some seconds (after Ctrl-S), text is dropped until reading continues.
 2. A character that the encoding does not have becomes a question mark.
 3. User code may replace `sys.stdout` for a while, as `contextlib.redirect_stdout` does, and threads
    that do so at once leave it replaced. Progress and log lines use the streams of the start.

@@ -48,7 +48,7 @@ LEAVES_THE_LOOP = (SystemExit, asyncio.CancelledError)
 task out of the loop, and a workflow that cancels all tasks also cancels the one that we wait for.
 They end the episode, not the run."""
 MOST_TOLD = 20
-"""How many different errors of tasks that nobody awaits are logged in a run."""
+"""A run logs at most so many different errors of asyncio tasks that no code awaits."""
 CLEANUP_S = 1.0
 """Seconds that tasks which an episode left behind may take to end after they are cancelled."""
 

@@ -43,7 +43,7 @@ class Fault:
     needs_disk: bool = False
     backbones: tuple[str, ...] = ("local", "vllm", "verl", "trinity")
     is_interrupt: bool = False
-    """True if the run must not go on to its end."""
+    """True if the run must stop before its last step."""
     repair: Callable[[Place], None] | None = None
     """What the user does before the run is resumed."""
 

@@ -164,7 +164,7 @@ CALL = '<tool_call>\n{"name": "search", "arguments": {"query": "Peru"}}\n</tool_
     ("answer", "reward"), [("It is Lima.", 1.0), ("Quito", 0.0), ("", 0.0), (CALL, 0.0)]
 )
 def test_the_readmes_agent_takes_any_answer(folder: Path, answer: str, reward: float) -> None:
-    """A small model may call a tool that nobody has offered; the message then has no text."""
+    """A small model may call a tool although the request has none; the message then has no text."""
     text = (ROOT / "README.md").read_text("utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (settings,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)

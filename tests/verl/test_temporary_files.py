@@ -1,4 +1,4 @@
-"""Where verl's processes make their temporary files and sockets.
+"""The folders in which verl's processes make their temporary files and sockets.
 
 1. verl hands weights to vLLM at a socket in the run's own folder: two runs on one machine, whose
    Rays count jobs alike, do not take each other's socket. Without our module they do.
