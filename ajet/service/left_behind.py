@@ -26,6 +26,11 @@ GRACE_S = 20.0
 KILLED_S = 5.0
 """How long to wait after SIGKILL."""
 _POLL_S = 0.05
+_LOADING_S = 1.0
+"""How long to wait for a program that is being loaded: usually less than a millisecond."""
+_MEMORY, _BEGIN, _END = 20, 47, 48
+"""Indices in `/proc/PID/stat`, counted after the program's name (proc(5)): the size of the memory,
+and the addresses where the variables begin and end (0 while a program is being loaded)."""
 
 
 def processes_of(prefix: str) -> set[int]:
@@ -37,12 +42,38 @@ def processes_of(prefix: str) -> set[int]:
     wanted = f"\0{VARIABLE}={prefix}".encode()
     found = set()
     with contextlib.suppress(FileNotFoundError):
-        for name in filter(str.isdecimal, os.listdir("/proc")):
+        for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
             # An OSError means that it has ended, or is another user's.
-            with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
-                if wanted in b"\0" + file.read():  # empty for a zombie
-                    found.add(int(name))
+            with contextlib.suppress(OSError):
+                if wanted in b"\0" + environment_of(pid):
+                    found.add(pid)
     return found - {os.getpid()}
+
+
+def environment_of(pid: int) -> bytes:
+    """The variables that a process was started with, as in `/proc/PID/environ`.
+
+    While a program is being loaded (execve), the system shows none of its variables. They are read
+    again until it is loaded.
+
+    Returns:
+        Empty for a process without variables and for a thread of the kernel.
+
+    Raises:
+        OSError: the process has ended, as a zombie has, too, or is another user's.
+    """
+    deadline = time.monotonic() + _LOADING_S
+    while True:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            if variables := file.read():
+                return variables
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        memory, begin, end = (int(fields[index]) for index in (_MEMORY, _BEGIN, _END))
+        has_none = memory == 0 or 0 < begin == end
+        if has_none or time.monotonic() > deadline:
+            return b""
+        time.sleep(0.001)
 
 
 def end_all(prefix: str, patience_s: float) -> int:

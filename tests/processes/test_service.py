@@ -335,6 +335,32 @@ def test_a_service_of_another_run_is_no_leftover(make: Make) -> None:
     assert left_behind.processes_of(owned_by(os.getppid())) == set()
 
 
+def test_a_process_whose_program_is_being_loaded_is_found() -> None:
+    """For a moment after its start, the system shows no variables of a process."""
+    variable = f"{left_behind.VARIABLE}=being-loaded".encode()
+    environment = {**os.environ, left_behind.VARIABLE: "being-loaded"}
+    for _ in range(50):
+        pid = os.posix_spawnp("sleep", ["sleep", "60"], environment)
+        try:
+            assert variable in left_behind.environment_of(pid).split(b"\0")
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def test_the_variables_of_a_process_that_has_none_are_empty() -> None:
+    pid = os.posix_spawnp("sleep", ["sleep", "60"], {})
+    begun = time.monotonic()
+    try:
+        assert left_behind.environment_of(pid) == b""
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    with pytest.raises(OSError):
+        left_behind.environment_of(pid)
+    assert time.monotonic() - begun < left_behind._LOADING_S
+
+
 def test_many_services_at_once(make: Make) -> None:
     services = [make(SLEEPS) for _ in range(8)]
     for service in services:
