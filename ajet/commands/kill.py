@@ -25,6 +25,8 @@ from ajet.service.probes import start_ticks
 
 EXIT_STILL_RUNNING = 1
 _PATIENCE_S = 10.0
+_KILLED_S = 10.0
+"""How long to wait after SIGKILL."""
 _POLL_S = 0.1
 
 
@@ -139,7 +141,7 @@ def _end(
     """Send each signal and wait for so long, SIGKILL last; return whether the process has ended."""
     # The pid could belong to another process by the time the signal is sent. That cannot happen in
     # practice: the system uses all other pids before it uses a pid again.
-    for number, seconds in [*steps, (signal.SIGKILL, _PATIENCE_S)]:
+    for number, seconds in [*steps, (signal.SIGKILL, _KILLED_S)]:
         if not runs():
             return True
         typer.echo(f"sending {number.name} to {what.rstrip(',')}")

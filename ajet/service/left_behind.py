@@ -26,7 +26,7 @@ GRACE_S = 20.0
 KILLED_S = 5.0
 """How long to wait after SIGKILL."""
 _POLL_S = 0.05
-_LOADING_S = 1.0
+_LOADING_S = 5.0
 """How long to wait for a program that is being loaded: usually less than a millisecond."""
 _MEMORY, _BEGIN, _END = 20, 47, 48
 """Indices in `/proc/PID/stat`, counted after the program's name (proc(5)): the size of the memory,

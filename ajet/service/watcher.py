@@ -29,8 +29,10 @@ import sys
 import time
 
 DUMP_SIGNAL = signal.SIGUSR2
-DUMP_S = 0.5
+DUMP_S = 5.0
 """How long the run may take to write its stacks."""
+QUIET_S = 0.25
+"""The stacks are written when their file has grown and does not grow further for so long."""
 ASKED_S = 10.0
 """How long a run that was asked to end may be without a sign of life."""
 ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU}
@@ -75,7 +77,9 @@ class Watcher:
         """Return when the run has ended."""
         while True:
             # The handle is ready when the run has ended, although a child of it may keep FD open.
+            began_s = time.monotonic()
             ready, _, _ = select.select([self.run, self.handle], [], [], 1.0)
+            self.allow(time.monotonic() - began_s - 1.0)
             if self.handle in ready:
                 return
             if ready:
@@ -87,6 +91,12 @@ class Watcher:
                 self.last_s, self.asked_s = time.monotonic(), None
             if not self.look():
                 return
+
+    def allow(self, late_s: float) -> None:
+        """Do not count time in which the machine did not let us run: nor did the run perhaps."""
+        if late_s > 0:
+            self.last_s += late_s
+            self.asked_s = self.asked_s and self.asked_s + late_s
 
     def take(self, received: bytes) -> None:
         """Note signs of life and signals."""
@@ -120,8 +130,7 @@ class Watcher:
 
     def report(self, silent_s: float) -> str:
         """What the run's threads do."""
-        self.send(DUMP_SIGNAL)
-        time.sleep(DUMP_S)
+        self.wait_for_stacks()
         try:
             with open(self.stacks, encoding="utf-8", errors="replace") as file:
                 stacks = file.read()
@@ -134,6 +143,24 @@ class Watcher:
             f"warning: no Python code of the run has run for {silent_s:.0f} s: some code holds the "
             f"interpreter. Threads that do not wait (all threads: {self.stacks}):\n{shown}"
         )
+
+    def wait_for_stacks(self) -> None:
+        """Make the run write its stacks, and wait until they are there."""
+        begun = size = self.size_of_stacks()
+        self.send(DUMP_SIGNAL)
+        deadline = time.monotonic() + DUMP_S
+        while time.monotonic() < deadline:
+            time.sleep(QUIET_S)
+            before, size = size, self.size_of_stacks()
+            if begun < before == size:
+                return
+
+    def size_of_stacks(self) -> int:
+        """In bytes; 0 if there is no such file."""
+        try:
+            return os.path.getsize(self.stacks)
+        except OSError:
+            return 0
 
     def is_stopped(self) -> bool:
         """Whether the run is stopped by a signal or a debugger."""

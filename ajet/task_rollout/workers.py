@@ -74,12 +74,13 @@ def _tell_once(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None
     frames = traceback.extract_tb(error.__traceback__) if error else []
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     what = f"{context['message']} {type(error).__name__} {place}"
-    if what not in _told and len(_told) < MOST_TOLD:
-        _told.add(what)
+    # One step, as other threads do it, too. No lock: a garbage collection may call this.
+    mine = object()
+    if len(_told) < MOST_TOLD and _told.setdefault(what, mine) is mine:
         loop.default_exception_handler(context)
 
 
-_told: set[str] = set()
+_told: dict[str, object] = {}
 
 
 async def _clean_up() -> None:

@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import ctypes
 import faulthandler
+import io
 import multiprocessing
 import os
 import resource
@@ -36,8 +37,11 @@ from ajet.task_runner.failures import failure_of
 
 PR_SET_PDEATHSIG = 1
 DUMP_SIGNAL = signal.SIGUSR1
-DUMP_S = 0.3
-"""How long a process may take to write the stacks of its threads."""
+DUMP_S = 1.2
+"""How long a process may take to write the stacks of its threads. With `KILL_S`, it is less than
+`workers.GRACE_S`."""
+QUIET_S = 0.15
+"""The stacks are written when their file has grown and does not grow further for so long."""
 END_S = 5.0
 """How long a process that has closed its connection may take to end."""
 
@@ -88,12 +92,18 @@ class EpisodeProcess:
 
     def stacks(self) -> str:
         """The stacks of all its threads, also while its code holds the interpreter."""
+        file = self._stacks.fileno()
+        begun = size = os.fstat(file).st_size
         self._signal(DUMP_SIGNAL)
         # The process writes in a signal handler; nothing tells when it is done.
-        time.sleep(DUMP_S)
+        deadline = time.monotonic() + DUMP_S
+        while time.monotonic() < deadline:
+            time.sleep(QUIET_S)
+            before, size = size, os.fstat(file).st_size
+            if begun < before == size:
+                break
         # The process has the same position in the file; `pread` leaves it where it is.
-        file = self._stacks.fileno()
-        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
+        return os.pread(file, size, 0).decode(errors="replace")
 
     def kill(self) -> None:
         """End the process and what it started."""
@@ -286,6 +296,8 @@ def _serve_forks(connection: Connection, sockets: socket.socket, settings: Proce
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which then ends us
     if settings.log:
         _print_to(settings.log)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a process that is killed loses its buffer
     with caught_error() as caught:
         prepare: Callable[[Any], Serve] = load_function(settings.prepare, "task_runner.isolation")
         serve = prepare(settings.context)
