@@ -85,7 +85,7 @@ def debug(conf: Path, *args: str) -> subprocess.CompletedProcess[str]:
         env=environment(conf.parent),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         stdin=subprocess.DEVNULL,
     )
 
@@ -136,7 +136,7 @@ class Terminal:
         self.text = ""
         """All that it wrote."""
 
-    def read_until(self, pattern: str, timeout_s: float = 60.0) -> str:
+    def read_until(self, pattern: str, timeout_s: float = 240.0) -> str:
         """What it writes up to the next match of the pattern; all there is where it ends."""
         seen, deadline = "", time.monotonic() + timeout_s
         while not re.search(pattern, seen):
@@ -162,7 +162,7 @@ class Terminal:
     def wait(self) -> int:
         """Read to the end; the exit code."""
         self.read_until("(?!)")
-        return self.process.wait(30)
+        return self.process.wait(60)
 
     def close(self) -> None:
         """Whatever happened."""

@@ -45,8 +45,8 @@ def python(code: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", code, *arguments]
 
 
-def eventually(is_so: Callable[[], object], seconds: float = 10.0) -> bool:
-    """Whether it becomes so within that time."""
+def eventually(is_so: Callable[[], object], seconds: float = 60.0) -> bool:
+    """Whether it becomes so within that time, which is long enough for a very busy machine."""
     deadline = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > deadline:

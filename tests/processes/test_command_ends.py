@@ -63,7 +63,7 @@ def is_interrupted(config, folder, resume, inputs):
     threading.Thread(target=again_and_again, daemon=True).start()
     time.sleep(60)
 """
-BOUND_S = 60
+BOUND_S = 240
 
 
 def start(

@@ -31,18 +31,21 @@ from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.schema.episode import Episode
 from ajet.schema.task import Task
 from ajet.service.supervisor import descendants
+from ajet.task_rollout import workers
 from ajet.task_rollout.isolation.isolated_run import IsolatedRunner
 from ajet.task_rollout.rollout import Rollout
 from ajet.training.episode_process import isolated
 from ajet.training.episodes import make_runner
 from ajet.training.inputs import UserCode
 from ajet.training.model_folder import chat_format_of, model_folder
+from tests.processes.service_processes import eventually, is_gone
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 
 WORKFLOW = """
 import ctypes, os, re, sys, threading, time
+from pathlib import Path
 from ajet import Workflow, WorkflowOutput
 
 class Behaves(Workflow):
@@ -76,6 +79,9 @@ class Behaves(Workflow):
             text = "".join([part.choices[0].delta.content or "" async for part in parts])
             return WorkflowOutput(reward=1.0, metadata={"text": text})
         elif asked.startswith("hints"):
+            Path(__file__).with_name(f"hints of {os.getpid()}").touch()
+            while len(list(Path(__file__).parent.glob("hints of *"))) < 2:
+                time.sleep(0.01)  # two processes, although one could run all episodes in turn
             await client.chat.completions.create(messages=messages, user="me", verbosity="low")
         elif asked == "over http":
             import httpx2
@@ -135,10 +141,13 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IsolatedRunner]
     made, _ = make_isolated(fill(tmp_path_factory.mktemp("project")))
     yield made
     made.processes.close()
-    deadline = time.monotonic() + 5
-    while any(b"multiprocessing" in _command(pid) for pid in descendants(os.getpid())):
-        assert time.monotonic() < deadline, "a process outlives its runner"
-        time.sleep(0.05)
+    assert eventually(lambda: not any(map(_is_python_of_ours, descendants(os.getpid())))), (
+        "a process outlives its runner"
+    )
+
+
+def _is_python_of_ours(pid: int) -> bool:
+    return b"multiprocessing" in _command(pid)
 
 
 def _command(pid: int) -> bytes:
@@ -149,7 +158,7 @@ def _command(pid: int) -> bytes:
     return b"" if b"resource_tracker" in command else command
 
 
-def episodes_of(runner: IsolatedRunner, *queries: str, timeout_s: float = 30) -> list[Episode]:
+def episodes_of(runner: IsolatedRunner, *queries: str, timeout_s: float = 300) -> list[Episode]:
     rollout = Rollout(
         runner=runner, seed=0, episode_timeout_s=timeout_s, max_retries=0, max_failure_share=1.0
     )
@@ -180,11 +189,10 @@ def test_what_ends_a_program_ends_one_episode(
 
 
 def test_code_that_holds_the_interpreter_is_ended_and_its_line_is_shown(
-    runner: IsolatedRunner,
+    runner: IsolatedRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = time.monotonic()
+    monkeypatch.setattr(workers, "GRACE_S", 60.0)  # the process is ended long before
     bad, *others = episodes_of(runner, "holds the interpreter", *NORMAL, timeout_s=8)
-    assert time.monotonic() - started < 40
     assert bad.failure
     assert bad.failure.kind == "timeout"
     assert "workflow.py" in bad.failure.traceback
@@ -199,10 +207,7 @@ def test_a_process_with_leftovers_runs_no_other_episode(runner: IsolatedRunner, 
     (second,) = episodes_of(runner, "one")
     assert first.failure is None
     assert first.metadata["pid"] != second.metadata["pid"]
-    deadline = time.monotonic() + 10
-    while os.path.exists(f"/proc/{first.metadata['pid']}"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert eventually(lambda: is_gone(first.metadata["pid"]))
 
 
 def test_a_process_is_used_again(runner: IsolatedRunner) -> None:
@@ -297,16 +302,10 @@ def test_no_process_outlives_a_killed_run(folder: Path) -> None:
     assert run.stdout
     with run.stdout as output:
         assert output.readline() == b"ready\n"
-    deadline = time.monotonic() + 30
-    below: set[int] = set()
-    while len(below) < 3:  # resource tracker, fork server, episode
-        below = descendants(run.pid)
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    # Resource tracker, fork server, episode.
+    assert eventually(lambda: len(descendants(run.pid)) >= 3)
+    below = descendants(run.pid)
     time.sleep(1)  # the episode's code holds its interpreter by now
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    deadline = time.monotonic() + 10
-    while living := [pid for pid in below if b"python" in _command(pid)]:
-        assert time.monotonic() < deadline, living
-        time.sleep(0.05)
+    assert eventually(lambda: not [pid for pid in below if b"python" in _command(pid)])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ import pytest
 from ajet import Workflow, WorkflowOutput
 from ajet.schema.episode import Episode
 from ajet.task_rollout import workers
+from tests.processes.service_processes import ROOT, eventually
 from tests.unit.episode_fakes import (
     FakeEngine,
     ask,
@@ -45,7 +47,7 @@ def no_thread_stays() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive()
 
 
@@ -62,7 +64,9 @@ def collected() -> Iterator[None]:
 # Deadlines.
 
 
-def test_an_episode_that_awaits_for_ever_is_cancelled_at_its_deadline() -> None:
+def test_an_episode_that_awaits_for_ever_is_cancelled_at_its_deadline(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Hanging(Workflow):
         async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
             if query_of(workflow_task) == 1:
@@ -70,13 +74,14 @@ def test_an_episode_that_awaits_for_ever_is_cancelled_at_its_deadline() -> None:
             return rewarded()
 
     started = time.monotonic()
-    groups = rollout_of(Hanging, episode_timeout_s=0.3).run(tasks_of(4), num_repeat=1, tag="x")
-    assert time.monotonic() - started < 5
+    groups = rollout_of(Hanging, episode_timeout_s=3).run(tasks_of(4), num_repeat=1, tag="x")
+    assert time.monotonic() - started < 50
+    assert "abandoned" not in caplog.text
     failures = [group.episodes[0].failure for group in groups]
     assert [failure is None for failure in failures] == [True, False, True, True]
     assert failures[1] is not None
     assert failures[1].kind == "timeout"
-    assert "0.3 s (rollout.episode_timeout_s)" in failures[1].message
+    assert "3 s (rollout.episode_timeout_s)" in failures[1].message
 
 
 @pytest.mark.usefixtures("short_grace")
@@ -103,7 +108,7 @@ def test_an_episode_that_blocks_for_ever_is_given_up_and_its_place_filled(
 
     engine = FakeEngine()
     # Its only worker hangs: without a fresh one the other two tasks would never run.
-    groups = rollout_of(Stuck, engine, max_env_worker=1, episode_timeout_s=2.0).run(
+    groups = rollout_of(Stuck, engine, max_env_worker=1, episode_timeout_s=4).run(
         tasks_of(3), num_repeat=1, tag="x"
     )
     stuck = groups[0].episodes[0]
@@ -115,9 +120,7 @@ def test_an_episode_that_blocks_for_ever_is_given_up_and_its_place_filled(
     assert "thread abandoned (1 so far)" in caplog.text
 
     release.set()
-    deadline = time.monotonic() + 5
-    while not refused and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert eventually(lambda: refused)
     assert len(refused) == 1
     assert engine.num_calls == 1
     assert len(stuck.calls) == 1
@@ -138,7 +141,7 @@ def test_what_an_episode_leaves_behind_delays_nobody() -> None:
         groups = rollout_of(Leaving, max_env_worker=1).run(tasks_of(3), num_repeat=1, tag="x")
     finally:
         release.set()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 50
     assert all(group.valid for group in groups)
 
 
@@ -157,13 +160,16 @@ def interrupt(episode: Episode) -> None:
     raise KeyboardInterrupt
 
 
-def test_an_interrupt_ends_every_episode_and_is_raised_again() -> None:
+def test_an_interrupt_ends_every_episode_and_is_raised_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     engine = FakeEngine()
     rollout = rollout_of(Sleeping, engine, max_env_worker=4)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         rollout.run(tasks_of(20), num_repeat=1, tag="x", on_episode_done=interrupt)
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 50
+    assert "does not end" not in caplog.text
     opened = sorted(event[1:] for event in engine.events if event[0] == "+")
     closed = sorted(event[1:] for event in engine.events if event[0] == "-")
     assert opened == closed
@@ -181,14 +187,14 @@ def test_an_interrupt_does_not_wait_for_an_episode_that_blocks(
             if query_of(workflow_task):
                 begun.set()
                 release.wait(60)
-            begun.wait(20)
+            begun.wait(60)
             return rewarded()
 
     engine = FakeEngine()
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         rollout_of(Stuck, engine).run(tasks_of(2), num_repeat=1, tag="x", on_episode_done=interrupt)
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 50
     assert len(engine.events) == 4
     assert "does not end" in caplog.text
     release.set()
@@ -207,12 +213,14 @@ def test_ctrl_c_ends_a_run_from_outside() -> None:
         "except KeyboardInterrupt:\n"
         "    print('threads', threading.active_count())\n"
     )
-    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    child = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
     with child:
         assert child.stdout is not None
         assert child.stdout.readline() == "started\n"
         child.send_signal(2)
-        out, _ = child.communicate(timeout=30)
+        out, _ = child.communicate(timeout=50)
     assert out.endswith("threads 1\n")
     assert child.returncode == 0
 
@@ -223,6 +231,8 @@ def test_what_passes_the_boundary_reaches_the_waiting_thread(
 ) -> None:
     class Interrupting(Workflow):
         async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
+            if query_of(workflow_task):
+                await asyncio.sleep(60)
             raise KeyboardInterrupt
 
     started = time.monotonic()
@@ -231,10 +241,15 @@ def test_what_passes_the_boundary_reaches_the_waiting_thread(
     assert "code of task t0 raised KeyboardInterrupt" in caplog.text
     assert "in execute" in caplog.text
     assert "never retrieved" not in caplog.text
-    assert time.monotonic() - started < 4
+    assert "does not end" not in caplog.text
+    assert time.monotonic() - started < 50
 
 
-def test_errors_of_tasks_that_nobody_awaits_are_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_of_tasks_that_nobody_awaits_are_told_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_told", {})  # what other tests told counts, too
+
     class Leaving(Workflow):
         async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
             self.left = asyncio.create_task(self.fail(query_of(workflow_task)))

@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 
 from ajet.sandbox import Limits, PythonSandbox
+from tests.processes.service_processes import eventually, is_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> PythonSandbox:
-    return PythonSandbox(Limits(wall_s=20))
+    return PythonSandbox(Limits(wall_s=60))
 
 
 # 1. Results
@@ -104,11 +105,11 @@ def test_no_environment_variable_is_seen(
     [
         ("while True: pass", Limits(cpu_s=1, wall_s=60), "cpu"),
         ("9 ** 9 ** 9", Limits(cpu_s=1, wall_s=60), "cpu"),
-        ("import time\ntime.sleep(60)", Limits(wall_s=0.5), "time"),
-        ("x = [0] * 10 ** 9", Limits(wall_s=20), "memory"),
+        ("import time\ntime.sleep(60)", Limits(wall_s=2), "time"),
+        ("x = [0] * 10 ** 9", Limits(wall_s=60), "memory"),
         ("x = []\nwhile True: x.append('x' * 10 ** 6)", Limits(cpu_s=9, wall_s=60), "memory"),
         ("while True: print('x' * 1000)", Limits(cpu_s=9, wall_s=60), "output"),
-        ("import ctypes\nctypes.string_at(0)", Limits(wall_s=20), "killed"),
+        ("import ctypes\nctypes.string_at(0)", Limits(wall_s=60), "killed"),
     ],
 )
 def test_limits(code: str, limits: Limits, ended_by: str) -> None:
@@ -117,7 +118,7 @@ def test_limits(code: str, limits: Limits, ended_by: str) -> None:
     result = sandbox.run(code)
     assert result.ended_by == ended_by
     assert len(result.output) <= limits.output_bytes
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 50
     assert sandbox.run("print(1)").output == "1\n"
 
 
@@ -141,10 +142,12 @@ def test_nothing_is_left_when_the_owner_is_killed() -> None:
     limits = "Limits(cpu_s=60, wall_s=60)"
     code = f"from ajet.sandbox import *; PythonSandbox({limits}).run('while 1: 0')"
     owner = subprocess.Popen([sys.executable, "-c", code])
-    (host,) = _wait(lambda: _children(owner.pid, "host_process"))
-    (program,) = _wait(lambda: _children(host, "host_process"))
+    assert eventually(lambda: _children(owner.pid, "host_process"))
+    (host,) = _children(owner.pid, "host_process")
+    assert eventually(lambda: _children(host, "host_process"))
+    (program,) = _children(host, "host_process")
     os.kill(host, signal.SIGKILL)
-    assert _wait(lambda: not Path(f"/proc/{program}").exists() or _is_zombie(program))
+    assert eventually(lambda: is_gone(program), 30)  # by itself it would take 60 s
     owner.kill()
     owner.wait()
 
@@ -158,15 +161,3 @@ def _children(pid: int, name: str) -> list[int]:
             return False
 
     return [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if is_child(entry)]
-
-
-def _is_zombie(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-
-
-def _wait(condition):  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + 30
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found

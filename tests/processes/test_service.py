@@ -128,10 +128,15 @@ def test_without_a_supervisor_both_live_on(tmp_path: Path) -> None:
 
 
 def test_a_forked_child_does_not_keep_the_services_of_a_dead_owner(tmp_path: Path) -> None:
-    fork = "import os; os.fork() or (time.sleep(15), os._exit(0))"
-    forking = OWNER.replace("time.sleep(600)", f"{fork}; time.sleep(600)")
+    fork = "os.fork() or (Path('child.pid').write_text(str(os.getpid())), time.sleep(600))"
+    forking = f"import os\n{OWNER}".replace("Path(sys.argv[1])", f"{fork}\nPath(sys.argv[1])")
     service, daemon = owner_that_is_killed(forking, tmp_path)
-    assert eventually(lambda: is_gone(service) and is_gone(daemon))
+    child = pid_in(tmp_path / "child.pid")
+    try:
+        assert eventually(lambda: is_gone(service) and is_gone(daemon))
+        assert not is_gone(child)
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_stopping_ends_daemons_too(make: Make, tmp_path: Path) -> None:
@@ -152,7 +157,7 @@ def test_stopping_ends_what_only_looks_dead_and_what_is_below(make: Make, tmp_pa
     assert eventually(lambda: "zombie" in Path(f"/proc/{service.pid}/status").read_text())
     assert not is_gone(child)
     service.stop(patience_s=1.0)
-    assert eventually(lambda: is_gone(child), 1.0)
+    assert eventually(lambda: is_gone(child))
     assert service.returncode is not None
 
 
@@ -168,10 +173,10 @@ def test_what_a_service_leaves_behind_when_it_ends_is_ended(make: Make, tmp_path
 def test_stopping_is_bounded_though_the_service_ignores_sigterm(make: Make) -> None:
     service = make(IGNORES_SIGTERM)
     service.start()
-    service.wait_until(lambda: is_deaf(service), timeout_s=10.0)
+    service.wait_until(lambda: is_deaf(service), timeout_s=60.0)
     begun = time.monotonic()
     service.stop(patience_s=0.5)
-    assert 0.5 <= time.monotonic() - begun < 3.0
+    assert 0.5 <= time.monotonic() - begun < 9.0  # less than it may take where no time is given
     assert service.returncode == -signal.SIGKILL
     assert is_gone(service.pid)
 
@@ -199,7 +204,7 @@ def test_waiting_for_a_service_that_ends_tells_its_status_and_log_at_once(make: 
     begun = time.monotonic()
     with pytest.raises(ServiceError) as caught:
         service.wait_until(lambda: False, timeout_s=60.0)
-    assert time.monotonic() - begun < 5.0
+    assert time.monotonic() - begun < 50.0
     first, second, *rest = str(caught.value).splitlines()
     assert first.startswith("env ended with exit status 3, ")
     assert second == f"the end of {service.log}:"
@@ -210,7 +215,7 @@ def test_waiting_for_a_service_that_ends_tells_its_status_and_log_at_once(make: 
 def test_waiting_ends_when_time_is_over(make: Make) -> None:
     service = make("print('loading', flush=True);" + SLEEPS)
     service.start()
-    service.wait_until(lambda: service.log_tail() == "loading", timeout_s=10.0)
+    service.wait_until(lambda: service.log_tail() == "loading", timeout_s=60.0)
     with pytest.raises(ServiceError, match=r"env was not ready within 0\.2 s\n.*\nloading"):
         service.wait_until(lambda: False, timeout_s=0.2)
 
@@ -305,7 +310,7 @@ def test_stopping_ends_a_service_whose_supervisor_is_stopped(make: Make, tmp_pat
     service._supervisor.send_signal(signal.SIGSTOP)
     begun = time.monotonic()
     service.stop(patience_s=1.0)
-    assert time.monotonic() - begun < 3.0
+    assert time.monotonic() - begun < 10.0  # it would be given up after 11 s
     assert is_gone(service.pid)
     assert is_gone(daemon)
 
