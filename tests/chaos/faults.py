@@ -155,7 +155,8 @@ def tear_last_lines(place: Place, run: Running, rng: random.Random) -> None:
     for name in ("metrics.jsonl", "episodes.jsonl"):
         path = run.folder / name
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        if lines and json.loads(lines[-1])["step"] > done:
+        is_whole = bool(lines) and lines[-1].endswith(b"\n")  # SIGKILL may have cut it
+        if is_whole and json.loads(lines[-1])["step"] > done:
             os.truncate(path, path.stat().st_size - rng.randrange(1, len(lines[-1])))
 
 

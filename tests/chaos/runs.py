@@ -37,6 +37,8 @@ SMALL = (
 )
 """Three steps of 8 episodes on the demo's model; the agent talks to the gateway over HTTP."""
 EPISODES_PER_STEP = 8
+READ_S = 5.0
+"""How long the rest of the output of a run that has ended may take, if other processes have it."""
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
@@ -60,7 +62,7 @@ def settings_of(backbone: str) -> BackboneSettings:
     )
     if backbone == "local":
         return BackboneSettings(
-            python=Path(sys.executable), args=("--backbone=local",), bound_s=240, is_exact=True
+            python=Path(sys.executable), args=("--backbone=local",), bound_s=400, is_exact=True
         )
     if backbone == "vllm":
         args = ("--backbone=local", "rollout.name=vllm", *vllm)
@@ -82,6 +84,8 @@ class Running:
     output: int
     """Our end of the pipe with its standard output and error."""
     text: bytearray = field(default_factory=bytearray)
+    reader: threading.Thread | None = None
+    """Reads the output until no process has it open."""
     is_read: bool = True
     """False once no process reads the run's output."""
 
@@ -112,7 +116,8 @@ class Running:
             code = self.process.wait(bound_s)
         except subprocess.TimeoutExpired:
             return None
-        time.sleep(0.2)  # for the thread that reads the rest
+        if self.reader:
+            self.reader.join(READ_S)
         text = self.text.decode(errors="replace")
         return Ended(code=code, stdout=text, stderr=text)
 
@@ -178,7 +183,8 @@ class Place:
             started_s=time.monotonic(),
             output=read_end,
         )
-        threading.Thread(target=_read, args=(running,), daemon=True).start()
+        running.reader = threading.Thread(target=_read, args=(running,), daemon=True)
+        running.reader.start()
         return running
 
     def remove(self) -> None:

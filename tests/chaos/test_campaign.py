@@ -22,9 +22,10 @@ import pytest
 from tests.chaos import checks
 from tests.chaos.campaign import Campaign, Round, table
 from tests.chaos.faults import FAULTS, Expected
-from tests.chaos.runs import EPISODES_PER_STEP, MARK, STEPS
+from tests.chaos.runs import EPISODES_PER_STEP, MARK, STEPS, marked
 from tests.end_to_end.command import Ended
 from tests.end_to_end.temporary import NAMED, left_files
+from tests.processes.service_processes import eventually
 
 CONTINUES, KILLED, ENDS = Expected.CONTINUES, Expected.KILLED, Expected.ENDS
 SEED = 2
@@ -116,12 +117,14 @@ def test_a_run_that_ended_and_says_that_it_runs_is_seen(tmp_path: Path) -> None:
 
 
 def test_an_orphan_is_seen() -> None:
-    env = {**os.environ, MARK: "test of orphans"}
+    mark = f"test of orphans {os.getpid()}"
+    env = {**os.environ, MARK: mark}
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     with subprocess.Popen(command, env=env) as process:
-        assert str(process.pid) in checks.orphans("test of orphans", seconds=0.5)
+        assert eventually(lambda: marked(mark))  # not before its program is loaded
+        assert str(process.pid) in checks.orphans(mark, seconds=0.5)
         process.kill()
-    assert checks.orphans("test of orphans", seconds=0.5) == ""
+    assert checks.orphans(mark, seconds=0.5) == ""
 
 
 def test_a_file_in_the_temporary_folder_is_seen(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_a_local_run_listens_on_loopback_only_and_wants_a_key() -> None:
     place = Place("local")
     try:
         with listening(MARK, place.mark) as found:
-            ended = place.start("trainer_common.total_training_steps=1").wait(200)
+            ended = place.start("trainer_common.total_training_steps=1").wait(500)
         assert ended is not None and ended.code == 0, ended
         assert any(401 in each.statuses for each in found.values()), "the gateway was seen"
         assert_private(found)

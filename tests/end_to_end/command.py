@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 CONF = ROOT / "tutorial" / "example_math_agent" / "math_agent_cpu.yaml"
 OPENAI_AGENT = "tutorial/example_math_agent/math_agent_openai.py->MathAgent"
 AGENTSCOPE_AGENT = "tutorial/example_math_agent/math_agent.py->MathAgent"
-TIMEOUT_S = 300
+TIMEOUT_S = 500
 
 SMALL = (
     "data.train_batch_size=4",

@@ -13,6 +13,10 @@ import psutil
 
 EVERY_S = 0.3
 TIMEOUT_S = 1.0
+LATE = 0
+"""In place of a status: no answer within that time, as of a server that is busy."""
+TRIES = 10
+"""How often a socket is asked whose answer is late."""
 REFUSALS = {400, 401, 403, 404, 405, 421, 426}
 RAYS_OWN = ("/site-packages/ray/", "ray.util.client", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 """Parts of the command lines of Ray's own servers: some answer anybody here with their metrics."""
@@ -28,13 +32,14 @@ class Listener:
     port: int
     statuses: tuple[int | None, ...]
     """What a request without a key was answered, by path; None: nothing in HTTP."""
+    num_tries: int = 1
 
 
 @contextmanager
 def listening(variable: str, value: str) -> Iterator[dict[tuple[str, int], Listener]]:
     """Collect the listening sockets of all processes with this environment, until the end.
 
-    Each is asked once, without a key, as it appears.
+    Each is asked without a key as it appears, and again while its answer is late.
     """
     found: dict[tuple[str, int], Listener] = {}
     ended = threading.Event()
@@ -66,7 +71,7 @@ def assert_private(found: dict[tuple[str, int], Listener]) -> None:
 def _refuses(listener: Listener) -> bool:
     if any(part in listener.process for part in RAYS_OWN):
         return True
-    return all(status is None or status in REFUSALS for status in listener.statuses)
+    return all(status in (None, LATE, *REFUSALS) for status in listener.statuses)
 
 
 def _is_loopback(ip: str) -> bool:
@@ -78,10 +83,17 @@ def _is_loopback(ip: str) -> bool:
 def _look(process: psutil.Process, found: dict[tuple[str, int], Listener]) -> None:
     for connection in process.net_connections("tcp"):
         key = (connection.laddr.ip, connection.laddr.port)
-        if connection.status == psutil.CONN_LISTEN and key not in found:
+        if connection.status == psutil.CONN_LISTEN and _is_to_be_asked(found.get(key)):
             name = " ".join(process.cmdline())
+            num_tries = found[key].num_tries + 1 if key in found else 1
             statuses = tuple(_status(key[1], path) for path in PATHS)
-            found[key] = Listener(process=name, ip=key[0], port=key[1], statuses=statuses)
+            found[key] = Listener(
+                process=name, ip=key[0], port=key[1], statuses=statuses, num_tries=num_tries
+            )
+
+
+def _is_to_be_asked(listener: Listener | None) -> bool:
+    return listener is None or (LATE in listener.statuses and listener.num_tries < TRIES)
 
 
 def _status(port: int, path: str) -> int | None:
@@ -89,6 +101,8 @@ def _status(port: int, path: str) -> int | None:
     try:
         client.request("GET", path, headers={"Origin": "https://elsewhere.example"})
         return client.getresponse().status
+    except TimeoutError:
+        return LATE
     except (OSError, http.client.HTTPException):
         return None
     finally:

@@ -22,7 +22,7 @@ CAUSES = {
     ZERO_DIVISION: "workflow_error",
     "EpisodeError: the workflow returned None: return a WorkflowOutput": "invalid_output",
     "EpisodeError: the reward is nan; it must be a finite number": "invalid_output",
-    "not done after 6 s (rollout.episode_timeout_s)": "timeout",
+    "not done after 12 s (rollout.episode_timeout_s)": "timeout",
 }
 
 
@@ -30,7 +30,7 @@ def test_failed_episodes_are_data(tmp_path: Path) -> None:
     ended = train(
         tmp_path,
         f"{FAILING}->InEveryWay",
-        "rollout.episode_timeout_s=6",
+        "rollout.episode_timeout_s=12",
         "trainer_common.total_training_steps=2",
         "trainer_common.val_before_train=false",
     )

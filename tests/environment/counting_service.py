@@ -1,7 +1,8 @@
 """A service for tests: count to the number of the task. What it does wrong stands in the task's id.
 
-`3` needs three steps that say "next". `slow-3`, `error-3`, `nan-3`, `die-3`, `lose-3`, `stuck-3`
-go wrong in the second step; `hang_release-3` and `bad_release-3` when they are released.
+`3` needs three steps that say "next". `slow-3`, `held-3`, `error-3`, `nan-3`, `die-3`, `lose-3`,
+`stuck-3` go wrong in the second step; `hang_release-3` and `bad_release-3` when they are released.
+The step of `held-3` returns when the file is there that the environment variable `GATE` names.
 
     python tests/environment/counting_service.py --port 8000
 """
@@ -50,6 +51,9 @@ class CountingService(EnvironmentService):
         match fault:
             case "slow" | "stuck":
                 time.sleep(3 if fault == "slow" else LONG_S)
+            case "held":
+                while not Path(os.environ["GATE"]).exists():
+                    time.sleep(0.01)
             case "error":
                 raise ZeroDivisionError("the world ended")
             case "die":

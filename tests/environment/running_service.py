@@ -37,7 +37,7 @@ class Running:
 
     def num_open(self) -> int:
         """Open instances, by its health route."""
-        with urllib.request.urlopen(f"{self.url}/health", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.url}/health", timeout=60) as answer:
             return int(json.load(answer)["open_instances"])
 
 
@@ -55,12 +55,12 @@ def running(
     service = Running(process=process, url=f"http://127.0.0.1:{port}")
     with process:
         try:
-            assert eventually(lambda: answers(f"{service.url}/health"), 30)
+            assert eventually(lambda: answers(f"{service.url}/health"), 120)
             yield service
         finally:
             process.terminate()
             try:
-                process.wait(10)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
 

@@ -26,6 +26,8 @@ class World(Environment):
     """Ends after as many steps as the task's id says."""
 
     made: ClassVar[list[World]] = []
+    gate: ClassVar[threading.Event] = threading.Event()
+    """Steps with the fault "hang" wait for it."""
 
     def __init__(self, task: Task, *, fault: str = "") -> None:
         super().__init__(task)
@@ -57,7 +59,7 @@ class World(Environment):
             case "block":
                 time.sleep(0.5)
             case "hang":
-                time.sleep(2)
+                World.gate.wait(60)
             case "action" if self.count == 1:
                 raise InvalidActionError("Say left or right.")
         return f"step {self.count}", 0.5, self.count >= int(self.task.task_id), {}
@@ -72,6 +74,7 @@ class World(Environment):
 @pytest.fixture(autouse=True)
 def forget() -> None:
     World.made.clear()
+    World.gate.clear()
 
 
 def episodes_in_world(fault: str = "", task_ids: list[str] | None = None, **options: Any) -> Any:
@@ -136,18 +139,19 @@ def test_blocking_environments_stall_nobody() -> None:
     source = InProcessSource(World, {"fault": "block"})
     episodes = episodes_on(source, [f"0{'0' * number}2" for number in range(16)])
     assert [episode.reward for episode in episodes] == [1.0] * 16
-    assert time.monotonic() - started < 6  # one after the other they take 16 s
+    assert time.monotonic() - started < 13  # one after the other they take 16 s
 
 
 def test_a_step_that_hangs_is_closed_when_it_returns(monkeypatch: pytest.MonkeyPatch) -> None:
     from ajet.task_rollout import workers
 
     monkeypatch.setattr(workers, "GRACE_S", 0.2)
-    [episode] = episodes_in_world("hang", episode_timeout_s=0.3)
+    [episode] = episodes_in_world("hang", episode_timeout_s=2)
     assert episode.failure.kind == "timeout"
     [world] = World.made
-    assert world.num_closed == 0
-    assert eventually(lambda: world.num_closed == 1, 5)
+    assert (world.count, world.num_closed) == (1, 0)
+    World.gate.set()
+    assert eventually(lambda: world.num_closed == 1)
 
 
 def test_a_call_after_the_end_is_refused() -> None:

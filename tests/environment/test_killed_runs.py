@@ -27,6 +27,7 @@ from tests.environment.killed_run import NUM_EPISODES
 from tests.environment.running_service import (
     ROOT,
     Counting,
+    Running,
     Workflow,
     episodes_on,
     running,
@@ -36,10 +37,10 @@ from tests.processes.service_processes import eventually
 
 
 @contextmanager
-def killed(url: str, folder: Path) -> Iterator[None]:
+def killed(service: Running, folder: Path) -> Iterator[None]:
     """A rollout that got SIGKILL when all of its instances were open."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.environment.killed_run", url, str(folder)],
+        [sys.executable, "-m", "tests.environment.killed_run", service.url, str(folder)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -49,6 +50,7 @@ def killed(url: str, folder: Path) -> Iterator[None]:
         assert process.stdout is not None
         assert process.stdout.readline() == "begun\n"
         assert eventually(lambda: len(opened(folder)) == NUM_EPISODES - 1)  # one is done
+        assert service.num_open() >= 1
         process.kill()
         process.wait()
         yield
@@ -59,25 +61,24 @@ def opened(folder: Path) -> list[OpenInstance]:
 
 
 def test_leases_end_what_a_killed_run_left(tmp_path: Path) -> None:
-    with running("--lease-s", "1") as service, killed(service.url, tmp_path):
-        assert service.num_open() >= 1
-        assert eventually(lambda: service.num_open() == 0, 5)
+    with running("--lease-s", "2") as service, killed(service, tmp_path):
+        assert eventually(lambda: service.num_open() == 0)
 
 
 def test_a_run_that_lives_keeps_its_leases() -> None:
     class Thinking(Workflow):
         async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
-            time.sleep(3)
+            time.sleep(7)
             return await Counting().execute(workflow_task, tuner)
 
-    with running("--lease-s", "0.9") as service:
+    with running("--lease-s", "3") as service:
         [episode] = episodes_on(source_of(service.url), ["2"], Thinking)
         assert episode.reward == 1.0
         assert service.num_open() == 0
 
 
 def test_kill_releases_what_a_killed_run_left(tmp_path: Path) -> None:
-    with running() as service, killed(service.url, tmp_path):
+    with running() as service, killed(service, tmp_path):
         other = source_of(service.url)  # of another run, which goes on
 
         class Meanwhile(Workflow):
@@ -97,7 +98,7 @@ def test_kill_releases_what_a_killed_run_left(tmp_path: Path) -> None:
 
 
 def test_kill_takes_a_service_that_is_gone_for_released(tmp_path: Path) -> None:
-    with running() as service, killed(service.url, tmp_path):
+    with running() as service, killed(service, tmp_path):
         pass
     result = CliRunner().invoke(app, ["kill", str(tmp_path)])
     assert result.exit_code == 0, result.output

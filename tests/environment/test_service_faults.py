@@ -39,9 +39,23 @@ from tests.processes.service_processes import eventually
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Running]:
-    with running() as started:
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gate") / "open"
+
+
+@pytest.fixture(scope="module")
+def service(gate: Path) -> Iterator[Running]:
+    with running(env={"GATE": str(gate)}) as started:
         yield started
+
+
+@pytest.fixture
+def held(service: Running, gate: Path) -> Iterator[None]:
+    """The second step of the tasks `held-...` does not return before the end of the test."""
+    yield
+    gate.touch()
+    assert eventually(lambda: service.num_open() == 0)
+    gate.unlink()
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +63,7 @@ def no_thread_stays() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
-        thread.join(5)
+        thread.join(30)
         assert not thread.is_alive(), thread
 
 
@@ -116,7 +130,6 @@ def test_a_service_that_is_not_there_is_a_failed_episode() -> None:
 @pytest.mark.parametrize(
     ("task_id", "words"),
     [
-        ("slow-3", "/step: no answer within 1 s"),
         ("error-3", "/step: the service answered 500"),
         ("error-3", "ZeroDivisionError: the world ended"),
         ("nan-3", "reward: got nan, expected a finite number"),
@@ -125,9 +138,16 @@ def test_a_service_that_is_not_there_is_a_failed_episode() -> None:
 def test_a_fault_in_the_middle_is_a_failed_episode(
     service: Running, task_id: str, words: str
 ) -> None:
-    [message] = failures_of(episodes_on(source_of(service.url, timeout_s=1), [task_id]))
+    [message] = failures_of(episodes_on(source_of(service.url), [task_id]))
     assert words in message
     assert eventually(lambda: service.num_open() == 0)
+
+
+@pytest.mark.usefixtures("held")
+def test_a_step_without_an_answer_is_a_failed_episode(service: Running) -> None:
+    source = source_of(service.url, timeout_s=2)
+    [message] = failures_of(episodes_on(source, ["held-3"], max_retries=0))
+    assert "/step: no answer within 2 s" in message
 
 
 def test_a_failed_environment_is_tried_again_like_a_failed_engine(service: Running) -> None:
@@ -137,21 +157,26 @@ def test_a_failed_environment_is_tried_again_like_a_failed_engine(service: Runni
 
 
 def test_a_service_that_dies_in_mid_episode_is_a_failed_episode(tmp_path: Path) -> None:
+    have_begun, is_dead = threading.Barrier(2, timeout=60), threading.Event()
+
+    class Both(Counting):
+        """The task `3` is in the middle of its episode when the other one kills the service."""
+
+        async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+            have_begun.wait()
+            if workflow_task.task_id == "3":
+                is_dead.wait(60)
+            try:
+                return await super().execute(workflow_task, tuner)
+            finally:
+                is_dead.set()
+
     with running() as dying:
         source = source_of(dying.url, max_tries=2, release_timeout_s=1, run_folder=tmp_path)
-        messages = failures_of(episodes_on(source, ["die-3", "3"], Slow, max_retries=0))
+        messages = failures_of(episodes_on(source, ["die-3", "3"], Both, max_retries=0))
         assert all(f"{dying.url}/step: cannot connect" in message for message in messages)
     [(_, left)] = left_open(tmp_path)
     assert {instance.task_id for instance in left} == {"die-3", "3"}
-
-
-class Slow(Counting):
-    """Is in the middle of its episode when another one kills the service."""
-
-    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
-        if workflow_task.task_id == "3":
-            time.sleep(1)
-        return await super().execute(workflow_task, tuner)
 
 
 def test_a_lost_instance_is_a_failed_episode(service: Running) -> None:
@@ -175,8 +200,10 @@ def test_a_release_that_goes_wrong_costs_no_episode(task_id: str) -> None:
         source = source_of(stubborn.url, release_timeout_s=0.5)
         [episode] = episodes_on(source, [task_id])
         assert episode.reward == 1.0
-        assert time.monotonic() - started < 5
-        assert stubborn.num_open() == (1 if task_id.startswith("hang") else 0)
+        assert time.monotonic() - started < 60  # the release takes 600 s
+        num_left = 1 if task_id.startswith("hang") else 0
+        assert eventually(lambda: stubborn.num_open() == num_left)
+        stubborn.process.kill()  # it would wait for the release
 
 
 def test_a_workflow_cannot_hide_a_fault(service: Running) -> None:
@@ -254,9 +281,9 @@ def test_an_answer_of_500_is_final_and_a_busy_service_is_asked_again() -> None:
         failures_of(episodes_on(source_of(url), ["3"], max_retries=0))
         assert paths.count("/create") == 1
     with answering(b"later", 503) as (url, paths):
-        source = source_of(url, timeout_s=2, release_timeout_s=1)
+        source = source_of(url, timeout_s=3, release_timeout_s=1)
         [message] = failures_of(episodes_on(source, ["3"], max_retries=0))
-        assert "no answer within 2 s" in message
+        assert "no answer within 3 s" in message
         assert paths.count("/create") > 2
 
 
@@ -265,7 +292,7 @@ def test_twenty_percent_of_calls_fail_and_the_counts_are_right() -> None:
     goals = [1 + number % 6 for number in range(120)]
     tasks = [f"{number}-{goal}" for number, goal in enumerate(goals)]
     with running("--share", "0.2", script="unreliable_service.py") as service:
-        episodes = episodes_on(source_of(service.url), tasks, max_retries=2)
+        episodes = episodes_on(source_of(service.url), tasks, max_retries=1)
         assert len(episodes) == 120
         done = [(e, goal) for e, goal in zip(episodes, goals, strict=True) if e.failure is None]
         assert [episode.reward for episode, _ in done] == [0.5 * goal for _, goal in done]
@@ -289,13 +316,14 @@ def test_an_exception_of_the_workflow_releases_the_instance(service: Running) ->
     assert service.num_open() == 0
 
 
-def test_a_deadline_ends_a_step_that_blocks(service: Running) -> None:
-    started = time.monotonic()
-    [episode] = episodes_on(source_of(service.url), ["slow-3"], episode_timeout_s=0.5)
+@pytest.mark.usefixtures("held")
+def test_a_deadline_ends_a_step_that_blocks(
+    service: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    [episode] = episodes_on(source_of(service.url), ["held-3"], episode_timeout_s=2)
     assert episode.failure is not None
     assert episode.failure.kind == "timeout"
-    assert time.monotonic() - started < 2.5  # the step takes 3 s, the grace period 5 s
-    assert eventually(lambda: service.num_open() == 0)
+    assert "abandoned" not in caplog.text, "the thread was freed, although the step blocks"
 
 
 def test_a_thread_that_is_given_up_does_not_keep_its_instance(
@@ -312,26 +340,28 @@ def test_a_thread_that_is_given_up_does_not_keep_its_instance(
     [episode] = episodes_on(source_of(service.url), ["3"], Blocking, episode_timeout_s=0.3)
     assert episode.failure is not None
     assert episode.failure.kind == "timeout"
-    assert service.num_open() == 0
+    assert eventually(lambda: service.num_open() == 0)
     woken.set()
 
 
-def test_an_interrupt_releases_every_instance(service: Running, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("held")
+def test_an_interrupt_releases_every_instance(
+    service: Running, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     class Waiting(Counting):
         async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
             if workflow_task.task_id != "1":
                 workflow_task.gym_env.step({"role": "assistant", "content": "next"})
-                workflow_task.gym_env.step({"role": "assistant", "content": "next"})  # 600 s
+                workflow_task.gym_env.step({"role": "assistant", "content": "next"})  # blocks
             return await super().execute(workflow_task, tuner)
 
     def interrupt(episode: Any) -> None:
         assert eventually(lambda: service.num_open() >= 4)
         raise KeyboardInterrupt
 
-    tasks = ["1", "slow-2", "slow-3", "slow-4", "slow-5"]
+    tasks = ["1", "held-2", "held-3", "held-4", "held-5"]
     source = source_of(service.url, run_folder=tmp_path)
     rollout = rollout_on(source, Waiting)
-    started = time.monotonic()
     from ajet import Task
 
     with pytest.raises(KeyboardInterrupt):
@@ -341,8 +371,7 @@ def test_an_interrupt_releases_every_instance(service: Running, tmp_path: Path) 
             tag="x",
             on_episode_done=interrupt,
         )
-    assert time.monotonic() - started < 5
-    assert eventually(lambda: service.num_open() == 0)
+    assert "does not end" not in caplog.text, "every thread was freed, although the steps block"
     assert list(left_open(tmp_path)) == []
 
 
@@ -358,7 +387,7 @@ def test_blocking_steps_stall_nobody(service: Running) -> None:
         source_of(service.url), [f"slow-{goal}" for goal in range(10, 26)], Napping
     )
     assert all(episode.reward == 1.0 for episode in episodes)
-    assert time.monotonic() - started < 8  # one after the other they take 48 s
+    assert time.monotonic() - started < 30  # one after the other they take 48 s
 
 
 def test_a_client_says_what_is_wrong_with_an_address() -> None:

@@ -307,7 +307,7 @@ def test_lines_that_are_too_long_are_left_out_without_being_read(tmp_path, monke
 
 def run_command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ajet.cli", "import-traces", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
 
 
 def test_the_command_does_only_that(tmp_path, monkeypatch):

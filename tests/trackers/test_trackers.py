@@ -21,6 +21,7 @@ import pytest
 import yaml
 
 from ajet.config.sections.root import RootConfig
+from ajet.monitor import guarded_sinks
 from ajet.monitor.guarded_sinks import GuardedSinks
 from ajet.monitor.run_record import recorded, run_id_of
 from tests.end_to_end.command import ROOT
@@ -42,6 +43,13 @@ def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("SWANLAB_SAVE_DIR", str(tmp_path / "home"))
     monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+
+
+@pytest.fixture(autouse=True)
+def _no_sink_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, the libraries take longer than a run would wait, which it reports."""
+    for name in ("WAIT_S", "OPEN_S", "CLOSE_S"):
+        monkeypatch.setattr(guarded_sinks, name, 300.0)
 
 
 def config_of(folder: Path, logger: str) -> RootConfig:
@@ -176,10 +184,11 @@ def test_trackio_on_this_machine(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
     script = (
         "import sys; from pathlib import Path; from tests.trackers import test_trackers as t\n"
+        "t.guarded_sinks.OPEN_S = t.guarded_sinks.WAIT_S = t.guarded_sinks.CLOSE_S = 300.0\n"
         "config = t.config_of(Path(sys.argv[1]), '[trackio]'); folder = Path(sys.argv[2])\n"
         "t.track(config, folder, [1]); t.track(config, folder, [2], resumed=1)\n"
     )
-    env = os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio")}
+    env = os.environ | {"PYTHONPATH": str(ROOT), "TRACKIO_DIR": str(tmp_path / "trackio")}
     command = [sys.executable, "-c", script, str(tmp_path), str(folder)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
     assert (done.stdout, "metric sink" in done.stderr) == ("", False)

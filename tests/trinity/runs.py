@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import psutil
 
 from tests.end_to_end.command import COMMAND, CONF, OPENAI_AGENT, ROOT, Ended
 from tests.end_to_end.listening import assert_private, listening
-from tests.end_to_end.run_folders import NAME, lines_of
+from tests.end_to_end.run_folders import NAME
 from tests.end_to_end.temporary import assert_only_named_left, temporary_folder
 from tests.verl.runs import MARK, SMALL, TIMEOUT_S, assert_nothing_left
 
@@ -34,12 +35,17 @@ class Running:
 
     def wait_for_step(self, step: int) -> None:
         """Until its metrics are written."""
-        metrics = self.folder / "metrics.jsonl"
         deadline = time.monotonic() + TIMEOUT_S
-        while not (metrics.exists() and any(line["step"] >= step for line in lines_of(metrics))):
+        while self._last_step() < step:
             assert self.process.poll() is None, "it ended"
             assert time.monotonic() < deadline
             time.sleep(0.1)
+
+    def _last_step(self) -> int:
+        metrics = self.folder / "metrics.jsonl"
+        lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
+        steps = [json.loads(line)["step"] for line in lines if line.endswith("\n")]
+        return max(steps, default=0)
 
     def kill(self, name: str) -> None:
         """Kill one of its processes, by how they call themselves."""

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.trinity, pytest.mark.timeout(600)]
 
 NAMESPACE = "engine-test"
 PROBE = probe_ids(VOCABULARY, 0)
-START_S, UPDATE_S = 300, 60
+START_S, UPDATE_S = 300, 240
 
 
 class Synchronizer:

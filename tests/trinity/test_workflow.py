@@ -78,5 +78,5 @@ def test_where_too_many_episodes_fail_the_main_process_is_told(cluster):
     mailbox = open_mailbox("fails")
     with pytest.raises(TrainingError, match="max_failure_share"):
         run_a_batch("fails", works=False)
-    message = loads(ray.get(mailbox.next.remote(5.0)))
+    message = loads(ray.get(mailbox.next.remote(60.0)))
     assert isinstance(message, Failed) and "no engine" in message.reason

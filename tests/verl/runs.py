@@ -66,7 +66,7 @@ def _train(exp_dir: Path, args: list[str], agent: str, env: dict[str, str]) -> E
     return Ended(code=process.returncode, stdout=stdout, stderr=stderr)
 
 
-def assert_nothing_left(mark: str, patience_s: float = 60) -> None:
+def assert_nothing_left(mark: str, patience_s: float = 120) -> None:
     """No process is left that has the mark in its environment."""
     deadline = time.monotonic() + patience_s
     while left := _marked(mark):

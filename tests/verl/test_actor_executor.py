@@ -33,7 +33,7 @@ from ajet.task_rollout.isolation.isolated_run import pickled
 from ajet.task_rollout.workers import EpisodeLimits
 from ajet.task_runner.episode_run import Attempt
 
-pytestmark = [pytest.mark.verl, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.verl, pytest.mark.timeout(600)]
 
 RUNNER: Any = SimpleNamespace(gateway=SimpleNamespace(defaults="temperature 0"))
 

@@ -34,7 +34,7 @@ print(socket.recv_pyobj(), flush=True)
 RECEIVER = """
 import sys, zmq
 socket = zmq.Context().socket(zmq.REP)
-socket.setsockopt(zmq.RCVTIMEO, 20_000)
+socket.setsockopt(zmq.RCVTIMEO, 60_000)
 socket.connect(sys.argv[1])
 print(socket.recv_pyobj())
 socket.send_pyobj("received")
@@ -93,7 +93,7 @@ def test_each_run_hands_over_its_own_weights(has_module: bool) -> None:
             stdout = senders[name].stdout
             assert stdout is not None and stdout.readline() == "bound\n"
         receiver = start(prefix + RECEIVER, folders["a"], address)
-        received, _ = receiver.communicate(timeout=60)
+        received, _ = receiver.communicate(timeout=240)
         assert received == f"weights of {'a' if has_module else 'b'}\n"
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -17,22 +16,13 @@ import pytest
 from ajet.backbone.debug.warm_engine.registry import warm_engines
 from ajet.monitor.rollout_store import read_rollouts
 from ajet.service.probes import start_ticks
+from ajet.service.supervisor import descendants
 from tests.processes.debug_runs import command, debug, environment, write_agent
+from tests.processes.service_processes import eventually
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
 SETTINGS = ("rollout.name=vllm", "rollout.max_model_len=256", "rollout.temperature=0")
-
-
-def children_of(pid: int) -> list[int]:
-    """Every process below one."""
-    below = [int(child) for child in _children(pid)]
-    return below + [pid for child in below for pid in children_of(child)]
-
-
-def _children(pid: int) -> list[str]:
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [child for task in tasks for child in task.read_text().split()]
 
 
 def test_a_warm_vllm_is_found_and_ends_with_its_process(
@@ -63,10 +53,7 @@ def test_a_warm_vllm_is_found_and_ends_with_its_process(
         assert samples[0].ids.tolist() == samples[1].ids.tolist()
         assert samples[0].num_trained > 0
     finally:
-        below = {pid: start_ticks(pid) for pid in children_of(warm.pid)}
+        below = {pid: start_ticks(pid) for pid in descendants(warm.pid)}
         os.kill(warm.pid, signal.SIGKILL)
     assert below
-    deadline = time.monotonic() + 30
-    while any(start_ticks(pid) == ticks for pid, ticks in below.items()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    assert eventually(lambda: not any(start_ticks(pid) == t for pid, t in below.items() if t))
