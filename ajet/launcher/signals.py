@@ -172,7 +172,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     on_ctrl_c = signal.getsignal(signal.SIGINT)
     if not callable(on_ctrl_c):
         raise KeyboardInterrupt
-    on_ctrl_c(signal.SIGINT, frame)
+    on_ctrl_c(number, frame)
 
 
 @contextmanager

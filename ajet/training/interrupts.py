@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 def deferred_interrupt(*, to_the_end: bool = False) -> Iterator[None]:
     """Delay the first Ctrl-C until the block has ended; a second one interrupts at once.
 
+    Where Ctrl-C is ignored, as in a program that a shell script starts with `&`, it stays ignored;
+    the other signals that end a run come here with their own number.
+
     Args:
         to_the_end: delay every Ctrl-C. For blocks that are worth the wait, and that SIGKILL may
             end at any time, such as the writing of a checkpoint.
@@ -34,6 +37,8 @@ def deferred_interrupt(*, to_the_end: bool = False) -> Iterator[None]:
 
     def remember(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
+        if number == signal.SIGINT and previous == signal.SIG_IGN:
+            return
         if to_the_end:
             if interrupted:
                 logger.warning(

@@ -72,6 +72,8 @@ class Round:
     num_resumes: int = 0
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
+    output: str = ""
+    """The end of what the run wrote after the fault, where there is a problem."""
 
 
 class Campaign:
@@ -212,6 +214,8 @@ def _disturb(place: Place, fault: Fault, result: Round, rng: random.Random) -> N
             left_files(place.temporary, allowed),
         ],
     )
+    if result.problems and ended:
+        result.output = ended.stderr[-2000:]
     if fault.repair:
         fault.repair(place)
 

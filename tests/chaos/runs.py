@@ -166,7 +166,9 @@ class Place:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(self.temporary)}
         environment |= {MARK: self.mark, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
         process = subprocess.Popen(
-            [str(self.settings.python), "-m", "ajet.cli", "--conf", str(CONF)]
+            # What a shell script starts with `&` ignores Ctrl-C, and its children do so, too.
+            ["env", "--default-signal=INT", str(self.settings.python)]
+            + ["-m", "ajet.cli", "--conf", str(CONF)]
             + ["--exp-dir", str(self.disk), *self.settings.args, *SMALL, *more],
             cwd=ROOT,
             env=environment,

@@ -252,3 +252,20 @@ def test_sigterm_ends_a_run_for_which_ctrl_c_is_ignored() -> None:
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+@pytest.mark.parametrize("to_the_end", [False, True])
+def test_what_holds_ctrl_c_back_does_not_answer_one_that_is_ignored(to_the_end: bool) -> None:
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    done = 0
+    try:
+        with sigterm_as_ctrl_c(), deferred_interrupt(to_the_end=to_the_end):
+            signal.raise_signal(signal.SIGINT)
+            done += 1
+        held = deferred_interrupt(to_the_end=to_the_end)
+        with pytest.raises(KeyboardInterrupt), sigterm_as_ctrl_c(), held:
+            signal.raise_signal(signal.SIGTERM)
+            done += 1
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    assert done == 2
