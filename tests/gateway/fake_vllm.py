@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +22,7 @@ class FakeVllm:
         loaded: folders of weights, in order.
         breaks: answers 500 from now on, and stops in the middle of streams.
         failures: so many of the next completions are answered with 500.
-        delay_s: of every completion.
+        goes_on: completions wait for it, two minutes at most; it is set at first.
     """
 
     def __init__(self) -> None:
@@ -31,7 +30,8 @@ class FakeVllm:
         self.loaded: list[str] = []
         self.breaks = False
         self.failures = 0
-        self.delay_s = 0.0
+        self.goes_on = threading.Event()
+        self.goes_on.set()
         self.server_info: dict[str, Any] = {"worker_extension_cls": EXTENSION}
         fake = self
 
@@ -44,6 +44,7 @@ class FakeVllm:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
+        self.goes_on.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -79,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/reset_prefix_cache":
             return self._send({"success": True})
         self.owner.requests.append(body)
-        time.sleep(self.owner.delay_s)
+        self.owner.goes_on.wait(120)
         if len(body["stop"]) > MAX_STOPS:  # as vLLM does, with its words
             error = {"message": f"List should have at most {MAX_STOPS} items", "code": 400}
             return self._send({"error": error}, 400)

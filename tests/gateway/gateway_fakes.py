@@ -127,6 +127,15 @@ def run(scenario: Callable[[], Awaitable[Result]]) -> Result:
     return asyncio.run(scenario())  # type: ignore[arg-type]
 
 
+async def only_this_task_is_left() -> bool:
+    """Whether all other tasks of the loop end within 15 s, half of what a request takes here."""
+    for _ in range(1500):
+        if len(asyncio.all_tasks()) == 1:
+            return True
+        await asyncio.sleep(0.01)
+    return False
+
+
 async def collect(stream: Any) -> list[Any]:
     """All items of a stream."""
     return [item async for item in stream]

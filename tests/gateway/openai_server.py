@@ -18,6 +18,7 @@ class Server(ThreadingHTTPServer):
     """The fake model's server; it keeps the requests that it gets."""
 
     daemon_threads = True
+    request_queue_size = 256
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)

@@ -28,7 +28,7 @@ TOKENIZER = load_tokenizer("ajet/tiny_model/calculator")
 CHAT_FORMAT = load_chat_format(TOKENIZER, "qwen3", {"enable_thinking": False})
 ANSWER = "Answer: 8"
 ANSWER_IDS = [*TOKENIZER.encode(ANSWER), CHAT_FORMAT.stop_token_ids[0]]
-WAIT_S = 10.0
+WAIT_S = 60.0
 """Longest wait for an event; a test that waits this long has failed."""
 
 
@@ -202,11 +202,13 @@ def receive_answer(connection: socket.socket) -> bytes:
     """Receive one answer that has a `Content-Length`: head and body."""
     answer = b""
     while b"\r\n\r\n" not in answer:
-        answer += connection.recv(65536)
+        assert (data := connection.recv(65536)), f"closed after {answer!r}"
+        answer += data
     head, _, body = answer.partition(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
     while len(body) < length:
-        body += connection.recv(65536)
+        assert (data := connection.recv(65536)), f"closed after {len(body)} of {length} bytes"
+        body += data
     return head + b"\r\n\r\n" + body
 
 

@@ -22,7 +22,7 @@ from ajet.gateway.clients.openai_client import blocking_http_client
 from ajet.gateway.clients.transports import BASE_URL
 from ajet.tuner import AjetTuner
 from tests.gateway.gateway_fakes import CALL, TOKENIZER, TOOL, Agent, agent_of, run
-from tests.gateway.server_fakes import HeldEngine, eventually
+from tests.gateway.server_fakes import WAIT_S, HeldEngine, eventually
 
 
 def tuner_of(agent: Agent, **options: Any) -> AjetTuner:
@@ -194,7 +194,7 @@ def test_a_blocked_call_ends_with_its_episode(stream: bool) -> None:
     thread.start()
     assert eventually(lambda: engine.num_running)
     agent.session.closed = True
-    thread.join(10)
+    thread.join(WAIT_S)
     assert [str(error) for error in raised] == ["this episode is over"]
     assert eventually(lambda: engine.num_cancelled)
     assert agent.tracker.calls == []

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from typing import Any
 
 import pytest
@@ -85,7 +84,10 @@ def test_text_comes_while_it_is_sampled_and_each_character_is_whole(no_pause: No
     assert not any("\ufffd" in text for text, _ in pieces)
 
 
-def test_with_pauses_there_are_few_chunks_and_the_end_does_not_wait() -> None:
+def test_with_pauses_there_are_few_chunks_and_the_end_does_not_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream, "MIN_PAUSE_S", 60.0)
     agent = agent_of(["word " * 20], delay_s=0.0)
 
     async def scenario() -> tuple[int, float]:
@@ -166,16 +168,24 @@ def test_logprobs_of_a_stream_are_those_without_one() -> None:
     assert len(tokens) == len(b"Six.") + 1
 
 
+async def turns_of_the_loop() -> None:
+    """Some, in which a reader that was woken reads."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 class ThreadedEngine(ScriptedEngine):
     """Reports its tokens from its own thread, as engines do."""
 
     async def generate(self, *args: Any, on_token: Any, **options: Any) -> Any:
         generation = await super().generate(*args, **options)
+        loop = asyncio.get_running_loop()
 
         def tell() -> None:
             for token, logprob in zip(generation.token_ids, generation.logprobs, strict=True):
-                time.sleep(0.002)
                 on_token(token, logprob)
+                # On a busy machine, the reader would find many tokens at once.
+                asyncio.run_coroutine_threadsafe(turns_of_the_loop(), loop).result(60)
 
         await asyncio.to_thread(tell)
         return generation

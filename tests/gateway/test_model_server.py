@@ -40,7 +40,8 @@ def client() -> Iterator[openai.OpenAI]:
         InterchangeServerConfig(), answer=ModelRouter(models).answer, more_routes=[MODEL_ROUTE]
     )
     key = server.keys.issue(models[0].session(), "sk-mine")
-    yield openai.OpenAI(base_url=server.base_url, api_key=key, max_retries=0)
+    with openai.OpenAI(base_url=server.base_url, api_key=key, max_retries=0) as client:
+        yield client
     server.stop()
 
 

@@ -71,7 +71,7 @@ def talk(program: str, texts: Sequence[str]) -> tuple[Any, list[str]]:
     with serving(engine) as served:
         _, endpoint = served.episode()
         command = [str(PYTHON), "-c", program, endpoint.base_url, endpoint.api_key]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-2000:]
     prompts = [TOKENIZER.decode(request.prompt_ids) for request in engine.requests]
     return json.loads(done.stdout.splitlines()[-1]), prompts

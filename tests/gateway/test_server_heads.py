@@ -26,7 +26,7 @@ CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
 
 @pytest.fixture(scope="module")
 def served():
-    with serving(max_header_bytes=4096, read_timeout_s=0.5) as served:
+    with serving(max_header_bytes=4096, read_timeout_s=20.0) as served:
         yield served
 
 

@@ -10,6 +10,7 @@ import pytest
 from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey
 from tests.gateway.server_fakes import (
     ANSWER,
+    WAIT_S,
     HeldEngine,
     ask,
     chat,
@@ -24,7 +25,7 @@ from tests.gateway.server_fakes import (
 
 def with_headers(endpoint: BaseUrlAndApiKey, *headers: tuple[str, str]) -> httpx2.Response:
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
-    with httpx2.Client(trust_env=False) as client:
+    with httpx2.Client(trust_env=False, timeout=WAIT_S) as client:
         return client.post(f"{endpoint.base_url}/chat/completions", json=chat(), headers=raw)
 
 

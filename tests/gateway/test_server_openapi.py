@@ -29,7 +29,7 @@ def episode():
 @pytest.fixture(scope="module")
 def document(episode):
     root = episode[1].base_url.removesuffix("/v1")
-    with httpx2.Client(trust_env=False) as client:
+    with httpx2.Client(trust_env=False, timeout=WAIT_S) as client:
         return client.get(f"{root}/openapi.json").json()
 
 
@@ -57,7 +57,7 @@ def test_every_route_is_described_with_its_parameters(document):
 
 def test_there_is_nothing_to_look_at(episode):
     root = episode[1].base_url.removesuffix("/v1")
-    with httpx2.Client(trust_env=False) as client:
+    with httpx2.Client(trust_env=False, timeout=WAIT_S) as client:
         for path in ("/", "/docs", "/redoc", "/docs/oauth2-redirect"):
             assert client.get(root + path).status_code == 404
 
@@ -70,7 +70,7 @@ def test_no_request_breaks_the_server_and_no_refused_one_is_recorded(case, episo
 
 @pytest.mark.slow
 @SCHEMA.parametrize()
-@settings(max_examples=500, **UNHURRIED)
+@settings(max_examples=500, derandomize=False, **UNHURRIED)
 def test_no_request_of_very_many_breaks_the_server(case, episode):
     check(case, *episode)
 

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from ajet.engine.vllm.engine import VllmEngine
 from ajet.errors import ContextLengthError, EngineError, RequestError
 from ajet.schema.call import Generation, SamplingParams
 from tests.gateway.fake_vllm import FakeVllm, fakes
+from tests.gateway.server_fakes import WAIT_S, eventually
 
 
 @pytest.fixture
@@ -102,10 +102,7 @@ def test_the_episodes_of_a_lost_server_go_on_at_another(two, caplog):
     home.breaks = True
     assert asyncio.run(ask(engine)).token_ids == [1, 2, 3, 4]
     assert len(other.requests) == 1
-    deadline = time.monotonic() + 5
-    while "engine core is dead" not in caplog.text:
-        assert time.monotonic() < deadline, "its end is not in the log"
-        time.sleep(0.01)
+    assert eventually(lambda: "engine core is dead" in caplog.text), "its end is not in the log"
 
 
 def test_a_stream_that_breaks_off_is_not_begun_again(two):
@@ -141,18 +138,30 @@ def test_every_server_takes_new_weights_and_then_calls_have_the_new_version(two)
     assert asyncio.run(ask(engine)).policy_versions == [1] * 4
 
 
+async def arrival(*servers: FakeVllm) -> None:
+    """Wait until a request for a completion has come to one of them."""
+    async with asyncio.timeout(WAIT_S):
+        while not any(server.requests for server in servers):
+            await asyncio.sleep(0.01)
+
+
 def test_calls_under_way_end_with_the_version_they_began_with(two):
     engine, servers = two
     for server in servers:
-        server.delay_s = 0.3
+        server.goes_on.clear()
 
     async def both() -> tuple[Generation, Generation]:
         first = asyncio.create_task(ask(engine))
-        await asyncio.sleep(0.1)
+        await arrival(*servers)
         update = asyncio.create_task(engine.update_weights(Path("/weights/1"), 1))
         await asyncio.sleep(0.05)
-        assert not servers[0].loaded + servers[1].loaded  # the call is still under way
         second = asyncio.create_task(ask(engine))
+        await asyncio.sleep(0.05)
+        # The first call is still under way.
+        assert not servers[0].loaded + servers[1].loaded
+        assert len(servers[0].requests + servers[1].requests) == 1
+        for server in servers:
+            server.goes_on.set()
         await update
         return await first, await second
 
@@ -163,11 +172,11 @@ def test_calls_under_way_end_with_the_version_they_began_with(two):
 def test_an_update_waits_no_longer_than_its_limit():
     with fakes(1) as [server]:
         engine = VllmEngine(urls=[server.base_url], update_timeout_s=0.2)
-        server.delay_s = 2.0
+        server.goes_on.clear()
 
         async def late() -> None:
             call = asyncio.create_task(ask(engine))
-            await asyncio.sleep(0.1)
+            await arrival(server)
             with pytest.raises(EngineError, match="1 calls were still running"):
                 await engine.update_weights(Path("/weights/1"), 1)
             call.cancel()
