@@ -60,6 +60,7 @@ class ModelServer(ThreadingHTTPServer):
         self.most_at_once = 0
         self.num_now = 0
         self.lock = threading.Lock()
+        self.is_closing = threading.Event()
 
     @property
     def url(self) -> str:
@@ -85,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
             server.most_at_once = max(server.most_at_once, server.num_now)
         try:
             reply = server.script(body, number)
-            time.sleep(reply.delay_s)
+            server.is_closing.wait(reply.delay_s)
         finally:
             with server.lock:
                 server.num_now -= 1
@@ -117,5 +118,6 @@ def serving(script: Script | Reply | str) -> Iterator[ModelServer]:
         try:
             yield server
         finally:
+            server.is_closing.set()
             server.shutdown()
             thread.join()

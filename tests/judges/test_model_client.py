@@ -31,6 +31,7 @@ from ajet.model_client import PLACE, ModelAnswer, ModelClient, attempts
 from ajet.model_client.call_log import CallBudget
 from ajet.model_client.endpoint import endpoint_of
 from tests.judges.model_server import ModelServer, Reply, serving
+from tests.processes.service_processes import eventually
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -75,7 +76,7 @@ def test_one_client_serves_threads_and_event_loops_within_its_limit(place):
 
     def reply(_: Any, number: int) -> Reply:
         if number < first.parties:
-            first.wait(20)
+            first.wait(60)
         return Reply(content=str(number), delay_s=0.02)
 
     with serving(reply) as server:
@@ -107,19 +108,23 @@ def test_one_client_serves_threads_and_event_loops_within_its_limit(place):
         (Reply(raw=b'{"choices": [{"message": null}]}'), "the answer is empty"),
         (Reply(content=""), "the answer is empty"),
         (Reply(content=None), "the answer is empty"),
-        (Reply(delay_s=1.5), "no answer within 0.5 s (timeout_s)"),
+        (Reply(delay_s=60), "no answer within 0.5 s (timeout_s)"),
     ],
 )
 def test_what_may_get_better_is_tried_again_and_named_if_it_does_not(place, first, words):
     def once(_: Any, number: int) -> Reply:
         return first if number == 0 else Reply(content="yes")
 
+    # Only what is late is given up: on a busy machine, another answer may take a while.
+    first_s, later_s = (2.0, 0.5) if first.delay_s else (60.0, 60.0)
     with serving(once) as server:
-        answer = client_of(server, timeout_s=0.5).ask_blocking(HELLO)
+        answer = client_of(server, timeout_s=first_s).ask_blocking(HELLO)
     assert (answer.text, answer.attempts) == ("yes", 2)
 
     with serving(first) as server:
-        message = failing(server, timeout_s=0.5, max_retries=2, cache=False)
+        message = failing(server, timeout_s=later_s, max_retries=2, cache=False)
+        # A request may be given up before the server has read it.
+        assert eventually(lambda: len(server.requests) == 3, 60)
     assert "3 attempts" in message and words in message
     assert len(server.requests) == 3
     assert records(place)[-1]["error"] == message
@@ -182,7 +187,7 @@ def test_the_pause_that_a_server_asks_for_is_kept():
 
     with serving(once) as server:
         client_of(server).ask_blocking(HELLO)
-    assert 0.3 <= server.times[1] - server.times[0] < 1
+    assert 0.3 <= server.times[1] - server.times[0] < 20
 
 
 def test_a_pause_beyond_the_deadline_fails_at_once_with_the_servers_words():
@@ -190,7 +195,7 @@ def test_a_pause_beyond_the_deadline_fails_at_once_with_the_servers_words():
         started_s = time.monotonic()
         message = failing(server)
     assert "HTTP 429" in message and "come back" in message
-    assert time.monotonic() - started_s < 2
+    assert time.monotonic() - started_s < 60  # the deadline is 180 s
 
 
 def test_a_date_is_a_pause_too():
@@ -203,8 +208,8 @@ def test_a_date_is_a_pause_too():
 def test_all_attempts_together_have_a_deadline():
     with serving(Reply(status=500)) as server:
         started_s = time.monotonic()
-        message = failing(server, deadline_s=0.3, max_retries=1000)
-    assert time.monotonic() - started_s < 2
+        message = failing(server, deadline_s=1.5, max_retries=1000)
+    assert time.monotonic() - started_s < 60  # all retries would take hours
     assert "deadline_s" in message and "HTTP 500" in message
 
 
@@ -259,7 +264,7 @@ class SlowToEnd(ModelClient):
         if self.num_attempts > 1:
             return ModelAnswer(text="new")
         try:
-            await asyncio.sleep(5)
+            await asyncio.sleep(60)
         finally:
             await asyncio.sleep(0.3)
         return ModelAnswer(text="old")
@@ -271,7 +276,9 @@ def test_nobody_waits_for_an_attempt_that_was_given_up():
 
     async def asked_again() -> str:
         first = asyncio.create_task(client.ask(HELLO))
-        await asyncio.sleep(0.1)
+        async with asyncio.timeout(60):
+            while not client.num_attempts:
+                await asyncio.sleep(0.01)
         first.cancel()
         await asyncio.sleep(0.1)
         return (await client.ask(HELLO)).text
@@ -344,7 +351,7 @@ def test_every_call_is_on_record_and_the_key_is_nowhere(place, monkeypatch):
     good, bad = records(place)
     assert (good["messages"], good["answer"], good["error"]) == (HELLO, "yes", None)
     assert (good["prompt_tokens"], good["completion_tokens"]) == (10, 5)
-    assert 0 < good["seconds"] < 5 and good["purpose"] == "judge"
+    assert 0 < good["seconds"] < 60 and good["purpose"] == "judge"
     assert bad["answer"] is None and "HTTP 401" in bad["error"]
     assert KEY not in str(caught.value) and KEY not in repr(client.config)
     files = [path for path in place.parent.rglob("*") if path.is_file()]
