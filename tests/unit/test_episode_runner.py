@@ -168,6 +168,7 @@ def test_every_episode_gets_a_fresh_workflow_and_its_own_id() -> None:
 
 def test_requests_after_the_end_are_refused_and_not_recorded() -> None:
     left: list[asyncio.Task[None]] = []
+    has_ended = asyncio.Event()
 
     class Leaving(Workflow):
         async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
@@ -175,13 +176,14 @@ def test_requests_after_the_end_are_refused_and_not_recorded() -> None:
             return rewarded()
 
         async def talk(self, client: Any) -> None:
-            await asyncio.sleep(0.01)
+            await has_ended.wait()
             await client.chat.completions.create(
                 model="policy", messages=[{"role": "user", "content": "hi"}]
             )
 
     async def run_and_wait() -> Episode:
         episode = await runner_of(Leaving).run(attempt_of())
+        has_ended.set()
         with pytest.raises(Exception, match="this episode is over"):
             await left[0]
         return episode
@@ -191,16 +193,19 @@ def test_requests_after_the_end_are_refused_and_not_recorded() -> None:
 
 # Stopping from outside.
 
+waits: list[Workflow] = []
+"""Those that have made their call, and wait."""
+
 
 def stop_while_running(workflow_class: type[Workflow], kind: Any) -> Episode:
+    waits.clear()
+
     async def both() -> Episode:
-        engine = FakeEngine()
-        run = runner_of(workflow_class, engine=engine).start(attempt_of())
+        run = runner_of(workflow_class).start(attempt_of())
         task = asyncio.create_task(run.run())
-        async with asyncio.timeout(20):
-            while not engine.num_calls:
+        async with asyncio.timeout(60):
+            while not waits:
                 await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
         run.stop(Failure(kind=kind, message="enough"))
         return await task
 
@@ -210,6 +215,7 @@ def stop_while_running(workflow_class: type[Workflow], kind: Any) -> Episode:
 class Waiting(Workflow):
     async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
         await ask(tuner)
+        waits.append(self)
         await asyncio.sleep(60)
         return rewarded()
 
@@ -220,6 +226,7 @@ class Stubborn(Workflow):
     async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
         client = tuner.as_raw_openai_sdk_client()
         await ask(tuner)
+        waits.append(self)
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:

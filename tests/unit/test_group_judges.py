@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from ajet.schema.episode import Episode, Group
 from ajet.schema.task import WorkflowTask
 from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge
 from ajet.task_rollout import group_judging
+from ajet.task_rollout.group_judging import GroupJudging
 from ajet.task_rollout.rollout import Rollout
 from tests.unit.episode_fakes import ANSWER, FakeEngine, ask, assert_failed, runner_of, tasks_of
 
@@ -181,19 +182,49 @@ def test_above_the_allowed_share_the_run_stops_with_the_judges_words():
         run(Gives(ValueError("no more credit")))
 
 
+class JudgesClock:
+    """The time of the limit on judges, which passes when a judge says so."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.time = time.time
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def judges_clock(monkeypatch: pytest.MonkeyPatch) -> JudgesClock:
+    clock = JudgesClock()
+    monkeypatch.setattr(group_judging, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def end() -> Iterator[threading.Event]:
+    """Set when the test has ended."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
 class Hangs(BaseGroupJudge):
+    def __init__(self, clock: JudgesClock, end: threading.Event) -> None:
+        super().__init__(None)
+        self.clock, self.end = clock, end
+
     def compute_rewards(self, workflow_task: Any, workflow_outputs: Any) -> Any:
-        time.sleep(3)
+        self.clock.now_s += 31
+        self.end.wait()
         return [(1.0, True)] * len(workflow_outputs)
 
 
-def test_a_judge_that_never_answers_is_given_up():
-    started_s = time.monotonic()
-    groups = run(Hangs(None), num_repeat=2, max_failure_share=1.0, episode_timeout_s=0.3)
-    assert time.monotonic() - started_s < 2
+def test_a_judge_that_never_answers_is_given_up(judges_clock, end):
+    judge = Hangs(judges_clock, end)
+    groups = run(judge, num_repeat=2, max_failure_share=1.0, episode_timeout_s=30)
     for group in groups:
         for episode in group.episodes:
-            assert_failed(episode, "judge_error", "no verdict within 0.3 s")
+            assert_failed(episode, "judge_error", "no verdict within 30 s")
 
 
 def test_groups_are_judged_while_others_run():
@@ -208,7 +239,7 @@ def test_groups_are_judged_while_others_run():
 
     class Waits(Ranks):
         def compute_rewards(self, workflow_task: Any, workflow_outputs: Any) -> Any:
-            assert last_one_runs.wait(5)
+            assert last_one_runs.wait(60)
             return super().compute_rewards(workflow_task, workflow_outputs)
 
     groups = run(Waits(), Notes, max_env_worker=1, num_repeat=1)
@@ -224,18 +255,34 @@ class Slow(BaseJudge):
         return 1.0, True
 
 
-class SlowAsync(BaseJudge):
-    async def compute_reward(self, workflow_task: Any, workflow_output: Any) -> Any:
-        await asyncio.sleep(0.2)
+class Together(BaseJudge):
+    """Answers when all 16 episodes are with the judge."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.all_are_here = threading.Barrier(16)
+
+    def compute_reward(self, workflow_task: Any, workflow_output: Any) -> Any:
+        self.all_are_here.wait(60)
         return 1.0, True
 
 
-@pytest.mark.parametrize("judge_class", [Slow, SlowAsync])
-def test_another_episode_has_the_place_of_one_that_is_judged(judge_class, monkeypatch):
-    monkeypatch.setattr(Slow, "seconds", 0.2)
-    started_s = time.monotonic()
-    groups = run(judge_class(None), num_tasks=16, num_repeat=1, max_env_worker=1)
-    assert time.monotonic() - started_s < 1.5  # one after the other, 3.2 s
+class TogetherAsync(BaseJudge):
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.num_here = 0
+
+    async def compute_reward(self, workflow_task: Any, workflow_output: Any) -> Any:
+        self.num_here += 1
+        async with asyncio.timeout(60):
+            while self.num_here < 16:
+                await asyncio.sleep(0.01)
+        return 1.0, True
+
+
+@pytest.mark.parametrize("judge_class", [Together, TogetherAsync])
+def test_another_episode_has_the_place_of_one_that_is_judged(judge_class):
+    groups = run(judge_class(), num_tasks=16, num_repeat=1, max_env_worker=1)
     assert all(episode.reward == 1 for group in groups for episode in group.episodes)
 
 
@@ -276,15 +323,22 @@ def test_a_judge_that_asks_the_policy_keeps_the_place():
 def test_beyond_a_limit_judged_episodes_keep_their_places(monkeypatch):
     monkeypatch.setattr(Slow, "seconds", 0.05)
     monkeypatch.setattr("ajet.task_rollout.workers.MAX_JUDGED", 2)
-    before = threading.active_count()
+    now: list[int] = []
     most: list[int] = []
+
+    class Noted(Counts):
+        async def execute(self, workflow_task: WorkflowTask, tuner: Any) -> WorkflowOutput:
+            now.append(1)
+            return await super().execute(workflow_task, tuner)
 
     class Counted(Slow):
         def compute_reward(self, workflow_task: Any, workflow_output: Any) -> Any:
-            most.append(threading.active_count() - before)
-            return super().compute_reward(workflow_task, workflow_output)
+            most.append(len(now))
+            verdict = super().compute_reward(workflow_task, workflow_output)
+            now.pop()
+            return verdict
 
-    groups = run(Counted(None), num_tasks=12, num_repeat=1, max_env_worker=2)
+    groups = run(Counted(None), Noted, num_tasks=12, num_repeat=1, max_env_worker=2)
     assert len(groups) == 12 and max(most) <= 4
 
 
@@ -310,27 +364,40 @@ def test_a_group_judge_has_a_limit_of_threads_at_work(monkeypatch):
 
 
 class SlowComparison(BaseGroupJudge):
-    """Takes a while; with the first group it never ends."""
+    """Takes 13 of 30 seconds; with the first group it never ends."""
 
-    def __init__(self, *, hangs: bool) -> None:
+    def __init__(self, clock: JudgesClock, end: threading.Event, *, hangs: bool) -> None:
         super().__init__(None)
-        self.is_first = hangs
+        self.clock, self.end, self.hangs = clock, end, hangs
+        self.num_started = 0
+        self.is_first = True
 
     def compute_rewards(self, workflow_task: Any, workflow_outputs: Any) -> Any:
-        is_first, self.is_first = self.is_first, False
-        time.sleep(3 if is_first else 0.4)
+        is_endless, self.is_first = self.is_first and self.hangs, False
+        while self.num_started < 3:
+            time.sleep(0.01)
+        self.clock.now_s += 31 if is_endless else 13
+        self.end.wait(None if is_endless else 0.1)  # in which late groups are looked for
         return [(1.0, True)] * len(workflow_outputs)
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-def test_a_group_that_waits_for_others_is_not_late(monkeypatch, hangs):
+def test_a_group_that_waits_for_others_is_not_late(monkeypatch, judges_clock, end, hangs):
     monkeypatch.setattr(group_judging, "MAX_GROUPS", 1)
+    monkeypatch.setattr(group_judging, "LOOK_S", 0.01)
+    judge, start = SlowComparison(judges_clock, end, hangs=hangs), GroupJudging.start
+
+    def started(judging: GroupJudging, group: Group) -> None:
+        start(judging, group)
+        judge.num_started += 1
+
+    monkeypatch.setattr(GroupJudging, "start", started)
     groups = run(
-        SlowComparison(hangs=hangs),
+        judge,
         num_tasks=3,
         num_repeat=1,
         max_failure_share=1.0,
-        episode_timeout_s=1.0,
+        episode_timeout_s=30,
     )
     failures = [episode.failure for group in groups for episode in group.episodes]
     assert sum(failure is not None for failure in failures) == hangs

@@ -76,12 +76,14 @@ def test_episode_ids_depend_on_names_only_and_never_repeat() -> None:
 def test_no_more_episodes_run_than_there_are_workers() -> None:
     running, most = [0], [0]
     lock = threading.Lock()
+    three_run = threading.Barrier(3)
 
     class Counted(Workflow):
         async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
             with lock:
                 running[0] += 1
                 most[0] = max(most[0], running[0])
+            three_run.wait(60)
             time.sleep(0.01)
             with lock:
                 running[0] -= 1
@@ -97,7 +99,7 @@ def test_an_episode_that_blocks_stalls_no_other() -> None:
     class Blocking(Workflow):
         async def execute(self, workflow_task: Any, tuner: Any) -> WorkflowOutput:
             if query_of(workflow_task) == 0:
-                return rewarded(float(others_done.wait(20)))
+                return rewarded(float(others_done.wait(60)))
             await ask(tuner)
             return rewarded()
 
