@@ -115,8 +115,8 @@ def test_a_sink_that_hangs_does_not_keep_the_run_from_ending(
 ) -> None:
     for name in ("OPEN_S", "WAIT_S", "CLOSE_S"):
         monkeypatch.setattr(guarded_sinks, name, 0.05)
-    arrived, seconds = run(tmp_path, **{place: "time.sleep(3)"})
-    assert seconds < 1
+    arrived, seconds = run(tmp_path, **{place: "time.sleep(60)"})
+    assert seconds < 30
     assert "end" not in arrived
     expected = "has not ended after 0.05 s: steps may be missing there; metrics.jsonl has all"
     assert messages(caplog)[-1].startswith(expected)

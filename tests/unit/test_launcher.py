@@ -29,7 +29,7 @@ from ajet.config.sections.root import RootConfig
 from ajet.errors import ConfigError, DataError, MissingExtraError, TrainingError
 from ajet.launcher.backbones import load_backbone
 from ajet.launcher.launch import launch
-from ajet.launcher.logs import StderrHandler, log_to_console
+from ajet.launcher.logs import FileHandler, StderrHandler, log_to_console
 from ajet.launcher.run_folder import find_run_folder, new_run_folder
 from ajet.monitor.run_record import read_processes, recorded
 from ajet.training.inputs import RunInputs
@@ -336,8 +336,11 @@ def test_code_that_configures_logging_in_a_run_silences_nothing(
 
     def run(config: RootConfig, folder: Path, resume: bool, inputs: RunInputs) -> None:
         configure()
-        deadline = time.monotonic() + 30
-        while own_logger.disabled:
+        deadline = time.monotonic() + 60
+        root = logging.getLogger()
+        while own_logger.disabled or not {StderrHandler, FileHandler} <= set(
+            map(type, root.handlers)
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         own_logger.warning("an episode failed")

@@ -62,9 +62,9 @@ def _document(text: str) -> object:
 def test_a_long_text_is_read_in_little_time(read: Callable[[str], object]) -> None:
     for unit in UNITS:
         text = unit * (LENGTH // len(unit)) + "x"
-        began_s = time.process_time()
+        began_s = time.thread_time()
         read(text)
-        assert time.process_time() - began_s < MOST_S, f"of {unit!r}"
+        assert time.thread_time() - began_s < MOST_S, f"of {unit!r}"
 
 
 @pytest.mark.parametrize(
