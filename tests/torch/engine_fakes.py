@@ -38,7 +38,7 @@ def with_engine(
 
     async def run() -> Any:
         async with serving(model, **options) as engine:
-            return await asyncio.wait_for(use(engine), timeout=60)
+            return await asyncio.wait_for(use(engine), timeout=300)
 
     return asyncio.run(run())
 

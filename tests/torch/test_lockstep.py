@@ -117,9 +117,9 @@ def test_continuous_puts_together_what_happens_to_be_there(
 def test_a_session_that_stays_away_is_passed_over_and_counted(model: PreTrainedModel) -> None:
     async def use(engine: EmbeddedEngine) -> None:
         params = SamplingParams(max_tokens=3)
+        started_s = time.monotonic()
         for name in ("here", "away"):
             engine.open_session(name)
-        started_s = time.monotonic()
         await engine.generate([1, 2], params, session="here")
         assert time.monotonic() - started_s >= 0.2
         assert engine.lockstep_missed == 1
