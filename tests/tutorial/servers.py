@@ -20,7 +20,7 @@ def served(module: str) -> Iterator[str]:
     command = [sys.executable, "-m", module, "--port", str(port)]
     with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
         try:
-            assert eventually(lambda: answers(f"{url}/health"), 60)
+            assert eventually(lambda: answers(f"{url}/health"), 180)
             yield url
         finally:
             process.terminate()

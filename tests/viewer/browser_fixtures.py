@@ -28,7 +28,7 @@ def viewer_process(place: Path) -> Iterator[str]:
         yield process.stdout.readline().strip()
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def axe_source() -> str:

@@ -25,6 +25,7 @@ from tests.viewer.run_folders import HOSTILE, RunWriter, an_episode
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(MISSING is not None, reason=str(MISSING))]
 
 WIDTHS = (1280, 800, 390)
+WAIT_MS = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,8 @@ def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        options = {"executable_path": CHROMIUM, "args": ["--no-sandbox"], "timeout": WAIT_MS}
+        browser = playwright.chromium.launch(**options)
         yield browser
         browser.close()
 
@@ -64,11 +66,12 @@ def link(place: Path) -> Iterator[str]:
 def page(chromium: Any, link: str) -> Iterator[Any]:
     """A page that has opened the link; anything on its console fails the test."""
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: said.append(f"error: {error}"))
-    page.on("requestfailed", lambda request: said.append(f"failed: {request.url}"))
+    page.on("requestfailed", lambda request: said.extend(failure_of(request)))
     page.on("response", lambda r: said.append(f"{r.status} {r.url}") if r.status >= 400 else None)
     page.goto(link)
     page.wait_for_selector("main:not([aria-busy]) h1")
@@ -77,16 +80,28 @@ def page(chromium: Any, link: str) -> Iterator[Any]:
     assert said == []
 
 
+def failure_of(request: Any) -> list[str]:
+    """What is wrong; a request under way when its page is left is not."""
+    return [] if request.failure == "net::ERR_ABORTED" else [f"failed: {request.url}"]
+
+
+GO = """address => new Promise(done => {
+    const before = location.href
+    location.hash = address
+    location.href === before ? done() : addEventListener("hashchange", () => done(), {once: true})
+})"""
+
+
 def go(page: Any, address: str) -> None:
     """To an address of the viewer, and wait until it is shown."""
-    page.evaluate("address => { location.hash = address }", address)
+    page.evaluate(GO, address)
     until(page, "!document.querySelector('main[aria-busy]')")
     page.wait_for_selector("main h1")
 
 
 def until(page: Any, expression: str) -> None:
     """Wait until it holds. Playwright's own way needs `eval`, which the page's policy forbids."""
-    for _ in range(200):
+    for _ in range(1200):
         if page.evaluate(expression):
             return
         page.wait_for_timeout(50)
@@ -120,7 +135,7 @@ def test_from_the_link_to_a_token_whose_numbers_are_those_of_the_file(page, plac
         assert int(facts["version"]) == sample.policy_versions[token]
         assert facts["call"] == "1 (solver)"
         page.keyboard.press("ArrowRight")
-    assert f"token={first + 3}" in page.url  # it is the last one
+    until(page, f"location.hash.includes('token={first + 3}')")  # it is the last one
 
 
 def test_a_late_answer_does_not_undo_a_later_choice(page):
@@ -189,10 +204,10 @@ def test_what_a_run_writes_appears_without_a_reload(chromium, tmp_path):
     with viewer_process(tmp_path / "runs" / "live") as link:
         page = chromium.new_context().new_page()
         page.goto(link)
-        page.get_by_text("1 of 9").wait_for()
+        page.get_by_text("1 of 9").wait_for(timeout=WAIT_MS)
         page.wait_for_timeout(2500)  # the first question for news is behind us
         run.step(2)
-        page.get_by_text("2 of 9").wait_for(timeout=10_000)
+        page.get_by_text("2 of 9").wait_for(timeout=WAIT_MS)
         label = page.locator(".plot").first.get_attribute("aria-label")
         assert "at step 2" in label
         page.context.close()

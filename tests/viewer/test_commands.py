@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,11 +33,11 @@ def test_it_prints_its_link_listens_on_loopback_only_and_ends_with_sigterm(run):
         opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor()
         )
-        assert b"AgentJet" in opener.open(link, timeout=10).read()
+        assert b"AgentJet" in opener.open(link, timeout=60).read()
         with pytest.raises(OSError), socket.create_connection(("127.0.0.2", address.port), 2):
             pass
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) in (0, -signal.SIGTERM)
+        assert process.wait(60) in (0, -signal.SIGTERM)
         assert process.stderr.read() == ""
     finally:
         process.kill()
@@ -69,8 +70,10 @@ def test_a_port_that_is_in_use_is_refused(run):
 
 def test_the_benchmark_prints_one_json_object():
     command = [sys.executable, "benchmarks/viewer.py", "--json", "--steps=2", "--episodes=16"]
+    started_s = time.monotonic()
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    all_s = time.monotonic() - started_s
     numbers = json.loads(result.stdout)
     assert numbers["samples"] == 32
-    assert numbers["filter_s"] < 1
+    assert 0 < numbers["filter_s"] < all_s / 2
     assert numbers["peak_memory_mb"] < 500

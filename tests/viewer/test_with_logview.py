@@ -45,9 +45,9 @@ def test_the_link_shows_the_run_while_it_trains_and_ends_with_it(tmp_path, monke
         link = link_in(folder)[1]
         cookies = urllib.request.HTTPCookieProcessor(CookieJar())
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), cookies)
-        seen["page"] = opener.open(link, timeout=10).read().decode()
+        seen["page"] = opener.open(link, timeout=60).read().decode()
         base = link.partition("?")[0]
-        seen["runs"] = opener.open(base + "api/runs", timeout=10).read().decode()
+        seen["runs"] = opener.open(base + "api/runs", timeout=60).read().decode()
         seen["port"] = int(base.rpartition(":")[2].strip("/"))
 
     folder = run_with_logview(tmp_path, monkeypatch, during)

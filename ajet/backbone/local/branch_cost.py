@@ -54,7 +54,7 @@ def _measured(model: PreTrainedModel, *, length: int = 64, branches: int = 8) ->
     _seconds(model, two)  # the first pass allocates memory
     rounds = [[_seconds(model, tree) for tree in (one, two, forked)] for _ in range(_ROUNDS)]
     # The fastest of each: other programs on the machine only ever make a pass slower.
-    short, longer, fork = (min(seconds) for seconds in zip(*rounds, strict=True))
+    short, longer, fork = (min(each[kind] for each in rounds) for kind in range(3))
     if longer <= short:  # a machine that is too busy to measure anything
         return _estimated(model)
     return max(1.0, (fork - short) / branches / ((longer - short) / length))
