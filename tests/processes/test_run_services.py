@@ -101,8 +101,8 @@ def test_a_service_that_cannot_start_ends_the_run_and_the_others(run_folder: Pat
 
 
 def test_a_service_that_is_never_ready_ends_the_run(run_folder: Path) -> None:
-    # A shell, because Python may take longer to start.
-    command = ["sh", "-c", "echo loading; exec sleep 600"]
+    # A shell, because Python may take longer to start. The command has not the word that it writes.
+    command = ["sh", "-c", "echo load''ing; exec sleep 600"]
     slow = ServiceConfig(name="slow", command=command, ready_port=1, start_timeout_s=2)
     with (
         pytest.raises(ServiceError, match=r"service slow was not ready within 2 s(.|\n)*loading"),

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,8 @@ def engine(conf: Path) -> Iterator[Engine]:
 
     yield run
     for _, warm in warm_engines():
-        os.kill(warm.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(warm.pid, signal.SIGKILL)
 
 
 def the_one() -> tuple[Path, WarmEngine]:
