@@ -123,6 +123,12 @@ class Served:
         assert self.http_endpoint._server is not None
         return self.http_endpoint._server.admission.num_present
 
+    @property
+    def num_queued(self) -> int:
+        """Requests that have arrived with their body, and wait."""
+        assert self.http_endpoint._server is not None
+        return len(self.http_endpoint._server.admission._places._waiters or ())
+
     def episode(self, name: str = "episode") -> tuple[AjetTuner, BaseUrlAndApiKey]:
         tracker = ContextTracker(CHAT_FORMAT, episode_id=name, task_id="task")
         tuner = AjetTuner(

@@ -193,6 +193,7 @@ def test_the_base_url_keeps_the_users_key_to_itself(server: Server) -> None:
             headers={"Authorization": f"Bearer {endpoint.api_key}"},
             json={"model": endpoint.model, "messages": HELLO},
             trust_env=False,
+            timeout=60,
         )
     finally:
         http_endpoint.close()

@@ -64,7 +64,7 @@ def test_a_workflow_that_closes_its_loop_cancels_its_requests():
         tuner, endpoint = served.episode()
 
         async def leave_requests_behind() -> None:
-            client = httpx2.AsyncClient(trust_env=False)
+            client = httpx2.AsyncClient(trust_env=False, timeout=WAIT_S)
             url, headers = f"{endpoint.base_url}/chat/completions", {"x-api-key": endpoint.api_key}
             requests = [
                 asyncio.create_task(client.post(url, json=chat(), headers=headers))
