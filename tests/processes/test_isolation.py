@@ -138,7 +138,9 @@ def make_isolated(folder: Path, *overrides: str) -> tuple[IsolatedRunner, RootCo
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[IsolatedRunner]:
-    made, _ = make_isolated(fill(tmp_path_factory.mktemp("project")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONUNBUFFERED", raising=False)  # what is printed arrives without it, too
+        made, _ = make_isolated(fill(tmp_path_factory.mktemp("project")))
     yield made
     made.processes.close()
     assert eventually(lambda: not any(map(_is_python_of_ours, descendants(os.getpid())))), (

@@ -2,7 +2,8 @@
 
 1. It is ended after the limit, and the line of the code is shown before.
 2. A signal that asks it to end is answered within seconds, although no handler can run.
-3. A run that goes on, or that is stopped by the user, is left alone.
+3. A run that goes on, or that is stopped by the user, is left alone. So is one on a machine that
+   stood still.
 4. The watcher ends with the run, also after `kill -9`, and although children that user code has
    forked outlive the run.
 """
@@ -20,7 +21,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ajet.service import watcher as watcher_module
 from ajet.service.supervisor import descendants
+from ajet.service.watcher import Watcher
 from tests.processes.service_processes import eventually, is_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs pidfd and /proc")
@@ -133,6 +136,22 @@ def test_a_run_that_is_stopped_is_left_alone(tmp_path: Path) -> None:
     run.send_signal(signal.SIGCONT)
     output, errors = run.communicate(timeout=120)
     assert (run.returncode, output, errors) == (0, "done\n", "")
+
+
+def test_time_in_which_the_watcher_itself_did_not_run_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that stands still stops both, and the watcher may be the first to wake."""
+    monkeypatch.setattr(watcher_module, "DUMP_S", 0.0)
+    with subprocess.Popen(["sleep", "600"]) as run:
+        watcher = Watcher(0, run.pid, str(tmp_path / "stacks"), 300.0, "")
+        for late_s in (200.0, 0.0):
+            watcher.last_s -= 200.0
+            watcher.allow(late_s)
+            assert watcher.look()
+            assert watcher.has_warned == (late_s == 0.0)
+        run.kill()
+    os.close(watcher.handle)
 
 
 def test_the_watcher_ends_after_kill_9(tmp_path: Path) -> None:

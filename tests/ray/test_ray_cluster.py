@@ -176,9 +176,10 @@ def test_a_breakpoint_in_a_task_waits_in_rays_debugger(cluster: Cluster) -> None
         assert ray.get(waiting, timeout=240) == 7
         debugger.settimeout(60)
         said = b""
-        while part := debugger.recv(65536):
+        while b"'INSIDEINSIDE'" not in said:
+            part = debugger.recv(65536)
+            assert part, said
             said += part
-        assert b"'INSIDEINSIDE'" in said
 
 
 def test_one_that_joins_brings_its_breakpoints_along(cluster: Cluster) -> None:
