@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,10 @@ def running(
     *options: str, script: str = "counting_service.py", env: dict[str, str] | None = None
 ) -> Iterator[Running]:
     """Start a service of the tests and wait until it answers."""
-    port = free_ports(1)[0]
-    process = subprocess.Popen(
-        [sys.executable, str(HERE / script), "--port", str(port), *options],
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
-        stderr=subprocess.DEVNULL,
-    )
-    service = Running(process=process, url=f"http://127.0.0.1:{port}")
-    with process:
+    command = [sys.executable, str(HERE / script), *options]
+    service = _started(command, {**os.environ, "PYTHONPATH": str(ROOT), **(env or {})})
+    with service.process as process:
         try:
-            assert eventually(lambda: answers(f"{service.url}/health"), 120)
             yield service
         finally:
             process.terminate()
@@ -63,6 +58,24 @@ def running(
                 process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def _started(command: list[str], env: dict[str, str]) -> Running:
+    """On a free port; on another one if a program was faster to take that."""
+    for _ in range(3):
+        port = free_ports(1)[0]
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], env=env, stderr=subprocess.DEVNULL
+        )
+        service = Running(process=process, url=f"http://127.0.0.1:{port}")
+        assert eventually(partial(_answers_or_has_ended, service), 120)
+        if process.poll() is None:
+            return service
+    raise AssertionError(f"the service ends at once: {command}")
+
+
+def _answers_or_has_ended(service: Running) -> bool:
+    return answers(f"{service.url}/health") or service.process.poll() is not None
 
 
 def source_of(url: str, run_folder: Path | None = None, **options: Any) -> ServiceSource:
