@@ -108,6 +108,7 @@ def slow_model(delay_s: float) -> Iterator[str]:
     ours, theirs = context.Pipe()
     server = context.Process(target=_serve, args=(delay_s, theirs), daemon=True)
     server.start()
+    theirs.close()  # if the server fails, `recv` ends with an error
     try:
         yield ours.recv()
     finally:

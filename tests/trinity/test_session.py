@@ -2,14 +2,16 @@
 
 1. Steps, episodes, samples and evaluations are recorded under the names of every backbone.
 2. The explorer waits until its weights are compared and evaluated.
-3. Weights that did not arrive, a failure anywhere, and an actor that dies end the run with a
+3. A main process that stands still when the trainer ends misses none of its messages.
+4. Weights that did not arrive, a failure anywhere, and an actor that dies end the run with a
    message; what was trained before is recorded.
-4. A first step without a trained call ends the run with the reason. A target ends it as finished.
+5. A first step without a trained call ends the run with the reason. A target ends it as finished.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +89,8 @@ class Trainer:
                 raise TrainingError("nan")
             if step == 3 and self.at_3 == "die":
                 ray.actor.exit_actor()
+            if step == STEPS and self.at_3 == "a pause before the last step":
+                time.sleep(0.5)  # longer than the main process waits for a message
             self.tell(Published(version=step, probe=probe(step)))
             group = make_group(
                 *(replace(e, episode_id=f"{step}{e.episode_id}") for e in self.episodes)
@@ -215,6 +219,17 @@ def test_steps_and_evaluations_are_recorded_and_what_became_of_the_samples(clust
     assert facts["steps asked"] == facts["steps made"] == facts["version served"] == STEPS
     assert facts["samples trained"] == 8 and facts["samples stale"] == 1
     assert facts["samples left in the buffer"] == 3
+
+
+def test_what_the_trainer_sends_before_it_ends_is_read(cluster, tmp_path, monkeypatch):
+    def late(*args, **kwargs):
+        time.sleep(1.5)  # as while the main process is stopped; meanwhile the trainer ends
+        return wait(*args, **kwargs)
+
+    wait = ray.wait
+    monkeypatch.setattr(ray, "wait", late)
+    run(session_of(tmp_path, "a pause before the last step"), tmp_path)
+    assert read_processes(tmp_path)[-1]["trinity"]["steps made"] == STEPS
 
 
 @pytest.mark.parametrize(

@@ -149,13 +149,14 @@ class TrinitySession:
 
         An error of any watched call is raised here.
         """
+        running = [*until, *also_watch]
         while True:
+            # Before the mailbox is read: all that a call sent is in the mailbox when it is done.
+            done, _ = ray.wait(running, num_returns=len(running), timeout=0)
             message = self._result(self.actors.mailbox.next.remote(0.2))
             if message is not None:
                 self._handle(loads(message))
                 continue
-            running = [*until, *also_watch]
-            done, _ = ray.wait(running, num_returns=len(running), timeout=0)
             for reference in done:
                 self._result(reference)
             if all(reference in done for reference in until):
