@@ -17,7 +17,6 @@ import argparse
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -44,7 +43,7 @@ WARM_UP = 0.2
 NUM_BLOCKS = 20
 NAME = "soak"
 INTERRUPTED = 130
-"""The exit code after Ctrl-C."""
+"""The exit code after SIGTERM."""
 Reduce = Callable[[np.ndarray], float]
 """Samples of a block -> the value of the block."""
 
@@ -62,6 +61,27 @@ class OneCall(Workflow):
 
 class OneCallOverHttp(Workflow):
     """Asks once, over HTTP."""
+
+    async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+        """As an agent without an SDK."""
+        import aiohttp
+
+        given = tuner.as_oai_baseurl_apikey()
+        messages = [{"role": "user", "content": workflow_task.task.main_query}]
+        async with (
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {given.api_key}"}) as session,
+            session.post(
+                f"{given.base_url}/chat/completions",
+                json={"model": given.model, "messages": messages},
+            ) as response,
+        ):
+            response.raise_for_status()
+            await response.read()
+        return WorkflowOutput(reward=random.random())
+
+
+class OneCallOfOpenAi(Workflow):
+    """Asks once, over HTTP, by a client of its own, which holds megabytes until it is collected."""
 
     async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
         """As an agent that is a program of its own."""
@@ -103,7 +123,13 @@ class SmallService(EnvironmentService):
         return "Thanks.", random.random(), True
 
 
-KINDS = {"threads": OneCall, "http": OneCallOverHttp, "environment": OneStep, "vllm": OneCall}
+KINDS = {
+    "threads": OneCall,
+    "http": OneCallOverHttp,
+    "openai": OneCallOfOpenAi,
+    "environment": OneStep,
+    "vllm": OneCall,
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -232,7 +258,7 @@ def watch(
                 if time.monotonic() - begun > 60 * minutes:
                     break
                 time.sleep(EVERY_S)
-            run.send_signal(signal.SIGINT)  # nothing happens if it has ended
+            run.terminate()  # nothing happens if it has ended
             run.wait(120)
         if run.returncode not in (0, INTERRUPTED):
             raise SystemExit((folder / "output").read_text()[-2000:])
