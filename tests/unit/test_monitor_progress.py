@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import logging
 import os
@@ -264,13 +265,14 @@ def start_on_a_terminal(code: str, **env: str) -> tuple[int, subprocess.Popen[by
 
 
 def read_until(main: int, wanted: str, timeout_s: float = 60) -> str:
-    """Read the process's output up to and including `wanted`."""
-    got, deadline = b"", time.monotonic() + timeout_s
-    while wanted.encode() not in got and time.monotonic() < deadline:
+    """Read the process's output up to and including `wanted`, in whole characters."""
+    got, deadline = "", time.monotonic() + timeout_s
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    while (wanted not in got or decoder.getstate()[0]) and time.monotonic() < deadline:
         if select.select([main], [], [], 0.1)[0]:
             try:
-                got += os.read(main, 65536)
+                got += decoder.decode(os.read(main, 65536))
             except OSError:
                 break
-    assert wanted in got.decode(), got.decode()
-    return got.decode()
+    assert wanted in got, got
+    return got
