@@ -28,9 +28,8 @@ KILLED_S = 5.0
 _POLL_S = 0.05
 _LOADING_S = 5.0
 """How long to wait for a program that is being loaded: usually less than a millisecond."""
-_MEMORY, _BEGIN, _END = 20, 47, 48
-"""Indices in `/proc/PID/stat`, counted after the program's name (proc(5)): the size of the memory,
-and the addresses where the variables begin and end (0 while a program is being loaded)."""
+_MEMORY, _CODE, _VARIABLES = 20, 23, 47
+"""Indices in `/proc/PID/stat`, counted after the program's name (proc(5))."""
 
 
 def processes_of(prefix: str) -> set[int]:
@@ -63,17 +62,29 @@ def environment_of(pid: int) -> bytes:
         OSError: the process has ended, as a zombie has, too, or is another user's.
     """
     deadline = time.monotonic() + _LOADING_S
+    before = _program(pid)
     while True:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            if variables := file.read():
-                return variables
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-        memory, begin, end = (int(fields[index]) for index in (_MEMORY, _BEGIN, _END))
-        has_none = memory == 0 or 0 < begin == end
-        if has_none or time.monotonic() > deadline:
-            return b""
+            variables = file.read()
+        program = _program(pid)
+        memory, code = program[:2]
+        is_loaded = program == before and (memory == 0 or code > 0)
+        if variables or is_loaded or time.monotonic() > deadline:
+            return variables
+        before = program
         time.sleep(0.001)
+
+
+def _program(pid: int) -> tuple[int, ...]:
+    """What tells the program of a process from the next one.
+
+    Returns:
+        The size of the memory, 0 for a thread of the kernel; the address of the code, which is 0
+        until the variables are in place; the address of the variables.
+    """
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    return tuple(int(fields[index]) for index in (_MEMORY, _CODE, _VARIABLES))
 
 
 def end_all(prefix: str, patience_s: float) -> int:

@@ -14,16 +14,19 @@ Tests that change a server's weights set them first.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import signal
 import socket
+import tracemalloc
 from pathlib import Path
 
 import httpx2
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from ajet.errors import EngineError, RequestError, ServiceError
@@ -147,6 +150,39 @@ def test_tokens_are_drawn_as_often_as_they_are_probable():
     top_two = torch.full((4000,), 2)
     drawn, _ = draw_with_seeds(None, logits.clone(), generators, top_two, None)
     assert set(drawn.tolist()) == {0, 2}
+
+
+def test_weights_are_read_as_they_were_written_and_nothing_of_them_stays(tmp_path):
+    from ajet.engine.vllm.worker import tensors_of
+
+    kinds = [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn, torch.int64]
+    written = {
+        f"w{number}": torch.full((300,), number).to(kinds[number % 5]) for number in range(100)
+    }
+    written |= {
+        "matrix": torch.randn(30, 40),
+        "bool": torch.tensor([True, False]),
+        "one": torch.tensor(2.5),
+        "none": torch.empty(0, 3),
+    }
+    save_file(written, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    read = dict(tensors_of(tmp_path))
+    assert list(read) == sorted(written)
+    for name, tensor in read.items():
+        assert tensor.dtype == written[name].dtype and tensor.shape == written[name].shape
+        assert torch.equal(
+            tensor.view(-1).view(torch.uint8), written[name].view(-1).view(torch.uint8)
+        )
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(50):
+            dict(tensors_of(tmp_path))
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 100_000  # with two integers for each tensor, three times as much
 
 
 def test_the_short_way_answers_as_vllm_does(running):
