@@ -116,7 +116,7 @@ def test_one_that_cannot_start_says_why(conf: Path, engine: Engine, tmp_path: Pa
     (tmp_path / "empty").mkdir()
     ended = engine("start", "--conf", str(conf), f"model.path={tmp_path}/empty")
     assert ended.returncode == 1
-    assert f"{tmp_path}/empty: no tokenizer.json there" in ended.stderr
+    assert f"{tmp_path}/empty: found no tokenizer.json; expected a model" in ended.stderr
     assert warm_engines() == []
 
 
