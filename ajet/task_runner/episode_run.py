@@ -389,7 +389,7 @@ def _check_metrics(metrics: Mapping[str, float]) -> None:
         finite(value, f'log_metrics["{name}"]')
 
 
-MOST_METRICS, MOST_CHARACTERS = 1_000, 200
+MOST_METRICS, MOST_CHARACTERS = 1_000, 500
 """Limits of an episode's metrics, and of each of their names: all are kept for every step."""
 MOST_OUTPUT_BYTES = 8 * 2**20
 """Largest size of an episode's metadata, and of its metrics. Both stay in memory for a step and are
