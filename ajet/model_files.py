@@ -41,7 +41,7 @@ def check_model_files(folder: Path) -> list[tuple[str, tuple[int, ...]]]:
             raise ModelError(f"{file} is {what}: copy the weights again")
         _refuse_pointer(file, "weights")
         if file.suffix == ".safetensors":
-            shapes += _header_of(file)
+            shapes += _shapes_in(file)
     return shapes
 
 
@@ -118,11 +118,11 @@ def weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _header_of(file: Path) -> list[tuple[str, tuple[int, ...]]]:
-    """Name and shape of each weight, by the header of a safetensors file.
+def read_header(file: Path) -> tuple[dict[str, Any], int]:
+    """The entries of a safetensors file by name, and the position at which their data begin.
 
     Raises:
-        ModelError: the file is shorter than its header says, or has none.
+        ModelError: the file is shorter than its header, or the header is not a JSON object.
     """
     # The file starts with the length of its header in 8 bytes, little-endian; the header is JSON.
     size = file.stat().st_size
@@ -133,17 +133,30 @@ def _header_of(file: Path) -> list[tuple[str, tuple[int, ...]]]:
         try:
             header: dict[str, Any] = json.loads(stream.read(length))
             header.pop("__metadata__", None)
-            ends = [w["data_offsets"][1] for w in header.values() if "data_offsets" in w]
-            shapes = [(name, tuple(weight["shape"])) for name, weight in header.items()]
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{file} is not a safetensors file: {error}") from error
+    return header, 8 + length
+
+
+def _shapes_in(file: Path) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and shape of each weight, by the header of a safetensors file.
+
+    Raises:
+        ModelError: the file is shorter than its header says, or has none.
+    """
+    header, begin = read_header(file)
+    try:
+        ends = [w["data_offsets"][1] for w in header.values() if "data_offsets" in w]
+        shapes = [(name, tuple(weight["shape"])) for name, weight in header.items()]
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{file} is not a safetensors file: {error}") from error
     for name, weight in header.items():
         if name.endswith(".weight") and str(weight.get("dtype")).startswith(("I", "U")):
             raise ModelError(
                 f"{file}: {name} has integers ({weight['dtype']}): quantized weights cannot be "
                 "trained; use the model from before its quantization"
             )
-    expected = 8 + length + max(ends, default=0)
+    size, expected = file.stat().st_size, begin + max(ends, default=0)
     if size < expected:
         raise ModelError(
             f"{file} is truncated: it has {size:,} bytes, and its header says {expected:,}: copy "

@@ -6,7 +6,6 @@ called through vLLM's `/collective_rpc`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,8 @@ from vllm.v1.outputs import SamplerOutput
 from vllm.v1.sample.metadata import SamplingMetadata
 from vllm.v1.sample.ops.topk_topp_sampler import apply_top_k_top_p
 from vllm.v1.sample.sampler import Sampler
+
+from ajet.model_files import read_header
 
 _DTYPES = {
     "F64": torch.float64,
@@ -127,12 +128,9 @@ def tensors_of(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
     # Not by `safe_open`: safetensors 0.8 never releases two integers for each tensor that it reads,
     # which adds up over thousands of updates.
     for file in sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as opened:
-            header_size = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(header_size))
-        header.pop("__metadata__", None)
+        header, first = read_header(file)
         mapped = torch.from_file(str(file), size=file.stat().st_size, dtype=torch.uint8)
         for name in sorted(header):
-            begin, end = (8 + header_size + offset for offset in header[name]["data_offsets"])
+            begin, end = (first + offset for offset in header[name]["data_offsets"])
             values = mapped[begin:end].view(_DTYPES[header[name]["dtype"]])
             yield name, values.view(header[name]["shape"])
