@@ -93,7 +93,7 @@ class Watcher:
                 return
 
     def allow(self, late_s: float) -> None:
-        """Do not count time in which the machine did not let us run: nor did the run perhaps."""
+        """Do not count time in which the system did not run this process, nor perhaps the run."""
         if late_s > 0:
             self.last_s += late_s
             self.asked_s = self.asked_s and self.asked_s + late_s

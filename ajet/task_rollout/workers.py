@@ -74,7 +74,8 @@ def _tell_once(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None
     frames = traceback.extract_tb(error.__traceback__) if error else []
     place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     what = f"{context['message']} {type(error).__name__} {place}"
-    # One step, as other threads do it, too. No lock: a garbage collection may call this.
+    # Atomic, since other threads call this, too. Not a lock: a garbage collection may call this
+    # in a thread that holds it.
     mine = object()
     if len(_told) < MOST_TOLD and _told.setdefault(what, mine) is mine:
         loop.default_exception_handler(context)

@@ -46,7 +46,7 @@ def test_closing_a_stream_cancels_the_request_and_leaves_no_trace(no_pause: None
                     break
         return await only_this_task_is_left()
 
-    assert run(scenario), "nothing goes on"
+    assert run(scenario), "a task of the request still runs"
     assert agent.engine.requests == []
     assert agent.tracker.calls == []
 

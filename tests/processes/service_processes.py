@@ -46,7 +46,7 @@ def python(code: str, *arguments: str) -> list[str]:
 
 
 def eventually(is_so: Callable[[], object], seconds: float = 60.0) -> bool:
-    """Whether it becomes so within that time, which is long enough for a very busy machine."""
+    """Wait until the condition holds; False after `seconds` (the default suits busy machines)."""
     deadline = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > deadline:

@@ -2,8 +2,8 @@
 
 1. It is ended after the limit, and the line of the code is shown before.
 2. A signal that asks it to end is answered within seconds, although no handler can run.
-3. A run that goes on, or that is stopped by the user, is left alone. So is one on a machine that
-   stood still.
+3. A run that continues, or that the user has stopped, is not ended. Time in which the whole machine
+   was stopped does not count.
 4. The watcher ends with the run, also after `kill -9`, and although children that user code has
    forked outlive the run.
 """

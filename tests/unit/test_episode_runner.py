@@ -194,7 +194,7 @@ def test_requests_after_the_end_are_refused_and_not_recorded() -> None:
 # Stopping from outside.
 
 waits: list[Workflow] = []
-"""Those that have made their call, and wait."""
+"""Workflows that have made their call and wait to be stopped."""
 
 
 def stop_while_running(workflow_class: type[Workflow], kind: Any) -> Episode:

@@ -68,7 +68,7 @@ class Player(AgentBase):
     async def reply(self, msg: Msg | None = None) -> Msg:
         """Take a turn. What the player says is broadcast by the hub that it is in.
 
-        If the answer is no `Turn`, the player says nothing and chooses nobody.
+        If the answer cannot be read as a `Turn`, the player says nothing and chooses nobody.
         """
         await self.observe(msg)
         response = await self.model(self.messages, response_format=TURN_FORMAT)
