@@ -27,12 +27,13 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 
 DUMP_SIGNAL = signal.SIGUSR2
 DUMP_S = 5.0
 """How long the run may take to write its stacks."""
 QUIET_S = 0.25
-"""The stacks are written when their file has grown and does not grow further for so long."""
+"""The stacks count as written when their file has grown and does not grow further for so long."""
 ASKED_S = 10.0
 """How long a run that was asked to end may be without a sign of life."""
 ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU}
@@ -122,15 +123,16 @@ class Watcher:
         if silent_s > self.limit_s / 3 and not self.has_warned:
             self.has_warned = True
             self.tell(self.report(silent_s))
+            left_s = max(self.limit_s - (time.monotonic() - self.last_s), 0.0)
             self.tell(
-                f"it is ended in {self.limit_s - silent_s:.0f} s if this goes on "
+                f"the run is ended in {left_s:.0f} s if this continues "
                 "(task_runner.unresponsive_timeout_s)"
             )
         return True
 
     def report(self, silent_s: float) -> str:
         """What the run's threads do."""
-        self.wait_for_stacks()
+        wait_until_written(self.size_of_stacks, lambda: self.send(DUMP_SIGNAL), DUMP_S, QUIET_S)
         try:
             with open(self.stacks, encoding="utf-8", errors="replace") as file:
                 stacks = file.read()
@@ -143,17 +145,6 @@ class Watcher:
             f"warning: no Python code of the run has run for {silent_s:.0f} s: some code holds the "
             f"interpreter. Threads that do not wait (all threads: {self.stacks}):\n{shown}"
         )
-
-    def wait_for_stacks(self) -> None:
-        """Make the run write its stacks, and wait until they are there."""
-        begun = size = self.size_of_stacks()
-        self.send(DUMP_SIGNAL)
-        deadline = time.monotonic() + DUMP_S
-        while time.monotonic() < deadline:
-            time.sleep(QUIET_S)
-            before, size = size, self.size_of_stacks()
-            if begun < before == size:
-                return
 
     def size_of_stacks(self) -> int:
         """In bytes; 0 if there is no such file."""
@@ -179,6 +170,25 @@ class Watcher:
         """Write to the terminal of the run; nothing happens if it is gone."""
         with contextlib.suppress(OSError):
             os.write(2, f"{text}\n".encode(errors="backslashreplace"))
+
+
+def wait_until_written(
+    size: Callable[[], int], ask: Callable[[], None], limit_s: float, quiet_s: float
+) -> int:
+    """Ask another process to write its stacks to a file; return the size of the file then.
+
+    It writes in a signal handler, and nothing says when it is done. So the file must have grown
+    and then keep its size for `quiet_s`. After `limit_s` we take what is there.
+    """
+    begun = now = size()
+    ask()
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline:
+        time.sleep(quiet_s)
+        before, now = now, size()
+        if begun < before == now:
+            break
+    return now
 
 
 def _waits(thread: str) -> bool:

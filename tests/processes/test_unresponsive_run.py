@@ -84,13 +84,14 @@ def wait_for_end(pids: set[int]) -> None:
 
 
 def test_a_run_that_hangs_is_ended_and_says_where(tmp_path: Path) -> None:
-    run = start(tmp_path, 6.0, "hold")
+    # It warns after 4 s, and waits for the stacks for at most 5 s.
+    run = start(tmp_path, 12.0, "hold")
     watchers = descendants(run.pid)
     assert len(watchers) == 1
     _, errors = run.communicate(timeout=120)
     assert run.returncode == -signal.SIGKILL
     assert re.search(r'program.py", line \d+ in hold', errors)
-    assert re.search("it is ended in [1-4] s if this goes on", errors)
+    assert re.search("the run is ended in [1-8] s if this continues", errors)
     assert "Continue it with --resume" in errors
     assert "in hold" in (tmp_path / "logs" / "stacks.txt").read_text()
     wait_for_end(watchers)

@@ -33,6 +33,7 @@ from typing import Any
 from ajet.boundary import caught_error
 from ajet.class_path import load_function
 from ajet.errors import AjetError, ConfigError
+from ajet.service.watcher import wait_until_written
 from ajet.task_runner.failures import failure_of
 
 PR_SET_PDEATHSIG = 1
@@ -41,7 +42,7 @@ DUMP_S = 1.2
 """How long a process may take to write the stacks of its threads. With `KILL_S`, it is less than
 `workers.GRACE_S`."""
 QUIET_S = 0.15
-"""The stacks are written when their file has grown and does not grow further for so long."""
+"""The stacks count as written when their file has grown and does not grow further for so long."""
 END_S = 5.0
 """How long a process that has closed its connection may take to end."""
 
@@ -93,15 +94,9 @@ class EpisodeProcess:
     def stacks(self) -> str:
         """The stacks of all its threads, also while its code holds the interpreter."""
         file = self._stacks.fileno()
-        begun = size = os.fstat(file).st_size
-        self._signal(DUMP_SIGNAL)
-        # The process writes in a signal handler; nothing tells when it is done.
-        deadline = time.monotonic() + DUMP_S
-        while time.monotonic() < deadline:
-            time.sleep(QUIET_S)
-            before, size = size, os.fstat(file).st_size
-            if begun < before == size:
-                break
+        size = wait_until_written(
+            lambda: os.fstat(file).st_size, lambda: self._signal(DUMP_SIGNAL), DUMP_S, QUIET_S
+        )
         # The process has the same position in the file; `pread` leaves it where it is.
         return os.pread(file, size, 0).decode(errors="replace")
 
