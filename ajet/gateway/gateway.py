@@ -33,6 +33,7 @@ from ajet.gateway.episode_record import EpisodeRecord, StoredTurns
 from ajet.gateway.parameters import (
     Notices,
     ResponseFormatMode,
+    demands_json,
     with_instruction,
     without_fence,
 )
@@ -146,9 +147,6 @@ class AgentSession:
         """
         generations = await self._generate_all(pending)
         choices = self._choices(pending, generations)
-        if pending.request.response_format is not None:
-            for choice in choices:
-                choice.message = without_fence(choice.message)
         return self._record_all(pending, generations, choices)
 
     async def stream(self, pending: PendingRequest) -> AsyncGenerator[Delta | Completion, None]:
@@ -163,7 +161,13 @@ class AgentSession:
         """
         notifier, chat_format = StreamNotifier(), self._gateway.chat_format
         streams = [
-            ChoiceStream(index, chat_format, pending_completion, notifier)
+            ChoiceStream(
+                index,
+                chat_format,
+                pending_completion,
+                notifier,
+                is_json=demands_json(pending.request.response_format),
+            )
             for index, pending_completion in enumerate(pending.completions)
         ]
         # A task of its own, so that this loop can emit deltas while the engine works.
@@ -292,10 +296,14 @@ class AgentSession:
         raise error
 
     def _choices(self, pending: PendingRequest, generations: list[Generation]) -> list[Choice]:
-        return [
+        choices = [
             make_choice(self._gateway.chat_format, pending_completion, generation)
             for pending_completion, generation in zip(pending.completions, generations, strict=True)
         ]
+        if demands_json(pending.request.response_format):
+            for choice in choices:
+                choice.message = without_fence(choice.message)
+        return choices
 
     def _record_all(
         self, pending: PendingRequest, generations: list[Generation], choices: list[Choice]

@@ -171,7 +171,13 @@ def _shown(value: Any) -> str:
 
 ResponseFormatMode = Literal["prompt", "constrain", "refuse"]
 
-_FENCE = "```"
+FENCE = "```"
+"""What opens and closes a block of code in Markdown."""
+
+
+def demands_json(response_format: dict[str, Any] | None) -> bool:
+    """Whether the answer to a request with this `response_format` must be JSON."""
+    return response_format is not None and response_format["type"] != "text"
 
 
 def check_response_format(response_format: dict[str, Any]) -> None:
@@ -219,9 +225,9 @@ def without_fence(message: dict[str, Any]) -> dict[str, Any]:
     """The message without a code fence around its JSON, which client libraries do not expect."""
     text = (message.get("content") or "").strip()
     # No regular expression: a model may write white space without end between the fences.
-    language, line_feed, inside = text.removeprefix(_FENCE).removesuffix(_FENCE).partition("\n")
-    is_fenced = text.startswith(_FENCE) and text.endswith(_FENCE) and bool(line_feed)
-    if not is_fenced or language.strip() not in ("", "json"):
+    language, line_feed, inside = text.removeprefix(FENCE).removesuffix(FENCE).partition("\n")
+    is_fenced = text.startswith(FENCE) and text.endswith(FENCE) and bool(line_feed)
+    if not is_fenced or language.strip().lower() not in ("", "json"):
         return message
     try:
         json.loads(inside)

@@ -7,6 +7,7 @@ from typing import Any
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.gateway.apis.chat_completions.request import PendingCompletion
 from ajet.gateway.completion import before_stop, parse_turn
+from ajet.gateway.parameters import FENCE
 
 _LONGEST_MARK = 32
 """Characters of the longest mark that a chat format writes as plain text."""
@@ -21,10 +22,13 @@ class StableText:
     total cost stays linear in its length. Text is held back while it could still become something
     else: a character that is cut in two, white space (an answer never ends with it), the
     beginning of a stop string or of a mark like `</think>`, an object in braces (some formats
-    write a tool call like that). From the first tool call on, everything waits for the end.
+    write a tool call like that), and with `is_json` a code fence, which is taken from around JSON.
+    From the first tool call on, everything waits for the end.
     """
 
-    def __init__(self, chat_format: ChatFormat, pending: PendingCompletion) -> None:
+    def __init__(
+        self, chat_format: ChatFormat, pending: PendingCompletion, is_json: bool = False
+    ) -> None:
         self.reasoning = ""
         """The reasoning emitted so far."""
         self.content = pending.prefill
@@ -33,6 +37,7 @@ class StableText:
         self._prompt = pending.prompt
         self._prefill = pending.prefill
         self._stop = pending.params.stop
+        self._is_json = is_json
         self._next_length = 1
         self._waits_for_end = not chat_format.has_stable_text
 
@@ -76,6 +81,8 @@ class StableText:
     def _stable(self, text: str) -> str:
         text = text.lstrip()
         if text.startswith("{") or _REASONING_HEADER.startswith(text):
+            return ""
+        if self._is_json and (text.startswith(FENCE) or FENCE.startswith(text)):
             return ""
         mark = max(text.rfind("<"), text.rfind("["))
         if mark >= 0 and len(text) - mark < _LONGEST_MARK:

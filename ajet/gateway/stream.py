@@ -62,7 +62,8 @@ class StreamNotifier:
 class ChoiceStream:
     """One completion while it grows.
 
-    It takes tokens in the engine's thread and gives deltas in the reader's.
+    It takes tokens in the engine's thread and gives deltas in the reader's. With `is_json`, the
+    request demands JSON, and a code fence around it is left out.
     """
 
     def __init__(
@@ -71,10 +72,11 @@ class ChoiceStream:
         chat_format: ChatFormat,
         pending: PendingCompletion,
         notifier: StreamNotifier,
+        is_json: bool = False,
     ) -> None:
         self._index = index
         self._chat_format = chat_format
-        self._text = StableText(chat_format, pending)
+        self._text = StableText(chat_format, pending, is_json)
         self._notifier = notifier
         self._token_ids: list[int] = []
         self._logprobs: list[float] = []

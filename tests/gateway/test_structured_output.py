@@ -172,6 +172,18 @@ def test_a_code_fence_is_removed_from_json_and_from_nothing_else() -> None:
     assert contents == [GOOD, *texts[1:]]
 
 
+@pytest.mark.parametrize("language", ["json", "", "JSON"])
+@pytest.mark.parametrize("form", ["llama-3", "qwen3"])
+def test_a_code_fence_is_removed_from_a_streamed_answer_too(form: str, language: str) -> None:
+    fenced = f"```{language}\n{GOOD}\n```"
+    agent = agent_of([fenced, fenced, "``` is no JSON"], form=form)
+    texts = []
+    for response_format in (SCHEMA, {"type": "text"}, SCHEMA):
+        chunks = run(lambda: stream_chunks(agent, response_format=response_format))  # noqa: B023
+        texts.append("".join(chunk.choices[0].delta.content or "" for chunk in chunks))
+    assert texts == [GOOD, fenced, "``` is no JSON"]
+
+
 def test_a_streamed_answer_is_asked_for_in_the_same_way() -> None:
     agent = agent_of([GOOD])
     chunks = run(lambda: stream_chunks(agent, response_format=SCHEMA))
