@@ -52,6 +52,13 @@ EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
+class _Escape(BaseException):  # noqa: N818
+    """Carries an error past Typer, which ends on some errors without a word about them."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 class Commands(TyperGroup):
     """Makes `train` the default subcommand: `ajet --conf x.yaml` is `ajet train --conf x.yaml`."""
 
@@ -66,6 +73,17 @@ class Commands(TyperGroup):
         if args[0] == "train":
             args = ["train", *as_services(args[1:])]
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the subcommand.
+
+        Raises:
+            _Escape: it was interrupted, or raised an error that is not for Typer.
+        """
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, EOFError, BrokenPipeError) as error:
+            raise _Escape(error) from None
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         """Show the form without and the form with a subcommand."""
@@ -215,7 +233,7 @@ def main() -> None:
     try:
         with steady_output(is_of_run=False), guarded_log_handlers():
             status = _run()
-    except KeyboardInterrupt:  # another one, while the first was answered
+    except KeyboardInterrupt:  # outside of a run, or another one while the first was answered
         keep_outcome()
         typer.echo("interrupted", err=True)
         status = EXIT_INTERRUPTED
@@ -230,6 +248,8 @@ def _run() -> int:
     try:
         with limits_named():  # also of what is imported before a run begins
             app()
+    except _Escape as escape:
+        escaped = escape.error
     except AjetError as error:
         hint = f"\n{WITHOUT_DOCSTRINGS}" if sys.flags.optimize > 1 else ""
         for line in dict.fromkeys(f"{error}{hint}".splitlines()):
@@ -237,7 +257,9 @@ def _run() -> int:
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
     except SystemExit as end:  # how Typer ends, with its own code
         return end.code if isinstance(end.code, int) else 0 if end.code is None else EXIT_FAILED
-    return 0
+    else:
+        return 0
+    raise escaped
 
 
 if __name__ == "__main__":

@@ -175,16 +175,33 @@ def test_ctrl_c_ends_with_code_130(ajet, conf):
     assert "--resume" in stderr
 
 
-def test_an_error_that_is_not_ours_keeps_its_traceback(tmp_path, conf, monkeypatch):
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_ctrl_c_before_a_run_begins_is_answered(ajet, conf, monkeypatch, command):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ajet.cli.load_config", interrupt)
+    monkeypatch.setattr("ajet.commands.diagnose.load_config", interrupt)
+    assert ajet(command, conf)[:2] == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), EOFError("x"), BrokenPipeError(32, "x")])
+def test_an_error_that_is_not_ours_keeps_its_traceback(tmp_path, conf, monkeypatch, error):
     from ajet.cli import main
 
     write(tmp_path)
-    monkeypatch.setattr("ajet.launcher.launch.launch", lambda *_, **__: 1 / 0)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("ajet.launcher.launch.launch", fail)
     monkeypatch.setattr(sys, "argv", ["ajet", conf, f"--exp-dir={tmp_path}/runs"])
     monkeypatch.setattr("ajet.cli.log_to_console", lambda: None)
     monkeypatch.setattr("ajet.cli.command_process", lambda: None)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(error)) as raised:
         main()
+    assert raised.value is error
+    assert raised.value.__context__ is None
 
 
 def test_the_command_runs_from_any_folder(tmp_path):
