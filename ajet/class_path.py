@@ -1,4 +1,4 @@
-"""Loads classes by class path: `package.module->Class` or `path/to/file.py->Class`."""
+"""Class paths, `package.module->Class` or `path/to/file.py->Class`: reads them, loads classes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from ajet.config.loading.class_paths import CUT_BY_SHELL, split_class_path
-from ajet.config.messages import did_you_mean
-from ajet.errors import AjetError, ConfigError, MissingExtraError
+from ajet.errors import AjetError, ConfigError, MissingExtraError, did_you_mean
 
+ARROW = "->"
+CUT_BY_SHELL = 'the shell took ">" for a redirection: quote the argument, or write ":" for "->"'
 FILE_MODULE_PREFIX = "ajet_file_"
 FILE_VARIABLE = "AJET_MODULE_"
 """Prefix of the environment variables that tell child processes where such a module's file is."""
@@ -32,6 +32,17 @@ EXTRAS = {
     "transformers": "local",
 }
 """Module that a user's file may import -> the extra that installs it."""
+
+
+def split_class_path(value: str) -> tuple[str, str] | None:
+    """The module or file, and the name in it; None if the value is not a class path.
+
+    A colon serves as well as the arrow, which a shell takes for a redirection where it is not
+    quoted.
+    """
+    separator = ARROW if ARROW in value else ":"
+    module, _, name = value.rpartition(separator)
+    return (module, name) if module and name.isidentifier() else None
 
 
 def class_path_in(registry: Mapping[str, str | None], name: str, key: str) -> str:

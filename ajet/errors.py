@@ -19,6 +19,9 @@ AjetError
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class AjetError(Exception):
     """Base of every error that AgentJet raises on purpose."""
@@ -111,3 +114,9 @@ class TrainingError(AjetError, RuntimeError):
 
 class CheckpointError(AjetError, RuntimeError):
     """A checkpoint cannot be written or read."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of an error message: `; did you mean "x"?`, or nothing when no name is similar."""
+    matches = difflib.get_close_matches(word, list(known), n=1)
+    return f'; did you mean "{matches[0]}"?' if matches else ""

@@ -14,9 +14,8 @@ from ajet.class_path import class_path_of
 from ajet.config.loading.load import read_settings, resolve
 from ajet.config.loading.overrides import key_path, set_key
 from ajet.config.loading.yaml_file import Settings
-from ajet.config.messages import did_you_mean
 from ajet.config.sections.root import RootConfig
-from ajet.errors import ConfigError
+from ajet.errors import ConfigError, did_you_mean
 from ajet.launcher.logs import log_to_console
 
 SOURCE = "AgentJetJob"

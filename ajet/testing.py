@@ -16,7 +16,8 @@ from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import DataError
 from ajet.schema.episode import Episode
 from ajet.schema.task import Task
-from ajet.training.inputs import TrainingData, UserCode
+from ajet.task_reader.read_tasks import TrainingData
+from ajet.training.inputs import UserCode
 from ajet.training.model_folder import chat_format_of, model_folder
 
 __all__ = ["run_scripted"]

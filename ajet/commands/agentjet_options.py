@@ -7,10 +7,9 @@ import os
 import shlex
 from collections.abc import Sequence
 
-from ajet.config.messages import did_you_mean
 from ajet.config.sections.root import RootConfig
 from ajet.config.sections.task_runner import ServiceConfig
-from ajet.errors import ConfigError
+from ajet.errors import ConfigError, did_you_mean
 
 SERVICE_OPTION = "--with-service"
 OWN_OPTIONS = ("--with-ray", "--with-ray-cluster", "--with-logview", SERVICE_OPTION)

@@ -1,8 +1,7 @@
-"""How configuration errors are worded: one error with a line per problem, and hints at names."""
+"""How configuration errors are worded: one error with a line per problem."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from pydantic_core import PydanticCustomError
@@ -30,18 +29,6 @@ def value_error(message: str) -> PydanticCustomError:
 def unavailable_error(message: str) -> PydanticCustomError:
     """The error that our validators raise for what is not there; see `UNAVAILABLE`."""
     return PydanticCustomError(UNAVAILABLE, "{message}", {"message": message})
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known name most similar to the word, or None when none is similar."""
-    matches = difflib.get_close_matches(word, list(known), n=1)
-    return matches[0] if matches else None
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of an error message: `; did you mean "x"?`, or nothing when no name is similar."""
-    match = nearest(word, known)
-    return f'; did you mean "{match}"?' if match else ""
 
 
 def _printable(line: str) -> str:

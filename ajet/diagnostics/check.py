@@ -22,9 +22,9 @@ from ajet.model_files import adapter_base, check_model_files
 from ajet.schema.episode import Failure
 from ajet.schema.task import Task
 from ajet.task_judge import make_judge
-from ajet.task_reader.read_tasks import make_task_reader
+from ajet.task_reader.read_tasks import TrainingData, make_task_reader
 from ajet.task_runner.failures import call_user_code
-from ajet.training.inputs import TrainingData, UserCode
+from ajet.training.inputs import UserCode
 from ajet.training.model_folder import chat_format_of, model_folder
 from ajet.workflow import load_workflow
 

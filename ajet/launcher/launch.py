@@ -39,8 +39,8 @@ from ajet.launcher.viewer import require_viewer, viewer_running
 from ajet.model_client import PLACE
 from ajet.monitor.run_record import recorded
 from ajet.monitor.terminal import steady_output
-from ajet.task_reader.read_tasks import make_task_reader
-from ajet.training.inputs import RunInputs, TrainingData, UserCode
+from ajet.task_reader.read_tasks import TrainingData, make_task_reader
+from ajet.training.inputs import RunInputs, UserCode
 
 logger = logging.getLogger(__name__)
 

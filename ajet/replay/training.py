@@ -22,7 +22,7 @@ from ajet.errors import MissingExtraError
 from ajet.monitor.metrics_log import read_metrics
 from ajet.replay.stages import Stage
 from ajet.schema.episode import Sample
-from ajet.training.inputs import TrainingData
+from ajet.task_reader.read_tasks import TrainingData
 
 if TYPE_CHECKING:
     from ajet.backbone.local.replay import TrainedAgain

@@ -1,4 +1,4 @@
-"""Makes task readers and checks their tasks: each is a `Task` with a unique id."""
+"""Reads the tasks of a run: makes the reader and checks that each task has a unique id."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ajet.boundary import text_of
 from ajet.class_path import class_path_in, load_class
+from ajet.config.sections.root import AjetConfig
 from ajet.config.sections.task_reader import TASK_READERS
 from ajet.errors import AjetError, DataError
 from ajet.schema.task import Task
 from ajet.task_reader.mixed_tasks import MixedTasks
 from ajet.task_reader.selection import select_tasks
+from ajet.task_reader.task_batches import TaskBatches
 from ajet.task_reader.task_index import TaskIndex
 from ajet.task_reader.task_reader_base import BaseTaskReader
 from ajet.task_reader.unique_ids import with_unique_ids
@@ -29,6 +32,43 @@ MAX_ERROR = 500
 """Characters of a reader's error that are shown."""
 REPORT_EVERY_S = 10.0
 """A reader that takes longer says how many tasks it has given, in this interval."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainingData:
+    """The tasks that a run trains on and is validated on."""
+
+    batches: TaskBatches
+    validation: list[Task]
+    """At most `rollout.validation.num_tasks`; may be empty."""
+    total_steps: int
+
+    @classmethod
+    def read(cls, ajet: AjetConfig, reader: BaseTaskReader | None = None) -> TrainingData:
+        """Read all tasks.
+
+        Args:
+            ajet: the configuration.
+            reader: the reader; None: the configured one.
+
+        Raises:
+            ConfigError: the reader cannot be loaded.
+            DataError: the tasks cannot be read, or are malformed.
+        """
+        reader = reader or make_task_reader(ajet.task_reader)
+        common = ajet.trainer_common
+        batches = TaskBatches(
+            training_tasks(reader),
+            seed=common.seed,
+            shuffle=ajet.data.shuffle,
+            curriculum=ajet.task_reader.curriculum,
+        )
+        return cls(
+            batches=batches,
+            validation=list(validation_tasks(reader)[: ajet.rollout.validation.num_tasks]),
+            total_steps=common.total_training_steps
+            or batches.num_batches(ajet.data.train_batch_size, common.total_epochs),
+        )
 
 
 def make_task_reader(reader_config: Any) -> BaseTaskReader:

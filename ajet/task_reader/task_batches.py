@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 from ajet.config.sections.task_reader import CurriculumConfig, weight_at
 from ajet.errors import CheckpointError, DataError
 from ajet.schema.episode import Group, TaskResult
 from ajet.schema.task import Task
+from ajet.task_reader.curriculum import ByCurriculum, number_order, pick
 from ajet.task_reader.mixed_tasks import MixedPart, MixedTasks
 from ajet.task_reader.success_record import SuccessRecord
-from ajet.task_reader.task_choice import (
-    ByCurriculum,
-    EveryTask,
-    TaskChoice,
-    number_order,
-    pick,
-)
 from ajet.task_reader.task_index import TaskIndex
 
 CURRICULUM_KEY = "ajet.task_reader.curriculum"
+LARGE = 10_000
+"""Sources with more tasks are shuffled by numpy. Not a setting: it decides their order."""
 
 
 class TaskBatches:
@@ -162,7 +162,7 @@ class TaskBatches:
         weights = {str(i): weight_at(part.schedule, step) for i, part in enumerate(self._parts)}
         return int(pick(weights, self.num_taken))
 
-    def _choice(self, number: int) -> TaskChoice:
+    def _choice(self, number: int) -> EveryTask | ByCurriculum:
         part = self._parts[number]
         seed = str(self._seed) if len(self._parts) == 1 else f"{self._seed} source {number}"
         every = EveryTask(len(part.tasks), seed, shuffle=self._shuffle)
@@ -197,6 +197,43 @@ class TaskBatches:
         return {
             f"curriculum/from/{part.name}": drawn[part.name] / len(results) for part in self._parts
         }
+
+
+class EveryTask:
+    """An endless stream of epochs, each a permutation that depends only on seed and epoch.
+
+    Args:
+        count: number of tasks.
+        seed: of the permutations.
+        shuffle: False keeps the order of the tasks in every epoch.
+    """
+
+    def __init__(self, count: int, seed: str, *, shuffle: bool) -> None:
+        self._count = count
+        self._seed = seed
+        self._shuffle = shuffle
+        self._epoch = 0
+        self._order = self.order_of(0)
+
+    def take(self, number: int) -> int:
+        """The index at this position of the stream."""
+        epoch, place = divmod(number, self._count)
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, self.order_of(epoch)
+        return self._order[place]
+
+    def order_of(self, epoch: int) -> array[int]:
+        """The indices of an epoch."""
+        order = array("q", range(self._count))  # 8 bytes per task
+        seed = f"task order {self._seed} {epoch}"
+        if self._shuffle and self._count <= LARGE:
+            random.Random(seed).shuffle(order)
+        elif self._shuffle:  # the same in numpy: a hundredth of the time
+            digest = hashlib.sha256(seed.encode()).digest()
+            # The raw numbers of this generator are the same in every version of numpy.
+            keys = np.random.PCG64(int.from_bytes(digest)).random_raw(self._count)
+            order = array("q", np.argsort(keys, kind="stable").tobytes())
+        return order
 
 
 def parts_of(tasks: Sequence[Task]) -> list[MixedPart]:

@@ -92,7 +92,9 @@ class GroupJudging:
         self._running: set[_Judged] = set()
 
     def start(self, group: Group) -> None:
-        """Judge a group whose episodes have all ended, in the background."""
+        """Judge a group whose episodes have all ended, in the background, if any waits for it."""
+        if not any(episode.awaits_group for episode in group.episodes):
+            return
         group.episodes.sort(key=lambda episode: episode.repeat_index)
         judged = _Judged(group)
         self._running.add(judged)

@@ -1,4 +1,4 @@
-"""Runs the groups of a step or the tasks of an evaluation; replaces groups that teach nothing."""
+"""Runs the groups of a step or the tasks of an evaluation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from functools import cache
 from ajet.class_path import working_directory
 from ajet.schema.episode import Episode, Group
 from ajet.schema.task import Task
+from ajet.task_judge.base_judge import BaseGroupJudge
 from ajet.task_rollout.group_judging import GroupJudging, waiting_groups
 from ajet.task_rollout.rollout_report import check_failures
 from ajet.task_rollout.workers import EpisodeExecutor, EpisodeLimits, ThreadExecutor
@@ -64,18 +65,20 @@ class Rollout:
         ]
         groups = [Group(task=task) for task in tasks]
         done = on_episode_done or (lambda _: None)
-        judging = GroupJudging(self.runner, tag, self.episode_timeout_s)
+        judging = None
+        if isinstance(self.runner.judge, BaseGroupJudge):
+            judging = GroupJudging(self.runner, tag, self.episode_timeout_s)
 
         def keep(attempt: Attempt, episode: Episode) -> None:
             group = groups[attempt.group_index]
             group.episodes.append(episode)
             if not episode.awaits_group:
                 done(episode)
-            is_complete = len(group.episodes) == num_repeat
-            if is_complete and any(each.awaits_group for each in group.episodes):
-                judging.start(group)
-            for judged in judging.ended():
-                done(judged)
+            if judging:
+                if len(group.episodes) == num_repeat:
+                    judging.start(group)
+                for judged in judging.ended():
+                    done(judged)
 
         limits = EpisodeLimits(
             num_at_once=self.max_env_worker,
@@ -84,7 +87,7 @@ class Rollout:
         )
         with _kept_directory():
             self.executor.run(self.runner, attempts, limits, keep)
-            for judged in judging.finish():
+            for judged in judging.finish() if judging else ():
                 done(judged)
         for group in groups:
             group.episodes.sort(key=lambda episode: episode.repeat_index)
@@ -116,50 +119,3 @@ def _warn_of_directory(here: str) -> None:
         "or set ajet.task_runner.isolation: process",
         here,
     )
-
-
-@dataclass(slots=True, kw_only=True)
-class Resampled:
-    """A step's groups after dynamic sampling."""
-
-    groups: list[Group] = field(default_factory=list)
-    """The groups to train on, one per requested task."""
-    discarded: list[Group] = field(default_factory=list)
-    """Sampled groups that are not trained because they give no gradient."""
-    rounds: int = 0
-
-    def metrics(self) -> dict[str, float]:
-        """Number of additional rounds and of discarded groups."""
-        return {
-            "rollout/resample_rounds": self.rounds,
-            "rollout/discarded_groups": len(self.discarded),
-        }
-
-
-def resample(
-    groups: Sequence[Group],
-    *,
-    gives_gradient: Callable[[Group], bool],
-    run_more: Callable[[int, int], list[Group]],
-    max_rounds: int,
-) -> Resampled:
-    """Replace groups without a gradient, in at most `max_rounds` rounds.
-
-    Args:
-        groups: the groups of the step's first rollout.
-        gives_gradient: whether training on a group gives a gradient.
-        run_more: called with the round (from 1) and a number of tasks; returns their groups.
-        max_rounds: maximum number of additional rounds.
-    """
-    result = Resampled(groups=list(groups))
-    while result.rounds < max_rounds:
-        flat = [i for i, group in enumerate(result.groups) if not gives_gradient(group)]
-        if not flat:
-            break
-        result.rounds += 1
-        for group in run_more(result.rounds, len(flat)):
-            if gives_gradient(group):
-                place = flat.pop(0)
-                group, result.groups[place] = result.groups[place], group
-            result.discarded.append(group)
-    return result

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ajet.config.messages import did_you_mean
 from ajet.config.sections.trainer_common import TrainerCommonConfig
+from ajet.errors import did_you_mean
 from ajet.monitor.best_checkpoint import BestCheckpoint
 from ajet.monitor.metrics_log import read_metrics
 from ajet.training.checkpoints import latest_checkpoint, remove_checkpoint, step_of

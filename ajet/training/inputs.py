@@ -8,18 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ajet.boundary import caught_error, text_of
-from ajet.config.sections.root import AjetConfig, RootConfig
+from ajet.config.sections.root import RootConfig
 from ajet.errors import AjetError, ConfigError
-from ajet.schema.task import Task
 from ajet.task_judge import make_judge
 from ajet.task_judge.base_judge import Judge
-from ajet.task_reader.read_tasks import (
-    make_task_reader,
-    training_tasks,
-    validation_tasks,
-)
-from ajet.task_reader.task_batches import TaskBatches
-from ajet.task_reader.task_reader_base import BaseTaskReader
+from ajet.task_reader.read_tasks import TrainingData
 from ajet.task_runner.failures import MAX_MESSAGE, user_frames
 from ajet.workflow import Workflow, load_workflow
 
@@ -68,43 +61,6 @@ def _loading(key: str, class_path: str | None) -> Iterator[None]:
             f"{key}: {class_path} cannot be loaded: {place}{text} "
             "(`ajet check` shows the whole traceback)"
         ) from error
-
-
-@dataclass(slots=True, kw_only=True)
-class TrainingData:
-    """The tasks that a run trains on and is validated on."""
-
-    batches: TaskBatches
-    validation: list[Task]
-    """At most `rollout.validation.num_tasks`; may be empty."""
-    total_steps: int
-
-    @classmethod
-    def read(cls, ajet: AjetConfig, reader: BaseTaskReader | None = None) -> TrainingData:
-        """Read all tasks.
-
-        Args:
-            ajet: the configuration.
-            reader: the reader; None: the configured one.
-
-        Raises:
-            ConfigError: the reader cannot be loaded.
-            DataError: the tasks cannot be read, or are malformed.
-        """
-        reader = reader or make_task_reader(ajet.task_reader)
-        common = ajet.trainer_common
-        batches = TaskBatches(
-            training_tasks(reader),
-            seed=common.seed,
-            shuffle=ajet.data.shuffle,
-            curriculum=ajet.task_reader.curriculum,
-        )
-        return cls(
-            batches=batches,
-            validation=list(validation_tasks(reader)[: ajet.rollout.validation.num_tasks]),
-            total_steps=common.total_training_steps
-            or batches.num_batches(ajet.data.train_batch_size, common.total_epochs),
-        )
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)

@@ -21,14 +21,13 @@ from ajet.monitor.records import Records
 from ajet.schema.episode import Group, Sample
 from ajet.schema.task import Task
 from ajet.task_reader.task_batches import TaskBatches
-from ajet.task_rollout.rollout import resample
 from ajet.task_rollout.rollout_report import report_divergence, rollout_metrics
 from ajet.task_runner.waiting import Waiting
 from ajet.training.checkpoints import Position
 from ajet.training.evaluation import Evaluation
 from ajet.training.goals import Goals
 from ajet.training.interrupts import deferred_interrupt
-from ajet.training.no_gradient import require_trained_calls, why_no_gradient
+from ajet.training.no_gradient import require_trained_calls, resample, why_no_gradient
 from ajet.training.phases import Phases, Stopwatch
 from ajet.training.protocols import Serving, Trainer
 from ajet.training.schedule import (
@@ -196,18 +195,21 @@ class TrainingLoop:
         missed = self.serving.lockstep_missed
         size = self.config.data.train_batch_size
         groups = self.phases.train(self.batches.next_batch(size, step), step)
+        discarded: list[Group] = []
+        metrics: dict[str, float] = {}
         settings = self.config.rollout
-        result = resample(
-            groups,
-            gives_gradient=self._gives_gradient,
-            run_more=lambda part, count: self.phases.train(
-                self.batches.next_batch(count, step), step, part
-            ),
-            max_rounds=settings.dynamic_sampling_max_rounds if settings.dynamic_sampling else 0,
-        )
-        metrics = result.metrics() if settings.dynamic_sampling else {}
+        if settings.dynamic_sampling:
+            result = resample(
+                groups,
+                gives_gradient=self._gives_gradient,
+                run_more=lambda part, count: self.phases.train(
+                    self.batches.next_batch(count, step), step, part
+                ),
+                max_rounds=settings.dynamic_sampling_max_rounds,
+            )
+            groups, discarded, metrics = result.groups, result.discarded, result.metrics()
         metrics["rollout/lockstep_missed"] = self.serving.lockstep_missed - missed
-        return result.groups, result.discarded, metrics
+        return groups, discarded, metrics
 
     def _gives_gradient(self, group: Group) -> bool:
         return self.credit([group]).zero_variance_groups == 0

@@ -1,4 +1,6 @@
-"""Why a step gives no gradient, in words: the first rule that applies.
+"""Groups that give no gradient: replaced by dynamic sampling, or explained.
+
+Why a step gives no gradient, in words: the first rule that applies.
 
 1. No episode has a reward.
 2. No call went through the tuner, or none of the calls is trained. No later step can change that,
@@ -11,7 +13,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from ajet.errors import TrainingError
 from ajet.schema.call import Call
@@ -86,3 +89,50 @@ def _tags(calls: Sequence[Call]) -> str:
         f"{named}, which Workflow.trainable_targets does not name; give the client of an agent "
         "that is to be trained target_tag=..., or name its tag there"
     )
+
+
+@dataclass(slots=True, kw_only=True)
+class Resampled:
+    """A step's groups after dynamic sampling."""
+
+    groups: list[Group] = field(default_factory=list)
+    """The groups to train on, one per requested task."""
+    discarded: list[Group] = field(default_factory=list)
+    """Sampled groups that are not trained because they give no gradient."""
+    rounds: int = 0
+
+    def metrics(self) -> dict[str, float]:
+        """Number of additional rounds and of discarded groups."""
+        return {
+            "rollout/resample_rounds": self.rounds,
+            "rollout/discarded_groups": len(self.discarded),
+        }
+
+
+def resample(
+    groups: Sequence[Group],
+    *,
+    gives_gradient: Callable[[Group], bool],
+    run_more: Callable[[int, int], list[Group]],
+    max_rounds: int,
+) -> Resampled:
+    """Replace groups without a gradient, in at most `max_rounds` rounds.
+
+    Args:
+        groups: the groups of the step's first rollout.
+        gives_gradient: whether training on a group gives a gradient.
+        run_more: called with the round (from 1) and a number of tasks; returns their groups.
+        max_rounds: maximum number of additional rounds.
+    """
+    result = Resampled(groups=list(groups))
+    while result.rounds < max_rounds:
+        flat = [i for i, group in enumerate(result.groups) if not gives_gradient(group)]
+        if not flat:
+            break
+        result.rounds += 1
+        for group in run_more(result.rounds, len(flat)):
+            if gives_gradient(group):
+                place = flat.pop(0)
+                group, result.groups[place] = result.groups[place], group
+            result.discarded.append(group)
+    return result

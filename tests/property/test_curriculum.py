@@ -26,9 +26,9 @@ from ajet.config.sections.task_reader import CurriculumConfig, weight_at
 from ajet.errors import CheckpointError, DataError
 from ajet.schema.episode import Episode, Failure, Group, TaskResult
 from ajet.schema.task import Task
+from ajet.task_reader.curriculum import pick
 from ajet.task_reader.mixed_tasks import MixedPart, MixedTasks
 from ajet.task_reader.task_batches import TaskBatches
-from ajet.task_reader.task_choice import pick
 
 POLICIES = ("easy_first", "target_success", "difficulty_pools")
 policies = st.sampled_from(POLICIES)

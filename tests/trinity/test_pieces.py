@@ -33,8 +33,8 @@ from ajet.backbone.trinity.tasks import TaskStream
 from ajet.backbone.trinity.verl_step import StepTrainer
 from ajet.config.loading.load import load_config
 from ajet.errors import ConfigError, TrainingError
+from ajet.task_reader.read_tasks import TrainingData
 from ajet.task_reader.task_batches import TaskBatches
-from ajet.training.inputs import TrainingData
 from tests.make_samples import make_episode, make_group, make_sample
 
 pytestmark = pytest.mark.trinity

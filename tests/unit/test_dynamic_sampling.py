@@ -6,7 +6,7 @@ import pytest
 
 from ajet.schema.episode import Group
 from ajet.schema.task import Task
-from ajet.task_rollout.rollout import resample
+from ajet.training.no_gradient import resample
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -23,6 +23,7 @@ LAYERS = [
     ["ajet.errors"],
     [
         "ajet.schema",
+        "ajet.class_path",
         "ajet.debug_point",
         "ajet.boundary",
         "ajet.background_loop",
@@ -30,7 +31,6 @@ LAYERS = [
     ],
     ["ajet.service", "ajet.sandbox"],
     ["ajet.config", "ajet.context_tracker", "ajet.engine"],
-    ["ajet.class_path"],
     ["ajet.environment"],
     ["ajet.model_client"],
     ["ajet.task_filters"],

@@ -14,12 +14,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ajet.algorithm.credit import credit_rule
 from ajet.backbone.verl.refusals import lora_rank
-from ajet.config.messages import did_you_mean
 from ajet.config.sections.algorithm import OptimConfig
 from ajet.config.sections.root import AjetConfig
 from ajet.config.sections.section import plain
 from ajet.config.sections.trainer_common import TrainerCommonConfig
-from ajet.errors import ConfigError
+from ajet.errors import ConfigError, did_you_mean
 
 NO_REQUESTS = "ajet.engine.vllm.key_guard.NoRequests"
 _SHORT_DTYPES = {"float32": "fp32", "bfloat16": "bf16"}

@@ -11,27 +11,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ValidationInfo
 from pydantic_core import CoreSchema, core_schema
 
+from ajet.class_path import ARROW, CUT_BY_SHELL, split_class_path
 from ajet.config.loading.paths import find_path
-from ajet.config.messages import did_you_mean, unavailable_error, value_error
+from ajet.config.messages import unavailable_error, value_error
 from ajet.config.sections.section import free
 from ajet.config.sections.types import Words
+from ajet.errors import did_you_mean
 
 CLASS_PATH = Words('"path/to/file.py->Class" or "package.module->Class"')
-ARROW = "->"
-
-
-CUT_BY_SHELL = 'the shell took ">" for a redirection: quote the argument, or write ":" for "->"'
-
-
-def split_class_path(value: str) -> tuple[str, str] | None:
-    """The module or file, and the name in it; None if the value is not a class path.
-
-    A colon serves as well as the arrow, which a shell takes for a redirection where it is not
-    quoted.
-    """
-    separator = ARROW if ARROW in value else ":"
-    module, _, name = value.rpartition(separator)
-    return (module, name) if module and name.isidentifier() else None
 
 
 def _class_path(value: str, info: ValidationInfo) -> str:

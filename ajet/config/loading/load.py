@@ -18,11 +18,11 @@ from ajet.config.loading.paths import LookIn
 from ajet.config.loading.problems import problems_of
 from ajet.config.loading.variables import replace_variables
 from ajet.config.loading.yaml_file import KeyPath, Settings, parse_yaml
-from ajet.config.messages import UNAVAILABLE, config_error, did_you_mean
+from ajet.config.messages import UNAVAILABLE, config_error
 from ajet.config.sections.root import AjetConfig, RootConfig
 from ajet.config.sections.section import FreeConfig
 from ajet.config.sections.task_reader import DEFAULT_READER, TASK_READERS
-from ajet.errors import ConfigError
+from ajet.errors import ConfigError, did_you_mean
 
 FREE_SECTIONS = tuple(
     name for name, field in AjetConfig.model_fields.items() if field.annotation is FreeConfig

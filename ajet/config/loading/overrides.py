@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ajet.config.loading.yaml_file import Settings, parse_value
-from ajet.config.messages import did_you_mean
 from ajet.config.sections.root import AjetConfig
+from ajet.errors import did_you_mean
 
 COMMAND_LINE = "command line"
 

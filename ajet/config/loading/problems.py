@@ -12,9 +12,10 @@ from pydantic.fields import FieldInfo
 from ajet.config.loading.agentjet_keys import KEYS
 from ajet.config.loading.describe import choices, expected, is_list, subsection
 from ajet.config.loading.yaml_file import KeyPath, Settings, dotted
-from ajet.config.messages import COMPLETE, UNAVAILABLE, did_you_mean
+from ajet.config.messages import COMPLETE, UNAVAILABLE
 from ajet.config.sections.root import AjetConfig
 from ajet.config.sections.section import BaseConfig
+from ajet.errors import did_you_mean
 
 
 def problems_of(error: ValidationError, settings: Settings) -> dict[KeyPath, str]:

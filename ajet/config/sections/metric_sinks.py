@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from ajet.config.messages import did_you_mean, value_error
+from ajet.config.messages import value_error
 from ajet.config.sections.section import BaseConfig
+from ajet.errors import did_you_mean
 
 
 class NoSettings(BaseConfig):

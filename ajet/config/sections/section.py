@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, model_validator
 from pydantic_core import CoreSchema, core_schema
 
-from ajet.config.messages import did_you_mean
+from ajet.errors import did_you_mean
 
 
 class BaseConfig(BaseModel):

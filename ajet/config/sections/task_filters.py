@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from ajet.config.loading.class_paths import Registered
-from ajet.config.messages import COMPLETE, did_you_mean, value_error
+from ajet.config.messages import COMPLETE, value_error
 from ajet.config.sections.section import BaseConfig, FreeConfig
 from ajet.config.sections.types import Count, NotNegative, Share
+from ajet.errors import did_you_mean
 
 SAMPLE_FILTERS: dict[str, str | None] = {
     "length": "ajet.task_filters.text_filters->LengthFilter",

@@ -1,4 +1,4 @@
-"""Chooses the index of the next training task: in shuffled order, or by a curriculum.
+"""Chooses the next training task by what is known about each, and the next source by its weight.
 
 A choice depends only on its arguments, on how many tasks were taken before, and on the results that
 the record had at the end of the last step. So a resumed run makes the same choices.
@@ -6,69 +6,18 @@ the record had at the end of the last step. So a resumed run makes the same choi
 
 from __future__ import annotations
 
-import hashlib
 import math
 import random
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Protocol
-
-import numpy as np
 
 from ajet.config.sections.task_reader import CurriculumConfig
 from ajet.task_reader.success_record import EASY, HARD, MEDIUM, NEW, SET_ASIDE, SuccessRecord
 
-LARGE = 10_000
-"""Sources with more tasks are shuffled by numpy. Not a setting: it decides their order."""
 KNOWN = "known"
 """Where the policy has one queue for all tasks that were tried and are not set aside."""
 INSTEAD = (MEDIUM, KNOWN, NEW, EASY, HARD, SET_ASIDE)
 """From where a task is taken if the chosen pool has none."""
-
-
-class TaskChoice(Protocol):
-    """Chooses tasks of one source."""
-
-    def take(self, number: int) -> int:
-        """The index of the task that comes after `number` others."""
-        ...
-
-
-class EveryTask:
-    """An endless stream of epochs, each a permutation that depends only on seed and epoch.
-
-    Args:
-        count: number of tasks.
-        seed: of the permutations.
-        shuffle: False keeps the order of the tasks in every epoch.
-    """
-
-    def __init__(self, count: int, seed: str, *, shuffle: bool) -> None:
-        self._count = count
-        self._seed = seed
-        self._shuffle = shuffle
-        self._epoch = 0
-        self._order = self.order_of(0)
-
-    def take(self, number: int) -> int:
-        """The index at this position of the stream."""
-        epoch, place = divmod(number, self._count)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, self.order_of(epoch)
-        return self._order[place]
-
-    def order_of(self, epoch: int) -> array[int]:
-        """The indices of an epoch."""
-        order = array("q", range(self._count))  # 8 bytes per task
-        seed = f"task order {self._seed} {epoch}"
-        if self._shuffle and self._count <= LARGE:
-            random.Random(seed).shuffle(order)
-        elif self._shuffle:  # the same in numpy: a hundredth of the time
-            digest = hashlib.sha256(seed.encode()).digest()
-            # The raw numbers of this generator are the same in every version of numpy.
-            keys = np.random.PCG64(int.from_bytes(digest)).random_raw(self._count)
-            order = array("q", np.argsort(keys, kind="stable").tobytes())
-        return order
 
 
 class ByCurriculum:
