@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence, Sized
@@ -65,10 +66,20 @@ class TrainingData:
         )
         return cls(
             batches=batches,
-            validation=list(validation_tasks(reader)[: ajet.rollout.validation.num_tasks]),
+            validation=_chosen(validation_tasks(reader), ajet),
             total_steps=common.total_training_steps
             or batches.num_batches(ajet.data.train_batch_size, common.total_epochs),
         )
+
+
+def _chosen(tasks: Sequence[Task], ajet: AjetConfig) -> list[Task]:
+    """The validation tasks of a run, in the reader's order."""
+    settings = ajet.rollout.validation
+    wanted = settings.num_tasks
+    if settings.task_choice == "first" or wanted is None or wanted >= len(tasks):
+        return list(tasks[:wanted])
+    chosen = random.Random(ajet.trainer_common.seed).sample(range(len(tasks)), wanted)
+    return [tasks[index] for index in sorted(chosen)]
 
 
 def make_task_reader(reader_config: Any) -> BaseTaskReader:

@@ -69,6 +69,9 @@ def trainer(settings: str, backbone: str = "local") -> str:
         ("top_k: -1", "rollout.top_k", 0),
         ("val_kwargs: {temperature: 0.0}", "rollout.validation.temperature", 0.0),
         ("compute_madness_checklist: None", "rollout.compute_madness_checklist", []),
+        ("compute_madness_checklist: null", "rollout.compute_madness_checklist", []),
+        ("agentscope_disable_toolcalls: true", "rollout.force_disable_toolcalls", True),
+        ("val_kwargs: null", "rollout.validation.temperature", None),
     ],
 )
 def test_a_renamed_key_sets_ours(tmp_path, caplog, setting, path, expected):
@@ -90,6 +93,44 @@ def test_both_names_of_one_setting_are_an_error(tmp_path):
         "my_run.yaml:5: ajet.rollout.n_vllm_engine: also given as ajet.rollout.vllm.num_engines, "
         "at my_run.yaml:5; remove one"
     ]
+
+
+@pytest.mark.parametrize(
+    "both",
+    [
+        "n_vllm_engine: 2, vllm: {num_engines: 2}",
+        "n_vllm_engine: 2, vllm: {num_engines: null}",
+        "n_vllm_engine: 2, vllm: null",
+        "vllm: {num_engines: 2}, n_vllm_engine: null",
+    ],
+)
+def test_both_names_may_be_there_where_they_say_the_same(tmp_path, both):
+    assert load(tmp_path, rollout(both)).ajet.rollout.vllm.num_engines == 2
+
+
+def test_a_bad_value_is_shown_under_the_name_that_the_file_has(tmp_path):
+    assert refusals(tmp_path, trainer("mini_batch_num: 0")) == [
+        "my_run.yaml:6: ajet.trainer_common.mini_batch_num: got 0, expected an integer above 0"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ("val_kwargs: {temprature: 0}", 'val_kwargs.temprature: unknown key; did you mean "temp'),
+        ("val_kwargs: 3", "val_kwargs: expected a section"),
+        ("vllm: 3, n_vllm_engine: 2", "vllm.num_engines here, and the file has a value in place"),
+    ],
+)
+def test_what_stands_in_place_of_a_section_is_not_lost(tmp_path, given, line):
+    assert line in "\n".join(refusals(tmp_path, rollout(given)))
+
+
+@pytest.mark.parametrize("name", ["trainer_common", "task_reader"])
+def test_agentjets_defaults_do_not_replace_what_the_file_has(tmp_path, name):
+    text = rollout().replace("  task_reader: {type: random_dummy}\n", "") + f"  {name}: text\n"
+    lines = refusals(tmp_path, text + "defaults: [ajet_default]\n")
+    assert f'ajet.{name}: got "text", expected a section' in "\n".join(lines)
 
 
 def test_a_key_without_effect_is_named_with_the_reason(tmp_path, caplog):
@@ -116,6 +157,90 @@ def test_a_key_without_effect_is_named_with_the_reason(tmp_path, caplog):
 )
 def test_a_value_that_cannot_be_honoured_is_refused_with_what_to_use(tmp_path, text, line):
     assert refusals(tmp_path, text) == [line]
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "expected"),
+    [
+        ("save_freq: 0", "save_freq", None),
+        ("loss_weight_normalization_episode_level: true", "algorithm.loss_agg", "episodes"),
+        ("loss_weight_normalization_episode_level: false", "algorithm.loss_agg", "tokens"),
+        ("ppo_epochs: null", "seed", 0),
+        ("optim: {total_training_steps: -1}, total_training_steps: null", "save_freq", None),
+        ("optim: {total_training_steps: -1}, total_training_steps: 9", "total_training_steps", 9),
+    ],
+)
+def test_values_that_mean_something_in_agentjet_only(tmp_path, settings, path, expected):
+    value = load(tmp_path, trainer(settings)).ajet.trainer_common
+    for name in path.split("."):
+        value = getattr(value, name)
+    assert value == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "choice", "number"),
+    [
+        ("val_max_num_task_clip_method: fix_seed_random_n", "random", None),
+        (
+            "val_max_num_task_each_validation: 9, val_max_num_task_clip_method: fix_seed_random_n",
+            "random",
+            9,
+        ),
+        ("val_max_num_task_each_validation: 9, val_max_num_task_clip_method: first_n", "first", 9),
+        ("val_max_num_task_clip_method: random_n", "first", None),
+    ],
+)
+def test_which_validation_tasks_are_run(tmp_path, settings, choice, number):
+    validation = load(tmp_path, trainer(settings)).ajet.rollout.validation
+    assert (validation.task_choice, validation.num_tasks) == (choice, number)
+
+
+def test_another_choice_of_validation_tasks_each_time_is_refused(tmp_path):
+    text = "val_max_num_task_each_validation: 9, val_max_num_task_clip_method: random_n"
+    assert refusals(tmp_path, trainer(text)) == [
+        'my_run.yaml:6: ajet.trainer_common.val_max_num_task_clip_method: got "random_n", '
+        'expected "first_n" or "fix_seed_random_n"'
+    ]
+
+
+OLDER_GRADER = """\
+  task_judge:
+    judge_type: rubrics_auto_grader
+    rubrics_auto_grader:
+      min_score: 1
+      max_score: 5
+      success_threshold: 4
+      sampling_mode: all_samples
+      generate_number: 2
+      max_epochs: 2
+      max_retries: 3
+      aggregation_mode: keep_all
+      num_reference_samples: 7
+      input_data_type: dataset_file
+      dataset_file: {training: {file_path: labelled.jsonl}}
+"""
+
+
+def test_the_settings_of_agentjets_older_grader(tmp_path, caplog):
+    text = rollout() + OLDER_GRADER
+    grader = load(tmp_path, text).ajet.task_judge.rubrics_auto_grader
+    assert (grader.success_at, grader.max_samples) == (0.75, 7)
+    assert grader.query_specific_generate_number == 2
+    assert grader.jsonl_dataset_file.training.file_path == "labelled.jsonl"
+    assert len(caplog.messages) == 4
+    assert grader.enable_categorization
+    marked = load(tmp_path, text + "defaults: [ajet_default]\n").ajet
+    assert not marked.task_judge.rubrics_auto_grader.enable_categorization
+    plain = load(tmp_path, rollout() + "defaults: [ajet_default]\n").ajet
+    assert plain.task_judge.rubrics_auto_grader.enable_categorization
+
+
+@pytest.mark.parametrize(
+    ("given", "isolation"), [("asyncio-with-gc", "threads"), ("multi-processing", "process")]
+)
+def test_the_wrapper_of_workflows_is_the_isolation(tmp_path, given, isolation):
+    text = rollout() + f"  task_runner: {{wrapper_type: {given}}}\n"
+    assert load(tmp_path, text).ajet.task_runner.isolation == isolation
 
 
 def test_a_setting_of_verl_is_handed_to_verl_by_that_backbone_only(tmp_path, caplog):
@@ -169,6 +294,19 @@ def test_sections_of_verl_at_the_top_level_are_named(tmp_path, caplog):
     )
 
 
+@pytest.mark.parametrize("mark", ["ajet_default", "[{x: y}, ajet_default]"])
+def test_the_mark_may_be_written_in_several_ways(tmp_path, mark):
+    text = rollout("n_vllm_engine: 2") + f"defaults: {mark}\n"
+    assert load(tmp_path, text).ajet.rollout.num_repeat == 4
+    assert other_defaults(parse_yaml(text, "a.yaml").data) == []
+
+
+def test_other_values_of_defaults_are_no_mark(tmp_path):
+    text = rollout("n_vllm_engine: 2") + "defaults: 3\n"
+    assert load(tmp_path, text).ajet.rollout.num_repeat == 8
+    assert len(other_defaults(parse_yaml(text, "a.yaml").data)) == 1
+
+
 def test_the_mark_of_an_agentjet_file_gives_the_documented_defaults(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     mark = "hydra: {searchpath: [x]}\ndefaults: [verl_default, ajet_default, _self_]\n"
@@ -203,6 +341,20 @@ def test_a_file_of_agentjet_is_written_under_our_names(tmp_path):
 def test_a_mistyped_name_of_agentjet_gets_its_own_suggestion(tmp_path):
     line = refusals(tmp_path, rollout("tensor_model_paralel_size: 2"))[0]
     assert 'did you mean "tensor_model_parallel_size"?' in line
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("max_tokens", "max_response_length_in_one_turn"),
+        ("n", "num_repeat"),
+        ("enforce_eager", "vllm.options.enforce_eager"),
+    ],
+)
+def test_a_name_of_other_trainers_gets_ours_and_no_similar_one(tmp_path, name, meant):
+    assert refusals(tmp_path, rollout(f"{name}: 3")) == [
+        f"my_run.yaml:5: ajet.rollout.{name}: unknown key; use rollout.{meant}"
+    ]
 
 
 FILES = json.loads((ROOT / "tests/unit/agentjet_settings.json").read_text())

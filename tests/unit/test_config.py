@@ -463,6 +463,48 @@ def test_environment_variables_are_replaced(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("$RUNS_OF_THIS_TEST/a", "/runs/a"),
+        ("${oc.env:RUNS_OF_THIS_TEST}/a", "/runs/a"),
+        ("${oc.env:UNSET_IN_THIS_TEST,/b}/a", "/b/a"),
+        ("${oc.env:UNSET_IN_THIS_TEST,}a", "a"),
+        ("/x/$RUNS_OF_THIS_TEST/a", "/x/$RUNS_OF_THIS_TEST/a"),
+    ],
+)
+def test_other_ways_to_write_a_variable(tmp_path, monkeypatch, given, expected):
+    monkeypatch.setenv("RUNS_OF_THIS_TEST", "/runs")
+    monkeypatch.delenv("UNSET_IN_THIS_TEST", raising=False)
+    config = load(tmp_path, MINIMAL + f"  experiment_dir: '{given}'\n")
+    assert config.ajet.experiment_dir == expected
+
+
+def test_other_replacements_of_hydra_are_refused(tmp_path):
+    [line] = problems(tmp_path, MINIMAL + "  project_name: '${ajet.model.path}'\n")
+    assert line.endswith(
+        "ajet.project_name: ${ajet.model.path} cannot be replaced: only environment variables are, "
+        "as in ${HOME}; write the value itself"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [("rollout.top_k: 3", "rollout.top_k"), ("  rollout.top_k: 3", "ajet.rollout.top_k")],
+)
+def test_a_name_with_dots_is_no_path(tmp_path, line, place):
+    [found] = problems(tmp_path, MINIMAL + line + "\n")
+    assert found.endswith(
+        f"{place}: a name with dots is no path in a file; write `top_k:` below `ajet:`, `rollout:`"
+    )
+
+
+def test_a_section_beside_ajet_keeps_its_line(tmp_path):
+    [line] = problems(tmp_path, MINIMAL + "trinity: 3\n")
+    number = MINIMAL.count("\n") + 1
+    assert f":{number}: ajet.trinity: got 3, expected a mapping" in line
+
+
 def test_a_free_port_is_the_same_wherever_its_name_stands(tmp_path):
     service = "  task_runner: {services: [{name: a, command: 'run %s', ready_port: '%s'}]}\n"
     port = "${free_port:a}"

@@ -57,6 +57,12 @@ def test_the_last_override_wins(tmp_path):
     [
         ("num_repeat", "num_repeat: expected key.path=value"),
         ("a..b=1", "a..b=1: expected key.path=value"),
+        ("+a.b=1", "+a.b=1: expected key.path=value, without `+`, which is Hydra's"),
+        ("~a.b", "~a.b: expected key.path=value, without `~`, which is Hydra's"),
+        (
+            "trainer.nnodes=1",
+            "trainer.nnodes=1: settings of verl are below verl: write verl.trainer.nnodes=...",
+        ),
         ("=1", "=1: expected key.path=value"),
         ("rollout.top_k=[", "rollout.top_k=[: not valid YAML"),
         ("rolout.top_k=3", 'there is no section "rolout"; did you mean "rollout"?'),

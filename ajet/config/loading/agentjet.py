@@ -13,6 +13,7 @@ from ajet.config.loading.agentjet_keys import (
     DOCUMENTED_DEFAULTS,
     KEYS,
     MARK,
+    OTHER_SECTIONS,
     SINKS,
     VALUES,
     Divides,
@@ -24,9 +25,13 @@ from ajet.config.loading.agentjet_keys import (
 )
 from ajet.config.loading.overrides import set_key
 from ajet.config.loading.yaml_file import Settings, dotted
+from ajet.config.messages import did_you_mean
 from ajet.config.sections.trainer_common import METRIC_SINKS
 
 _MISSING = object()
+
+CHOOSERS = {"task_reader": "type", "task_judge": "judge_type"}
+"""Sections with a section for each kind -> the key that chooses one."""
 
 
 def translate(
@@ -60,6 +65,7 @@ def translate(
         else:
             if notice:
                 notices.append(f"{settings.place(path)}: {dotted(path)} {notice}")
+    problems += _close_other_sections(settings)
     if sink := _metric_service(settings):
         notices.append(sink)
     for key, names in VALUES.items():
@@ -71,26 +77,67 @@ def translate(
 
 def use_documented_defaults(settings: Settings, place: str) -> None:
     """Set AgentJet's default for every key that the file leaves out."""
+    for key, value in _documented(settings.data):
+        path = _path(key)
+        if _get(settings.data, path) is _MISSING and not _is_blocked(settings.data, path):
+            set_key(settings, path, value, place)
+
+
+def _documented(data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """AgentJet's defaults; those of one reader or judge only where the file chooses it."""
     for key, value in DOCUMENTED_DEFAULTS.items():
-        if _get(settings.data, _path(key)) is _MISSING:
-            set_key(settings, _path(key), value, place)
+        section, *below = key.split(".")
+        chooser = CHOOSERS.get(section)
+        if chooser and len(below) > 1:
+            chosen = _get(data, _path(f"{section}.{chooser}"))
+            if chosen is _MISSING:
+                chosen = DOCUMENTED_DEFAULTS.get(f"{section}.{chooser}")
+            if chosen != below[0]:
+                continue
+        yield key, value
 
 
 def differing_defaults(data: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Keys that the file leaves out and whose default differs, with AgentJet's default."""
-    for key, value in DOCUMENTED_DEFAULTS.items():
+    for key, value in _documented(data):
         if _get(data, _path(key)) is _MISSING:
             yield f"ajet.{key}", value
 
 
+def is_marked(data: dict[str, Any]) -> bool:
+    """Whether the top-level `defaults:` of a file names AgentJet's defaults."""
+    given = data.get("defaults")
+    return MARK in given if isinstance(given, list) else given == MARK
+
+
 def looks_like_agentjet(data: dict[str, Any]) -> bool:
     """Whether a file has keys or words that only AgentJet has, and not its mark."""
-    if MARK in (data.get("defaults") or []):
+    if is_marked(data):
         return False
     ajet = data.get("ajet")
     words = isinstance(ajet, dict) and ajet.get("experiment_name") == "read_yaml_name"
     own = [key for key, rule in KEYS.items() if not (isinstance(rule, Renamed) and rule.to == key)]
     return words or "hydra" in data or any(_get(data, _path(key)) is not _MISSING for key in own)
+
+
+def _close_other_sections(settings: Settings) -> list[str]:
+    """Remove sections that only AgentJet has; a line for each thing in them that has no rule."""
+    problems = []
+    for section in OTHER_SECTIONS:
+        path = _path(section)
+        left = _get(settings.data, path)
+        if left is _MISSING:
+            continue
+        known = [key.removeprefix(f"{section}.") for key in KEYS if key.startswith(f"{section}.")]
+        if isinstance(left, dict):
+            for name in left:
+                below = (*path, str(name))
+                hint = did_you_mean(str(name), known) or f"; known here: {', '.join(known)}"
+                problems.append(f"{settings.place(below)}: {dotted(below)}: unknown key{hint}")
+        elif left is not None:
+            problems.append(f"{settings.place(path)}: {dotted(path)}: expected a section")
+        _remove(settings.data, path)
+    return problems
 
 
 def _special_words(ajet: dict[str, Any], yaml_path: Path) -> None:
@@ -132,7 +179,7 @@ def _apply(
         return ""
     if isinstance(rule, NoEffect):
         _remove(settings.data, path)
-        return f"has no effect: {rule.why}"
+        return "" if value in rule.quiet else f"has no effect: {rule.why}"
     if isinstance(rule, OnlyValues):
         if value not in rule.values:
             raise ValueError(f"got {value!r}, expected {rule.values[0]!r}; use {rule.instead}")
@@ -144,19 +191,38 @@ def _apply(
 
 
 def _rename(settings: Settings, path: tuple[str, ...], value: Any, rule: Renamed) -> None:
-    try:
-        converted = rule.convert(value) if rule.convert else value
-    except TypeError:
-        converted = value  # the check of types says what is expected
+    converted = _converted(settings, path, value, rule)
     place, to = settings.place(path), _path(rule.to)
-    if to != path:
-        if value in rule.drop:
-            _remove(settings.data, path)
-            return
-        if _get(settings.data, to) is not _MISSING:
-            raise ValueError(f"also given as {dotted(to)}, at {settings.place(to)}; remove one")
+    if to == path:
+        set_key(settings, to, converted, place)
+        return
+    if value in rule.drop:
         _remove(settings.data, path)
-    set_key(settings, to, converted, place)
+        return
+    other = _get(settings.data, to)
+    if other is not _MISSING and other is not None and converted not in (None, other):
+        raise ValueError(f"also given as {dotted(to)}, at {settings.place(to)}; remove one")
+    if _is_blocked(settings.data, to):
+        raise ValueError(f"is {dotted(to)} here, and the file has a value in place of that section")
+    _remove(settings.data, path)
+    if other is _MISSING or other is None:
+        set_key(settings, to, converted, place)
+        settings.given_as[to] = path
+
+
+def _converted(settings: Settings, path: tuple[str, ...], value: Any, rule: Renamed) -> Any:
+    try:
+        if rule.in_section:
+            return rule.in_section(value, _get(settings.data, path[:-1]))
+        return rule.convert(value) if rule.convert else value
+    except TypeError:
+        return value  # the check of types says what is expected
+
+
+def _is_blocked(data: dict[str, Any], path: tuple[str, ...]) -> bool:
+    """Whether a section above the key is no section, so that the key cannot be set."""
+    above = (_get(data, path[:end]) for end in range(1, len(path)))
+    return any(value is not _MISSING and not isinstance(value, dict | None) for value in above)
 
 
 def _divide(
@@ -186,10 +252,13 @@ def _divide(
 def _give_to_verl(
     settings: Settings, path: tuple[str, ...], value: Any, rule: ForVerl, backbone: object
 ) -> str:
-    if backbone != "verl" and value not in rule.neutral and not rule.elsewhere:
+    neutral = (*rule.neutral, None)
+    if backbone != "verl" and value not in neutral and not rule.elsewhere:
         expected = " or ".join(map(repr, rule.neutral))
         raise ValueError(f"got {value!r}, expected {expected}, or the backbone verl")
     _remove(settings.data, path)
+    if value is None:
+        return ""
     if backbone == "verl":
         to = _path(f"verl.{rule.to}")
         if _get(settings.data, to) is _MISSING:

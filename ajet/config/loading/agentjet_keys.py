@@ -24,6 +24,8 @@ class Renamed:
     """Our key, below `ajet.`."""
     convert: Callable[[Any], Any] | None = None
     """From the old value to ours; None keeps the value. Raises ValueError."""
+    in_section: Callable[[Any, Mapping[str, Any]], Any] | None = None
+    """Like `convert`, where other keys of the old section matter; it gets that section, too."""
     drop: tuple[Any, ...] = ()
     """Values that change nothing: the key is removed."""
     note: str = ""
@@ -35,6 +37,8 @@ class NoEffect:
     """Accepted with a notice, whatever the value."""
 
     why: str
+    quiet: tuple[Any, ...] = ()
+    """Values that mean the same here, so that no notice is needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,40 @@ def _none_if_negative(value: Any) -> Any:
 
 
 def _no_checks(value: Any) -> Any:
-    return [] if value == "None" else value
+    return [] if value in ("None", None) else value
+
+
+def _none_if_zero(value: Any) -> Any:
+    return None if value == 0 and value is not False else value
+
+
+def _text_level(value: Any) -> Any:
+    return "text" if value == "text_and_image" else value
+
+
+def _isolation(value: Any) -> Any:
+    return {"multi-processing": "process"}.get(value, value) if isinstance(value, str) else value
+
+
+def _unit_of_the_loss(value: Any) -> Any:
+    return "episodes" if value is True else value
+
+
+def _task_choice(value: Any, section: Mapping[str, Any]) -> Any:
+    """Without a maximum, all tasks are run, and the method has no effect."""
+    if value == "random_n":
+        if section.get("val_max_num_task_each_validation") in (None, -1):
+            return "first"
+        raise ValueError('got "random_n", expected "first_n" or "fix_seed_random_n"')
+    names = {None: "first", "first_n": "first", "fix_seed_random_n": "random"}
+    return names.get(value, value) if value is None or isinstance(value, str) else value
+
+
+def _share_of_the_scale(value: Any, section: Mapping[str, Any]) -> Any:
+    """A score between `min_score` and `max_score` as a reward between 0 and 1."""
+    worst, best = section.get("min_score", 0), section.get("max_score", 1)
+    numbers = all(type(each) in (int, float) for each in (value, worst, best))
+    return (value - worst) / (best - worst) if numbers and best > worst else value
 
 
 def _port(value: Any) -> Any:
@@ -98,6 +135,9 @@ def _port(value: Any) -> Any:
 _SCHEDULER = "the run's own scheduler runs every workflow in a thread with an event loop of its own"
 _SERVER = "the HTTP endpoint starts by itself when a workflow asks for it"
 _PROBE = "a probe of AgentJet's own test suite"
+_RUBRIC = "the rubric is written once, from all labelled samples"
+_UPDATES = "trainer_common.optim.num_updates_per_step"
+_TRACKER = "there is one context tracker"
 _LORA = "it is about the way in which verl sends weights to vLLM"
 _SWARM = "training for agents that run elsewhere is not part of this version"
 
@@ -122,6 +162,10 @@ KEYS: Mapping[str, Rule] = {
     ),
     "lora.load_format": ForVerl("actor_rollout_ref.rollout.load_format", elsewhere=_LORA),
     "lora.layered_summon": ForVerl("actor_rollout_ref.rollout.layered_summon", elsewhere=_LORA),
+    "rollout.agentscope_learn_protocol": Renamed("rollout.user_workflow"),
+    "rollout.agentscope_workflow": Renamed("rollout.user_workflow"),
+    "rollout.agentscope_disable_toolcalls": Renamed("rollout.force_disable_toolcalls"),
+    "rollout.use_agentscope_protocol": NoEffect("a workflow may use any client"),
     "rollout.tensor_model_parallel_size": Renamed(
         "rollout.vllm.options.tensor_parallel_size", drop=(1,)
     ),
@@ -132,10 +176,10 @@ KEYS: Mapping[str, Rule] = {
     "rollout.enable_oversample": OnlyValues((False, None), "rollout.dynamic_sampling"),
     "rollout.max_env_len": NoEffect("observations are not cut; data.max_prompt_length limits them"),
     "rollout.compute_madness_checklist": Renamed(
-        "rollout.compute_madness_checklist", _no_checks, note="the word None is an empty list"
+        "rollout.compute_madness_checklist", _no_checks, note="None and null are an empty list"
     ),
     "rollout.mode": NoEffect("calls are always asynchronous"),
-    "rollout.gamma": OnlyValues((1, 1.0), "a reward per call (a list in WorkflowOutput.reward)"),
+    "rollout.gamma": OnlyValues((1, None), "a reward per call (a list in WorkflowOutput.reward)"),
     "rollout.val_kwargs.temperature": Renamed("rollout.validation.temperature"),
     "rollout.val_kwargs.top_p": Renamed("rollout.validation.top_p"),
     "rollout.val_kwargs.top_k": Renamed(
@@ -150,6 +194,18 @@ KEYS: Mapping[str, Rule] = {
     "debug.debug_vllm_port": NoEffect("see `debug.engine`"),
     "debug.debug_vllm_seed": NoEffect("seeds derive from trainer_common.seed"),
     "debug.debug_tensor_parallel_size": NoEffect("see `debug.engine`"),
+    "context_tracker.context_tracker_type": NoEffect(_TRACKER),
+    "context_tracker.max_env_len": NoEffect(
+        "observations are not cut; data.max_prompt_length limits them"
+    ),
+    "context_tracker.fix_retokenization_drift": NoEffect(
+        "sampled tokens are never decoded and encoded again, so there is no drift", quiet=(True,)
+    ),
+    "context_tracker.timeline_merging_policy.timeline_compare_level": Renamed(
+        "context_tracker.timeline_merging_policy.timeline_compare_level",
+        _text_level,
+        note="text_and_image is text",
+    ),
     "context_tracker.log_tool_format_check": NoEffect("malformed tool calls are in the metrics"),
     "context_tracker.log_tool_format_error_detail": NoEffect(
         "malformed tool calls are in the metrics"
@@ -157,17 +213,64 @@ KEYS: Mapping[str, Rule] = {
     "context_tracker.alien_llm_model": NoEffect("the context tracker asks no model"),
     "context_tracker.alien_llm_response_length": NoEffect("the context tracker asks no model"),
     "task_runner.llm_infer_submit_method": NoEffect(_SCHEDULER),
-    "task_runner.wrapper_type": NoEffect(_SCHEDULER),
+    "task_runner.wrapper_type": Renamed(
+        "task_runner.isolation",
+        _isolation,
+        drop=("asyncio", "asyncio-with-gc", None),
+        note="multi-processing is process",
+    ),
     "task_runner.wrapper_multiprocessing_timeout": NoEffect("see rollout.episode_timeout_s"),
+    "task_judge.rubrics_auto_grader.success_threshold": Renamed(
+        "task_judge.rubrics_auto_grader.success_at",
+        in_section=_share_of_the_scale,
+        note="as a share of the scale from min_score to max_score",
+    ),
+    "task_judge.rubrics_auto_grader.generate_number": Renamed(
+        "task_judge.rubrics_auto_grader.query_specific_generate_number"
+    ),
+    "task_judge.rubrics_auto_grader.num_reference_samples": Renamed(
+        "task_judge.rubrics_auto_grader.max_samples"
+    ),
+    "task_judge.rubrics_auto_grader.dataset_file": Renamed(
+        "task_judge.rubrics_auto_grader.jsonl_dataset_file"
+    ),
+    "task_judge.rubrics_auto_grader.sampling_mode": NoEffect(_RUBRIC),
+    "task_judge.rubrics_auto_grader.aggregation_mode": NoEffect(_RUBRIC),
+    "task_judge.rubrics_auto_grader.max_epochs": NoEffect(_RUBRIC),
+    "task_judge.rubrics_auto_grader.max_retries": NoEffect("see task_judge.model.max_retries"),
     "task_reader.dataset_file": Renamed("task_reader.jsonl_dataset_file"),
+    "task_reader.data_generation.query_reader.dataset_file": Renamed(
+        "task_reader.data_generation.query_reader.jsonl_dataset_file"
+    ),
+    "task_reader.huggingface_dat_repo.http_proxy_address": NoEffect(
+        "the environment variable HTTPS_PROXY names a proxy", quiet=("", None)
+    ),
     "task_reader.feedback_tracing": Renamed("task_reader.tracing"),
     "trainer_common.mini_batch_num": Renamed("trainer_common.optim.num_updates_per_step"),
+    "trainer_common.val_max_num_task_clip_method": Renamed(
+        "rollout.validation.task_choice",
+        in_section=_task_choice,
+        note="first_n is first, fix_seed_random_n is random; random_n is refused",
+    ),
     "trainer_common.val_max_num_task_each_validation": Renamed(
         "rollout.validation.num_tasks", _none_if_negative
     ),
-    "trainer_common.val_max_num_task_clip_method": OnlyValues(
-        ("first_n", None), "rollout.validation.num_tasks, which takes the first tasks"
+    "trainer_common.save_freq": Renamed(
+        "trainer_common.save_freq", _none_if_zero, note="0 is null: only at the end"
     ),
+    "trainer_common.test_freq": Renamed(
+        "trainer_common.test_freq", _none_if_zero, note="0 is null: only at the end"
+    ),
+    "trainer_common.loss_weight_normalization_episode_level": Renamed(
+        "trainer_common.algorithm.loss_agg",
+        _unit_of_the_loss,
+        drop=(False, None),
+        note="true is episodes",
+    ),
+    "trainer_common.advantage_estimation_episode_level": NoEffect(
+        "each episode counts once in its group, however many samples it has", quiet=(True,)
+    ),
+    "trainer_common.trinity_only__n_vllm_engine": Renamed("rollout.vllm.num_engines"),
     "trainer_common.val_print_to_markdown_file_path": NoEffect(
         "see transcripts/ in the run folder"
     ),
@@ -220,15 +323,58 @@ KEYS: Mapping[str, Rule] = {
 }
 """Old key, below `ajet.`, to what happens to it."""
 
+OTHER_SECTIONS = ("rollout.val_kwargs",)
+"""Sections below `ajet.` that have rules for their keys above, and do not exist here."""
+
+NAMES_ELSEWHERE: Mapping[str, str] = {
+    "data.batch_size": "data.train_batch_size",
+    "data.val_batch_size": "rollout.max_env_worker, the episodes that run at the same time",
+    "rollout.agent": "rollout.user_workflow",
+    "rollout.dtype": "rollout.vllm.options.dtype, or model.dtype for the trainer",
+    "rollout.enforce_eager": "rollout.vllm.options.enforce_eager",
+    "rollout.group_size": "rollout.num_repeat",
+    "rollout.max_new_tokens": "rollout.max_response_length_in_one_turn",
+    "rollout.max_steps": "rollout.multi_turn.max_steps",
+    "rollout.max_tokens": "rollout.max_response_length_in_one_turn",
+    "rollout.multi_turn.max_turns": "rollout.multi_turn.max_steps",
+    "rollout.n": "rollout.num_repeat",
+    "rollout.prompt_length": "data.max_prompt_length",
+    "rollout.repeat_times": "rollout.num_repeat",
+    "rollout.response_length": "rollout.max_response_length_in_one_turn",
+    "rollout.tensor_parallel_size": "rollout.vllm.options.tensor_parallel_size",
+    "rollout.workflow": "rollout.user_workflow",
+    "trainer_common.epochs": "trainer_common.total_epochs",
+    "trainer_common.learning_rate": "trainer_common.optim.lr",
+    "trainer_common.max_steps": "trainer_common.total_training_steps",
+    "trainer_common.mini_batch_size": f"{_UPDATES}, a number of parts",
+    "trainer_common.ppo_mini_batch_size": f"{_UPDATES}, a number of parts",
+    "trainer_common.optim.learning_rate": "trainer_common.optim.lr",
+    "trainer_common.optim.min_lr": "trainer_common.optim.lr_min_ratio, a share of lr",
+}
+"""Names that other trainers use, and what they are here. They are refused with that hint, which
+similarity of names would get wrong."""
+
 VALUES: Mapping[str, Mapping[Any, Any]] = {
     "task_reader.type": {"dataset_file": "jsonl_dataset_file", "feedback_tracing": "tracing"},
+    "task_reader.data_generation.query_reader.type": {"dataset_file": "jsonl_dataset_file"},
+    "task_judge.rubrics_auto_grader.input_data_type": {"dataset_file": "jsonl_dataset_file"},
 }
 """Values that have another name here."""
 
 SINKS = ("swanlab", "wandb")
 """Metric services of AgentJet. One that has no sink here is replaced by TensorBoard."""
 
-VERL_SECTIONS = ("actor_rollout_ref", "algorithm", "critic", "data", "reward_model", "trainer")
+VERL_SECTIONS = (
+    "actor_rollout_ref",
+    "algorithm",
+    "critic",
+    "custom_reward_function",
+    "data",
+    "ray_init",
+    "ray_kwargs",
+    "reward_model",
+    "trainer",
+)
 """Top-level sections of verl's own configuration, which stand below `verl:` here."""
 
 DOCUMENTED_DEFAULTS: Mapping[str, Any] = {
@@ -245,10 +391,15 @@ DOCUMENTED_DEFAULTS: Mapping[str, Any] = {
     "rollout.num_repeat": 4,
     "rollout.temperature": 0.9,
     "rollout.validation.greedy": False,
+    "rollout.validation.task_choice": "random",
     "rollout.validation.temperature": 0.0,
     "context_tracker.timeline_merging_policy.ignore_tools": True,
     "context_tracker.timeline_merging_policy.timeline_compare_level": "text",
+    "task_judge.rubrics_auto_grader.enable_categorization": False,
+    "task_judge.rubrics_auto_grader.max_score": 1.0,
+    "task_judge.rubrics_auto_grader.reference_field": "answer",
     "task_reader.type": "huggingface_dat_repo",
+    "task_reader.huggingface_dat_repo.validation_split": "validation",
     "trainer_common.kl_loss_coef": 0.002,
     "trainer_common.n_gpus_per_node": 8,
     "trainer_common.optim.betas": [0.9, 0.999],

@@ -11,11 +11,11 @@ import yaml
 from pydantic import ValidationError
 
 from ajet.config.backbones import default_backbone
-from ajet.config.loading.agentjet import translate, use_documented_defaults
+from ajet.config.loading.agentjet import is_marked, translate, use_documented_defaults
 from ajet.config.loading.agentjet_keys import MARK, VERL_SECTIONS
-from ajet.config.loading.overrides import apply_overrides, typed_values
+from ajet.config.loading.overrides import apply_overrides, key_path, typed_values
 from ajet.config.loading.paths import LookIn
-from ajet.config.loading.problems import problems_of
+from ajet.config.loading.problems import name_with_dots, problems_of
 from ajet.config.loading.variables import replace_variables
 from ajet.config.loading.yaml_file import KeyPath, Settings, parse_yaml
 from ajet.config.messages import UNAVAILABLE, config_error
@@ -200,15 +200,19 @@ def to_yaml(config: RootConfig) -> str:
 def _takes_documented_defaults(settings: Settings) -> bool:
     """Remove what Hydra reads in a file of AgentJet; whether the file has the mark of one."""
     data = settings.data
-    defaults = data.get("defaults")
-    is_marked = isinstance(defaults, list) and MARK in defaults
+    takes_documented = is_marked(data)
     if given := [name for name in ("hydra", "defaults") if data.pop(name, None) is not None]:
         names = " and ".join(f"`{name}:`" for name in given)
         text = f"{names} ignored; Hydra is not used here"
-        if is_marked:
+        if takes_documented:
             text += f", but with {MARK}, keys left out have the defaults of modelscope/AgentJet"
         logger.warning("%s: %s", settings.source, text)
-    return is_marked
+    return takes_documented
+
+
+def _move_places(settings: Settings, old: KeyPath, new: KeyPath) -> None:
+    for path in [path for path in settings.places if path[: len(old)] == old]:
+        settings.places[(*new, *path[len(old) :])] = settings.places.pop(path)
 
 
 def _arrange(settings: Settings) -> list[str]:
@@ -225,6 +229,7 @@ def _arrange(settings: Settings) -> list[str]:
             if name in ajet:
                 problems.append(f"{settings.place((name,))}: {name}: also given as ajet.{name}")
             ajet[name] = data.pop(name)
+            _move_places(settings, (name,), ("ajet", name))
     for name in list(data):
         place = settings.place((str(name),))
         if name in AjetConfig.model_fields and name not in FREE_SECTIONS:
@@ -233,6 +238,8 @@ def _arrange(settings: Settings) -> list[str]:
         elif not isinstance(name, str) or hasattr(RootConfig, name):
             problems.append(f"{place}: {name}: a section of yours needs another name")
             del data[name]
+        elif "." in name and name.partition(".")[0] in ("ajet", *AjetConfig.model_fields):
+            problems.append(f"{place}: {name}: {name_with_dots(key_path(name))}")
         elif name in VERL_SECTIONS:
             logger.warning(
                 "%s: %s: read as a section of your own; settings of verl belong below `verl:`",

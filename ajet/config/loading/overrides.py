@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from ajet.config.loading.agentjet_keys import VERL_SECTIONS
 from ajet.config.loading.yaml_file import Settings, parse_value
 from ajet.config.sections.root import AjetConfig
 from ajet.errors import did_you_mean
@@ -65,6 +66,8 @@ def typed_values(settings: Settings) -> set[str]:
 
 def _split(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
+    if key.startswith(("+", "~")):
+        raise ValueError(f"expected key.path=value, without `{key[0]}`, which is Hydra's")
     if not equals or not all(key.split(".")):
         raise ValueError("expected key.path=value")
     return key, parse_value(text)
@@ -76,6 +79,8 @@ def _known_path(key: str, data: dict[str, Any]) -> tuple[str, ...]:
         raise ValueError("expected a key below ajet")
     if path[0] == "ajet":
         return path
+    if path[0] in VERL_SECTIONS and path[0] not in data:
+        raise ValueError(f"settings of verl are below verl: write verl.{key}=...")
     section: Any = data
     for depth, name in enumerate(path):
         known = section if isinstance(section, dict) else {}

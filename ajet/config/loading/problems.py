@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from ajet.config.loading.agentjet_keys import KEYS
+from ajet.config.loading.agentjet_keys import KEYS, NAMES_ELSEWHERE
 from ajet.config.loading.describe import choices, expected, is_list, subsection
 from ajet.config.loading.yaml_file import KeyPath, Settings, dotted
 from ajet.config.messages import COMPLETE, UNAVAILABLE
@@ -33,21 +33,40 @@ def problems_of(error: ValidationError, settings: Settings) -> dict[KeyPath, str
             text = _bad_value(_look_up(settings.data, path), field)
         # Where a value fits no branch of a union, our own message says more than pydantic's.
         if path not in lines or detail["type"] in (COMPLETE, UNAVAILABLE):
-            lines[path] = f"{settings.place(path)}: {dotted(path)}: {text}"
+            lines[path] = f"{settings.place(path)}: {dotted(_as_given(path, settings))}: {text}"
     return lines
+
+
+def _as_given(path: KeyPath, settings: Settings) -> KeyPath:
+    """The name in the file of a key that AgentJet calls otherwise."""
+    for end in range(len(path), 0, -1):
+        if given := settings.given_as.get(path[:end]):
+            return (*given, *path[end:])
+    return path
 
 
 def unknown_key(path: KeyPath, section: type[BaseConfig]) -> str:
     """Such as `unknown key; did you mean "temperature"?`."""
     name = str(path[-1])
+    if meant := NAMES_ELSEWHERE.get(dotted(path[1:])):
+        return f"unknown key; use {meant}"
+    if "." in name:
+        return name_with_dots((*map(str, path[:-1]), *name.split(".")))
     hint = did_you_mean(name, [*section.model_fields, *_keys_of_agentjet(path[:-1])])
     elsewhere = [path for path in all_keys(AjetConfig, "ajet") if path.endswith(f".{name}")]
     if elsewhere:
         hint += f"; there is {' and '.join(elsewhere)}"
-    known = f"; known here: {', '.join(section.model_fields) or 'none'}"
+    text = hint or f"; known here: {', '.join(section.model_fields) or 'none'}"
     if section is AjetConfig:
-        known += "; a key of your own belongs beside `ajet:`, as config.NAME for your code"
-    return f"unknown key{hint or known}"
+        text += "; a key of your own belongs beside `ajet:`, as config.NAME for your code"
+    return f"unknown key{text}"
+
+
+def name_with_dots(parts: tuple[str, ...]) -> str:
+    """What to write for a name such as `rollout.temperature` in a file."""
+    *sections, last = parts
+    above = ", ".join(f"`{section}:`" for section in sections)
+    return f"a name with dots is no path in a file; write `{last}:` below {above}"
 
 
 def _keys_of_agentjet(section: KeyPath) -> Iterator[str]:
@@ -94,7 +113,7 @@ def _look_up(data: dict[str, Any], path: KeyPath) -> Any:
 
 def _bad_value(value: Any, field: FieldInfo) -> str:
     names = choices(field.annotation)
-    hint = did_you_mean(value, names) if isinstance(value, str) else ""
+    hint = did_you_mean(value, names) if isinstance(value, str) and value not in names else ""
     return f"got {_shown(value)}, expected {expected(field)}{hint}"
 
 

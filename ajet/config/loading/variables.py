@@ -1,5 +1,7 @@
 """`${NAME}` in a setting is replaced by the environment variable of that name.
 
+So is `$NAME` where a path starts with it, and `${oc.env:NAME}` with its default, as in OmegaConf.
+
 `${free_port:NAME}` is replaced by a port of this machine on which no process listens when the file
 is read. The same name stands for the same port everywhere in the file.
 """
@@ -15,7 +17,8 @@ from typing import Any
 from ajet.config.loading.yaml_file import KeyPath, Settings, dotted
 from ajet.service.probes import free_ports
 
-VARIABLE = re.compile(r"\$\{([^{}]*)\}")
+VARIABLE = re.compile(r"\$\{([^{}]*)\}|\A\$([A-Z_][A-Z0-9_]*)(?=/)")
+OMEGACONF = re.compile(r"oc\.env:\s*([A-Za-z_]\w*)\s*(?:,\s*(.*))?")
 FREE_PORT = re.compile(r"\$\{free_port:([\w-]+)\}")
 OTHER_LANGUAGE = ("verl", "trinity")
 """Sections that are handed on as they are: these libraries give `${...}` a meaning of their own."""
@@ -61,14 +64,24 @@ def _replace_free_ports(data: dict[str, Any]) -> None:
 
 
 def _with_variables(settings: Settings, problems: list[str], value: str, path: KeyPath) -> str:
+    place = f"{settings.place(path)}: {dotted(path)}"
+
     def variable(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in os.environ:
-            problems.append(
-                f"{settings.place(path)}: {dotted(path)}: ${{{name}}} is replaced by the "
-                f"environment variable {name or 'between the braces'}, which is not set"
-            )
-            return ""
-        return os.environ[name]
+        name, default = match.group(2) or match.group(1), None
+        if omegaconf := OMEGACONF.fullmatch(name):
+            name, default = omegaconf.groups()
+        found = os.environ.get(name, default)
+        if found is None:
+            problems.append(f"{place}: {_not_replaced(match.group(), name)}")
+        return found or ""
 
     return VARIABLE.sub(variable, value)
+
+
+def _not_replaced(given: str, name: str) -> str:
+    if re.fullmatch(r"[A-Za-z_]\w*", name):
+        return f"{given} is replaced by the environment variable {name}, which is not set"
+    return (
+        f"{given} cannot be replaced: only environment variables are, as in ${{HOME}}; write the "
+        "value itself"
+    )

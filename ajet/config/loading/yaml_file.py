@@ -52,6 +52,8 @@ class Settings:
     data: dict[str, Any]
     places: dict[KeyPath, str] = field(default_factory=dict)
     """Key or list entry -> its place: `file.yaml:12`, or `command line`."""
+    given_as: dict[KeyPath, KeyPath] = field(default_factory=dict)
+    """A key of ours -> the name under which the file has it, where that is another one."""
     source: str
     """Name of the file, for problems that concern no single key."""
 

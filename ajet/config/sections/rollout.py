@@ -59,7 +59,10 @@ class ValidationConfig(BaseConfig):
     top_k: Annotated[int, Ge(0)] | None = None
     """`top_k` of the sampled pass. Null: `rollout.top_k`."""
     num_tasks: Count | None = None
-    """Number of validation tasks to run, from the first on. Null: all."""
+    """Number of validation tasks to run. Null: all."""
+    task_choice: Literal["first", "random"] = "first"
+    """Which tasks, where `num_tasks` is less than all: the first ones, or a random choice that
+    `trainer_common.seed` fixes. They are the same in every evaluation."""
 
 
 class RolloutConfig(BaseConfig):
