@@ -25,8 +25,8 @@ from ajet.config.loading.agentjet_keys import (
 )
 from ajet.config.loading.overrides import set_key
 from ajet.config.loading.yaml_file import Settings, dotted
-from ajet.config.messages import did_you_mean
 from ajet.config.sections.trainer_common import METRIC_SINKS
+from ajet.errors import did_you_mean
 
 _MISSING = object()
 
