@@ -3,8 +3,6 @@
 Every episode has an event loop of its own, which is closed when it ends. A client with open
 connections belongs to the loop that opened them, so a client that many episodes share needs a loop
 that stays.
-
-`run_to_end` and `outside_the_loop` are for the loops of episodes, which run code of users.
 """
 
 from __future__ import annotations
@@ -12,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -69,30 +67,6 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         # exception as its own as well, and others still need the loop.
         with suppress(SystemExit, KeyboardInterrupt):
             loop.run_forever()
-
-
-def run_to_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine returns, run on this loop to its end although its code stops the loop."""
-    task = loop.create_task(main)
-    while not task.done():
-        # A stopped loop is a RuntimeError of a task that is not done; it is then run again.
-        with suppress(RuntimeError):
-            loop.run_until_complete(task)
-    return task.result()
-
-
-@contextmanager
-def outside_the_loop() -> Iterator[None]:
-    """Let a plain function that a coroutine calls run an event loop of its own (`asyncio.run`).
-
-    Without this, asyncio refuses a second loop in a thread that runs one.
-    """
-    loop = asyncio._get_running_loop()
-    asyncio._set_running_loop(None)
-    try:
-        yield
-    finally:
-        asyncio._set_running_loop(loop)
 
 
 _GATEWAY = BackgroundLoop("ajet-background-loop")

@@ -120,3 +120,17 @@ def guarded_log_handlers() -> Iterator[None]:
         yield
     finally:
         undo()
+
+
+@contextmanager
+def outside_the_loop() -> Iterator[None]:
+    """Let a plain function that a coroutine calls run an event loop of its own (`asyncio.run`).
+
+    Without this, asyncio refuses a second loop in a thread that runs one.
+    """
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)

@@ -178,3 +178,22 @@ class TaskResult:
             episodes=len(group.valid),
             solved=sum(bool(episode.is_success) for episode in group.valid),
         )
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Waiting:
+    """One thing that is waited for."""
+
+    what: str
+    """`engine`, `environment`, `judge`, `workflow`, or what a backbone waits for."""
+    who: str
+    """Who waits, in words: task, episode, agent, call."""
+    since_s: float
+    """Unix time, seconds."""
+    where: str = ""
+    """File and line of the user's code, if it is known."""
+
+    def text(self, now_s: float) -> str:
+        """One line: `engine: task t1, call 2 of agent solver, for 61 s`."""
+        where = f" at {self.where}" if self.where else ""
+        return f"{self.what}: {self.who}{where}, for {max(0.0, now_s - self.since_s):.0f} s"

@@ -14,13 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ajet.errors import EpisodeError
-from ajet.schema.episode import Episode, Group
+from ajet.schema.episode import Episode, Group, Waiting
 from ajet.schema.task import WorkflowTask
 from ajet.task_judge.base_judge import BaseGroupJudge
 from ajet.task_rollout.workers import run_in_new_loop
 from ajet.task_runner.episode_run import EpisodeRunner
 from ajet.task_runner.judging import fail_judged, judge_group
-from ajet.task_runner.waiting import Waiting
 
 MAX_GROUPS = 64
 """Groups that are judged at the same time."""

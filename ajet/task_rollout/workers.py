@@ -24,15 +24,14 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from ajet.background_loop import run_to_end
-from ajet.schema.episode import INFRASTRUCTURE_FAULTS, Episode, Failure
+from ajet.schema.episode import INFRASTRUCTURE_FAULTS, Episode, Failure, Waiting
 from ajet.task_runner.episode_run import Attempt, EpisodeRunner, StartedEpisode
 from ajet.task_runner.failures import failure_of, stack_of
-from ajet.task_runner.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +61,20 @@ def run_in_new_loop(main: Coroutine[Any, Any, T]) -> T:
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(_tell_once)
     try:
-        return run_to_end(loop, main)
+        return _run_to_end(loop, main)
     finally:
-        run_to_end(loop, _clean_up())
+        _run_to_end(loop, _clean_up())
         loop.close()
+
+
+def _run_to_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:
+    """What a coroutine returns, run on this loop to its end although its code stops the loop."""
+    task = loop.create_task(main)
+    while not task.done():
+        # A stopped loop is a RuntimeError of a task that is not done; it is then run again.
+        with suppress(RuntimeError):
+            loop.run_until_complete(task)
+    return task.result()
 
 
 def _tell_once(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

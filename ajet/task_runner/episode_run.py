@@ -30,8 +30,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from ajet.background_loop import outside_the_loop
-from ajet.boundary import caught_error
+from ajet.boundary import caught_error, outside_the_loop
 from ajet.context_tracker.samples import SampleLimits
 from ajet.context_tracker.tracker import ContextTracker
 from ajet.environment.episode_environment import EnvironmentSource, EpisodeEnvironment
@@ -41,12 +40,11 @@ from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import Gateway
 from ajet.schema.call import conversations
-from ajet.schema.episode import Episode, Failure, FailureKind
+from ajet.schema.episode import Episode, Failure, FailureKind, Waiting
 from ajet.schema.task import Task, WorkflowOutput, WorkflowTask, exceeds
 from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge, Judge
-from ajet.task_runner.failures import failure_of, is_context_overflow
+from ajet.task_runner.failures import failure_of, is_context_overflow, place_of
 from ajet.task_runner.judging import Rewards, ask_judge, finite, spread_reward
-from ajet.task_runner.waiting import Waiting, place_of
 from ajet.tuner import AjetTuner
 from ajet.workflow import Workflow
 

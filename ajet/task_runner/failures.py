@@ -1,4 +1,4 @@
-"""Turns exceptions of user code into records of failure."""
+"""User code seen from outside: records of what it raised, and the line where it stands."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from operator import attrgetter
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import TypeVar
+from types import CodeType, FrameType, TracebackType
+from typing import Any, TypeVar
 
 from ajet.boundary import caught_error, text_of
 from ajet.errors import AjetError
@@ -31,6 +31,10 @@ OTHER_LOOP_HINT = (
     "not once for all episodes"
 )
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
+_ENVIRONMENT = f"{_PACKAGE}environment{os.sep}"
+"""The code that talks to environments."""
+_LIBRARIES = ("/site-packages/", "/lib/python", "<frozen")
+"""Parts of paths of code that no user of AgentJet wrote."""
 
 
 def failure_of(error: BaseException, kind: FailureKind) -> Failure:
@@ -93,6 +97,44 @@ def stack_of(thread: threading.Thread) -> str:
     """The current stack of a thread, as text; empty if the thread has ended."""
     frame = sys._current_frames().get(thread.ident or 0)
     return "".join(traceback.format_stack(frame)) if frame else ""
+
+
+def place_of(coroutine: Any, thread: threading.Thread | None = None) -> tuple[bool, str]:
+    """Where an episode's code stands: whether an environment is asked, and the user's line.
+
+    Args:
+        coroutine: what the episode awaits; its innermost code is what counts.
+        thread: the thread that runs it, for code that blocks.
+    """
+    codes = list(_awaited(coroutine))
+    if thread is not None and thread.ident is not None:
+        codes += _stack(sys._current_frames().get(thread.ident))
+    asks_environment = any(code.co_filename.startswith(_ENVIRONMENT) for code, _ in codes)
+    own = [
+        f"{code.co_filename}:{line}"
+        for code, line in codes
+        if not code.co_filename.startswith(_PACKAGE)
+        and not any(part in code.co_filename for part in _LIBRARIES)
+    ]
+    return asks_environment, own[-1] if own else ""
+
+
+def _awaited(coroutine: Any) -> Iterator[tuple[CodeType, int]]:
+    """Code and line of a suspended coroutine and of all that it awaits, the innermost last."""
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None:
+            yield frame.f_code, frame.f_lineno
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+
+
+def _stack(frame: FrameType | None) -> list[tuple[CodeType, int]]:
+    """Code and line of each frame of a stack, the innermost last."""
+    found = []
+    while frame is not None:
+        found.append((frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return found[::-1]
 
 
 def is_context_overflow(error: BaseException) -> bool:

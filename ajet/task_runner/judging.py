@@ -20,8 +20,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from ajet.background_loop import BackgroundLoop, outside_the_loop
-from ajet.boundary import caught_error, text_of
+from ajet.background_loop import BackgroundLoop
+from ajet.boundary import caught_error, outside_the_loop, text_of
 from ajet.errors import EpisodeError
 from ajet.schema.call import Call, conversations
 from ajet.schema.episode import Episode

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ajet.monitor.progress import Stopwatch
 from ajet.monitor.summary import AFTER, BEFORE
 from ajet.monitor.transcript import Transcript, choose_example, load_transcript, save_transcript
+from ajet.schema.episode import Waiting
 from ajet.schema.task import Task
-from ajet.task_runner.waiting import Waiting
-from ajet.training.phases import Phases, Stopwatch
+from ajet.task_rollout.rollout import Phases
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)

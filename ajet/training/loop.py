@@ -1,14 +1,26 @@
-"""The training loop: rollout, credit, update, weight sync, evaluation, checkpoint."""
+"""The training loop: rollout, credit, update, weight sync, evaluation, checkpoint.
+
+Ctrl-C, and the signals that count as Ctrl-C, leave nothing half done:
+
+1. In an update of the weights, the first one waits for the end of the step; a second one does not.
+2. In a checkpoint, each of them waits: a step that is done is never lost to impatience.
+3. When the last step is saved, none of them changes how the run ends.
+"""
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ajet.algorithm.credit import CreditRule
@@ -16,20 +28,20 @@ from ajet.config.sections.root import AjetConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.errors import AjetError, CheckpointError, TrainingError
 from ajet.monitor.process_gauge import process_gauge
-from ajet.monitor.progress import Progress
+from ajet.monitor.progress import Progress, Stopwatch
 from ajet.monitor.records import Records
-from ajet.schema.episode import Group, Sample
+from ajet.monitor.reward_curve import draw_reward_curve
+from ajet.monitor.summary import print_summary
+from ajet.schema.episode import Group, Sample, Waiting
 from ajet.schema.task import Task
 from ajet.task_reader.task_batches import TaskBatches
-from ajet.task_rollout.rollout_report import report_divergence, rollout_metrics
-from ajet.task_runner.waiting import Waiting
+from ajet.task_rollout.rollout import Phases, report_divergence, rollout_metrics
 from ajet.training.checkpoints import Position
 from ajet.training.evaluation import Evaluation
 from ajet.training.goals import Goals
-from ajet.training.interrupts import deferred_interrupt
 from ajet.training.no_gradient import require_trained_calls, resample, why_no_gradient
-from ajet.training.phases import Phases, Stopwatch
 from ajet.training.protocols import Serving, Trainer
+from ajet.training.quiet_watch import QuietWatch
 from ajet.training.schedule import (
     first_evaluation_is_due,
     is_due,
@@ -39,6 +51,8 @@ from ajet.training.schedule import (
 from ajet.training.updates import learning_rate
 
 logger = logging.getLogger(__name__)
+
+_OF_A_LIMIT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,6 +93,27 @@ class TrainingLoop:
     def __post_init__(self) -> None:
         validates = bool(self.validation_tasks)
         self.goals = Goals(self._common, self.run_folder, validates=validates)
+
+    def run_to_the_end(self) -> None:
+        """Do `run`, close what the loop uses, draw the reward curve and print the summary.
+
+        Raises:
+            AjetError: the run cannot continue.
+            KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
+        """
+        try:
+            with QuietWatch(self.run_folder, self.progress, self.waiting):
+                self.run()
+        except OSError as error:
+            if error.errno in _OF_A_LIMIT:  # the launcher names the limit
+                raise
+            raise TrainingError(f"{self.run_folder}: the run cannot continue: {error}") from error
+        finally:
+            self.serving.close()
+            self.records.close()
+        ignore_interrupts()
+        draw_reward_curve(self.run_folder)
+        print_summary(self.progress.console, self.run_folder)
 
     def run(self) -> None:
         """Train until the last step is done. Whatever ends it earlier, finished steps are saved.
@@ -302,3 +337,60 @@ def _timings(metrics: dict[str, float], watch: Stopwatch) -> dict[str, float]:
         trained = metrics["tokens/sampled"]
         timings["train/s_per_trained_token"] = watch.wall_s["train"] / trained if trained else 0.0
     return timings
+
+
+@contextmanager
+def deferred_interrupt(*, to_the_end: bool = False) -> Iterator[None]:
+    """Delay the first Ctrl-C until the block has ended; a second one interrupts at once.
+
+    Where Ctrl-C is ignored, as in a program that a shell script starts with `&`, it stays ignored;
+    the other signals that end a run come here with their own number.
+
+    Args:
+        to_the_end: delay every Ctrl-C. For blocks that are worth the wait, and that SIGKILL may
+            end at any time, such as the writing of a checkpoint.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread gets KeyboardInterrupt, and only it may set handlers
+        return
+    previous = signal.getsignal(signal.SIGINT)
+    interrupted = False
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if number == signal.SIGINT and previous == signal.SIG_IGN:
+            return
+        if to_the_end:
+            if interrupted:
+                logger.warning(
+                    "the run ends as soon as the checkpoint is written; "
+                    "kill -9 %d ends it now, with the checkpoint before",
+                    os.getpid(),
+                )
+        else:
+            # The second Ctrl-C meets the previous handler: a block that hangs can be left.
+            signal.signal(signal.SIGINT, previous)
+        interrupted = True
+
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    # Only where the block succeeded: an exception of its own says more than the interrupt.
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def ignore_interrupts() -> None:
+    """From here on, Ctrl-C does nothing; the launcher restores its handler.
+
+    For the last seconds of a run that is finished: what is left to do is a plot and a summary, and
+    `finished` is the truth about the run.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _ignore)
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    logger.info("the run is finished and ends in a moment")

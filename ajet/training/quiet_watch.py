@@ -18,7 +18,7 @@ from typing import Any, Self
 from ajet.errors import DataError
 from ajet.monitor.progress import Progress
 from ajet.monitor.run_record import add_to_record
-from ajet.task_runner.waiting import Waiting
+from ajet.schema.episode import Waiting
 
 logger = logging.getLogger(__name__)
 

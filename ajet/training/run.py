@@ -1,30 +1,22 @@
-"""Builds the training loop around a backbone's engine and trainer, and runs it."""
+"""Builds the training loop around a backbone's engine and trainer."""
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 from ajet.algorithm.credit import credit_rule
 from ajet.config.sections.root import RootConfig
-from ajet.errors import TrainingError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
-from ajet.monitor.reward_curve import draw_reward_curve
-from ajet.monitor.summary import print_summary
 from ajet.monitor.task_results import read_task_results
+from ajet.task_rollout.rollout import Phases
 from ajet.training.checkpoints import Position
 from ajet.training.episode_process import isolated
 from ajet.training.episodes import make_rollout, make_runner, validation_sampling
 from ajet.training.inputs import RunInputs
-from ajet.training.interrupts import ignore_interrupts
 from ajet.training.loop import TrainingLoop
-from ajet.training.phases import Phases
 from ajet.training.protocols import Policy
-from ajet.training.quiet_watch import QuietWatch
-
-_OF_A_LIMIT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 def make_loop(
@@ -86,25 +78,3 @@ def make_loop(
         policy_version=position.policy_version if position else 0,
         saved_step=step,
     )
-
-
-def run_to_the_end(loop: TrainingLoop) -> None:
-    """Run the loop, close what it uses, draw the reward curve and print the summary.
-
-    Raises:
-        AjetError: the run cannot continue.
-        KeyboardInterrupt: Ctrl-C, after a checkpoint was written.
-    """
-    try:
-        with QuietWatch(loop.run_folder, loop.progress, loop.waiting):
-            loop.run()
-    except OSError as error:
-        if error.errno in _OF_A_LIMIT:  # the launcher names the limit
-            raise
-        raise TrainingError(f"{loop.run_folder}: the run cannot continue: {error}") from error
-    finally:
-        loop.serving.close()
-        loop.records.close()
-    ignore_interrupts()
-    draw_reward_curve(loop.run_folder)
-    print_summary(loop.progress.console, loop.run_folder)

@@ -121,11 +121,11 @@ class AtTheEnd(Act):
     """When every step is saved, and the run draws its curve."""
 
     def model_post_init(self, context: Any) -> None:
-        import ajet.training.run
+        import ajet.training.loop
 
-        draw = ajet.training.run.draw_reward_curve
+        draw = ajet.training.loop.draw_reward_curve
         if draw.__name__ != "acting":
-            ajet.training.run.draw_reward_curve = self._acting(draw)
+            ajet.training.loop.draw_reward_curve = self._acting(draw)
 
     def _acting(self, draw: Any) -> Any:
         def acting(folder: Any) -> Any:

@@ -25,8 +25,7 @@ from ajet.gateway.completion_checks import CHECKS
 from ajet.gateway.gateway import Gateway
 from ajet.schema.episode import Group
 from ajet.task_judge.base_judge import BaseJudge
-from ajet.task_rollout.rollout import Rollout
-from ajet.task_rollout.rollout_report import rollout_metrics
+from ajet.task_rollout.rollout import Rollout, rollout_metrics
 from ajet.task_runner.episode_run import EpisodeRunner
 from tests.gateway.gateway_fakes import (
     CALL,

@@ -24,7 +24,7 @@ from ajet.schema.episode import Group
 from ajet.schema.task import Task
 from ajet.task_judge import judge_prompt, make_judge
 from ajet.task_judge.rm_auto_grader_judge import ListwiseAutoGraderJudge
-from ajet.task_rollout.rollout_report import rollout_metrics
+from ajet.task_rollout.rollout import rollout_metrics
 from ajet.testing import run_scripted
 from tests.judges.judged_rollouts import TASK, config_of, judged, place  # noqa: F401
 from tests.judges.knowing_model import knowing, material

@@ -24,7 +24,7 @@ from ajet.launcher.signals import sigterm_as_ctrl_c
 from ajet.monitor.run_record import read_processes, recorded
 from ajet.service.left_behind import VARIABLE
 from ajet.service.probes import start_ticks
-from ajet.training.interrupts import deferred_interrupt
+from ajet.training.loop import deferred_interrupt
 from tests.processes.service_processes import (
     IGNORES_SIGTERM,
     ROOT,

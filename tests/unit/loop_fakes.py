@@ -17,9 +17,9 @@ from ajet.monitor.records import Records
 from ajet.schema.episode import Group
 from ajet.schema.task import Task
 from ajet.task_reader.task_batches import TaskBatches
+from ajet.task_rollout.rollout import Phases
 from ajet.training.checkpoints import Position, list_checkpoints, written_checkpoint
 from ajet.training.loop import TrainingLoop
-from ajet.training.phases import Phases
 from tests.make_samples import make_episode
 from tests.unit.config_files import MINIMAL
 

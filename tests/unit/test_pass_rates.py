@@ -9,7 +9,7 @@ from itertools import combinations
 
 import pytest
 
-from ajet.training.phases import pass_at, pass_rates
+from ajet.task_rollout.rollout import pass_at, pass_rates
 
 
 @pytest.mark.parametrize("solved", range(6))

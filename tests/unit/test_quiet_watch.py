@@ -32,9 +32,9 @@ from ajet.environment.in_process import InProcessSource
 from ajet.monitor.process_gauge import process_gauge
 from ajet.monitor.progress import Progress
 from ajet.monitor.run_record import recorded
+from ajet.schema.episode import Waiting
 from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge
 from ajet.task_rollout.rollout import Rollout
-from ajet.task_runner.waiting import Waiting
 from ajet.training import quiet_watch
 from ajet.training.quiet_watch import QuietWatch
 from tests.unit.episode_fakes import FakeEngine, ask, rewarded, runner_of, tasks_of

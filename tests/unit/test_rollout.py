@@ -21,8 +21,7 @@ import pytest
 
 from ajet import Workflow, WorkflowOutput
 from ajet.schema.episode import Episode
-from ajet.task_rollout.rollout import Rollout
-from ajet.task_rollout.rollout_report import rollout_metrics
+from ajet.task_rollout.rollout import Rollout, rollout_metrics
 from tests.unit.episode_fakes import (
     FakeEngine,
     ask,

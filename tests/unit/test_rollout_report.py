@@ -14,7 +14,7 @@ from ajet import Workflow, WorkflowOutput
 from ajet.errors import TrainingError
 from ajet.schema.episode import Episode, Failure, Group
 from ajet.schema.task import Task
-from ajet.task_rollout.rollout_report import check_failures, rollout_metrics
+from ajet.task_rollout.rollout import check_failures, rollout_metrics
 from tests.make_samples import make_episode, make_group
 from tests.unit.episode_fakes import (
     ANSWER,

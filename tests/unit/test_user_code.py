@@ -31,7 +31,7 @@ from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_reader import read_tasks
 from ajet.task_reader.read_tasks import make_task_reader, training_tasks, validation_tasks
 from ajet.task_reader.task_reader_base import BaseTaskReader
-from ajet.task_rollout.rollout_report import check_failures
+from ajet.task_rollout.rollout import check_failures
 from ajet.task_runner.failures import MAX_MESSAGE, MAX_TRACEBACK, failure_of
 from ajet.training.inputs import UserCode
 from ajet.workflow import Workflow, load_workflow

@@ -18,14 +18,13 @@ from ajet.backbone.debug.problems import (
 )
 from ajet.backbone.debug.view import show_episode, show_problem, show_text_episode
 from ajet.errors import EpisodeError
-from ajet.schema.episode import Episode, Failure, Group
+from ajet.schema.episode import Episode, Failure, Group, Waiting
 from ajet.schema.task import Task
 from ajet.task_rollout.group_judging import judge_now, waiting_groups
 from ajet.task_rollout.workers import LEAVES_THE_LOOP, run_in_new_loop
 from ajet.task_runner.episode_run import Attempt, EpisodeRunner, StartedEpisode
 from ajet.task_runner.failures import failure_of
 from ajet.task_runner.judging import fail_judged
-from ajet.task_runner.waiting import Waiting
 
 TAG = "debug"
 

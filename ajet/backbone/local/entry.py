@@ -21,7 +21,7 @@ from ajet.training.checkpoints import Position, latest_checkpoint
 from ajet.training.episodes import open_http_endpoint
 from ajet.training.inputs import RunInputs
 from ajet.training.protocols import Policy, Serving
-from ajet.training.run import make_loop, run_to_the_end
+from ajet.training.run import make_loop
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -
             progress=progress,
             http_endpoint=http_endpoint,
         )
-        run_to_the_end(loop)
+        loop.run_to_the_end()
 
 
 def _load(

@@ -18,6 +18,7 @@ from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.summary import print_summary
 from ajet.monitor.task_results import read_task_results
 from ajet.service.private_folder import private_folder, temporary_files_in
+from ajet.task_rollout.rollout import Phases
 from ajet.training.episode_process import isolated
 from ajet.training.episodes import (
     make_rollout,
@@ -28,9 +29,8 @@ from ajet.training.episodes import (
 from ajet.training.evaluation import Evaluation
 from ajet.training.goals import Goals
 from ajet.training.inputs import RunInputs
-from ajet.training.interrupts import ignore_interrupts
+from ajet.training.loop import ignore_interrupts
 from ajet.training.model_folder import chat_format_of, device_of
-from ajet.training.phases import Phases
 
 
 def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -> None:

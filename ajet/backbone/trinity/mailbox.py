@@ -9,8 +9,7 @@ import ray
 from ray import cloudpickle
 from ray.actor import ActorHandle
 
-from ajet.schema.episode import Group, TaskResult
-from ajet.task_runner.waiting import Waiting
+from ajet.schema.episode import Group, TaskResult, Waiting
 
 NAME = "ajet-mailbox"
 

@@ -31,12 +31,12 @@ from ajet.monitor.process_gauge import process_gauge
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
 from ajet.monitor.run_record import add_to_record
+from ajet.schema.episode import Waiting
 from ajet.task_reader.task_batches import TaskBatches
-from ajet.task_rollout.rollout_report import report_divergence
-from ajet.task_runner.waiting import Waiting
+from ajet.task_rollout.rollout import report_divergence
 from ajet.training.evaluation import Evaluation
 from ajet.training.goals import Goals
-from ajet.training.interrupts import deferred_interrupt
+from ajet.training.loop import deferred_interrupt
 from ajet.training.no_gradient import require_trained_calls
 from ajet.training.quiet_watch import QuietWatch
 from ajet.training.schedule import evaluation_is_due, first_evaluation_is_due

@@ -16,10 +16,10 @@ from ajet.backbone.trinity.group_payload import GroupPayload
 from ajet.backbone.trinity.mailbox import Message, Published, Trained, dumps, find_mailbox
 from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.backbone.trinity.verl_step import StepTrainer
-from ajet.task_rollout.rollout_report import rollout_metrics
+from ajet.monitor.progress import Stopwatch
+from ajet.task_rollout.rollout import rollout_metrics
 from ajet.training.checkpoints import Position
 from ajet.training.no_gradient import why_no_gradient
-from ajet.training.phases import Stopwatch
 from ajet.training.schedule import is_due, warn_of_nothing_to_train
 
 

@@ -14,10 +14,9 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
 from ajet.errors import TrainingError
-from ajet.schema.episode import Episode, Failure
+from ajet.schema.episode import Episode, Failure, Waiting
 from ajet.task_rollout.workers import GRACE_S, EpisodeLimits, OnEnded
 from ajet.task_runner.episode_run import Attempt, EpisodeRunner
-from ajet.task_runner.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 

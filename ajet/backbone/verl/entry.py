@@ -16,7 +16,7 @@ from ajet.training.checkpoints import latest_checkpoint, read_position
 from ajet.training.episodes import open_http_endpoint
 from ajet.training.inputs import RunInputs
 from ajet.training.model_folder import device_of, model_folder
-from ajet.training.run import make_loop, run_to_the_end
+from ajet.training.run import make_loop
 
 EXTERNAL_MODULES = "VERL_USE_EXTERNAL_MODULES"
 """Environment variable: modules that verl imports in each of its processes."""
@@ -61,7 +61,7 @@ def run(config: RootConfig, run_folder: Path, resume: bool, inputs: RunInputs) -
                 progress=progress,
                 http_endpoint=http_endpoint,
             )
-            run_to_the_end(loop)
+            loop.run_to_the_end()
 
 
 def _set_environment(ajet: AjetConfig, device: str) -> None:

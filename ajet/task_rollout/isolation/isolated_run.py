@@ -28,10 +28,9 @@ from ajet.boundary import caught_error
 from ajet.errors import RequestError
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.schema.call import SamplingParams
-from ajet.schema.episode import Episode, Failure
+from ajet.schema.episode import Episode, Failure, Waiting
 from ajet.task_rollout.isolation.processes import EpisodeProcess, EpisodeProcesses
 from ajet.task_runner.episode_run import Attempt, EpisodeRunner
-from ajet.task_runner.waiting import Waiting
 
 KILL_S = 3.0
 """Seconds that an episode may take to end after it was asked to; less than `workers.GRACE_S`."""
