@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ajet.engine.embedded.batch import sample
+from ajet.engine.embedded.model_runner import sample
 from ajet.schema.call import SamplingParams
 
 

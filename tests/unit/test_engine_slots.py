@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ajet.engine.embedded.batch import MIN_SHARED, PrefillPlan, SlotTable
 from ajet.engine.embedded.schedule import Request
-from ajet.engine.embedded.slots import MIN_SHARED, PrefillPlan, SlotTable
 from ajet.schema.call import SamplingParams
 
 pytestmark = pytest.mark.filterwarnings("error")

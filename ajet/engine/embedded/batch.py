@@ -1,25 +1,36 @@
-"""The requests that run together: the forward passes and the sampling of one step for them."""
+"""The requests that run together, and the cache rows that they use. Does not import torch.
+
+`EngineBatch` plans each step: which prompts are computed, which requests get a token. `SlotTable`
+knows which request and session use which row, and whose tokens each row holds.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
-from transformers import PreTrainedModel
 
-from ajet.engine.embedded.model_runner import ModelRunner
 from ajet.engine.embedded.schedule import Request
-from ajet.engine.embedded.slots import SlotTable
 from ajet.errors import EngineError
-from ajet.schema.call import SamplingParams, finish_reason
+from ajet.schema.call import finish_reason
+
+if TYPE_CHECKING:
+    import torch
+
+    from ajet.engine.embedded.model_runner import ModelRunner
+
+T = TypeVar("T")
 
 NOT_FINITE = (
     "the model's logits are NaN or infinite for this request, so no token can be sampled; its "
     "weights are finite, so the prompt or the dtype is the cause"
 )
+
+MIN_SHARED = 16
+"""Shortest common prefix worth waiting for, in tokens; a shorter one is computed twice."""
 
 STUCK = (
     "no token of the model's vocabulary can follow in the demanded JSON schema; set "
@@ -43,7 +54,7 @@ class EngineBatch:
     """The admitted requests: first they wait for their prompts to be computed, then they run.
 
     Args:
-        model: the model.
+        runner: computes and samples.
         decode: turns token ids into text, for stop strings.
         slots: the cache rows of the requests.
         prefill_chunk_tokens: the most prompt tokens in one forward pass.
@@ -51,13 +62,13 @@ class EngineBatch:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        runner: ModelRunner,
         decode: Callable[[list[int]], str],
         slots: SlotTable,
         prefill_chunk_tokens: int,
     ) -> None:
         self.counters = EngineCounters()
-        self._runner = ModelRunner(model)
+        self._runner = runner
         self._decode = decode
         self._slots = slots
         self._prefill_chunk_tokens = prefill_chunk_tokens
@@ -152,7 +163,7 @@ class EngineBatch:
         self.counters.computed_tokens += sum(map(len, chunks))
         is_ready = [int(self._slots.length[r.row]) == len(r.ids) for r in requests]
         if not all(is_ready):
-            logits = logits[torch.tensor(is_ready)]
+            logits = logits[np.array(is_ready)]
             requests = [request for request, ready in zip(requests, is_ready, strict=True) if ready]
         self._leave_line(requests)
         return self._sample(requests, logits, policy_version) if requests else []
@@ -160,10 +171,7 @@ class EngineBatch:
     def _sample(
         self, requests: list[Request], logits: torch.Tensor, policy_version: int
     ) -> list[Request]:
-        uniforms = [request.uniforms[len(request.generation.token_ids)] for request in requests]
-        params = [request.params for request in requests]
-        logits = _with_grammars(logits, requests)
-        tokens, logprobs = (values.tolist() for values in sample(logits, params, uniforms))
+        tokens, logprobs = self._runner.sample(logits, requests)
         ended = []
         for request, token, logprob in zip(requests, tokens, logprobs, strict=True):
             if not math.isfinite(logprob):
@@ -189,67 +197,204 @@ class EngineBatch:
             self._line = [request for request in self._line if request not in gone]
 
 
-def sample(
-    logits: torch.Tensor, params: Sequence[SamplingParams], uniforms: Sequence[float]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sample one token per row.
+@dataclass(slots=True, kw_only=True)
+class PrefillPlan:
+    """Which waiting requests compute their prompts next, and which rows are copied before."""
 
-    A row's token depends only on its own logits, parameters and random number: it is the first
-    token in vocabulary order at which the cumulative probability (float64) exceeds that number.
+    requests: list[Request] = field(default_factory=list)
+    """The requests; each has a row, and its prefill starts at `SlotTable.length` of that row."""
+    copies: dict[int, int] = field(default_factory=dict)
+    """Target row -> source row of a copy; all copies happen at the same time."""
+    num_copied: int = 0
+    """How many first tokens each copy takes over."""
+
+
+class SlotTable:
+    """The rows in which requests run; they keep an episode's tokens from call to call.
+
+    A finished request leaves its tokens in its row. The next request starts from the row with the
+    longest common prefix. It takes that row over if the row is idle and belongs to the same session
+    or to a closed one. Otherwise it gets another row, into which the prefix is copied.
 
     Args:
-        logits: [N, V], any float type.
-        params: [N] parameters of each row.
-        uniforms: [N] random numbers in [0, 1).
-
-    Returns:
-        Tokens [N] int64, and logprobs [N] float32 as `Generation.logprobs` defines them.
+        max_rows: the most rows.
+        max_columns: the most tokens in a row.
+        sessions: names of the sessions that may still make requests. The container is read at each
+            decision and not copied, because the schedule changes it.
+        whole_rows: whether a prefix is reused only if it is all that a row holds, because the
+            model keeps states that stand for the whole row.
     """
-    logits = logits.float()
-    temperatures = [p.temperature or 1.0 for p in params]
-    if any(t != 1.0 for t in temperatures):
-        logits = logits / logits.new_tensor(temperatures)[:, None]
-    logprobs = logits.log_softmax(-1)
-    probabilities = logprobs.double().exp()
-    _cut_tails(probabilities, params)
-    cumulated = probabilities.cumsum(-1)
-    cumulated /= cumulated[:, -1:].clone()
-    targets = cumulated.new_tensor(uniforms)[:, None]
-    tokens = torch.searchsorted(cumulated, targets, right=True)
-    # Only NaN exceeds the vocabulary. It must not fail here: the engine sees it in the logprobs.
-    tokens = tokens.clamp_(max=logits.shape[-1] - 1)
-    greedy = [p.temperature == 0 for p in params]
-    if any(greedy):
-        is_greedy = torch.tensor(greedy, device=logits.device)[:, None]
-        tokens = torch.where(is_greedy, logits.argmax(-1, keepdim=True), tokens)
-    return tokens[:, 0], logprobs.gather(-1, tokens)[:, 0]
+
+    def __init__(
+        self,
+        max_rows: int,
+        max_columns: int,
+        sessions: Container[str],
+        *,
+        whole_rows: bool = False,
+    ) -> None:
+        self._whole_rows = whole_rows
+        self._max_rows = max_rows
+        self._max_columns = max_columns
+        self._sessions = sessions
+        self.ids: np.ndarray
+        """[rows, columns] int32: token ids; `length` says how many of a row are valid."""
+        self.length: np.ndarray
+        """[rows] int64: number of tokens whose keys and values are in the cache."""
+        self.requests: list[Request | None]
+        """The request that runs in each row now."""
+        self._owners: list[str]  # the session that used each row last
+        self._last_used: list[int]
+        self.clear()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Current number of rows and columns; the cache is resized to it."""
+        return self.ids.shape[0], self.ids.shape[1]
+
+    def reach(self, num_tokens: int) -> None:
+        """Grow the rows to hold a sequence of this length."""
+        rows, columns = self.shape
+        if num_tokens > columns:
+            self._resize(rows, min(max(num_tokens, 2 * columns), self._max_columns))
+
+    def plan(self, line: list[Request]) -> PrefillPlan:
+        """Give rows to the requests that can start, and reuse prefixes that are in the cache.
+
+        If several requests need the same tokens, the first computes them and the others wait, to
+        copy them in the next pass. So the preamble of an agent and the common prompt of a group are
+        computed once.
+        """
+        self.reach(max(len(request.ids) for request in line))
+        plan = PrefillPlan()
+        computing = set()
+        for request in line:
+            if request.row < 0:
+                shared = self._shared_prefix(request.ids)
+                source = int(shared.argmax())
+                start = int(shared[source])
+            else:
+                source, start = request.row, int(self.length[request.row])
+            # Two requests that share more than the cache has also have the same `start`, and so
+            # the same key.
+            key = tuple(request.ids[: start + MIN_SHARED])
+            # With whole rows, there would be nothing to copy after the wait.
+            can_wait = not self._whole_rows and len(request.ids) > start + MIN_SHARED
+            if key in computing and can_wait:
+                continue
+            computing.add(key)
+            if request.row < 0:
+                self._give_row(request, source, start, plan)
+            plan.requests.append(request)
+        return plan
+
+    def hold(self, row: int, tokens: list[int]) -> None:
+        """Record that these tokens were appended to the row."""
+        start = self.length[row]
+        self.ids[row, start : start + len(tokens)] = tokens
+        self.length[row] = start + len(tokens)
+
+    def release(self, request: Request) -> None:
+        """Free the row of a request that ended; its tokens stay until another request needs it."""
+        self._clock += 1
+        self._last_used[request.row] = self._clock
+        self.requests[request.row] = None
+        request.row = -1
+
+    def clear(self) -> None:
+        """Drop all rows and start with a few empty ones."""
+        self.ids = np.zeros((0, 0), np.int32)
+        self.length = np.zeros(0, np.int64)
+        self.requests = []
+        self._owners = []
+        self._last_used = []
+        self._clock = 0
+        self._resize(min(8, self._max_rows), min(256, self._max_columns))
+
+    def pack(self) -> tuple[list[int], list[int]]:
+        """Move the rows in use to the front, so that the model can read them in place.
+
+        Returns:
+            The rows that move, and the rows to which their contents go.
+        """
+        used = [row for row, request in enumerate(self.requests) if request is not None]
+        strays = [row for row in used if row >= len(used)]
+        holes = [row for row in range(len(used)) if self.requests[row] is None]
+        sources, targets = strays + holes, holes + strays
+        if sources:
+            self.ids[targets] = self.ids[sources]
+            self.length[targets] = self.length[sources]
+            _move(self.requests, sources, targets)
+            _move(self._owners, sources, targets)
+            _move(self._last_used, sources, targets)
+            for row, request in enumerate(self.requests[: len(used)]):
+                assert request is not None
+                request.row = row
+        return sources, targets
+
+    def _shared_prefix(self, ids: list[int]) -> np.ndarray:
+        """[rows]: how many first tokens of `ids` each row holds; never the last token.
+
+        The last token is always computed, because its logits are needed.
+        """
+        head = np.asarray(ids[:-1], np.int32)
+        differs = np.ones((len(self.ids), len(ids)), bool)  # the last column always differs
+        np.not_equal(self.ids[:, : len(head)], head, out=differs[:, :-1])
+        shared: np.ndarray = np.minimum(differs.argmax(1), self.length)
+        if self._whole_rows:
+            shared[shared < self.length] = 0
+        return shared
+
+    def _give_row(self, request: Request, source: int, start: int, plan: PrefillPlan) -> None:
+        row = source if self._may_take_over(source, start, request) else self._free_row()
+        if row != source and start:
+            plan.copies[row] = plan.copies.get(source, source)
+            plan.num_copied = max(plan.num_copied, start)
+        self.length[row] = 0
+        self.hold(row, request.ids[:start])
+        self.requests[row] = request
+        self._owners[row] = request.session
+        request.row = row
+
+    def _may_take_over(self, row: int, start: int, request: Request) -> bool:
+        """Whether the request may continue in this row instead of a copy of it.
+
+        At least half of the row's tokens must be part of the request. Otherwise the row probably
+        belongs to another agent of the session, which will need it again.
+        """
+        is_free = not self._is_kept(row) or self._owners[row] == request.session
+        return self.requests[row] is None and is_free and 0 < self.length[row] <= 2 * start
+
+    def _is_kept(self, row: int) -> bool:
+        """Whether the session of the row may still make requests."""
+        return self._owners[row] in self._sessions
+
+    def _free_row(self) -> int:
+        """An idle row: one of a closed session, or a new one, or the least recently used one."""
+
+        def price(row: int) -> tuple[bool, int]:
+            return self._is_kept(row), self._last_used[row]
+
+        idle = [row for row, request in enumerate(self.requests) if request is None]
+        best = min(idle, key=price, default=None)
+        rows, columns = self.shape
+        if (best is None or self._is_kept(best)) and rows < self._max_rows:
+            self._resize(min(2 * rows, self._max_rows), columns)
+            return rows
+        assert best is not None, "the schedule admitted more requests than there are rows"
+        return best
+
+    def _resize(self, rows: int, columns: int) -> None:
+        ids = np.zeros((rows, columns), np.int32)
+        ids[: self.ids.shape[0], : self.ids.shape[1]] = self.ids
+        new = rows - len(self.requests)
+        self.ids, self.length = ids, np.concatenate([self.length, np.zeros(new, np.int64)])
+        self.requests += [None] * new
+        self._owners += [""] * new
+        self._last_used += [0] * new
 
 
-def _cut_tails(probabilities: torch.Tensor, params: Sequence[SamplingParams]) -> None:
-    """Set to 0, in place, the probabilities of tokens that top-k and top-p exclude."""
-    vocabulary = probabilities.shape[-1]
-    cut = [i for i, p in enumerate(params) if p.top_p < 1 or 0 < p.top_k < vocabulary]
-    if not cut:
-        return
-    top_p = probabilities.new_tensor([params[i].top_p for i in cut])[:, None]
-    top_k = probabilities.new_tensor([params[i].top_k or vocabulary for i in cut])[:, None]
-    rows = torch.tensor(cut, device=probabilities.device)
-    ordered, order = probabilities[rows].sort(dim=-1, descending=True, stable=True)
-    ordered = ordered * (torch.arange(vocabulary, device=order.device) < top_k)
-    # top-p applies to the tokens that top-k left, renormalised. A token stays if the tokens before
-    # it have less than top_p together, so the first token always stays.
-    ordered /= ordered.sum(-1, keepdim=True)
-    ordered = ordered * (ordered.cumsum(-1) - ordered < top_p)
-    probabilities[rows] = torch.zeros_like(ordered).scatter_(-1, order, ordered)
-
-
-def _with_grammars(logits: torch.Tensor, requests: list[Request]) -> torch.Tensor:
-    """The logits [N, V], minus infinity where a row's grammar does not allow the token."""
-    rows = [row for row, request in enumerate(requests) if request.grammar is not None]
-    if not rows:
-        return logits
-    allowed = np.stack([request.grammar.allowed() for request in requests if request.grammar])
-    logits = logits.float()  # a copy: the model's own logits stay as they are
-    index = torch.tensor(rows, device=logits.device)
-    forbidden = torch.from_numpy(~allowed).to(logits.device)
-    return logits.index_copy(0, index, logits[index].masked_fill(forbidden, -math.inf))
+def _move(values: list[T], sources: list[int], targets: list[int]) -> None:
+    moved = [values[row] for row in sources]
+    for row, value in zip(targets, moved, strict=True):
+        values[row] = value

@@ -14,11 +14,10 @@ import torch
 from transformers import PreTrainedModel
 
 from ajet.engine.base import OnToken
-from ajet.engine.embedded.batch import EngineBatch, EngineCounters
+from ajet.engine.embedded.batch import EngineBatch, EngineCounters, SlotTable
 from ajet.engine.embedded.load import check_model
-from ajet.engine.embedded.model_runner import keeps_states
+from ajet.engine.embedded.model_runner import ModelRunner, keeps_states
 from ajet.engine.embedded.schedule import ContinuousSchedule, LockstepSchedule, Request
-from ajet.engine.embedded.slots import SlotTable
 from ajet.engine.grammar import Grammars, GrammarState
 from ajet.errors import EngineError, ModelError, RequestError
 from ajet.schema.call import Generation, SamplingParams, max_new_tokens
@@ -44,7 +43,7 @@ class EmbeddedEngine:
 
     Args:
         model: any causal LM of transformers with attention over a key-value cache, or a hybrid
-            of `architectures.HYBRIDS`.
+            of `load.HYBRIDS`.
         tokenizer: decodes tokens, for stop strings.
         max_model_len: the longest prompt plus completion, in tokens.
         max_num_seqs: how many requests run at the same time, and how many sequences keep their
@@ -95,7 +94,7 @@ class EmbeddedEngine:
             self._schedule.sessions,
             whole_rows=keeps_states(model),
         )
-        self._batch = EngineBatch(model, tokenizer.decode, slots, prefill_chunk_tokens)
+        self._batch = EngineBatch(ModelRunner(model), tokenizer.decode, slots, prefill_chunk_tokens)
         # The lock guards the schedule and all fields below. The batch needs no lock: only the
         # engine's thread uses it, or another thread while `_is_stepping` is False and the lock is
         # held. The lock is never held during a forward pass, so callers never wait for the model.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from collections.abc import Iterable, Sequence
@@ -13,11 +14,14 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ajet.boundary import caught_error, text_of
-from ajet.engine.embedded.model_runner import check_architecture
+from ajet.engine.embedded.model_runner import STATE_LAYERS
 from ajet.errors import MissingExtraError, ModelError
 from ajet.model_files import adapter_base, check_model_files, read_json
 
 logger = logging.getLogger(__name__)
+
+HYBRIDS = ("lfm2", "lfm2_moe", "qwen3_next")
+"""Model types that mix attention with layers that keep states, and that are tested here."""
 
 
 def load_model(
@@ -186,6 +190,37 @@ def check_model(model: PreTrainedModel, max_model_len: int) -> None:
             "positions"
         )
     check_architecture(model)
+
+
+def check_architecture(model: PreTrainedModel) -> None:
+    """Refuse a model whose forward or whose layers the slot cache does not fit.
+
+    Raises:
+        ModelError: the message says what is missing.
+    """
+    config = model.config.get_text_config()
+    accepted = inspect.signature(type(model).forward).parameters
+    needed = ("position_ids", "past_key_values", "logits_to_keep")
+    if lacking := [name for name in needed if name not in accepted]:
+        raise ModelError(
+            f"{config.model_type} takes no {' and no '.join(lacking)} in transformers, which the "
+            "embedded engine needs to serve many sequences at once; use another model, or another "
+            "backbone"
+        )
+    if getattr(config, "is_decoder", True) is False:
+        raise ModelError(
+            f"{config.model_type} reads a text in both directions, so it cannot write one token "
+            "after the other; use a causal language model"
+        )
+    known = {"full_attention", "sliding_attention"}
+    if config.model_type in HYBRIDS:
+        known = {"full_attention", *STATE_LAYERS}
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if unknown := kinds - known:
+        raise ModelError(
+            f"{config.model_type} has layers of type {', '.join(sorted(unknown))}; the embedded "
+            "engine serves only attention over a key-value cache; use ajet.rollout.name=vllm"
+        )
 
 
 def _merged_with(folder: Path, base: PreTrainedModel) -> PreTrainedModel:
