@@ -19,7 +19,7 @@ from typing import Any
 import httpx2
 from openai import AsyncOpenAI
 
-from ajet.gateway.clients.transports import BASE_URL, InProcessTransport
+from ajet.gateway.clients.openai_client import BASE_URL, InProcessTransport
 from benchmarks.gateway_server import Episodes, cpu_s
 from benchmarks.gateway_workload import Conversation
 

@@ -27,8 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for those who ru
 from openai import AsyncOpenAI
 
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
-from ajet.gateway.clients.openai_client import http_client
-from ajet.gateway.clients.transports import BASE_URL
+from ajet.gateway.clients.openai_client import BASE_URL, http_client
 from ajet.gateway.gateway import AgentSession
 from ajet.tuner import AjetTuner
 from benchmarks.gateway_server import Episodes

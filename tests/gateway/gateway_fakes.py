@@ -18,8 +18,7 @@ from ajet.engine.base import Engine
 from ajet.engine.scripted import ScriptedEngine
 from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.apis.routes import Reply, respond
-from ajet.gateway.clients.openai_client import openai_client
-from ajet.gateway.clients.transports import InProcessTransport
+from ajet.gateway.clients.openai_client import InProcessTransport, openai_client
 from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
 from tests.property.toy_tokenizer import ToyTokenizer

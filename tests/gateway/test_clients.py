@@ -18,8 +18,7 @@ import pytest
 
 from ajet.errors import MissingExtraError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
-from ajet.gateway.clients.openai_client import blocking_http_client
-from ajet.gateway.clients.transports import BASE_URL
+from ajet.gateway.clients.openai_client import BASE_URL, blocking_http_client
 from ajet.tuner import AjetTuner
 from tests.gateway.gateway_fakes import CALL, TOKENIZER, TOOL, Agent, agent_of, run
 from tests.gateway.server_fakes import WAIT_S, HeldEngine, eventually

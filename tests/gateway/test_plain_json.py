@@ -20,7 +20,7 @@ from openai import AsyncOpenAI, OpenAI, omit
 from openai.types.chat import ChatCompletionMessage
 from pydantic import BaseModel
 
-from ajet.gateway.clients import plain_json
+from ajet.gateway.clients import openai_client
 from ajet.gateway.clients.openai_client import prepare
 
 HISTORY: list[Any] = [
@@ -194,7 +194,7 @@ def test_raw_responses_are_the_librarys(make: Any) -> None:
 
 def test_a_changed_message_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control of the comparison."""
-    monkeypatch.setattr(plain_json, "_given", lambda data: {**data, "messages": HISTORY[:1]})
+    monkeypatch.setattr(openai_client, "_given", lambda data: {**data, "messages": HISTORY[:1]})
     with pytest.raises(AssertionError):
         assert_same(blocking, lambda c: c.chat.completions.create(model="m", messages=HISTORY))
 
@@ -202,8 +202,8 @@ def test_a_changed_message_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("make", [asynchronous, blocking])
 def test_a_plain_history_is_not_walked(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     walked: list[Any] = []
-    monkeypatch.setattr(plain_json, "maybe_transform", lambda data, kind: walked.append(data))
-    monkeypatch.setattr(plain_json, "async_maybe_transform", maybe_walk(walked))
+    monkeypatch.setattr(openai_client, "maybe_transform", lambda data, kind: walked.append(data))
+    monkeypatch.setattr(openai_client, "async_maybe_transform", maybe_walk(walked))
     ask = lambda c: c.chat.completions.create(model="m", messages=HISTORY * 50)  # noqa: E731
     assert sent_by(make, ask, fast=True)[0][0] == "POST"
     assert not walked

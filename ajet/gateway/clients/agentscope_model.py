@@ -6,8 +6,7 @@ from typing import Any
 
 from ajet.errors import MissingExtraError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
-from ajet.gateway.clients.openai_client import http_client, prepare
-from ajet.gateway.clients.transports import BASE_URL
+from ajet.gateway.clients.openai_client import BASE_URL, http_client, prepare
 from ajet.gateway.gateway import MODEL_NAME, AgentSession
 
 API_KEY = "in-process"

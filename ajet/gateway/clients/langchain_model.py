@@ -8,8 +8,7 @@ from pydantic import SecretStr
 
 from ajet.errors import MissingExtraError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
-from ajet.gateway.clients.openai_client import blocking_http_client, http_client, prepare
-from ajet.gateway.clients.transports import BASE_URL
+from ajet.gateway.clients.openai_client import BASE_URL, blocking_http_client, http_client, prepare
 from ajet.gateway.gateway import MODEL_NAME, AgentSession
 
 if TYPE_CHECKING:
