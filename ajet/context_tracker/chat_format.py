@@ -80,6 +80,8 @@ class ChatFormat:
         self.stop_token_ids: tuple[int, ...] = tuple(renderer.get_stop_token_ids())
         self.has_stable_text = type(renderer).__name__ != "InklingRenderer"
         """False if text can turn into the name of a tool later, so that it cannot be streamed."""
+        self.enable_thinking: bool | None = getattr(renderer.config, "enable_thinking", None)
+        """Whether the model thinks before it answers; None: the format has no such choice."""
 
     def without_tool_calls(self) -> ChatFormat:
         """The same format, with tool calls left in the text."""

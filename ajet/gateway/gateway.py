@@ -249,6 +249,7 @@ class AgentSession:
         is_counted: bool = True,
     ) -> Prompt:
         chat_format = self._gateway.chat_format
+        request.check_thinking(chat_format.enable_thinking)
         history = with_instruction(history, request.response_format, self._gateway.response_format)
         tools = request.visible_tools if chat_format.parses_tool_calls else None
         prompt = self._tracker.prompt(self.agent_name, history, tools, is_counted=is_counted)

@@ -300,17 +300,35 @@ def test_what_other_servers_take_is_taken_if_it_changes_nothing(body: dict[str, 
     assert "choices" in chat(agent_of(["ok"]), **body)
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda enabled: {"enable_thinking": enabled},
+        lambda enabled: {"chat_template_kwargs": {"enable_thinking": enabled}},
+        lambda enabled: {"chat_template_kwargs": {"thinking": enabled}},
+        lambda enabled: {"thinking": {"type": "enabled" if enabled else "disabled"}},
+    ],
+)
+def test_thinking_is_taken_as_the_chat_format_has_it(body: Any, enabled: bool) -> None:
+    agent = agent_of(["ok"], options={"enable_thinking": enabled})
+    error = chat(agent, **body(not enabled))["error"]
+    assert error["param"] == next(iter(body(enabled)))
+    assert f"ajet.model.enable_thinking: {str(not enabled).lower()}" in error["message"]
+    assert "choices" in chat(agent, **body(enabled))
+
+
 @pytest.mark.parametrize(
     ("body", "param", "words"),
     [
         ({"repetition_penalty": 1.1}, "repetition_penalty", "leave it out"),
         (
-            {"chat_template_kwargs": {"enable_thinking": False}},
+            {"chat_template_kwargs": {"enable_thinking": True}},
             "chat_template_kwargs",
             "ajet.model",
         ),
-        ({"enable_thinking": False}, "enable_thinking", "ajet.model.enable_thinking"),
-        ({"thinking": {"type": "disabled"}}, "thinking", "ajet.model.enable_thinking"),
+        ({"enable_thinking": True}, "enable_thinking", "ajet.model.enable_thinking"),
+        ({"thinking": {"type": "enabled"}}, "thinking", "ajet.model.enable_thinking"),
         ({"functions": [{"name": "f"}]}, "functions", "use tools"),
         ({"function_call": {"name": "f"}}, "function_call", "use tool_choice"),
         ({"stop_token_ids": [5]}, "stop_token_ids", "use stop"),

@@ -52,7 +52,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     # What clients for vLLM and SGLang send besides, with the values that mean nothing special.
     "add_generation_prompt": (True,),
     "best_of": (1,),
-    "chat_template_kwargs": ({},),
     "extra_body": ({},),
     "functions": ([],),
     "function_call": ("none", "auto"),
@@ -65,18 +64,13 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "skip_special_tokens": (True,),
     "stop_token_ids": ([],),
     "use_beam_search": (False,),
-    "enable_thinking": (),
-    "thinking": (),
 }
 _INSTEAD = {
-    "chat_template_kwargs": "set ajet.model.enable_thinking for all requests",
-    "enable_thinking": "set ajet.model.enable_thinking for all requests",
     "extra_body": "merge its entries into the body, as OpenAI's SDK does",
     "function_call": "use tool_choice",
     "functions": "use tools",
     "stop_token_ids": "use stop",
     "web_search_options": "give the agent a search tool of its own",
-    "thinking": "set ajet.model.enable_thinking for all requests",
 }
 
 
@@ -95,6 +89,19 @@ class StreamOptions(Parameters):
     include_usage: bool = False
     include_obfuscation: bool = False
     """Accepted and ignored: it hides token sizes from observers of a network."""
+
+
+class TemplateOptions(Parameters):
+    """Options of the chat template, as vLLM and SGLang take them."""
+
+    enable_thinking: bool | None = None
+    thinking: bool | None = None
+
+
+class ThinkingOption(Parameters):
+    """Whether the model thinks first, as some providers take it."""
+
+    type: Literal["enabled", "disabled"]
 
 
 class ChatRequest(BaseModel):
@@ -122,11 +129,32 @@ class ChatRequest(BaseModel):
     stream_options: StreamOptions | None = None
     continue_final_message: bool | None = None
     """The answer continues the last message (an extension, as in vLLM)."""
+    enable_thinking: bool | None = None
+    chat_template_kwargs: TemplateOptions | None = None
+    thinking: ThinkingOption | None = None
 
     @property
     def num_choices(self) -> int:
         """Number of completions to sample."""
         return self.n or 1
+
+    def check_thinking(self, enabled: bool | None) -> None:
+        """Raise `RequestError` if the request demands something else of the model's thinking.
+
+        Args:
+            enabled: what the chat format does in all requests; None: it has no such choice.
+        """
+        template, thinking = self.chat_template_kwargs, self.thinking
+        demanded = [
+            ("enable_thinking", self.enable_thinking),
+            ("chat_template_kwargs", template and template.enable_thinking),
+            ("chat_template_kwargs", template and template.thinking),
+            ("thinking", thinking and thinking.type == "enabled"),
+        ]
+        for name, value in demanded:
+            if value is not None and value != enabled:
+                why = f"set ajet.model.enable_thinking: {str(value).lower()} for all requests"
+                raise unsupported(name, value, why)
 
     @property
     def visible_tools(self) -> list[dict[str, Any]] | None:
