@@ -29,6 +29,7 @@ class ByteFormat:
 
     stop_token_ids = ()
     parses_tool_calls = True
+    enable_thinking = None
 
     def render(self, messages: list[dict[str, Any]], tools: object) -> list[int]:
         return [byte for message in messages for byte in message["content"].encode()]
