@@ -74,13 +74,13 @@ class ChatFormat:
     parses_tool_calls = True
     """False: tools are not shown to the model, and a tool call is text like any other."""
 
-    def __init__(self, tokenizer: ChatTokenizer, renderer: Any) -> None:
+    def __init__(self, tokenizer: ChatTokenizer, renderer: Any, config: Any) -> None:
         self.tokenizer = tokenizer
         self._renderer = renderer
         self.stop_token_ids: tuple[int, ...] = tuple(renderer.get_stop_token_ids())
         self.has_stable_text = type(renderer).__name__ != "InklingRenderer"
         """False if text can turn into the name of a tool later, so that it cannot be streamed."""
-        self.enable_thinking: bool | None = getattr(renderer.config, "enable_thinking", None)
+        self.enable_thinking: bool | None = getattr(config, "enable_thinking", None)
         """Whether the model thinks before it answers; None: the format has no such choice."""
 
     def without_tool_calls(self) -> ChatFormat:
@@ -275,7 +275,7 @@ def load_chat_format(
                 f"{tokenizer.name_or_path}: the model has no chat template: set "
                 "ajet.model.renderer to the chat format to train with"
             )
-        return ChatFormat(tokenizer, create_renderer(used, config))
+        return ChatFormat(tokenizer, create_renderer(used, config), config)
     except ModelError:  # a ValueError, too
         raise
     except (ValueError, AssertionError) as error:
