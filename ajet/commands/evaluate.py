@@ -22,8 +22,9 @@ def evaluate(
         str,
         typer.Argument(
             metavar="RUN[@STEP]|base|FOLDER|URL",
-            help="A run (its newest checkpoint), a step of it, its base model as RUN@base, the "
-            "model of --conf, a model's folder, or an OpenAI-compatible server.",
+            help="A run (its newest checkpoint), a step of it, its best checkpoint as RUN@best, "
+            "its base model as RUN@base, the model of --conf, a model's folder, or an "
+            "OpenAI-compatible server.",
             show_default=False,
         ),
     ],
@@ -63,8 +64,8 @@ def evaluate(
     """
     from rich.console import Console
 
-    from ajet.evaluation.evaluate import Plan
     from ajet.evaluation.evaluate import evaluate as run_evaluation
+    from ajet.evaluation.plan import Plan
     from ajet.evaluation.results import print_results, record_results
     from ajet.evaluation.subject import find_subject
 

@@ -23,7 +23,7 @@ class Lora(StrEnum):
 def export(
     run: Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)],
     step: Annotated[
-        int | None, typer.Option(min=1, help="The checkpoint; by default the newest.")
+        str | None, typer.Option(help="The checkpoint: a step or best; by default the newest.")
     ] = None,
     to: Annotated[
         Path | None, typer.Option(help="The folder to write; by default RUN/export/step_NUMBER.")
@@ -46,7 +46,7 @@ def export(
 
     made = exported(
         run,
-        step=None if step is None else str(step),
+        step=step,
         to=to,
         dtype=dtype and dtype.value,
         lora=lora.value,

@@ -31,7 +31,9 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Settings that replace the run's."),
 ]
-Step = Annotated[int | None, typer.Option(help="The checkpoint; by default the newest.")]
+Step = Annotated[
+    str | None, typer.Option(help="The checkpoint: a step or best; by default the newest.")
+]
 Engine = Annotated[
     EngineName | None, typer.Option(help="What samples; by default the run's rollout.name.")
 ]
@@ -101,7 +103,7 @@ def chat(
 
 def _models(
     run: Path,
-    step: int | None,
+    step: str | None,
     engine: EngineName | None,
     base: bool,
     overrides: list[str] | None,
@@ -110,7 +112,7 @@ def _models(
 
     return open_models(
         run,
-        step=None if step is None else str(step),
+        step=step,
         with_base=base,
         engine=engine and engine.value,
         overrides=overrides or [],

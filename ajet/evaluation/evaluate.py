@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from rich.console import Console
 
 from ajet.backbone.debug.remote import open_remote
 from ajet.errors import ConfigError
+from ajet.evaluation.plan import Plan, changed_settings
 from ajet.evaluation.statistics import TaskScores, scores_of
-from ajet.evaluation.subject import Subject
 from ajet.evaluation.upstream import with_defaults
 from ajet.launcher.backbones import check_libraries
 from ajet.launcher.run_folder import keep_tokenizer, locked, write_config
@@ -42,7 +42,6 @@ from ajet.training.episodes import (
     make_rollout,
     make_runner,
     open_http_endpoint,
-    validation_sampling,
 )
 from ajet.training.inputs import UserCode
 
@@ -50,53 +49,6 @@ logger = logging.getLogger(__name__)
 
 FILE_NAME = "evaluation.json"
 """What is evaluated, and, when all attempts are done, the results."""
-
-
-@dataclass(slots=True, kw_only=True, frozen=True)
-class Plan:
-    """Which attempts an evaluation makes."""
-
-    subject: Subject
-    num_samples: int
-    """Attempts at each task."""
-    split: str = "validation"
-    num_tasks: int | None = None
-    """Only the first tasks; None: all."""
-    greedy: bool = False
-    """Temperature 0."""
-
-    def identity(self, tasks: Sequence[Task]) -> dict[str, Any]:
-        """All that decides the results; two evaluations with the same one are the same."""
-        ajet = self.subject.config.ajet
-        texts = [task.model_dump_json() for task in tasks]
-        return {
-            "model": self.subject.name,
-            "weights": self.subject.url or weights_digest(Path(ajet.model.path)),
-            "workflow": ajet.rollout.user_workflow,
-            "judge": ajet.task_judge.judge_class,
-            "sampling": self.sampling().model_dump(),
-            "num_samples": self.num_samples,
-            "split": self.split,
-            "num_tasks": len(tasks),
-            "tasks": hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16],
-            "seed": ajet.trainer_common.seed,
-            "at_once": ajet.rollout.max_env_worker,
-        }
-
-    def sampling(self) -> Any:
-        """The defaults of requests: those of validation, or greedy."""
-        defaults = validation_sampling(self.subject.config.ajet.rollout)
-        return defaults.model_copy(update={"temperature": 0.0}) if self.greedy else defaults
-
-
-def weights_digest(folder: Path) -> str:
-    """Names a model folder's contents: its manifest if it is a checkpoint, else names and sizes."""
-    manifest = folder / "manifest.json"
-    if manifest.is_file():
-        return hashlib.sha256(manifest.read_bytes()).hexdigest()[:16]
-    files = sorted(path for path in folder.glob("*") if path.is_file())
-    sizes = [(path.name, path.stat().st_size) for path in files]
-    return hashlib.sha256(json.dumps(sizes or str(folder)).encode()).hexdigest()[:16]
 
 
 def evaluate(plan: Plan, out: Path | None, command: Sequence[str]) -> Path:
@@ -198,6 +150,9 @@ def _claim(folder: Path, identity: dict[str, Any]) -> None:
     if (folder / FILE_NAME).is_file():
         before = read_identity(folder)
         differs = [key for key in identity if before.get(key) != identity[key]]
+        if "settings" in differs:
+            keys = changed_settings(before.get("settings"), identity["settings"])
+            differs[differs.index("settings")] = f"settings ({', '.join(keys)})"
         if differs:
             raise ConfigError(
                 f"{folder} has another evaluation, with other {', '.join(differs)}; name another "

@@ -43,7 +43,7 @@ def find_subject(
     """The model that the command line names.
 
     Args:
-        model: `RUN`, `RUN@STEP`, `RUN@base`, `base`, a model's folder, or a URL.
+        model: `RUN`, `RUN@STEP`, `RUN@best`, `RUN@base`, `base`, a model's folder, or a URL.
         conf: the configuration; None: that of the run.
         overrides: `key.path=value` on top of it.
         served_name: the model's name on the server at that URL.

@@ -18,7 +18,7 @@ from ajet.config.sections.root import AjetConfig
 from ajet.errors import ConfigError, MissingExtraError, ModelError
 from ajet.export.model_card import Card, model_card
 from ajet.launcher.run_folder import checkpoint_of
-from ajet.model_files import adapter_base
+from ajet.model_files import ADAPTER_CONFIG, adapter_base
 from ajet.monitor.rollout_store import FOLDER as ROLLOUTS
 from ajet.monitor.rollout_store import read_rollouts, rollout_path
 from ajet.monitor.step_tables import steps_in
@@ -82,7 +82,10 @@ def export(
     to = to or run / "export" / checkpoint.name
     base = model_folder(ajet.model.path)
     with _written(to) as partial:
-        made = _write(checkpoint, partial, dtype, (base, ajet, rank) if lora == "keep" else None)
+        with _write_errors(to):
+            made = _write(
+                checkpoint, partial, dtype, (base, ajet, rank) if lora == "keep" else None
+            )
         difference, recorded = _check(
             run,
             number,
@@ -102,10 +105,11 @@ def export(
             adapter_rank=rank if lora == "keep" else 0,
             difference=difference,
         )
-        (partial / "README.md").write_text(model_card(card), encoding="utf-8")
-        for pattern in LICENCES:
-            for file in base.glob(pattern):
-                shutil.copyfile(file, partial / file.name)
+        with _write_errors(to):
+            (partial / "README.md").write_text(model_card(card), encoding="utf-8")
+            for pattern in LICENCES:
+                for file in base.glob(pattern):
+                    shutil.copyfile(file, partial / file.name)
     return Exported(folder=to, dtype=made, difference=difference, recorded=recorded)
 
 
@@ -194,24 +198,51 @@ def _samples(run: Path, step: int, ajet: AjetConfig) -> Sequence[Sample]:
 
 @contextmanager
 def _written(folder: Path) -> Iterator[Path]:
-    """Yield a folder that gets its name when the block ends without an error.
+    """Yield a folder whose files get to their place when the block ends without an error.
+
+    An empty folder that exists is filled rather than replaced: it may be the user's working
+    directory, or a disk of its own.
 
     Raises:
         ConfigError: the folder exists and is not empty, or cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} exists and is not empty; name another folder with --to")
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    folder = folder.resolve()
+    is_there = folder.is_dir()
+    aside = f".{folder.name}.partial-{os.getpid()}"
+    partial = folder / aside if is_there else folder.with_name(aside)
     try:
-        partial.mkdir(parents=True)
+        with _write_errors(folder):
+            if folder.exists() and (not is_there or any(folder.iterdir())):
+                raise ConfigError(
+                    f"{folder} exists and is not empty; name another folder with --to"
+                )
+            partial.mkdir(parents=True)
         yield partial
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
-    except OSError as error:
-        raise ConfigError(f"{folder} cannot be written: {error}") from error
+        with _write_errors(folder):
+            if not is_there:
+                partial.rename(folder)
+            # Without config.json it is not taken for a model yet.
+            for file in sorted(partial.iterdir() if is_there else (), key=_is_config):
+                file.rename(folder / file.name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_config(file: Path) -> bool:
+    return file.name in ("config.json", ADAPTER_CONFIG)
+
+
+@contextmanager
+def _write_errors(folder: Path) -> Iterator[None]:
+    """Report a full disk, or a folder without permission, as an error of the user's choice.
+
+    Raises:
+        ConfigError: the folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error}") from error
 
 
 def _heavy() -> Any:

@@ -18,6 +18,7 @@ import yaml
 from ajet.config.loading.load import to_yaml
 from ajet.config.sections.root import RootConfig
 from ajet.errors import ConfigError
+from ajet.monitor.best_checkpoint import linked_checkpoint
 from ajet.monitor.run_record import FILE_NAME, is_running, read_processes
 from ajet.schema.task import exceeds
 from ajet.training.checkpoints import list_checkpoints
@@ -27,8 +28,9 @@ logger = logging.getLogger(__name__)
 LOCK = ".lock"
 """Name of the file that a run's process locks; it holds the process's id."""
 
-BASE = "base"
-"""Names the model that a run started from, where a step could be named."""
+BASE, BEST, LATEST = "base", "best", "latest"
+"""Name the model that a run started from, the best checkpoint and the newest one, instead of a
+step."""
 
 TOKENIZER_FILE = "tokenizer.json"
 MOST_BYTES = 8 * 2**20
@@ -115,7 +117,7 @@ def checkpoint_of(run: Path, asked: str | None) -> tuple[int, Path | None]:
 
     Args:
         run: the run's folder.
-        asked: a step or `base`; None: the newest checkpoint.
+        asked: a step, `latest`, `best` or `base`; None: the newest checkpoint.
 
     Raises:
         ConfigError: there is no such checkpoint.
@@ -125,12 +127,20 @@ def checkpoint_of(run: Path, asked: str | None) -> tuple[int, Path | None]:
     there = {
         int(path.name.removeprefix("step_")): path for path in list_checkpoints(run / "checkpoints")
     }
-    if asked is None and there:
+    best = linked_checkpoint(run)
+    steps = ", ".join(map(str, there)) or "none"
+    if asked in (None, LATEST) and there:
         step = max(there)
-    elif asked is not None and asked.isdigit() and int(asked) in there:
+    elif asked == BEST and best in there.values():
+        step = next(step for step, path in there.items() if path == best)
+    elif asked == BEST:
+        raise ConfigError(
+            f"{run}: no checkpoint is known as the best one, because no validation result after "
+            f"one is on record; checkpoints of steps: {steps}"
+        )
+    elif asked is not None and asked.isdecimal() and int(asked) in there:
         step = int(asked)
     else:
-        steps = ", ".join(map(str, there)) or "none"
         raise ConfigError(f"{run}: no checkpoint of step {asked or 'any'}; there are: {steps}")
     return step, there[step]
 

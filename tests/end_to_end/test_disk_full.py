@@ -27,11 +27,11 @@ def mount(folder: Path, *options: str) -> None:
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
+def small_disk(folder: Path, size_mb: int = ONE_CHECKPOINT_MB) -> Iterator[None]:
     """The folder, which is made, is a disk of its own."""
     folder.mkdir()
     try:
-        mount(folder, "-o", f"size={ONE_CHECKPOINT_MB}M")
+        mount(folder, "-o", f"size={size_mb}M")
     except (OSError, subprocess.CalledProcessError) as error:
         pytest.skip(f"no tmpfs can be mounted here: {error}")
     try:

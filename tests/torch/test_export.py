@@ -8,8 +8,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,7 +23,9 @@ from ajet.config.loading.load import load_config
 from ajet.errors import CheckpointError, ConfigError, ModelError
 from ajet.export import export as export_module
 from ajet.export.export import export
+from ajet.launcher.run_folder import checkpoint_of
 from tests.end_to_end.command import ajet
+from tests.end_to_end.test_disk_full import small_disk
 
 SMALL = (
     "trainer_common.total_training_steps=2",
@@ -127,6 +131,55 @@ def test_a_folder_that_is_not_empty_is_kept(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not empty"):
         export_of(run, tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_an_empty_folder_is_filled_where_it_stands(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    inode = here.stat().st_ino
+    export_of(run, Path("."))
+    assert here.stat().st_ino == inode
+    assert (here / "config.json").is_file()
+    assert [path for path in here.iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def test_a_full_disk_is_named_and_nothing_is_left(run: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", size_mb=1):
+        for to in (tmp_path / "disk", tmp_path / "disk/new"):
+            with pytest.raises(ConfigError, match=f"{to} cannot be written: .*No space"):
+                export_of(run, to)
+            assert list((tmp_path / "disk").iterdir()) == []
+
+
+def test_a_logprob_that_is_no_number_is_a_difference() -> None:
+    class NoNumbers:
+        device = "cpu"
+
+        def __call__(self, input_ids: torch.Tensor) -> Any:
+            return SimpleNamespace(logits=torch.full((1, input_ids.shape[1], 8), torch.nan))
+
+    sampled = exported.Sampled(prompt_ids=[1], token_ids=[2, 3], logprobs=[-1.0, -1.0])
+    assert math.isnan(exported.largest_difference(NoNumbers(), [sampled]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("asked", "step"), [("latest", 2), ("best", 1), ("1", 1)])
+def test_a_checkpoint_is_named_in_several_ways(run: Path, asked: str, step: int) -> None:
+    link = run / "best_checkpoint"
+    link.unlink(missing_ok=True)
+    link.symlink_to("checkpoints/step_000001")
+    assert checkpoint_of(run, asked)[0] == step
+
+
+def test_without_a_best_checkpoint_the_others_are_named(run: Path) -> None:
+    (run / "best_checkpoint").unlink(missing_ok=True)
+    with pytest.raises(ConfigError, match=r"no checkpoint is known as the best .* steps: 1, 2"):
+        checkpoint_of(run, "best")
+    with pytest.raises(ConfigError, match=r"no checkpoint of step nine; there are: 1, 2"):
+        checkpoint_of(run, "nine")
 
 
 def test_the_card_tells_what_the_model_is(run: Path, tmp_path: Path) -> None:

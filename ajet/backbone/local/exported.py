@@ -6,10 +6,13 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
@@ -47,9 +50,19 @@ def write_model(checkpoint: Path, folder: Path, dtype: str | None) -> str:
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]
     model = load_model(checkpoint, dtype=_dtype(dtype or stored_dtype(checkpoint)))
-    model.save_pretrained(folder)
+    with _full_disk_reported():
+        model.save_pretrained(folder)
     _copy_tokenizer(checkpoint, folder)
     return str(model.dtype).removeprefix("torch.")
+
+
+@contextmanager
+def _full_disk_reported() -> Iterator[None]:
+    """Turn the error of safetensors about a disk that is full into an OSError."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def stored_dtype(folder: Path) -> str:
@@ -93,9 +106,10 @@ def write_adapter(base: Path, checkpoint: Path, folder: Path, rank: int, base_na
     if not tensors:
         raise ModelError(f"{checkpoint} has the weights of the base model: there is no adapter")
     # With alpha = rank the scale is 1: the scale of the run is part of the product.
-    write_adapter_files(
-        folder, tensors, base_name=base_name, rank=rank, alpha=rank, modules=modules
-    )
+    with _full_disk_reported():
+        write_adapter_files(
+            folder, tensors, base_name=base_name, rank=rank, alpha=rank, modules=modules
+        )
     _copy_tokenizer(checkpoint, folder)
 
 
@@ -159,7 +173,8 @@ def largest_difference(model: PreTrainedModel, sampled: Sequence[Sampled]) -> fl
         ids = torch.tensor([[*each.prompt_ids, *each.token_ids]], device=model.device)
         logits = model(input_ids=ids).logits[0, len(each.prompt_ids) - 1 : -1].float()
         found = logits.log_softmax(-1).gather(1, ids[0, len(each.prompt_ids) :, None])[:, 0]
-        largest = max(largest, float((found.cpu() - torch.tensor(each.logprobs)).abs().max()))
+        difference = float((found.cpu() - torch.tensor(each.logprobs)).abs().max())
+        largest = float(np.maximum(largest, difference))  # max() would lose a NaN
     return largest
 
 
@@ -183,7 +198,7 @@ def difference_to_record(
         logprobs = (logits / temperature[:, None]).log_softmax(-1)
         found = logprobs.gather(1, ids[0, 1:, None].cpu())[:, 0]
         differences = (found - torch.tensor(sample.logprobs)[1:]).abs()[chosen[1:]]
-        largest = max(largest or 0.0, float(differences.max()))
+        largest = float(np.maximum(largest or 0.0, float(differences.max())))
     return largest
 
 
