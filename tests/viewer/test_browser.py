@@ -115,7 +115,7 @@ def test_from_the_link_to_a_token_whose_numbers_are_those_of_the_file(page, plac
     page.get_by_label("Step", exact=True).select_option("2")
     page.get_by_label("Task", exact=True).fill("task-1")
     page.get_by_label("Success", exact=True).select_option("yes")
-    page.get_by_role("status").filter(has_text="1 episodes").wait_for()
+    page.get_by_role("status").filter(has_text="1 episode ·").wait_for()
     page.get_by_role("link", name="step 2, attempt 2, task task-1").click()
     page.get_by_role("button", name="tokens of call 1").click()
     page.wait_for_selector(".token.chosen")

@@ -1,7 +1,7 @@
 // Calls as turns: what was added to the history, and what the model answered.
 
 import { get } from "./api.js";
-import { count, h, number, put, shown } from "./dom.js";
+import { count, firstPart, h, number, put, shown } from "./dom.js";
 
 /** One call of an episode. `where` names run, step and episode. */
 export function turnView(call, where, { several, onTokens = null } = {}) {
@@ -34,7 +34,8 @@ export function messageView(message, where, isAnswer = false) {
   const role = message.role || (isAnswer ? "assistant" : "?");
   const known = ["system", "user", "assistant", "tool"].includes(role) ? role : "other";
   return h("div", { class: `message ${known}${isAnswer ? " answer" : ""}` },
-    h("p", { class: "role" }, role, message.name ? ` · ${message.name}` : "",
+    h("p", { class: "role" }, role,
+      message.name && message.name !== role ? ` · ${message.name}` : "",
       isAnswer ? h("span", { class: "unseen" }, ", sampled by the model") : ""),
     message.parts.length ? message.parts.map((part) => partView(part, where))
       : h("p", { class: "muted" }, "(empty)"));
@@ -81,11 +82,12 @@ const FOLD = 4000;
 
 /** A text that is here as a whole, shown in pieces. */
 export function foldedText(text) {
-  const body = h("div", { class: "said code", dir: "auto" }, shown(text.slice(0, FOLD)));
+  const first = firstPart(text, FOLD);
+  const body = h("div", { class: "said code", dir: "auto" }, shown(first));
   if (text.length <= FOLD) return body;
   const button = h("button", { type: "button", class: "small", onclick: () => {
-    body.append(shown(text.slice(FOLD)));
+    body.append(shown(text.slice(first.length)));
     button.remove();
-  } }, `Show more (${count(text.length - FOLD)} characters)`);
+  } }, `Show more (${count(text.length - first.length)} characters)`);
   return h("div", {}, body, button);
 }

@@ -79,6 +79,17 @@ export function count(value) {
   return value === null || value === undefined ? "–" : whole.format(value);
 }
 
+/** `1 episode`, `2 episodes`. */
+export function counted(value, noun) {
+  return `${count(value)} ${noun}${value === 1 ? "" : "s"}`;
+}
+
+/** The first characters of a text, with no character cut in two. */
+export function firstPart(text, length) {
+  const cut = text.slice(0, length);
+  return /[\ud800-\udbff]$/.test(cut) ? cut.slice(0, -1) : cut;
+}
+
 /** A number in few characters. */
 export function number(value) {
   if (value === null || value === undefined) return "–";

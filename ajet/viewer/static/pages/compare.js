@@ -2,7 +2,7 @@
 
 import { get, link } from "../api.js";
 import { messageView, textsOf, turnView } from "../conversation.js";
-import { count, h, notice, number } from "../dom.js";
+import { count, counted, h, notice, number } from "../dom.js";
 import { outcomeMark } from "../status.js";
 import { phaseName } from "./run.js";
 
@@ -34,8 +34,9 @@ class ComparePage {
       h("h1", {}, query || task),
       h("p", { class: "muted" }, `task ${task} · `,
         steps.length > 1 ? `steps ${steps.join(" and ")}` : `step ${steps[0]}`,
-        ` · ${episodes.length} episodes`),
-      episodes.length ? null : notice("", "No such episodes."),
+        ` · ${counted(episodes.length, "episode")}`),
+      steps.filter((step) => !episodes.some((each) => String(each.row.step) === step)).map((step) =>
+        notice("", `Step ${step} has no such episode of this task.`)),
       shared.length ? h("details", {},
         h("summary", {}, `The first ${length} messages are the same in all; below is what differs`),
         h("ol", { class: "turns" }, shared)) : null,
@@ -50,8 +51,8 @@ class ComparePage {
     return h("article", { class: "column" },
       h("h2", {}, h("a", { href: link(["run", this.run, "episode", row.step, row.episode_id]) },
         withStep ? `Step ${row.step}, attempt ${row.repeat_index}` : `Attempt ${row.repeat_index}`)),
-      h("p", {}, outcomeMark(row), ` reward ${number(row.reward)} · ${count(row.num_calls)} calls · `,
-        `${count(row.sampled)} sampled`),
+      h("p", {}, outcomeMark(row), ` reward ${number(row.reward)} · `,
+        `${counted(row.num_calls, "call")} · ${count(row.sampled)} sampled`),
       row.cause ? notice("bad", row.cause) : null,
       data.calls.length ? this.#differs(withoutFirst(data.calls, length), where, several)
         : data.missing.map((text) => notice("", text)),

@@ -88,7 +88,7 @@ class EpisodePage {
     const others = data.task_steps.filter((row) =>
       row.step !== Number(where.step) || row.phase !== data.phase);
     return h("nav", { class: "group", "aria-label": "Group" },
-      h("p", {}, h("span", { class: "muted" }, "Group: "), data.group_episodes.map((each) =>
+      h("p", {}, h("span", { class: "muted" }, "Attempts and their rewards: "), data.group_episodes.map((each) =>
         h("a", { href: link(["run", where.run, "episode", where.step, each.episode_id]),
           "aria-current": each.episode_id === where.episode ? "page" : null,
           class: "chip " + (each.outcome !== "ok" ? "bad" : each.is_success ? "good" : "plain") },

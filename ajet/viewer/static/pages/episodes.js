@@ -1,7 +1,7 @@
 // The episodes of a step, or of a whole run: filtered, sorted, searched.
 
 import { get, link, remember } from "../api.js";
-import { count, duration, h, notice, number, percent, put, table } from "../dom.js";
+import { count, counted, duration, h, notice, number, percent, put, table } from "../dom.js";
 import { outcomeMark } from "../status.js";
 import { phaseName } from "./run.js";
 
@@ -149,13 +149,13 @@ class EpisodesPage {
 
   #show() {
     const { data, state } = this;
-    const shared = [`${count(data.total)} episodes`, `reward ${number(data.reward_mean)}`,
+    const shared = [counted(data.total, "episode"), `reward ${number(data.reward_mean)}`,
       `success ${percent(data.success_rate)}`, `${count(data.failed)} failed`];
     put(this.summary, data.total ? shared.join(" · ") : "No episode fits.",
       data.index.done < data.index.total
         ? ` · reading episodes: ${percent(data.index.done / data.index.total)}` : "",
       data.not_searched.length
-        ? ` · ${data.not_searched.length} steps were not searched; choose a step to search it` : "");
+        ? ` · not searched: ${counted(data.not_searched.length, "step")}; choose a step to search it` : "");
     const groups = new Set(data.rows.map((row) => row.task_id));
     put(this.results,
       data.rows.length ? table("Episodes", this.#columns(groups.size > 1 || !state.task_id),
