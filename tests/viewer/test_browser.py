@@ -41,7 +41,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs; the second one's model answers with hostile content."""
+    """Three runs: one whose model answers with hostile content, one with long ids and wide groups."""
     place = tmp_path_factory.mktemp("runs")
     demo = RunWriter(place / "demo")
     for step in (1, 2, 3):
@@ -53,6 +53,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         an_episode(1, task=name, says="y" * 1_000_000),
     ]
     hostile.step(1, [Group(task=Task(task_id=name), episodes=episodes)])
+    long = "task-" + 40 * "without-a-blank_"
+    answers = [an_episode(n, task=long, says=f"{n} {'z' * 300}") for n in range(12)]
+    RunWriter(place / "wide").step(1, [Group(task=Task(task_id=long), episodes=answers)])
     return place
 
 
@@ -253,10 +256,12 @@ ADDRESSES = (
     "#/run/demo/episodes",
     "#/run/demo/episode/2/e-2-task-1-2?token=12",
     "#/run/demo/compare?step=2&phase=train&task=task-1",
+    "#/run/wide/episodes",
+    f"#/run/wide/compare?step=1&phase=train&task=task-{40 * 'without-a-blank_'}",
 )
 
 
-@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("address", ADDRESSES, ids=range(len(ADDRESSES)))
 def test_axe_finds_no_serious_fault_and_nothing_is_wider_than_the_page(page, address):
     page.evaluate("scrollTo(0, 0)")
     for theme in ("light", "dark"):
