@@ -41,7 +41,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three runs: one whose model answers with hostile content, one with long ids and wide groups."""
+    """Three runs: the answers of one are hostile, another one has long ids and wide groups."""
     place = tmp_path_factory.mktemp("runs")
     demo = RunWriter(place / "demo")
     for step in (1, 2, 3):
