@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ajet.config.loading.class_paths import split_class_path
+from ajet.class_path import split_class_path
 from ajet.config.sections.root import RootConfig
 from ajet.config.shown_settings import flat_without_secrets
 from ajet.evaluation.subject import Subject
