@@ -69,9 +69,17 @@ class EpisodeIndex:
         self._is_complete.wait(wait_s)
 
     def progress(self) -> dict[str, int]:
-        """Bytes of the file that are in the index, bytes of the file, and damaged lines."""
-        done, damaged = self._lines.offset, self._lines.num_damaged
-        return {"done": done, "total": self._lines.size(), "damaged": damaged}
+        """Bytes of the file that were read, bytes of the file, and damaged lines.
+
+        `cut`: bytes at the end without a line feed, of a line that is being written or was cut.
+        """
+        lines = self._lines
+        return {
+            "done": lines.offset + lines.num_cut,
+            "total": lines.size(),
+            "damaged": lines.num_damaged,
+            "cut": lines.num_cut,
+        }
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Rows of a SELECT; values come in only by `?`."""

@@ -33,6 +33,8 @@ class LineFollower:
         self.num_damaged = 0
         self.is_restarted = False
         """The last call began at the start of a file that is not the one read before."""
+        self.num_cut = 0
+        """Bytes at the end of the file, as of the last call, that have no line feed yet."""
         self._offset = 0
         self._inode: int | None = None
 
@@ -53,7 +55,7 @@ class LineFollower:
 
         The last line counts only once its line feed is there: a run may be writing it.
         """
-        self.is_restarted = False
+        self.is_restarted, self.num_cut = False, 0
         try:
             file = self.path.open("rb")
         except OSError:
@@ -67,9 +69,8 @@ class LineFollower:
             while self._offset < stop:
                 raw = file.readline(MAX_LINE_BYTES)
                 if not raw.endswith(b"\n"):
-                    if len(raw) < MAX_LINE_BYTES:
-                        break
-                    if not _skip_line(file):
+                    if len(raw) < MAX_LINE_BYTES or not _skip_line(file):
+                        self.num_cut = file.tell() - self._offset
                         break
                     self.num_damaged += 1
                     self._offset = file.tell()

@@ -125,14 +125,20 @@ class RunView:
     def detail(self, wait_s: float) -> dict[str, Any]:
         """Everything of the run but metrics and episodes."""
         self.episodes.refresh(wait_s)
+        self.metrics()  # whether its last line is cut
         processes, problem = self.processes()
         settings, bad_settings = self.settings()
-        missing = [text for text in (problem, bad_settings) if text] + self._missing()
+        status = status_of(processes)
+        missing = [text for text in (problem, bad_settings) if text] + self._missing(status)
         return {
             "name": self.folder.name,
             "folder": str(self.folder),
-            "status": status_of(processes),
-            "processes": [_shown_process(entry) for entry in processes],
+            "status": status,
+            "processes": [
+                # A process that was killed could not write down how it ended.
+                _shown_process(entry, status if entry is processes[-1] else "killed")
+                for entry in processes
+            ],
             "waiting": _waiting(processes),
             "quiet_s": self._quiet_s(),
             "settings": settings,
@@ -167,7 +173,7 @@ class RunView:
             row["has_calls"] = is_recorded and row["step"] in with_calls
         return rows
 
-    def _missing(self) -> list[str]:
+    def _missing(self, status: str) -> list[str]:
         named = {
             metrics_log.FILE_NAME: "no curves",
             episode_log.FILE_NAME: "no list of episodes",
@@ -180,11 +186,16 @@ class RunView:
             if not (self.folder / name).exists()
         ]
         with self._lock:
-            damaged = self._metrics.num_damaged
-        if damaged:
-            missing.append(f"metrics.jsonl: {damaged} damaged lines are left out")
-        if damaged := self.episodes.progress()["damaged"]:
-            missing.append(f"episodes.jsonl: {damaged} damaged lines are left out")
+            damaged, cut = self._metrics.num_damaged, self._metrics.num_cut
+        episodes = self.episodes.progress()
+        for name, num_damaged, num_cut in (
+            (metrics_log.FILE_NAME, damaged, cut),
+            (episode_log.FILE_NAME, episodes["damaged"], episodes["cut"]),
+        ):
+            if num_damaged:
+                missing.append(f"{name}: damaged lines are left out: {num_damaged}")
+            if num_cut and not status.startswith("running"):
+                missing.append(f"{name} ends in the middle of a line, which is left out")
         if find_tokenizer(self.folder) is None:
             missing.append(
                 "no tokenizer in the folder (it comes with the first checkpoint): tokens are "
@@ -229,13 +240,14 @@ def _waiting(processes: list[dict[str, Any]]) -> Any:
     return last.get("waiting_for") or last.get("waiting")
 
 
-def _shown_process(entry: dict[str, Any]) -> dict[str, Any]:
+def _shown_process(entry: dict[str, Any], if_running: str) -> dict[str, Any]:
     command = entry.get("command")
     words = [str(word) for word in command] if isinstance(command, list) else []
-    names = ("started_at", "ended_at", "outcome", "directory", "host", "platform", "python")
+    names = ("started_at", "ended_at", "directory", "host", "platform", "python")
     versions = entry.get("versions")
     return {
         **{name: entry.get(name) for name in names},
+        "outcome": if_running if entry.get("outcome") == "running" else entry.get("outcome"),
         "git_revision": entry.get("git_revision"),
         "versions": versions if isinstance(versions, dict) else {},
         "command": without_secrets(words),

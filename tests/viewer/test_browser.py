@@ -55,7 +55,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     hostile.step(1, [Group(task=Task(task_id=name), episodes=episodes)])
     long = "task-" + 40 * "without-a-blank_"
     answers = [an_episode(n, task=long, says=f"{n} {'z' * 300}") for n in range(12)]
-    RunWriter(place / "wide").step(1, [Group(task=Task(task_id=long), episodes=answers)])
+    wide = RunWriter(place / "wide")
+    wide.step(1, [Group(task=Task(task_id=long, main_query="why? " * 400), episodes=answers)])
+    with (place / "wide/metrics.jsonl").open("a") as file:
+        file.writelines(
+            f'{{"step": {n}, "policy/loss": {"NaN" if n < 4 else -0.5}}}\n' for n in (2, 3, 4)
+        )
     return place
 
 
@@ -216,6 +221,14 @@ def test_what_a_run_writes_appears_without_a_reload(chromium, tmp_path):
         page.context.close()
 
 
+def test_values_that_are_no_numbers_are_seen(page):
+    go(page, "#/run/wide")
+    loss = page.locator("figure").filter(has_text="Loss")
+    loss.get_by_text("no number at 2 of 4 steps").wait_for()
+    loss.get_by_role("button", name="table").click()
+    assert loss.locator("td").all_inner_texts() == ["-0.1", "nan", "nan", "-0.5"]
+
+
 def test_hostile_content_is_text(page):
     go(
         page,
@@ -256,7 +269,9 @@ ADDRESSES = (
     "#/run/demo/episodes",
     "#/run/demo/episode/2/e-2-task-1-2?token=12",
     "#/run/demo/compare?step=2&phase=train&task=task-1",
+    "#/run/wide",
     "#/run/wide/episodes",
+    f"#/run/wide/episode/1/e-0-task-{40 * 'without-a-blank_'}-0",
     f"#/run/wide/compare?step=1&phase=train&task=task-{40 * 'without-a-blank_'}",
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pyarrow.parquet as pq
@@ -74,7 +75,36 @@ def test_a_newer_version_is_shown_as_far_as_it_is_known(get, run):
 
 def test_a_killed_run_is_called_killed(get, run):
     write_record(run.folder, outcome="running")
-    assert get("run")["status"] == "killed"
+    detail = get("run")
+    assert detail["status"] == "killed"
+    assert [process["outcome"] for process in detail["processes"]] == ["killed"]
+
+
+def test_a_process_before_a_resumed_run_was_killed(get, run):
+    write_record(run.folder, outcome="running")
+    path = run.folder / "run.json"
+    record = json.loads(path.read_text())
+    record["processes"].append({**record["processes"][0], "outcome": "finished"})
+    path.write_text(json.dumps(record))
+    found = [process["outcome"] for process in get("run")["processes"]]
+    assert found == ["killed", "finished"]
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "episodes.jsonl"])
+def test_a_line_that_was_cut_is_named_and_nothing_waits_for_its_end(get, run, name):
+    path = run.folder / name
+    path.write_bytes(path.read_bytes()[:-20])
+    write_record(run.folder, outcome="running")
+    detail = get("run")
+    assert detail["missing"] == [f"{name} ends in the middle of a line, which is left out"]
+    assert detail["index"]["done"] == detail["index"]["total"]
+
+
+def test_a_line_that_is_being_written_is_not_called_cut(get, run, monkeypatch):
+    monkeypatch.setattr("ajet.viewer.run_view.status_of", lambda processes: "running")
+    path = run.folder / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert get("run")["missing"] == []
 
 
 def test_an_unknown_outcome_is_shown_as_it_is(get, run):

@@ -21,19 +21,21 @@ export function smoothed(values, weight) {
   });
 }
 
+/** The steps that have a value; `nan` and `inf` become null, which is a gap, and are in `odd`. */
 function withoutHoles(steps, values, isLog) {
-  const kept = [[], []];
+  const byStep = new Map();
+  const odd = new Map();
   steps.forEach((step, at) => {
     const value = values[at];
-    if (typeof value === "number" && (!isLog || value > 0)) {
-      kept[0].push(step);
-      kept[1].push(value);
-    }
+    const isNumber = typeof value === "number";
+    if (value === null || value === undefined || (isNumber && isLog && value <= 0)) return;
+    // A resumed run may have written a step twice: the last one counts.
+    byStep.set(step, isNumber ? value : null);
+    odd.delete(step);
+    if (!isNumber) odd.set(step, String(value));
   });
-  // A resumed run may have written a step twice: the last one counts.
-  const byStep = new Map(kept[0].map((step, at) => [step, kept[1][at]]));
   const order = [...byStep.keys()].sort((a, b) => a - b);
-  return [order, order.map((step) => byStep.get(step))];
+  return { steps: order, values: order.map((step) => byStep.get(step)), odd };
 }
 
 /**
@@ -63,8 +65,8 @@ export class Chart {
   set(series, options = {}) {
     Object.assign(this.options, options);
     this.series = series.map((each) => {
-      const [steps, values] = withoutHoles(each.steps, each.values, this.panel.scale === "log");
-      return { ...each, steps, values };
+      const found = withoutHoles(each.steps, each.values, this.panel.scale === "log");
+      return { ...each, ...found };
     });
     this.#draw();
     if (this.button.getAttribute("aria-pressed") === "true") this.#showTable();
@@ -76,7 +78,8 @@ export class Chart {
     this.plot?.destroy();
   }
 
-  #show(value) {
+  #show(each, at) {
+    const value = each.values[at] ?? each.odd.get(each.steps[at]);
     return this.panel.unit === "share" ? percent(value) : number(value);
   }
 
@@ -124,11 +127,11 @@ export class Chart {
       const stroke = colour(`series-${each.colour % NUM_COLOURS}`);
       const isStacked = this.panel.stacked;
       return {
-        label: each.label, spanGaps: true,
+        label: each.label,
         stroke: isFaint ? stroke + "55" : stroke,
         width: isFaint ? 1 : 1.75,
         fill: isStacked ? stroke + "66" : undefined,
-        points: { show: !isStacked && !isFaint && each.steps.length <= FEW_POINTS, size: 4.5,
+        points: { show: !isFaint && each.steps.length <= (isStacked ? 1 : FEW_POINTS), size: 4.5,
           fill: stroke },
       };
     };
@@ -171,19 +174,20 @@ export class Chart {
     const step = at === null || at === undefined ? null : data[0][at];
     put(this.legend, this.series.map((each) => {
       const where = step === null ? each.values.length - 1 : each.steps.indexOf(step);
-      const value = where < 0 ? undefined : each.values[where];
       return h("li", {},
         h("span", { class: `swatch series-${each.colour % NUM_COLOURS}`, "aria-hidden": "true" }),
         h("span", {}, each.label), " ",
-        h("b", {}, value === undefined ? "–" : this.#show(value)));
+        h("b", {}, where < 0 ? "–" : this.#show(each, where)),
+        each.odd.size ? h("span", { class: "warn" },
+          ` no number at ${each.odd.size} of ${each.steps.length} steps`) : null);
     }), step !== null ? h("li", { class: "muted" }, "step " + step) : null);
   }
 
   #inWords() {
     const parts = this.series.filter((each) => each.values.length).map((each) => {
       const last = each.values.length - 1;
-      return `${each.label}: ${this.#show(each.values[0])} at step ${each.steps[0]}, ` +
-        `${this.#show(each.values[last])} at step ${each.steps[last]}`;
+      return `${each.label}: ${this.#show(each, 0)} at step ${each.steps[0]}, ` +
+        `${this.#show(each, last)} at step ${each.steps[last]}`;
     });
     return `${this.panel.title}. ${parts.join("; ")}`;
   }
@@ -200,7 +204,7 @@ export class Chart {
     const columns = [{ title: "step", cell: (step) => step, numeric: true, isHead: true },
       ...this.series.map((each) => ({ title: each.label, numeric: true, cell: (step) => {
         const at = each.steps.indexOf(step);
-        return at < 0 ? "" : this.#show(each.values[at]);
+        return at < 0 ? "" : this.#show(each, at);
       } }))];
     put(this.values, table("Values of " + this.panel.title, columns, steps));
   }
@@ -213,6 +217,7 @@ function stepRange(plot, low, high) {
 
 function short(value) {
   const size = Math.abs(value);
+  if (size >= 1e12) return value.toExponential(0);
   if (size >= 1e9) return +(value / 1e9).toPrecision(3) + "G";
   if (size >= 1e6) return +(value / 1e6).toPrecision(3) + "M";
   if (size >= 1e4) return +(value / 1e3).toPrecision(3) + "k";

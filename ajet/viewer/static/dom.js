@@ -102,7 +102,7 @@ export function number(value) {
 }
 
 export function percent(value) {
-  return value === null || value === undefined ? "–" : (100 * value).toFixed(1) + "%";
+  return typeof value === "number" ? (100 * value).toFixed(1) + "%" : number(value);
 }
 
 export function duration(seconds) {

@@ -31,7 +31,7 @@ class ComparePage {
     const query = episodes.find((each) => each.data.task)?.data.task.main_query;
     const { shared, length } = sharedPart(run, episodes);
     this.content = h("div", {},
-      h("h1", {}, query || task),
+      h("h1", { class: "long" }, query || task),
       h("p", { class: "muted" }, `task ${task} · `,
         steps.length > 1 ? `steps ${steps.join(" and ")}` : `step ${steps[0]}`,
         ` · ${counted(episodes.length, "episode")}`),

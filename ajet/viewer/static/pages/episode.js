@@ -62,7 +62,7 @@ class EpisodePage {
       is_success: log.is_success ?? data.is_success };
     return h("div", {},
       h("div", { class: "title" },
-        h("h1", {}, data.task?.main_query || data.task_id || where.episode), outcomeMark(row)),
+        h("h1", { class: "long" }, data.task?.main_query || data.task_id || where.episode), outcomeMark(row)),
       h("p", { class: "muted" }, `${phaseName(data.phase)}, step ${where.step}, task `,
         data.task_id, ` · episode ${where.episode}`,
         data.is_discarded ? " · its group was replaced by dynamic sampling" : ""),

@@ -182,14 +182,16 @@ class EpisodesPage {
           { step: row.step, phase: row.phase, task: row.task_id }),
         title: "the episodes of this group side by side" }, row.task_id),
         row.query ? h("span", { class: "query" }, row.query) : null] }
-        : withQuery ? { title: "Asks", class: "wrap", cell: (row) => row.query ?? "" } : null,
+        : withQuery ? { title: "Asks", class: "wrap", cell: (row) =>
+          h("span", { class: "query" }, row.query ?? "") } : null,
       { ...this.#sorted("num_calls", "Calls"), numeric: true, cell: (row) => count(row.num_calls) },
       { ...this.#sorted("sampled", "Sampled"), numeric: true, cell: (row) => count(row.sampled) },
       { ...this.#sorted("length", "Tokens"), numeric: true, cell: (row) => count(row.length) },
       several ? { title: "Agents", cell: (row) => row.agents.join(", ") } : null,
       { ...this.#sorted("duration_s", "Time"), numeric: true,
         cell: (row) => duration(row.duration_s) },
-      withCause ? { title: "Cause", class: "wrap", cell: (row) => row.cause ?? "" } : null,
+      withCause ? { title: "Cause", class: "wrap", cell: (row) =>
+        h("span", { class: "cause" }, row.cause ?? "") } : null,
     ].filter(Boolean);
   }
 

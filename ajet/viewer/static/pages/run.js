@@ -208,7 +208,8 @@ class RunPage {
       { title: "Kind", isHead: true, cell: (row) => h("a", {
         href: link(["run", this.name, "episodes"], { outcome: row.outcome }) },
         row.outcome.replaceAll("_", " ")) },
-      { title: "Cause", class: "wrap", cell: (row) => row.cause ?? "" },
+      { title: "Cause", class: "wrap", cell: (row) =>
+        h("span", { class: "cause" }, row.cause ?? "") },
       { title: "Episodes", numeric: true, cell: (row) => count(row.count) },
       { title: "Last at step", numeric: true, cell: (row) => row.last_step },
     ], causes) : notice("", this.detail.steps.length ? "No episode failed." : "No episodes yet."));

@@ -87,7 +87,7 @@ class RunsPage {
         h("b", {}, show(values[1]))) : "–";
     };
     const columns = [
-      { title: "Run", isHead: true, cell: (run) => [
+      { title: "Run", isHead: true, class: "name", cell: (run) => [
         h("input", { type: "checkbox", value: run.name, "aria-label": "compare " + run.name,
           checked: this.chosen.has(run.name), onchange: (event) => this.#choose(event.target) }),
         this.#swatch(run.name),
