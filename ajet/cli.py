@@ -16,6 +16,7 @@ from ajet.boundary import guarded_log_handlers
 from ajet.commands.agentjet_options import (
     SERVICE_OPTION,
     as_services,
+    refuse_forgotten_conf,
     refuse_mistaken,
     tell_without_effect,
     with_services,
@@ -72,6 +73,8 @@ class Commands(TyperGroup):
             args = ["train", *args]
         if args[0] == "train":
             args = ["train", *as_services(args[1:])]
+        if args[0] in self.commands and _takes_conf(self.commands[args[0]]):
+            refuse_forgotten_conf(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -95,6 +98,10 @@ class Commands(TyperGroup):
         """Show the options of `train`, then the subcommands."""
         self.commands["train"].format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
+
+
+def _takes_conf(command: Any) -> bool:
+    return any("--conf" in parameter.opts for parameter in command.params)
 
 
 def train(

@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 from collections.abc import Sequence
+from itertools import pairwise
 
 from ajet.config.sections.root import RootConfig
 from ajet.config.sections.task_runner import ServiceConfig
@@ -14,6 +15,7 @@ from ajet.errors import ConfigError, did_you_mean
 SERVICE_OPTION = "--with-service"
 OWN_OPTIONS = ("--with-ray", "--with-ray-cluster", "--with-logview", SERVICE_OPTION)
 KILLERS = ("--kill", "--autokill", "--reboot")
+SWARM_OPTIONS = ("--swarm-server", "--swarm-overwatch")
 START_TIMEOUT_S = 3600.0
 """Seconds that AgentJet waits for a service of `--with-NAME`."""
 
@@ -39,11 +41,27 @@ def refuse_mistaken(args: Sequence[str], commands: Sequence[str]) -> None:
     raise ConfigError(f'there is no command "{args[0]}"{hint}')
 
 
+def refuse_forgotten_conf(args: Sequence[str]) -> None:
+    """Refuse a YAML file that stands alone in the arguments of a command that has `--conf`.
+
+    Raises:
+        ConfigError: the message has the arguments as they were probably meant.
+    """
+    if any(arg.partition("=")[0] == "--conf" for arg in args):
+        return
+    for index, (before, arg) in enumerate(pairwise(args), start=1):
+        if arg.endswith((".yaml", ".yml")) and "=" not in arg and not before.startswith("--"):
+            start = [word for word in args[:index] if word != "train"]
+            meant = shlex.join(["ajet", *start, "--conf", arg])
+            raise ConfigError(f"{arg}: --conf is missing; write `{meant}`")
+
+
 def as_services(args: Sequence[str]) -> list[str]:
     """The same arguments with AgentJet's `--with-NAME` as our `--with-service NAME`.
 
     Raises:
-        ConfigError: an option of AgentJet that ends processes by a word in their command line.
+        ConfigError: an option of AgentJet that ends processes by a word in their command line, or
+            one of its swarm mode.
     """
     given = []
     for arg in args:
@@ -52,6 +70,12 @@ def as_services(args: Sequence[str]) -> list[str]:
             raise ConfigError(
                 f"{name} is not accepted: it ends processes by a word in their command line, and "
                 "may end those of others; `ajet kill RUN` ends what one run started"
+            )
+        if name in SWARM_OPTIONS:
+            raise ConfigError(
+                f"{name} is not accepted: training for agents that run elsewhere is not part of "
+                "this version; tuner.as_oai_baseurl_apikey() in a workflow serves an agent in "
+                "another process"
             )
         if arg.startswith("--with-") and name not in OWN_OPTIONS:
             given += [SERVICE_OPTION, arg.removeprefix("--with-")]

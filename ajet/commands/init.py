@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
@@ -92,37 +93,45 @@ def init(
     Example: ajet init my_agent && cd my_agent && ajet --conf my_agent.yaml
     """
     folder = Path(name).expanduser()
-    write_project(folder, client, template)
-    typer.echo(
-        f"wrote {len(list(folder.rglob('*.*')))} files into {folder}; README.md explains them"
-    )
-    conf = f"{folder.name}.yaml"
-    typer.echo(f"next: cd {folder} && ajet check --conf {conf} && ajet --conf {conf}")
+    number = write_project(folder, client, template)
+    typer.echo(f"wrote {number} files into {folder}; README.md explains them")
+    conf = f"{_name_of(folder)}.yaml"
+    enter = f"cd {shlex.quote(str(folder))}"
+    typer.echo(f"next: {enter} && ajet check --conf {conf} && ajet --conf {conf}")
+
+
+def _name_of(folder: Path) -> str:
+    """The project's name: that of the folder, also where it is given as `.`."""
+    return folder.name if folder.name not in ("", "..") else folder.resolve().name
 
 
 def write_project(folder: Path, client: Client, template: Template) -> int:
-    """Write the project into a new folder, whose name becomes the project's; the number of files.
+    """Write the project into a new folder, whose name becomes the project's.
+
+    Returns:
+        The number of files.
 
     Raises:
-        ConfigError: the folder exists or cannot be made, or its name has other characters than
-            letters, digits, "_" and "-".
+        ConfigError: the folder exists or cannot be written, or its name has other characters
+            than letters, digits, "_" and "-".
     """
-    if not re.fullmatch(r"[A-Za-z0-9_][\w-]*", folder.name, re.ASCII):
+    name = _name_of(folder)
+    if not re.fullmatch(r"[A-Za-z0-9_][\w-]*", name, re.ASCII):
         raise ConfigError(
-            f'ajet init: got "{folder.name}", expected a name of letters, digits, "_" and "-"'
+            f'ajet init: got "{name}", expected a name of letters, digits, "_" and "-"'
         )
-    texts = project_files(folder.name, client, template)
+    texts = project_files(name, client, template)
     try:
         folder.mkdir(parents=True)
+        for path, text in texts.items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8", newline="\n")
     except FileExistsError:
         raise ConfigError(
             f"ajet init: {folder} exists; give a name that is not taken, or remove it first"
         ) from None
     except OSError as error:
-        raise ConfigError(f"ajet init: cannot make {folder}: {error.strerror}") from error
-    for path, text in texts.items():
-        (folder / path).parent.mkdir(exist_ok=True)
-        (folder / path).write_text(text, encoding="utf-8", newline="\n")
+        raise ConfigError(f"ajet init: cannot write {folder}: {error.strerror or error}") from error
     return len(texts)
 
 

@@ -82,6 +82,8 @@ def test_options_and_overrides_reach_the_run(ajet, conf):
         (["oops"], "oops: expected key.path=value"),
         (["--kill=vllm|ray"], "--kill is not accepted: it ends processes by a word"),
         (["--autokill"], "`ajet kill RUN` ends what one run started"),
+        (["--swarm-server"], "--swarm-server is not accepted: training for agents that run else"),
+        (["--swarm-overwatch=http://x"], "--swarm-overwatch is not accepted: training for agents"),
         (["--with-webshop"], "--with-webshop starts the service that WEBSHOP_SCRIPT names"),
         (["rollout.user_workflow=agent.py-"], 'the shell took ">" for a redirection: quote'),
     ],
@@ -100,6 +102,12 @@ def test_mistakes_end_with_code_2_and_a_line_of_error(ajet, conf, arguments, mes
         (["chek", "--conf=x.yaml"], 'there is no command "chek"; did you mean "check"?'),
         (["frobnicate"], 'there is no command "frobnicate"; there are train, '),
         (["math.yaml"], "--conf is missing; write `ajet --conf math.yaml`"),
+        (["check", "math.yaml"], "--conf is missing; write `ajet check --conf math.yaml`"),
+        (["engine", "start", "a.yml"], "--conf is missing; write `ajet engine start --conf a.yml`"),
+        (
+            ["--backbone", "local", "my runs.yaml"],
+            "--conf is missing; write `ajet --backbone local --conf 'my runs.yaml'`",
+        ),
     ],
 )
 def test_a_mistaken_first_word_gets_a_suggestion(ajet, arguments, message):

@@ -95,3 +95,27 @@ def test_the_last_line_says_what_to_type_next(
     assert result.exit_code == 0
     last = result.output.splitlines()[-1]
     assert last == "next: cd demo && ajet check --conf demo.yaml && ajet --conf demo.yaml"
+
+
+def test_a_folder_with_blanks_above_the_project_is_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = CliRunner().invoke(app, ["init", "my runs/demo"]).output
+    assert "next: cd 'my runs/demo' && ajet check --conf demo.yaml && ajet --conf" in shown
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot write .*demo: Not a directory"):
+        write_project(tmp_path / "file" / "demo", Client.OPENAI, Template.MATH)
+
+
+def test_the_current_folder_is_named_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path / "demo")
+    with pytest.raises(ConfigError, match=r"ajet init: \. exists"):
+        write_project(Path("."), Client.OPENAI, Template.MATH)
