@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from ajet.class_path import class_path_in, load_function
+from ajet.context_tracker.tracker import EpisodeRecord
 from ajet.errors import EpisodeError
 from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey, HttpEndpoint
-from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
 from ajet.gateway.upstream import Upstream, debug_endpoint
 

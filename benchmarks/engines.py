@@ -41,8 +41,8 @@ from ajet import Task
 from ajet.config.sections.model import ModelConfig
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.engine.vllm.server import VllmServer, vllm_command
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.gateway import Gateway
+from ajet.gateway.request import SamplingDefaults
 from ajet.schema.call import SamplingParams
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_run import EpisodeRunner

@@ -34,8 +34,8 @@ from ajet.engine.scripted import ScriptedEngine
 from ajet.environment import EnvironmentService
 from ajet.environment.client import EnvironmentClient
 from ajet.environment.service_environment import ServiceSource
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.gateway import Gateway
+from ajet.gateway.request import SamplingDefaults
 from ajet.service.probes import answers, free_ports
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_run import EpisodeRunner

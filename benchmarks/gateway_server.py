@@ -14,12 +14,11 @@ import sys
 from typing import Any
 
 from ajet.context_tracker.chat_format import load_chat_format, load_tokenizer
-from ajet.context_tracker.tracker import ContextTracker
+from ajet.context_tracker.tracker import ContextTracker, EpisodeRecord
 from ajet.engine.scripted import ScriptedEngine
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
-from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import Gateway
+from ajet.gateway.request import SamplingDefaults
 from ajet.tuner import AjetTuner
 from benchmarks.gateway_workload import ANSWER
 

@@ -45,8 +45,8 @@ from ajet.backbone.local.trainer import PolicyTrainer
 from ajet.config.loading.load import load_config
 from ajet.config.sections.root import RootConfig
 from ajet.context_tracker.samples import build_samples
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.gateway import Gateway
+from ajet.gateway.request import SamplingDefaults
 from ajet.schema.call import Call
 from ajet.schema.episode import Episode, Group, Sample
 from ajet.task_rollout.rollout import Rollout

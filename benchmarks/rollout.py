@@ -24,8 +24,8 @@ from ajet import AjetTuner, Task, Workflow, WorkflowOutput, WorkflowTask
 from ajet.backbone.local.policy import load_policy
 from ajet.config.sections.model import ModelConfig
 from ajet.engine.embedded.engine import EmbeddedEngine
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.gateway import Gateway
+from ajet.gateway.request import SamplingDefaults
 from ajet.schema.call import SamplingParams
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_run import EpisodeRunner

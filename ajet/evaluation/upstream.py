@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
-from ajet.gateway.episode_record import EpisodeRecord
-from ajet.gateway.reply import Reply
+from ajet.context_tracker.tracker import EpisodeRecord
+from ajet.gateway.completion import Reply
+from ajet.gateway.request import SamplingDefaults
 from ajet.gateway.upstream import Upstream
 
 MakeUpstream = Callable[[EpisodeRecord, str, str], Upstream]

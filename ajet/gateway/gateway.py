@@ -15,24 +15,26 @@ from typing import Any
 
 from ajet.context_tracker.call_markup import call_closing
 from ajet.context_tracker.chat_format import ChatFormat
-from ajet.context_tracker.tracker import Prompt, check_generation
+from ajet.context_tracker.tracker import EpisodeRecord, Prompt, check_generation
 from ajet.engine.base import Engine, OnToken
 from ajet.errors import ContextLengthError, EngineError, RequestError
-from ajet.gateway.apis.chat_completions.request import (
-    ChatRequest,
+from ajet.gateway.completion import (
+    Choice,
+    Completion,
+    Delta,
     PendingCompletion,
     PendingRequest,
-    SamplingDefaults,
+    make_choice,
     split_prefill,
     with_prefill,
 )
-from ajet.gateway.completion import Choice, Completion, Delta, make_choice
 from ajet.gateway.completion_checks import CheckedCompletion, failed_checks
 from ajet.gateway.constrained import grammar_of
-from ajet.gateway.episode_record import EpisodeRecord, StoredTurns
-from ajet.gateway.parameters import (
+from ajet.gateway.request import (
+    ChatRequest,
     Notices,
     ResponseFormatMode,
+    SamplingDefaults,
     demands_json,
     with_instruction,
     without_fence,
@@ -356,3 +358,51 @@ def call_seed(episode_id: str, arrival: int) -> int:
     # Derived from names only, so that timing cannot change what a run samples.
     digest = hashlib.blake2b(f"{episode_id}/{arrival}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+@dataclass(slots=True, kw_only=True)
+class StoredTurn:
+    """One request and its answer."""
+
+    previous: StoredTurn | None
+    messages: list[dict[str, Any]]
+    """The messages that the request added, without its instructions, and the answer."""
+
+    def history(self) -> list[dict[str, Any]]:
+        """All messages from the first turn up to this turn's answer."""
+        turns: list[StoredTurn] = []
+        turn: StoredTurn | None = self
+        while turn is not None:
+            turns.append(turn)
+            turn = turn.previous
+        return [message for turn in reversed(turns) for message in turn.messages]
+
+
+class StoredTurns:
+    """The stored turns of one agent in one episode."""
+
+    def __init__(self) -> None:
+        self._turns: dict[str, StoredTurn] = {}
+
+    def find(self, response_id: str | None) -> StoredTurn | None:
+        """The turn with that id; None if the id is None.
+
+        Raises:
+            RequestError: there is no such turn.
+        """
+        if response_id is None:
+            return None
+        turn = self._turns.get(response_id)
+        if turn is None:
+            raise RequestError(
+                f"previous_response_id: {response_id!r} is no stored response of this agent",
+                param="previous_response_id",
+                code="previous_response_not_found",
+            )
+        return turn
+
+    def add(
+        self, response_id: str, previous: StoredTurn | None, messages: list[dict[str, Any]]
+    ) -> None:
+        """Store a turn."""
+        self._turns[response_id] = StoredTurn(previous=previous, messages=messages)

@@ -11,8 +11,8 @@ import time
 from typing import Any
 
 from ajet.context_tracker.chat_format import ChatFormat, Messages, Tools
-from ajet.gateway.episode_record import EpisodeRecord
-from ajet.gateway.reply import Reply, parse_json
+from ajet.context_tracker.tracker import EpisodeRecord
+from ajet.gateway.completion import Reply, parse_json
 from ajet.gateway.upstream import Upstream, UpstreamModel
 from ajet.schema.call import Generation, SamplingParams
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ajet.context_tracker.chat_format import ChatFormat
-from ajet.gateway.apis.chat_completions.request import PendingCompletion
-from ajet.gateway.completion import before_stop, parse_turn
-from ajet.gateway.parameters import FENCE
+from ajet.gateway.completion import PendingCompletion, before_stop, parse_turn
+from ajet.gateway.request import FENCE
 
 _LONGEST_MARK = 32
 """Characters of the longest mark that a chat format writes as plain text."""

@@ -11,8 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from ajet.context_tracker.chat_format import ChatFormat
-from ajet.gateway.apis.chat_completions.request import PendingCompletion
-from ajet.gateway.completion import Delta, token_logprobs
+from ajet.gateway.completion import Delta, PendingCompletion, token_logprobs
 from ajet.gateway.stable_text import StableText
 
 MIN_PAUSE_S = 0.1

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from ajet.background_loop import start
+from ajet.context_tracker.tracker import EpisodeRecord
 from ajet.errors import EngineError
-from ajet.gateway.episode_record import EpisodeRecord
-from ajet.gateway.reply import Reply
+from ajet.gateway.completion import Reply
 
 if TYPE_CHECKING:
     import httpx2

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from ajet.config.loading.load import load_config
 from ajet.config.sections.root import AjetConfig
-from ajet.context_tracker.tracker import ContextTracker
+from ajet.context_tracker.tracker import ContextTracker, EpisodeRecord
 from ajet.errors import ConfigError
-from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
 from ajet.launcher.backbones import check_libraries
 from ajet.launcher.run_folder import checkpoint_of, locked

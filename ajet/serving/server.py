@@ -9,8 +9,8 @@ from typing import Any
 
 from ajet.errors import AjetError, RequestError
 from ajet.gateway.apis.routes import APIS, error_reply, respond
+from ajet.gateway.completion import Reply, json_reply, parse_json
 from ajet.gateway.gateway import MODEL_NAME, AgentSession
-from ajet.gateway.reply import Reply, json_reply, parse_json
 from ajet.serving.models import ServedModel
 
 MODELS_PATH = "/v1/models"

@@ -16,7 +16,7 @@ from typing import get_args
 
 from ajet.class_path import working_directory
 from ajet.errors import TrainingError
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
+from ajet.gateway.request import SamplingDefaults
 from ajet.monitor.episode_log import EpisodePhase
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records

@@ -32,12 +32,11 @@ from typing import Any, Protocol
 
 from ajet.boundary import caught_error, outside_the_loop
 from ajet.context_tracker.samples import SampleLimits
-from ajet.context_tracker.tracker import ContextTracker
+from ajet.context_tracker.tracker import ContextTracker, EpisodeRecord
 from ajet.environment.episode_environment import EnvironmentSource, EpisodeEnvironment
 from ajet.environment.messages import text_of
 from ajet.errors import EngineError, EnvironmentFault, EpisodeError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
-from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import Gateway
 from ajet.schema.call import conversations
 from ajet.schema.episode import Episode, Failure, FailureKind, Waiting

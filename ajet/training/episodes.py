@@ -12,9 +12,9 @@ from ajet.context_tracker.chat_format import ChatFormat
 from ajet.context_tracker.samples import SampleLimits
 from ajet.engine.base import Engine
 from ajet.environment.registry import make_source
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.gateway import Gateway
+from ajet.gateway.request import SamplingDefaults
 from ajet.model_client import PLACE
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_rollout.workers import EpisodeExecutor, ThreadExecutor

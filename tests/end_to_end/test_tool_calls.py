@@ -19,8 +19,8 @@ import pytest
 from ajet.config.loading.paths import SHIPPED_MODELS
 from ajet.context_tracker.chat_format import load_chat_format, load_tokenizer
 from ajet.engine.scripted import ScriptedEngine
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.gateway import Gateway
+from ajet.gateway.request import SamplingDefaults
 from ajet.schema.episode import Episode
 from ajet.schema.task import Task
 from ajet.task_judge.math_answer_as_judge import MathAnswerAsJudge

@@ -13,14 +13,13 @@ from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
 from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
-from ajet.context_tracker.tracker import ContextTracker
+from ajet.context_tracker.tracker import ContextTracker, EpisodeRecord
 from ajet.engine.base import Engine
 from ajet.engine.scripted import ScriptedEngine
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.apis.routes import Reply, respond
 from ajet.gateway.clients.openai_client import InProcessTransport, openai_client
-from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
+from ajet.gateway.request import SamplingDefaults
 from tests.property.toy_tokenizer import ToyTokenizer
 
 TOKENIZER = ToyTokenizer()

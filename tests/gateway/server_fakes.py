@@ -15,12 +15,11 @@ import httpx2
 
 from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.context_tracker.chat_format import load_chat_format, load_tokenizer
-from ajet.context_tracker.tracker import ContextTracker
+from ajet.context_tracker.tracker import ContextTracker, EpisodeRecord
 from ajet.engine.base import OnToken
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey, HttpEndpoint
-from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import Gateway
+from ajet.gateway.request import SamplingDefaults
 from ajet.schema.call import Generation, SamplingParams
 from ajet.tuner import AjetTuner
 

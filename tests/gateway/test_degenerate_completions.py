@@ -20,9 +20,9 @@ from openai import BadRequestError
 from ajet import Task, Workflow, WorkflowOutput
 from ajet.config.sections.rollout import RolloutConfig
 from ajet.engine.scripted import ScriptedEngine
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.completion_checks import CHECKS
 from ajet.gateway.gateway import Gateway
+from ajet.gateway.request import SamplingDefaults
 from ajet.schema.episode import Group
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_rollout.rollout import Rollout, rollout_metrics

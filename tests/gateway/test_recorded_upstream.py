@@ -15,10 +15,10 @@ import pytest
 
 from ajet import Workflow
 from ajet.engine.scripted import ScriptedEngine
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.clients.openai_client import http_client
 from ajet.gateway.gateway import Gateway
 from ajet.gateway.recorded_upstream import RecordedUpstream, TextOnly
+from ajet.gateway.request import SamplingDefaults
 from ajet.schema.episode import Episode
 from ajet.task_runner.episode_run import EpisodeRunner
 from tests.gateway.gateway_fakes import HELLO, run

@@ -26,8 +26,8 @@ from ajet.config.loading.load import load_config
 from ajet.config.sections.root import RootConfig
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import ConfigError
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
+from ajet.gateway.request import SamplingDefaults
 from ajet.schema.episode import Episode
 from ajet.schema.task import Task
 from ajet.service.supervisor import descendants

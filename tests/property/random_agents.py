@@ -16,12 +16,11 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
-from ajet.context_tracker.tracker import ContextTracker
+from ajet.context_tracker.tracker import ContextTracker, EpisodeRecord
 from ajet.engine.base import OnToken
 from ajet.gateway.apis.chat_completions.api import completion_body
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults, parse_chat_request
-from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
+from ajet.gateway.request import SamplingDefaults, parse_chat_request
 from ajet.schema.call import Generation, SamplingParams
 from tests.property.toy_tokenizer import ToyTokenizer
 

@@ -27,9 +27,9 @@ from ajet.context_tracker.chat_format import ChatFormat, load_chat_format
 from ajet.context_tracker.tracker import Prompt
 from ajet.gateway import stable_text, stream
 from ajet.gateway.apis.chat_completions.api import completion_body
-from ajet.gateway.apis.chat_completions.request import PendingCompletion, parse_chat_request
-from ajet.gateway.completion import Choice, Completion, make_choice
+from ajet.gateway.completion import Choice, Completion, PendingCompletion, make_choice
 from ajet.gateway.gateway import AgentSession
+from ajet.gateway.request import parse_chat_request
 from ajet.gateway.stable_text import StableText
 from ajet.schema.call import Generation, SamplingParams, finish_reason
 from tests.property.random_agents import FORMATS, TOOL, programs, run_program

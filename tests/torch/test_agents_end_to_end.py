@@ -19,8 +19,8 @@ from ajet.backbone.local.entry import EmbeddedServing
 from ajet.backbone.local.policy import load_policy
 from ajet.class_path import load_class
 from ajet.config.loading.load import load_config
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.gateway import Gateway
+from ajet.gateway.request import SamplingDefaults
 from ajet.schema.episode import Episode, Group
 from ajet.task_judge.math_answer_as_judge import MathAnswerAsJudge
 from ajet.task_rollout.rollout import Rollout

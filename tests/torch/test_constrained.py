@@ -31,13 +31,12 @@ from ajet.config.sections.algorithm import OptimConfig
 from ajet.config.sections.model import ModelConfig
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.context_tracker.samples import SampleLimits
-from ajet.context_tracker.tracker import ContextTracker
+from ajet.context_tracker.tracker import ContextTracker, EpisodeRecord
 from ajet.engine.base import Engine
 from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.engine.vllm.engine import VllmEngine
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
-from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import AgentSession, Gateway
+from ajet.gateway.request import SamplingDefaults
 from ajet.schema.call import Call
 from ajet.schema.episode import Sample
 from tests.gateway.gateway_fakes import Agent

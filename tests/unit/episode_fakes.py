@@ -12,8 +12,8 @@ from openai import AsyncOpenAI
 from ajet import Workflow, WorkflowOutput
 from ajet.context_tracker.chat_format import ParsedMessage
 from ajet.errors import EngineError
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
 from ajet.gateway.gateway import Gateway
+from ajet.gateway.request import SamplingDefaults
 from ajet.schema.call import Generation, SamplingParams
 from ajet.schema.episode import Episode
 from ajet.schema.task import Task

@@ -15,11 +15,11 @@ import httpx2
 
 from ajet.config.sections.root import AjetConfig
 from ajet.context_tracker.chat_format import ChatFormat
+from ajet.context_tracker.tracker import EpisodeRecord
 from ajet.engine.base import Engine
 from ajet.engine.scripted import ScriptedEngine
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.errors import ServiceError
-from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.recorded_upstream import RecordedUpstream, TextOnly
 from ajet.gateway.upstream import Upstream, UpstreamModel
 from ajet.training.model_folder import chat_format_of

@@ -11,7 +11,7 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from ajet.backbone.verl.engine import VerlEngine
 from ajet.boundary import guard_log_handlers
 from ajet.config.sections.root import RootConfig
-from ajet.gateway.apis.chat_completions.request import SamplingDefaults
+from ajet.gateway.request import SamplingDefaults
 from ajet.schema.episode import Episode
 from ajet.task_rollout.isolation.isolated_run import pickled
 from ajet.task_rollout.workers import EpisodeLimits, ThreadExecutor

@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel
 
 from ajet.errors import AjetError
-from ajet.gateway.apis.chat_completions.request import ChatRequest, PendingRequest
-from ajet.gateway.completion import Completion, Delta
-from ajet.gateway.episode_record import StoredTurns
+from ajet.gateway.completion import Completion, Delta, PendingRequest
+from ajet.gateway.gateway import StoredTurns
+from ajet.gateway.request import ChatRequest
 
 
 class StreamEncoder(Protocol):

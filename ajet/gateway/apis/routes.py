@@ -14,9 +14,8 @@ from typing import Any
 from ajet.class_path import load_class
 from ajet.errors import AjetError, RequestError
 from ajet.gateway.apis.base import StreamEncoder, WireApi
-from ajet.gateway.apis.chat_completions.request import PendingRequest
+from ajet.gateway.completion import PendingRequest, Reply, event_reply, json_reply, parse_json
 from ajet.gateway.gateway import MODEL_NAME, AgentSession
-from ajet.gateway.reply import Reply, event_reply, json_reply, parse_json
 
 APIS = {
     "/v1/chat/completions": "ajet.gateway.apis.chat_completions.api->ChatCompletionsApi",

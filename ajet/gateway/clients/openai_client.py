@@ -27,11 +27,10 @@ from openai._base_client import Platform, get_platform
 from openai._utils import async_maybe_transform, maybe_transform
 
 from ajet.background_loop import start
-from ajet.context_tracker.tracker import ContextTracker
+from ajet.context_tracker.tracker import ContextTracker, EpisodeRecord
 from ajet.errors import RequestError
 from ajet.gateway.apis.routes import respond
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
-from ajet.gateway.episode_record import EpisodeRecord
 from ajet.gateway.gateway import MODEL_NAME, AgentSession, Gateway
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from ajet.errors import AjetError, RequestError
 from ajet.gateway.apis.routes import error_reply, routes
-from ajet.gateway.reply import Reply
+from ajet.gateway.completion import Reply
 from ajet.gateway.server.endpoint import Endpoint, server_error_reply
 from ajet.gateway.server.openapi import openapi
 

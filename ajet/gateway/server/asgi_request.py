@@ -10,7 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.errors import RequestError
-from ajet.gateway.reply import Reply
+from ajet.gateway.completion import Reply
 
 LINGER_S = 2.0
 """How long the rest of a refused request is read and discarded. Closing a connection that holds

@@ -10,8 +10,8 @@ from starlette.types import Receive, Scope, Send
 from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.errors import RequestError
 from ajet.gateway.apis.routes import error_reply, respond
+from ajet.gateway.completion import Reply
 from ajet.gateway.gateway import AgentSession
-from ajet.gateway.reply import Reply
 from ajet.gateway.server.admission import RETRY_AFTER_S, Admission
 from ajet.gateway.server.asgi_request import AsgiRequest, ClientDisconnected
 from ajet.gateway.server.keys import Grant, KeyRing, unknown_key

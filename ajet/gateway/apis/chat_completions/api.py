@@ -7,16 +7,9 @@ from typing import Any
 
 from ajet.errors import AjetError, EngineError, RequestError
 from ajet.gateway.apis.base import WireApi
-from ajet.gateway.apis.chat_completions.request import (
-    WITHOUT_EFFECT,
-    ChatRequest,
-    PendingRequest,
-    parse_chat_request,
-)
-from ajet.gateway.completion import Choice, Completion, Delta
-from ajet.gateway.episode_record import StoredTurns
-from ajet.gateway.gateway import MODEL_NAME
-from ajet.gateway.reply import event
+from ajet.gateway.completion import Choice, Completion, Delta, PendingRequest, event
+from ajet.gateway.gateway import MODEL_NAME, StoredTurns
+from ajet.gateway.request import WITHOUT_EFFECT, ChatRequest, parse_chat_request
 
 
 class ChatCompletionsApi(WireApi):

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from ajet.errors import AjetError
 from ajet.gateway.apis.base import WireApi
 from ajet.gateway.apis.block_stream import BlockKind, BlockSequencer
-from ajet.gateway.apis.chat_completions.request import PendingRequest
 from ajet.gateway.apis.messages.body import (
     empty_message,
     error_body,
@@ -28,9 +27,8 @@ from ajet.gateway.apis.messages.request import (
     to_chat_request,
     to_counted_request,
 )
-from ajet.gateway.completion import Completion
-from ajet.gateway.episode_record import StoredTurns
-from ajet.gateway.reply import event
+from ajet.gateway.completion import Completion, PendingRequest, event
+from ajet.gateway.gateway import StoredTurns
 
 
 class MessagesApi(WireApi):

@@ -6,13 +6,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ajet.gateway.apis.chat_completions.request import ChatRequest, parse_chat_request
-from ajet.gateway.parameters import (
+from ajet.gateway.request import (
     HISTORY,
     PROVIDER,
     THINKING,
+    ChatRequest,
     Parameters,
     invalid,
+    parse_chat_request,
     read_parameters,
     unsupported,
 )

@@ -10,7 +10,6 @@ from ajet.errors import AjetError
 from ajet.gateway.apis.base import WireApi
 from ajet.gateway.apis.block_stream import BlockKind, BlockSequencer
 from ajet.gateway.apis.chat_completions.api import ChatCompletionsApi
-from ajet.gateway.apis.chat_completions.request import PendingRequest
 from ajet.gateway.apis.responses.body import (
     call_item,
     finished_body,
@@ -27,9 +26,8 @@ from ajet.gateway.apis.responses.request import (
     parse_responses_request,
     to_chat_request,
 )
-from ajet.gateway.completion import Completion
-from ajet.gateway.episode_record import StoredTurns
-from ajet.gateway.reply import event
+from ajet.gateway.completion import Completion, PendingRequest, event
+from ajet.gateway.gateway import StoredTurns
 
 
 class ResponsesApi(WireApi):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ajet.gateway.apis.chat_completions.request import PendingRequest
 from ajet.gateway.apis.responses.request import ResponsesRequest
-from ajet.gateway.completion import Completion
+from ajet.gateway.completion import Completion, PendingRequest
 from ajet.gateway.gateway import MODEL_NAME
 
 
