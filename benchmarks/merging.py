@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from ajet.backbone.local.packed_trees import common_prefix_length
+from ajet.backbone.local.micro_batches import common_prefix_length
 from ajet.backbone.local.trainer import PolicyTrainer
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.schema.episode import Sample

@@ -29,13 +29,10 @@ from ajet.gateway.completion import (
     with_prefill,
 )
 from ajet.gateway.completion_checks import CheckedCompletion, failed_checks
-from ajet.gateway.constrained import grammar_of
-from ajet.gateway.request import (
-    ChatRequest,
-    Notices,
+from ajet.gateway.request import ChatRequest, Notices, SamplingDefaults
+from ajet.gateway.response_format import (
     ResponseFormatMode,
-    SamplingDefaults,
-    demands_json,
+    grammar_of,
     with_instruction,
     without_fence,
 )
@@ -168,7 +165,7 @@ class AgentSession:
                 chat_format,
                 pending_completion,
                 notifier,
-                is_json=demands_json(pending.request.response_format),
+                is_json=pending.request.demanded_format is not None,
             )
             for index, pending_completion in enumerate(pending.completions)
         ]
@@ -231,8 +228,9 @@ class AgentSession:
             closing = call_closing(chat_format)
             stop_ids += () if closing is None else (closing,)
         params = request.sampling(self._gateway.defaults, stop_ids, seed)
-        if self._gateway.response_format == "constrain":
-            grammar = grammar_of(chat_format, prompt, request.response_format)
+        demanded = request.demanded_format
+        if demanded is not None and self._gateway.response_format == "constrain":
+            grammar = grammar_of(chat_format, prompt, demanded)
             params = replace(params, grammar=grammar)
         return PendingCompletion(
             prompt=prompt,
@@ -252,7 +250,8 @@ class AgentSession:
     ) -> Prompt:
         chat_format = self._gateway.chat_format
         request.check_thinking(chat_format.enable_thinking)
-        history = with_instruction(history, request.response_format, self._gateway.response_format)
+        if (demanded := request.demanded_format) is not None:
+            history = with_instruction(history, demanded, self._gateway.response_format)
         tools = request.visible_tools if chat_format.parses_tool_calls else None
         prompt = self._tracker.prompt(self.agent_name, history, tools, is_counted=is_counted)
         return with_prefill(chat_format, prompt, request, prefill)
@@ -303,7 +302,7 @@ class AgentSession:
             make_choice(self._gateway.chat_format, pending_completion, generation)
             for pending_completion, generation in zip(pending.completions, generations, strict=True)
         ]
-        if demands_json(pending.request.response_format):
+        if pending.request.demanded_format is not None:
             for choice in choices:
                 choice.message = without_fence(choice.message)
         return choices

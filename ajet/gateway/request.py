@@ -12,7 +12,6 @@ translated to it. Each parameter is honoured or refused. Not honoured exactly:
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections import defaultdict
@@ -309,6 +308,12 @@ class ChatRequest(BaseModel):
         return None if self.tool_choice == "none" else self.tools or None
 
     @property
+    def demanded_format(self) -> dict[str, Any] | None:
+        """The shape of JSON that the answer must have; None if it may be any text."""
+        given = self.response_format
+        return None if given is None or given["type"] == "text" else given
+
+    @property
     def demanded_tools(self) -> tuple[str, ...]:
         """Names of the tools of which one must be called; empty if none must."""
         if isinstance(self.tool_choice, dict):
@@ -388,17 +393,6 @@ def _check_tool_choice(request: ChatRequest) -> None:
         raise invalid("tool_choice", choice, "tools to choose from")
 
 
-ResponseFormatMode = Literal["prompt", "constrain", "refuse"]
-
-FENCE = "```"
-"""What opens and closes a block of code in Markdown."""
-
-
-def demands_json(response_format: dict[str, Any] | None) -> bool:
-    """Whether the answer to a request with this `response_format` must be JSON."""
-    return response_format is not None and response_format["type"] != "text"
-
-
 def check_response_format(response_format: dict[str, Any]) -> None:
     """Raise `RequestError` for a format that no schema can be read from."""
     kind = response_format.get("type")
@@ -411,56 +405,3 @@ def check_response_format(response_format: dict[str, Any]) -> None:
     if not (schema is None or isinstance(schema, dict)):
         expected = '{"type": "json_schema", "json_schema": {"name": ..., "schema": {...}}}'
         raise invalid("response_format", response_format, expected)
-
-
-def with_instruction(
-    messages: list[dict[str, Any]],
-    response_format: dict[str, Any] | None,
-    mode: ResponseFormatMode,
-) -> list[dict[str, Any]]:
-    """The messages with the demanded format in the system prompt.
-
-    Raises:
-        RequestError: the mode is `refuse`, and a format is demanded.
-    """
-    if not messages or response_format is None or response_format["type"] == "text":
-        return messages
-    if mode == "refuse":
-        why = "leave it out, or set rollout.response_format: prompt"
-        raise unsupported("response_format", response_format, why)
-    instruction = _instruction(response_format)
-    first = messages[0]
-    # In the system prompt, which every later request repeats: a conversation continues its
-    # timeline as long as it demands the same format.
-    if first.get("role") not in ("system", "developer"):
-        return [{"role": "system", "content": instruction}, *messages]
-    content = first.get("content")
-    if isinstance(content, list):
-        return [{**first, "content": [*content, f"\n\n{instruction}"]}, *messages[1:]]
-    return [{**first, "content": f"{content or ''}\n\n{instruction}".lstrip()}, *messages[1:]]
-
-
-def without_fence(message: dict[str, Any]) -> dict[str, Any]:
-    """The message without a code fence around its JSON, which client libraries do not expect."""
-    text = (message.get("content") or "").strip()
-    # No regular expression: a model may write white space without end between the fences.
-    language, line_feed, inside = text.removeprefix(FENCE).removesuffix(FENCE).partition("\n")
-    is_fenced = text.startswith(FENCE) and text.endswith(FENCE) and bool(line_feed)
-    if not is_fenced or language.strip().lower() not in ("", "json"):
-        return message
-    try:
-        json.loads(inside)
-    except (ValueError, RecursionError):
-        return message
-    return {**message, "content": inside.strip()}
-
-
-def _instruction(response_format: dict[str, Any]) -> str:
-    given = response_format.get("json_schema") or {}
-    if not given.get("schema"):
-        return "Your final answer must be one JSON object and nothing else."
-    schema = json.dumps(given["schema"], ensure_ascii=False)
-    return (
-        "Your final answer must be one JSON value that matches this schema, and nothing else:\n"
-        f"{schema}"
-    )

@@ -6,7 +6,7 @@ from typing import Any
 
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.gateway.completion import PendingCompletion, before_stop, parse_turn
-from ajet.gateway.request import FENCE
+from ajet.gateway.response_format import FENCE
 
 _LONGEST_MARK = 32
 """Characters of the longest mark that a chat format writes as plain text."""

@@ -26,7 +26,7 @@ from transformers import (
 )
 
 from ajet.backbone.local.forward import check_forward, trained_logits
-from ajet.backbone.local.micro_batches import pack
+from ajet.backbone.local.packed_rows import pack
 from ajet.errors import ModelError
 from ajet.schema.episode import Sample
 from tests.make_samples import make_sample

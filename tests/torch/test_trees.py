@@ -27,8 +27,8 @@ from ajet.backbone.local import forward, tree_attention
 from ajet.backbone.local import trainer as local_trainer
 from ajet.backbone.local.branch_cost import branch_cost
 from ajet.backbone.local.forward import longest_in_tree, trained_logits
-from ajet.backbone.local.micro_batches import pack
-from ajet.backbone.local.packed_trees import PackedTree, pack_tree, plan_trees
+from ajet.backbone.local.micro_batches import PackedTree, pack_tree, plan_trees
+from ajet.backbone.local.packed_rows import pack
 from ajet.schema.episode import Sample
 from ajet.training.updates import plan_updates
 from tests.make_samples import make_sample

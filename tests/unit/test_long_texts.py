@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ajet.data_generation.documents import text_of_file
-from ajet.gateway.request import without_fence
+from ajet.gateway.response_format import without_fence
 from ajet.model_client.answer_form import read_form
 from ajet.task_judge.math_answer_as_judge import plain_number, stated_answer
 from ajet.task_judge.verdicts import scored_form

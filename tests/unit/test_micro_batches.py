@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ajet.backbone.local.micro_batches import MicroBatch, pack, plan_micro_batches
+from ajet.backbone.local.micro_batches import MicroBatch
+from ajet.backbone.local.packed_rows import pack, plan_micro_batches
 from ajet.schema.episode import Sample
 from tests.make_samples import make_sample
 

@@ -12,7 +12,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from ajet.gateway.request import with_instruction
+from ajet.gateway.response_format import with_instruction
 from tutorial.example_werewolves.game import Game
 from tutorial.example_werewolves.player import TURN_FORMAT, Player, Turn, role_sheet
 from tutorial.example_werewolves.scripted_players import MODERATOR, SILENT

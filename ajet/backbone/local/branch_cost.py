@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ajet.backbone.local.forward import trained_hidden
-from ajet.backbone.local.packed_trees import PackedTree, pack_tree
+from ajet.backbone.local.micro_batches import PackedTree, pack_tree
 from ajet.backbone.local.tree_attention import tree_attention
 
 # Of one thread of a server's CPU, and of an H100 in bfloat16.

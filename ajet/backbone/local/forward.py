@@ -16,8 +16,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ajet.algorithm.policy_loss import token_logprobs
-from ajet.backbone.local.micro_batches import MicroBatch, SharedPrefix
-from ajet.backbone.local.packed_trees import PackedTree, pack_tree
+from ajet.backbone.local.micro_batches import MicroBatch, PackedTree, SharedPrefix, pack_tree
 from ajet.backbone.local.tree_attention import KeyValues, TreeWork, tree_attention
 from ajet.engine.embedded.model_runner import keeps_states
 from ajet.errors import ModelError

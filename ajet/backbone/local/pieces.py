@@ -17,8 +17,7 @@ from transformers import PreTrainedModel
 
 from ajet.algorithm.policy_loss import PolicyLoss
 from ajet.backbone.local.forward import trained_logprobs, tree_hidden
-from ajet.backbone.local.micro_batches import MicroBatch
-from ajet.backbone.local.packed_trees import PackedTree
+from ajet.backbone.local.micro_batches import MicroBatch, PackedTree
 from ajet.backbone.local.tree_attention import KeyValues
 
 LossOfTokens = Callable[[torch.Tensor, torch.Tensor], PolicyLoss]

@@ -24,14 +24,9 @@ from ajet.backbone.local.forward import (
     trained_hidden,
     trained_logprobs,
 )
-from ajet.backbone.local.micro_batches import (
-    MicroBatch,
-    pack,
-    pack_as_tree,
-    plan_micro_batches,
-)
+from ajet.backbone.local.micro_batches import MicroBatch, PackedTree, pack_as_tree, plan_trees
 from ajet.backbone.local.optimizer import PolicyOptimizer
-from ajet.backbone.local.packed_trees import PackedTree, plan_trees
+from ajet.backbone.local.packed_rows import pack, plan_micro_batches
 from ajet.backbone.local.pieces import backward_in_pieces, logprobs_in_pieces, piece_bounds
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.engine.grammar import Grammars
@@ -151,6 +146,8 @@ class PolicyTrainer:
             fixed_cost=fixed_cost,
         ):
             yield pack_as_tree(in_trees, plan)
+        if not as_rows:
+            return
         for rows in plan_micro_batches(
             [sample.ids for sample, _ in as_rows],
             max_positions=settings.micro_batch_tokens,

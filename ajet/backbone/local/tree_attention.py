@@ -18,7 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from ajet.backbone.local.packed_trees import AttentionSpan
+from ajet.backbone.local.micro_batches import AttentionSpan
 from ajet.errors import ModelError
 
 NAME = "ajet_tree"
