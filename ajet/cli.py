@@ -39,14 +39,13 @@ from ajet.config.loading.load import load_config
 from ajet.debug_point import DEBUG_VARIABLE
 from ajet.errors import AjetError, ConfigError
 from ajet.launcher.limits import WITHOUT_DOCSTRINGS, limits_named
-from ajet.launcher.logs import log_to_console
 from ajet.launcher.signals import (
     command_process,
     exit_in_time,
     keep_outcome,
     sigterm_as_ctrl_c,
 )
-from ajet.monitor.terminal import steady_output
+from ajet.monitor.output import log_to_console, steady_output
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 

@@ -16,7 +16,7 @@ from ajet.config.loading.overrides import key_path, set_key
 from ajet.config.loading.yaml_file import Settings
 from ajet.config.sections.root import RootConfig
 from ajet.errors import ConfigError, did_you_mean
-from ajet.launcher.logs import log_to_console
+from ajet.monitor.output import log_to_console
 
 SOURCE = "AgentJetJob"
 

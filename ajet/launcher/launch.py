@@ -22,7 +22,6 @@ from ajet.launcher.limits import (
     refuse_low_limits,
     refuse_optimized_python,
 )
-from ajet.launcher.logs import end_log, keep_logging, log_to, log_to_file, logging_kept
 from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RayContext
 from ajet.launcher.run_folder import (
@@ -37,8 +36,15 @@ from ajet.launcher.services import services_running
 from ajet.launcher.signals import hard_exits_raise, sigterm_as_ctrl_c
 from ajet.launcher.viewer import require_viewer, viewer_running
 from ajet.model_client import PLACE
+from ajet.monitor.output import (
+    end_log,
+    keep_logging,
+    log_to,
+    log_to_file,
+    logging_kept,
+    steady_output,
+)
 from ajet.monitor.run_record import recorded
-from ajet.monitor.terminal import steady_output
 from ajet.task_reader.read_tasks import TrainingData, make_task_reader
 from ajet.training.inputs import RunInputs, UserCode
 

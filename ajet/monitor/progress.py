@@ -21,7 +21,7 @@ from rich.text import Text
 
 from ajet.monitor.live_view import Bar, live_view
 from ajet.monitor.metric_table import metric_table, step_line
-from ajet.monitor.terminal import SteadyStream, log_to_stream
+from ajet.monitor.output import SteadyStream, log_to_stream
 
 REFRESH_PER_S = 2
 """Low, because the display's thread competes with a training that may have a single thread."""

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ajet.config.sections.root import RootConfig
-from ajet.launcher.logs import log_to_console
 from ajet.monitor.episode_log import EpisodeLog
 from ajet.monitor.metrics_log import MetricsLog
+from ajet.monitor.output import log_to_console
 from ajet.monitor.progress import Progress
 from ajet.monitor.reward_curve import draw_reward_curve
 from ajet.monitor.rollout_store import RolloutStore

@@ -29,8 +29,8 @@ from ajet.config.sections.root import RootConfig
 from ajet.errors import ConfigError, DataError, MissingExtraError, TrainingError
 from ajet.launcher.backbones import load_backbone
 from ajet.launcher.launch import launch
-from ajet.launcher.logs import FileHandler, StderrHandler, log_to_console
 from ajet.launcher.run_folder import find_run_folder, new_run_folder
+from ajet.monitor.output import FileHandler, StderrHandler, log_to_console
 from ajet.monitor.run_record import read_processes, recorded
 from ajet.training.inputs import RunInputs
 from ajet.training.protocols import Run
@@ -321,7 +321,7 @@ def configure() -> None:
 def test_a_workflows_file_that_configures_logging_silences_nothing(
     tmp_path, backbone, monkeypatch, capsys, own_logger
 ):
-    monkeypatch.setattr("ajet.launcher.logs.KEEP_INTERVAL_S", 1000)
+    monkeypatch.setattr("ajet.monitor.output.KEEP_INTERVAL_S", 1000)
     log_to_console()
     (tmp_path / "configuring.py").write_text(CONFIGURING)
     folder = start(tmp_path, "rollout.user_workflow=configuring.py->Agent")
@@ -332,7 +332,7 @@ def test_a_workflows_file_that_configures_logging_silences_nothing(
 def test_code_that_configures_logging_in_a_run_silences_nothing(
     tmp_path, backbone, monkeypatch, capsys, own_logger
 ):
-    monkeypatch.setattr("ajet.launcher.logs.KEEP_INTERVAL_S", 0.01)
+    monkeypatch.setattr("ajet.monitor.output.KEEP_INTERVAL_S", 0.01)
 
     def run(config: RootConfig, folder: Path, resume: bool, inputs: RunInputs) -> None:
         configure()

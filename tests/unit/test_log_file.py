@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ajet.launcher.logs import FileHandler
+from ajet.monitor.output import FileHandler
 
 FULL = Path("/dev/full")
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ajet.launcher.logs import StderrHandler
 from ajet.monitor.metric_table import metric_table, step_line
+from ajet.monitor.output import StderrHandler
 from ajet.monitor.progress import Progress, StepClock, duration
 from tests.unit.monitor_records import eval_metrics, train_metrics
 
@@ -174,7 +174,7 @@ def test_log_lines_are_not_wrapped_and_markup_in_them_is_text(
 
 LIVE_LOOP = """
 import logging, signal, time
-from ajet.launcher.logs import log_to_console
+from ajet.monitor.output import log_to_console
 from ajet.monitor.progress import Progress
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell ignores it
 with Progress() as progress:
@@ -214,7 +214,7 @@ EARLY_HANDLERS = """
 import logging, signal, sys, time
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 from ajet.monitor.progress import Progress
-from ajet.monitor.terminal import steady_output
+from ajet.monitor.output import steady_output
 with steady_output():
     for name in ("stdout", "stderr"):  # as a workflow file does when it is imported
         logging.getLogger(name).addHandler(logging.StreamHandler(getattr(sys, name)))

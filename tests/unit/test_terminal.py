@@ -21,8 +21,8 @@ import pytest
 
 from ajet.boundary import guarded_log_handlers
 from ajet.launcher.signals import hard_exits_raise, sigterm_as_ctrl_c
-from ajet.monitor import terminal
-from ajet.monitor.terminal import SteadyStream, log_stream, steady_output
+from ajet.monitor import output
+from ajet.monitor.output import SteadyStream, log_stream, steady_output
 
 
 class Broken(io.StringIO):
@@ -59,7 +59,7 @@ def test_a_character_that_the_encoding_lacks_becomes_a_question_mark() -> None:
 def test_a_pipe_that_nobody_reads_is_not_waited_for_again_and_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(terminal, "READER_PATIENCE_S", 0.05)
+    monkeypatch.setattr(output, "READER_PATIENCE_S", 0.05)
     read_end, write_end = os.pipe()
     with open(read_end, "rb") as reader, open(write_end, "w", encoding="utf-8") as writer:
         stream = SteadyStream(writer)
