@@ -122,9 +122,18 @@ def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     answers = sys.stdout
     sys.stdout = sys.stderr
+    if problem := _why_not_isolated(libc):
+        sys.exit(f"the Python sandbox cannot isolate programs on this machine: {problem}")
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
         print(json.dumps(run(json.loads(line), libc)), file=answers, flush=True)
+
+
+def _why_not_isolated(libc: ctypes.CDLL) -> str | None:
+    """What a first program says if its limits or its filter are refused, as in some containers."""
+    limits = {"cpu_s": 5, "wall_s": 60.0, "memory_mb": 256, "output_bytes": 1000}
+    result = run({"code": "print(1)", **limits}, libc)
+    return None if result["output"] == "1\n" else result["output"].strip() or result["ended_by"]
 
 
 def run(request: dict[str, Any], libc: ctypes.CDLL) -> dict[str, str]:
@@ -142,7 +151,10 @@ def run(request: dict[str, Any], libc: ctypes.CDLL) -> dict[str, str]:
     _, status, usage = os.wait4(pid, 0)
     if usage.ru_utime + usage.ru_stime > request["cpu_s"] - 0.1:
         limit = limit or "cpu"
-    return {"output": output, "ended_by": limit or _reason(status)}
+    ended_by = limit or _reason(status)
+    if ended_by == "error" and not output.strip():  # it left without an exception, or hid its text
+        output = f"the program ended with exit status {os.WEXITSTATUS(status)}\n"
+    return {"output": output, "ended_by": ended_by}
 
 
 EXIT_ERROR, EXIT_MEMORY = 1, 3
@@ -194,6 +206,8 @@ def _become_program(request: dict[str, Any], writer: int, libc: ctypes.CDLL) -> 
         _install_filter(libc)
         status = _execute(code)
         sys.stdout.flush()
+    except OSError as error:  # of the set-up: the program has handled its own
+        os.write(1, f"{error}\n".encode())
     finally:
         os._exit(status)
 
@@ -203,7 +217,10 @@ def _execute(code: str) -> int:
         exec(compile(code, "<program>", "exec"), {"__name__": "__main__"})
     except MemoryError:
         return EXIT_MEMORY
-    except SystemExit:
+    except SystemExit as end:
+        if isinstance(end.code, str):  # as Python does: the text is the reason of a failure
+            print(end.code)
+            return EXIT_ERROR
         return 0
     except BaseException as error:  # the program's own error is its result
         print(f"{type(error).__name__}: {error}")

@@ -38,9 +38,9 @@ class SandboxResult:
     """How a program ended."""
 
     output: str
-    """What it printed; with `ended_by: error` its last line is the exception."""
+    """What it printed; with `ended_by: error` its last line is the exception or the exit status."""
     ended_by: EndedBy
-    """`end`: by itself; `error`: an exception; otherwise the limit that it met, or `killed`."""
+    """`end`: by itself; `error`: a failure; otherwise the limit that it met, or `killed`."""
 
 
 class PythonSandbox:

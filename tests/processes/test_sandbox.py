@@ -18,6 +18,7 @@ import pytest
 from ajet.sandbox import Limits, PythonSandbox
 from tests.processes.service_processes import eventually, is_gone
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
 
 
@@ -51,6 +52,13 @@ def test_output_of_a_program(sandbox: PythonSandbox, code: str, output: str) -> 
         ("print(1)\n1 / 0", "1\nZeroDivisionError: division by zero\n"),
         ("print(6 * 7", "SyntaxError: '(' was never closed (<program>, line 1)\n"),
         ("def f(): f()\nf()", "RecursionError: maximum recursion depth exceeded\n"),
+        ("import sys\nsys.exit('no solution')", "no solution\n"),
+        ("import os\nos._exit(1)", "the program ended with exit status 1\n"),
+        (
+            "class E(Exception):\n    def __str__(self): return 1 / 0\nraise E",
+            "the program ended with exit status 1\n",
+        ),
+        ("import builtins\ndel builtins.print\n1 / 0", "the program ended with exit status 1\n"),
     ],
 )
 def test_exceptions_are_results(sandbox: PythonSandbox, code: str, error: str) -> None:
@@ -82,6 +90,14 @@ def test_programs_do_not_see_each_other(sandbox: PythonSandbox) -> None:
         "import posix; posix.open('/etc/passwd', 0)",
         "import socket; socket.socket()",
         "import ctypes; ctypes.CDLL(None).socket(2, 1, 0) >= 0 or 1 / 0",
+        "import ctypes; ctypes.CDLL(None).open(b'/etc/passwd', 0) >= 0 or 1 / 0",
+        "import ctypes; ctypes.CDLL(None).system(b'true') == 0 or 1 / 0",
+        "import ctypes, os; ctypes.CDLL(None).kill(os.getppid(), 9) == 0 or 1 / 0",
+        # the same call by its number in the x32 interface, and another process's memory
+        "import ctypes; ctypes.CDLL(None).syscall(0x40000002, b'/etc/passwd', 0) >= 0 or 1 / 0",
+        "import ctypes, os; ctypes.CDLL(None).syscall(101, 16, os.getppid(), 0, 0) == 0 or 1 / 0",
+        "open('/proc/self/environ')",
+        "import os; open(f'/proc/{os.getppid()}/environ')",
     ],
 )
 def test_the_outside_is_out_of_reach(sandbox: PythonSandbox, code: str) -> None:
@@ -97,6 +113,23 @@ def test_no_environment_variable_is_seen(
     assert "secret" not in PythonSandbox().run("import os\nprint(dict(os.environ))").output
 
 
+def test_a_machine_that_refuses_the_filter_is_named() -> None:
+    code = """
+import sys
+from ajet.sandbox import host_process
+def refuse(libc): raise OSError(1, "PR_SET_SECCOMP is refused")
+host_process._install_filter = refuse
+host_process.main()
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    host = subprocess.run(
+        [sys.executable, "-c", code], env=env, input="", capture_output=True, text=True, timeout=60
+    )
+    assert host.returncode == 1
+    assert host.stdout == ""
+    assert "cannot isolate programs on this machine: [Errno 1] PR_SET_SECCOMP" in host.stderr
+
+
 # 3. Limits
 
 
@@ -110,6 +143,8 @@ def test_no_environment_variable_is_seen(
         ("x = []\nwhile True: x.append('x' * 10 ** 6)", Limits(cpu_s=9, wall_s=60), "memory"),
         ("while True: print('x' * 1000)", Limits(cpu_s=9, wall_s=60), "output"),
         ("import ctypes\nctypes.string_at(0)", Limits(wall_s=60), "killed"),
+        ("import os\nwhile True: os.fork()", Limits(wall_s=60), "error"),
+        (f"print({'-' * 90_000}1)", Limits(wall_s=60), "memory"),
     ],
 )
 def test_limits(code: str, limits: Limits, ended_by: str) -> None:

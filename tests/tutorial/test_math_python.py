@@ -39,7 +39,12 @@ def test_a_program_that_prints() -> None:
         (NAME, json.dumps({"code": "while True: pass"}), "limit"),
         (NAME, json.dumps({"code": 5}), "expected execute_python_code"),
         (NAME, json.dumps(["print(15)"]), "expected execute_python_code"),
+        (NAME, json.dumps({"code": "import os; os._exit(1)"}), "exit status 1"),
+        (NAME, json.dumps({"code": "print('\ud800')"}), "UnicodeEncodeError"),
+        (NAME, json.dumps({"code": "print('x' * 3000)"}), "limit of output"),
+        (NAME, json.dumps({"code": "import ctypes; ctypes.string_at(0)"}), "crashed"),
         (NAME, "{", "expected execute_python_code"),
+        (NAME, "[" * 100_000, "expected execute_python_code"),
         ("calculator", json.dumps({"code": "print(15)"}), "expected execute_python_code"),
     ],
 )

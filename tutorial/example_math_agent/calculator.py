@@ -47,7 +47,7 @@ def answer_call(arguments: str) -> str:
     """The tool's result for the JSON that a model wrote as the call's arguments."""
     try:
         parsed = json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or thousands of brackets
         return ERROR
     return evaluate(parsed.get("expression") if isinstance(parsed, dict) else "")
 

@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
-from ajet.sandbox import PythonSandbox
+from ajet.sandbox import Limits, PythonSandbox
 
 SYSTEM_PROMPT = """
 Write a short Python program that computes the result, and print the result.
@@ -31,7 +31,8 @@ PYTHON_TOOL: dict[str, Any] = {
 NAME = PYTHON_TOOL["function"]["name"]
 NO_OUTPUT = "error: the program printed nothing"
 
-_SANDBOXES = [PythonSandbox() for _ in range(4)]
+_LIMITS = Limits(output_bytes=2_000)  # more would only fill the model's context
+_SANDBOXES = [PythonSandbox(_LIMITS) for _ in range(4)]
 """Programs of different episodes run at the same time."""
 
 
@@ -48,13 +49,13 @@ def answer_call(name: str, arguments: str) -> ToolResult:
     """Run the program in a tool call, whatever the model wrote as its arguments."""
     try:
         parsed = json.loads(arguments)
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, or thousands of brackets
         parsed = None
     code = parsed.get("code") if isinstance(parsed, dict) else None
     if name != NAME or not isinstance(code, str):
         text = f'error: expected {NAME} with {{"code": "a program"}}'
         return ToolResult(text=text, is_wrong_call=True)
-    result = _SANDBOXES[zlib.crc32(code.encode()) % len(_SANDBOXES)].run(code)
+    result = _SANDBOXES[zlib.crc32(repr(code).encode()) % len(_SANDBOXES)].run(code)
     output = result.output.strip()
     if result.ended_by == "end" and output:
         return ToolResult(text=output, is_wrong_call=False)
@@ -62,4 +63,6 @@ def answer_call(name: str, arguments: str) -> ToolResult:
         return ToolResult(text=f"error: {output.splitlines()[-1]}", is_wrong_call=True)
     if result.ended_by == "end":
         return ToolResult(text=NO_OUTPUT, is_wrong_call=True)
+    if result.ended_by == "killed":
+        return ToolResult(text="error: the program crashed", is_wrong_call=True)
     return ToolResult(text=f"error: ended by its limit of {result.ended_by}", is_wrong_call=True)
