@@ -25,6 +25,8 @@ _OPERATORS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] =
 }
 _AS_PYTHON = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "∗": "*"})
 _LATEX = ((r"\times", "*"), (r"\cdot", "*"), (r"\div", "/"), (r"\left", ""), (r"\right", ""))
+_BRACE = re.compile(r"\\boxed\s*\{|\\?[{}]")
+"""The start of a box, or a brace, which may be escaped."""
 _FRACTION = re.compile(r"\\d?frac\{([^{}]*)\}\{([^{}]*)\}")
 
 
@@ -95,17 +97,17 @@ def _power(base: Fraction, exponent: Fraction) -> Fraction:
 
 
 def boxed(text: str) -> str | None:
-    r"""The inside of the last `\boxed{}`; None without one."""
-    start = text.rfind(r"\boxed{")
-    if start < 0:
-        return None
-    start += len(r"\boxed{")
-    depth = 1
-    for place in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if depth == 0:
-            return text[start:place]
-    return None
+    r"""The content of the `\boxed{...}` that begins last; None if no box is closed."""
+    last, last_start = None, -1
+    open_braces: list[int] = []  # where the content begins, and -1 for other braces
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "}":
+            start = open_braces.pop() if open_braces else -1
+            if start > last_start:
+                last, last_start = text[start : brace.start()], start
+        elif brace[0] not in ("\\{", "\\}"):
+            open_braces.append(-1 if brace[0] == "{" else brace.end())
+    return last
 
 
 class CountdownAnswerAsJudge(ReasonedJudge):

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from ajet import Task
+from ajet.task_judge.countdown_judge import boxed
 from tutorial.example_countdown.countdown import SYSTEM_PROMPT, question
-from tutorial.example_countdown.expression import boxed, evaluate, solves
+from tutorial.example_countdown.expression import evaluate, solves
 from tutorial.example_countdown.tasks import Split, attempts, generate, main, unique
 
 ROOT = Path(__file__).parents[2]
@@ -48,7 +49,13 @@ def test_right_expressions(expression: str) -> None:
         "(" * 400 + "7" + ")" * 400,
         "-" * 400 + "7",
         "7 / (5 - 5)",
-        "٧ + 5",
+        "(٧ + ٥) * ٣",
+        "(７ + 5) * 3",
+        "(7.0 + 5) * 3",
+        "(7 + 5) ^ 3",
+        "[7 + 5] * 3",
+        "(7 + 5) * 3 # yes",
+        "36 = (7 + 5) * 3",
     ],
 )
 def test_wrong_expressions(expression: str) -> None:
@@ -65,6 +72,24 @@ def test_the_last_box_counts() -> None:
     assert boxed("36") is None
 
 
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        (r"\boxed{\boxed{3 * 4}}", "3 * 4"),
+        (r"\boxed{\frac{8}{4} * 6}", r"\frac{8}{4} * 6"),
+        (r"} \boxed {3 * 4} and \boxed{5", "3 * 4"),
+        (r"{ \boxed{\{3\}}", r"\{3\}"),
+        (r"\boxed{}", ""),
+        (r"\boxed{3 * 4", None),
+        (r"\boxed 5, \fbox{5}, boxed{5}", None),
+        (r"\boxed{" * 20_000, None),
+        (r"\boxed{" * 20_000 + "}" * 20_000, ""),
+    ],
+)
+def test_what_a_box_is(text: str, content: str | None) -> None:
+    assert boxed(text) == content
+
+
 # 2. The reward
 
 
@@ -73,6 +98,8 @@ def test_the_last_box_counts() -> None:
     [
         ("7 + 5 = 12, 12 * 3 = 36\n\\boxed{(7 + 5) * 3}", 1.0),
         (r"\boxed{7 + 5 + 3}", 0.1),
+        (r"\boxed{\frac{7}{5} + 3}", 0.1),
+        (r"\boxed{(7 + 5) * 3} or \boxed{36}", 0.1),
         ("(7 + 5) * 3", 0.0),
     ],
 )

@@ -2,7 +2,8 @@
 
 from ajet import WorkflowOutput, WorkflowTask
 from ajet.task_judge.base_judge import BaseJudge
-from tutorial.example_countdown.expression import boxed, solves
+from ajet.task_judge.countdown_judge import boxed
+from tutorial.example_countdown.expression import solves
 
 PARTIAL_CREDIT = 0.1
 

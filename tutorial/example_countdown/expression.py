@@ -14,8 +14,7 @@ MAX_CHARACTERS = 500
 MAX_NUMBERS = 20
 MAX_DEPTH = 20
 """Of parentheses and signs inside each other."""
-_BOX = re.compile(r"\\boxed\s*\{([^{}]*)\}")
-_TOKEN = re.compile(r"\s*(?:(\d{1,9})|(.))")
+_TOKEN = re.compile(r"\s*(?:([0-9]{1,9})|(.))")
 _LATEX = {r"\times": "*", r"\cdot": "*", r"\div": "/", "×": "*", "÷": "/", "−": "-"}
 
 
@@ -26,12 +25,6 @@ class Value:
     number: Fraction
     used: tuple[int, ...]
     """Numbers of the expression, as often as they occur."""
-
-
-def boxed(text: str) -> str | None:
-    r"""The content of the last `\boxed{...}`; None if there is none."""
-    found = _BOX.findall(text)
-    return found[-1] if found else None
 
 
 def evaluate(expression: str) -> Value:
@@ -97,7 +90,7 @@ class _Parser:
                 raise ValueError("expected a closing parenthesis")
             self.depth -= 1
             return value
-        if not token.isdecimal():
+        if not (token.isascii() and token.isdecimal()):
             raise ValueError(f"expected a number, got {token!r}")
         self.used.append(int(token))
         if len(self.used) > MAX_NUMBERS:
