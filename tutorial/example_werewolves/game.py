@@ -29,8 +29,8 @@ class Game:
                 return self.table.winner
         return "werewolves"
 
-    def _living(self, names: list[str] | None = None) -> list[Player]:
-        return [self.players[name] for name in (names or self.table.alive)]
+    def _living(self) -> list[Player]:
+        return [self.players[name] for name in self.table.alive]
 
     async def _ask(self, name: str, text: str, allowed: list[str]) -> str | None:
         """The choice of one player; None if it names nobody who is allowed."""
@@ -40,6 +40,7 @@ class Game:
 
     async def _night(self, number: int) -> None:
         table, deaths = self.table, []
+        num_dead = len(table.dead)
         killed = await self._werewolves(number)
         for seer in table.alive_with("seer"):
             await self._check(number, seer)
@@ -48,8 +49,10 @@ class Game:
             deaths += [poisoned] if poisoned else []
         deaths += [killed] if killed and killed not in deaths else []
         for name in deaths:
-            await self._die(name)
-        news = f"{' and '.join(deaths)} died" if deaths else "nobody died"
+            if name in table.alive:  # the hunter may have taken this player along
+                await self._die(name)
+        died = table.dead[num_dead:]
+        news = f"{' and '.join(died)} died" if died else "nobody died"
         await self._announce(f"Day {number}: {news}. Alive: {', '.join(table.alive)}.")
 
     async def _werewolves(self, number: int) -> str | None:
@@ -59,10 +62,11 @@ class Game:
             [name for name in self.table.alive if self.table.roles[name] != WEREWOLF],
         )
         text = f"Night {number}: werewolves, choose whom to kill: {', '.join(victims)}."
-        async with MsgHub(self._living(wolves), announcement=Msg(MODERATOR, text, "user")):
-            for wolf in wolves:
-                await self.players[wolf]()
-        return self.table.most_chosen([self.players[w].last_turn.choose for w in wolves], victims)
+        pack = [self.players[wolf] for wolf in wolves]
+        async with MsgHub(pack, announcement=Msg(MODERATOR, text, "user")):
+            for wolf in pack:
+                await wolf()
+        return self.table.most_chosen([wolf.last_turn.choose for wolf in pack], victims)
 
     async def _check(self, number: int, seer: str) -> None:
         others = [name for name in self.table.alive if name != seer]
@@ -101,13 +105,17 @@ class Game:
             await hub.broadcast(Msg(MODERATOR, text, "user"))
             for player in self._living():
                 await player()
+        num_dead = len(table.dead)
         votes = {player.name: player.last_turn.choose for player in self._living()}
         out = table.most_chosen(
             [choice for name, choice in votes.items() if choice != name], table.alive
         )
         if out:
             await self._die(out)
-        await self._announce(f"{out or 'Nobody'} is voted out. Alive: {', '.join(table.alive)}.")
+        news = f"{out or 'Nobody'} is voted out"
+        if taken := table.dead[num_dead + 1 :]:
+            news += f" and takes {taken[0]} along"
+        await self._announce(f"{news}. Alive: {', '.join(table.alive)}.")
 
     async def _die(self, name: str) -> None:
         """A death; the hunter takes somebody along."""

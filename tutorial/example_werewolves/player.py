@@ -79,7 +79,8 @@ class Player(AgentBase):
             self.last_turn = Turn(say="", choose=None)
         answer = self.last_turn.model_dump_json()
         self.messages.append({"role": "assistant", "content": answer})
-        return Msg(self.name, self.last_turn.say, "assistant")
+        # One line, whatever was said: a second one could pass for the moderator's.
+        return Msg(self.name, " ".join(self.last_turn.say.split()), "assistant")
 
     async def handle_interrupt(self, *args: Any, **kwargs: Any) -> Msg:
         """A turn that is interrupted says nothing."""

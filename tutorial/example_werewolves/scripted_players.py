@@ -29,7 +29,8 @@ def take_turn(messages: list[dict[str, Any]]) -> dict[str, str | None]:
     name, role = re.findall(r"You are (\w+), (\w+)\.", texts[0])[0]
     heard = "\n".join(text for m, text in zip(messages, texts, strict=True) if m["role"] == "user")
     last = [x.removeprefix(MODERATOR) for x in heard.splitlines() if x.startswith(MODERATOR)][-1]
-    alive = re.findall(r"Alive: ([\w, ]+)\.", heard)
+    # Only the moderator is believed: a player may say the same words.
+    alive = re.findall(rf"^{MODERATOR}.*Alive: ([\w, ]+)\.$", heard, re.MULTILINE)
     others = [x for x in (alive[-1].split(", ") if alive else []) if x != name]
     if "vote out" in last:
         suspicion = suspicions(name, others, heard)
