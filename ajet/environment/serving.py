@@ -206,7 +206,8 @@ class EnvironmentApp:
             return _keep(instance, key, body)
 
     async def _step(self, request: ServiceRequest, key: str | None) -> bytes:
-        action = request.messages[-1] if isinstance(request.messages, list) else request.messages
+        sent = request.messages
+        action = sent[-1] if sent and isinstance(sent, list) else sent
         if not action or "content" not in action:
             raise _Refused(400, '/step needs messages: {"role": ..., "content": ...}')
         instance = self._known(request)

@@ -142,6 +142,7 @@ def test_bad_requests_are_refused(
 
 def test_a_step_without_an_action_or_an_instance_is_refused(service: Running) -> None:
     assert call(service, "/step", instance_id="a")[0] == 400
+    assert call(service, "/step", instance_id="a", messages=[])[0] == 400
     status, detail = call(service, "/step", instance_id="a", messages={"content": "x"})
     assert (status, detail.partition(":")[0]) == (404, "there is no instance a")
 

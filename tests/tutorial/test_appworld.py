@@ -63,6 +63,14 @@ def test_read_call(text: str, call: tuple[str, list[Any]]) -> None:
         'mail.login("k123")',
         "mail.inbox(None)",
         "notes.__init__()",
+        'wallet.login("\' OR 1=1 --")',
+        'notes.read("x\'; DROP TABLE notes; --")',
+        'notes.read(*["code"])',
+        'notes.read(b"code")',
+        'notes.read("\\ud800")',  # a text that no request can carry
+        'notes.write("a", True)',
+        'notes.write("a", 1.5)',
+        "complete_task(1)",
     ],
 )
 def test_what_is_refused(world: World, text: str) -> None:
@@ -74,6 +82,8 @@ def test_what_is_refused(world: World, text: str) -> None:
 
 def test_no_token_without_the_password_and_no_call_without_the_token(world: World) -> None:
     password, token = world.state.passwords["wallet"], world.state.tokens["wallet"]
+    with pytest.raises(CallError, match="wrong token"):
+        world.call(f'wallet.balance("{token}")')  # guessed before the login
     assert token in world.call(f'wallet.login("{password}")')
     for wrong in (password, world.state.tokens["mail"], ""):
         with pytest.raises(CallError):
@@ -83,8 +93,24 @@ def test_no_token_without_the_password_and_no_call_without_the_token(world: Worl
 
 @pytest.mark.parametrize("amount", ["0", "-5", "1000", "True", "2.5", '"5"'])
 def test_amounts_that_cannot_be_paid(world: World, amount: str) -> None:
-    with pytest.raises(CallError):
-        world.call(f'wallet.send("{world.state.tokens["wallet"]}", "bob", {amount})')
+    token = _log_in(world, "wallet")
+    with pytest.raises(CallError, match="balance"):
+        world.call(f'wallet.send("{token}", "bob", {amount})')
+    assert world.state.payments == []
+
+
+@pytest.mark.parametrize("receiver", ["5", "None", '["bob"]', 'b"bob"'])
+def test_receivers_that_are_no_names(world: World, receiver: str) -> None:
+    before = world.state.outcome()
+    for app, last in (("wallet", "1"), ("mail", '"hello"')):
+        token = _log_in(world, app)
+        with pytest.raises(CallError, match="wrong arguments"):
+            world.call(f'{app}.send("{token}", {receiver}, {last})')
+    assert world.state.outcome() == before
+
+
+def _log_in(world: World, app: str) -> str:
+    return world.call(f'{app}.login("{world.state.passwords[app]}")').split()[-1]
 
 
 def test_documentation_names_every_call(world: World) -> None:
@@ -109,6 +135,8 @@ def test_every_task_is_solved_by_its_solution_only() -> None:
             assert task.score(world) == 0  # not completed
             world.call(DONE)
             assert task.score(world) == 1
+            with pytest.raises(CallError, match="complete"):
+                world.call('notes.write("code", "1")')
             early = task.start()
             for call in (*task.solution[:-1], DONE):
                 early.call(call)
@@ -144,6 +172,14 @@ def test_the_service_gives_the_same_episode() -> None:
     assert (episode.failure, episode.reward) == (None, 1.0)
     here = _episode(solution)
     assert [list(s.ids) for s in episode.samples] == [list(s.ids) for s in here.samples]
+
+
+@pytest.mark.parametrize("task_id", ["abc", "-5", "", "1.5"])
+def test_a_task_that_the_service_does_not_have(task_id: str) -> None:
+    from tutorial.example_appworld.app_environment import SmallAppWorldService
+
+    with pytest.raises(ValueError, match="there is no task"):
+        SmallAppWorldService().create(task_id, {})
 
 
 def _episode(answers: list[str], *overrides: str) -> Any:

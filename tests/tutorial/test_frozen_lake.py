@@ -122,6 +122,14 @@ def test_the_service_plays_the_same_walk() -> None:
     assert [list(s.ids) for s in episode.samples] == [list(s.ids) for s in here.samples]
 
 
+@pytest.mark.parametrize("task_id", ["abc", "-5", "", "1.5"])
+def test_a_task_that_the_service_does_not_have(task_id: str) -> None:
+    from tutorial.example_frozen_lake.lake import LakeService
+
+    with pytest.raises(ValueError, match="there is no task"):
+        LakeService().create(task_id, {})
+
+
 def _episode(answers: list[str], *overrides: str) -> Any:
     pytest.importorskip("renderers")
     from tests.tutorial.models import run_example

@@ -73,7 +73,9 @@ class SmallAppWorldService(EnvironmentService):
         return [task.number for task in first_tasks(Split.VALIDATION, NUM_VALIDATION)]
 
     def create(self, task_id: str, params: dict[str, Any]) -> tuple[SmallAppWorld, str]:
-        """Start a world."""
+        """Start a world; the id is its number."""
+        if not task_id.isdecimal():
+            raise ValueError(f"there is no task {task_id!r}; expected a number")
         world = SmallAppWorld(Task(task_id=task_id))
         return world, world.reset()
 

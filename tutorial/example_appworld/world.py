@@ -2,7 +2,7 @@
 
 Every task gets a world of its own. Mail and wallet want a login with a password, which is in a
 note; a login gives a token, which later calls need. What counts is the state of the world at the
-end.
+end, after which no call changes it.
 """
 
 import ast
@@ -57,6 +57,8 @@ class World:
     def __init__(self, state: State) -> None:
         self.state = state
         self.is_complete = False
+        self._logged_in: set[str] = set()
+        """Apps whose token is valid."""
         self._calls: dict[str, Callable[..., str]] = {
             "docs.show": self._docs_show,
             "notes.list": lambda: ", ".join(sorted(state.notes)),
@@ -79,6 +81,8 @@ class World:
             CallError: it is no such call, or the app refuses it.
         """
         name, arguments = read_call(text)
+        if self.is_complete:
+            raise CallError("error: the task is complete")
         if name not in self._calls:
             raise CallError(f"error: there is no {name}")
         try:
@@ -97,16 +101,15 @@ class World:
     def _login(self, app: str, password: str) -> str:
         if password != self.state.passwords[app]:
             raise CallError("error: wrong password")
+        self._logged_in.add(app)
         return f"token {self.state.tokens[app]}"
 
     def _check(self, app: str, token: str) -> None:
-        if token != self.state.tokens[app]:
+        if app not in self._logged_in or token != self.state.tokens[app]:
             raise CallError("error: wrong token")
 
     def _notes_write(self, title: str, text: str) -> str:
-        if not isinstance(title, str) or not isinstance(text, str | int):
-            raise CallError("error: wrong arguments for notes.write")
-        self.state.notes[title] = str(text)
+        self.state.notes[_name(title, "notes.write")] = _text(text, "notes.write")
         return "ok"
 
     def _mail_inbox(self, token: str) -> str:
@@ -119,7 +122,7 @@ class World:
 
     def _mail_send(self, token: str, to: str, text: str) -> str:
         self._check("mail", token)
-        self.state.sent_mail.append((str(to), str(text)))
+        self.state.sent_mail.append((_name(to, "mail.send"), _text(text, "mail.send")))
         return "ok"
 
     def _wallet_balance(self, token: str) -> str:
@@ -128,15 +131,27 @@ class World:
 
     def _wallet_send(self, token: str, to: str, amount: int) -> str:
         self._check("wallet", token)
+        to = _name(to, "wallet.send")
         if type(amount) is not int or not 0 < amount <= self.state.balance:
             raise CallError("error: not possible with this balance")
         self.state.balance -= amount
-        self.state.payments.append((str(to), amount))
+        self.state.payments.append((to, amount))
         return "ok"
 
     def _complete(self) -> str:
         self.is_complete = True
         return "bye"
+
+
+def _name(value: Any, call: str) -> str:
+    if not isinstance(value, str):
+        raise CallError(f"error: wrong arguments for {call}")
+    return value
+
+
+def _text(value: Any, call: str) -> str:
+    """A text, or a whole number, which models write without quotes."""
+    return _name(str(value) if type(value) is int else value, call)
 
 
 def read_call(text: str) -> tuple[str, list[Any]]:
@@ -153,7 +168,9 @@ def read_call(text: str) -> tuple[str, list[Any]]:
         node = ast.parse(code, mode="eval").body
         if not isinstance(node, ast.Call) or node.keywords:
             raise error
-        return ast.unparse(node.func), [ast.literal_eval(argument) for argument in node.args]
+        arguments = [ast.literal_eval(argument) for argument in node.args]
+        "".join(value for value in arguments if isinstance(value, str)).encode()  # no surrogates
+        return ast.unparse(node.func), arguments
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise error from None
 

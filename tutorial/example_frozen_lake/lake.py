@@ -89,7 +89,9 @@ class LakeService(EnvironmentService):
         return numbers(Split.VALIDATION, NUM_VALIDATION, SIZE)
 
     def create(self, task_id: str, params: dict[str, Any]) -> tuple[Lake, Any]:
-        """Make a lake."""
+        """Make a lake; the id is the number of its map."""
+        if not task_id.isdecimal():
+            raise ValueError(f"there is no task {task_id!r}; expected the number of a map")
         task = Task(task_id=task_id, metadata={"random_number": int(task_id)})
         lake = Lake(task, gap=self.gap)
         return lake, lake.reset()

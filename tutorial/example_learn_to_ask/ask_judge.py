@@ -6,7 +6,8 @@ The reward is `action * (1 + 2 * content) + format`, from 0 to 4:
 - `content` is 1 if the question is about a missing fact, 0.1 if it is about another one, else 0;
 - `format` is 1 for one question with two or three choices, 0.5 for one question without, else 0.
 
-A right `<stop />` has content and format 1; a wrong one has 0.
+A right `<stop />` has content and format 1; a wrong one has 0. An answer without text asks nothing
+and has reward 0.
 """
 
 import re
@@ -62,6 +63,8 @@ class LearnToAskJudge(BaseJudge):
         if STOP in answer:
             is_right = must_stop and answer.strip() == STOP
             return (LARGEST if is_right else 0.0), is_right
+        if not answer.strip():
+            return 0.0, False
         prompt = PROMPT.format(
             conversation=task.main_query,
             missing="\n".join(task.metadata["info_truth"]) or "nothing",

@@ -25,11 +25,12 @@ class LearnToAsk(Workflow):
         completion = await client.chat.completions.create(model="policy", messages=messages)
         answer = completion.choices[0].message.content or ""
         has_stopped = STOP in answer
+        has_asked = not has_stopped and bool(answer.strip())
         must_stop = workflow_task.task.metadata["decision_truth"] == "stop"
         return WorkflowOutput(
             metadata={"final_answer": answer},
             log_metrics={
-                "asked_too_long": float(must_stop and not has_stopped),
+                "asked_too_long": float(must_stop and has_asked),
                 "stopped_too_early": float(has_stopped and not must_stop),
             },
         )
