@@ -23,7 +23,7 @@ import torch
 from ajet.context_tracker.chat_format import load_tokenizer
 from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.engine.embedded.load import load_model
-from ajet.schema.call import SamplingParams
+from ajet.schema.episode import SamplingParams
 
 MODEL = Path("ajet/tiny_model/calculator")
 PROMPT_TOKENS = 70

@@ -43,7 +43,7 @@ from ajet.engine.vllm.engine import VllmEngine
 from ajet.engine.vllm.server import VllmServer, vllm_command
 from ajet.gateway.gateway import Gateway
 from ajet.gateway.request import SamplingDefaults
-from ajet.schema.call import SamplingParams
+from ajet.schema.episode import SamplingParams
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_run import EpisodeRunner
 from ajet.training.model_folder import chat_format_of

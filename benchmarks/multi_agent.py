@@ -47,8 +47,7 @@ from ajet.config.sections.root import RootConfig
 from ajet.context_tracker.samples import build_samples
 from ajet.gateway.gateway import Gateway
 from ajet.gateway.request import SamplingDefaults
-from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Group, Sample
+from ajet.schema.episode import Call, Episode, Group, Sample
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_run import EpisodeRunner
 from benchmarks.merging import model

@@ -26,7 +26,7 @@ from ajet.config.sections.model import ModelConfig
 from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.gateway.gateway import Gateway
 from ajet.gateway.request import SamplingDefaults
-from ajet.schema.call import SamplingParams
+from ajet.schema.episode import SamplingParams
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_run import EpisodeRunner
 from tutorial.example_math_agent.calculator import CALCULATOR_TOOL, SYSTEM_PROMPT

@@ -26,7 +26,7 @@ from typing import Any
 from ajet.config.sections.model import ModelConfig
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.context_tracker.tracker import ContextTracker
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 from ajet.training.model_folder import chat_format_of
 
 MODEL = Path(__file__).resolve().parents[1] / "ajet" / "tiny_model" / "calculator"

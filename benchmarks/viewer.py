@@ -30,8 +30,7 @@ import pyarrow.parquet as pq
 
 from ajet.monitor.call_table import table_of_groups
 from ajet.monitor.rollout_table import table_of
-from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Group, Sample
+from ajet.schema.episode import Call, Episode, Group, Sample
 from ajet.schema.task import Task, WorkflowOutput
 
 GROUP = 8

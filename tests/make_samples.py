@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Failure, Group, Sample
+from ajet.schema.episode import Call, Episode, Failure, Group, Sample
 from ajet.schema.task import Task
 
 

@@ -13,8 +13,7 @@ import numpy as np
 from ajet.class_path import load_function
 from ajet.config.sections.algorithm import CREDIT
 from ajet.errors import TrainingError
-from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Group, Sample
+from ajet.schema.episode import Call, Episode, Group, Sample
 
 
 @dataclass(slots=True, kw_only=True)

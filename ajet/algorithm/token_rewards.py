@@ -8,8 +8,7 @@ import numpy as np
 
 from ajet.algorithm.credit import CreditReport, CreditRule
 from ajet.errors import TrainingError
-from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Group
+from ajet.schema.episode import Call, Episode, Group
 
 
 def place_rewards(groups: Sequence[Group]) -> CreditReport:

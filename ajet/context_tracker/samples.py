@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ajet.schema.call import Call
-from ajet.schema.episode import GrammarSpan, Sample
+from ajet.schema.episode import Call, GrammarSpan, Sample
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)

@@ -15,8 +15,7 @@ from ajet.context_tracker.chat_format import ChatFormat, Tools
 from ajet.context_tracker.history import History, Match, normalize_messages
 from ajet.context_tracker.samples import SampleLimits, build_samples
 from ajet.errors import EngineError
-from ajet.schema.call import Call, Generation, NewTimelineReason, SamplingParams
-from ajet.schema.episode import Sample
+from ajet.schema.episode import Call, Generation, NewTimelineReason, Sample, SamplingParams
 
 
 @dataclass(slots=True, kw_only=True)

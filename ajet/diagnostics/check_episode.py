@@ -9,8 +9,7 @@ from ajet.config.sections.root import RootConfig
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.diagnostics.finding import Finding
 from ajet.engine.scripted import ScriptedEngine
-from ajet.schema.call import SamplingParams
-from ajet.schema.episode import Episode
+from ajet.schema.episode import Episode, SamplingParams
 from ajet.schema.task import Task
 from ajet.task_rollout.group_judging import judge_now
 from ajet.task_rollout.workers import EpisodeLimits, ThreadExecutor

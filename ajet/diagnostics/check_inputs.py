@@ -15,8 +15,7 @@ from ajet.config.loading.agentjet_keys import MARK
 from ajet.config.reference import default_of
 from ajet.config.sections.root import AjetConfig
 from ajet.diagnostics.finding import Finding
-from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Group, Sample
+from ajet.schema.episode import Call, Episode, Group, Sample
 from ajet.schema.task import Task
 
 MOST_COMPARED = 20_000

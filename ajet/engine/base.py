@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 
 OnToken = Callable[[int, float], None]
 """Called with each sampled token and its logprob."""

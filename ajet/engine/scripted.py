@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ajet.engine.base import OnToken
 from ajet.errors import EngineError
-from ajet.schema.call import Generation, SamplingParams, finish_reason, max_new_tokens
+from ajet.schema.episode import Generation, SamplingParams, finish_reason, max_new_tokens
 
 Script = Callable[[list[int], SamplingParams, str], Generation | list[int]]
 """From prompt ids, parameters and session to the completion: its token ids, or a `Generation`."""

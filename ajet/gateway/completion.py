@@ -16,7 +16,7 @@ from ajet.context_tracker.history import normalize_messages
 from ajet.context_tracker.tracker import Prompt
 from ajet.errors import RequestError
 from ajet.gateway.request import ChatRequest, invalid, unsupported
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 
 
 @dataclass(slots=True, kw_only=True)

@@ -38,7 +38,7 @@ from ajet.gateway.response_format import (
 )
 from ajet.gateway.stream import ChoiceStream, StreamNotifier
 from ajet.gateway.upstream import Upstream
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 
 MODEL_NAME = "policy"
 """The policy's name in requests and answers; requests may use any other name too."""

@@ -14,7 +14,7 @@ from ajet.context_tracker.chat_format import ChatFormat, Messages, Tools
 from ajet.context_tracker.tracker import EpisodeRecord
 from ajet.gateway.completion import Reply, parse_json
 from ajet.gateway.upstream import Upstream, UpstreamModel
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 
 CHAT_COMPLETIONS = "/v1/chat/completions"
 

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError, 
 from pydantic_core import ErrorDetails
 
 from ajet.errors import RequestError
-from ajet.schema.call import SamplingParams
+from ajet.schema.episode import SamplingParams
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from ajet.monitor.step_tables import list_offsets, token_arrays, token_column
-from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Failure, Group
+from ajet.schema.episode import Call, Episode, Failure, Group
 from ajet.schema.task import Task, WorkflowOutput
 
 _CALL_FIELDS: dict[str, pa.DataType] = {

@@ -20,8 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from ajet.monitor.step_tables import token_arrays, token_column
-from ajet.schema.call import Call, conversation
-from ajet.schema.episode import Episode, GrammarSpan, Sample
+from ajet.schema.episode import Call, Episode, GrammarSpan, Sample, conversation
 
 TOKEN_COLUMNS: dict[str, tuple[pa.DataType, type[np.generic]]] = {
     "ids": (pa.int32(), np.int32),

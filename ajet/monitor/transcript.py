@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ajet.monitor.durable_files import written_aside
-from ajet.schema.call import Call
-from ajet.schema.episode import Episode
+from ajet.schema.episode import Call, Episode
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ from typing import Any
 
 from ajet.boundary import caught_error
 from ajet.errors import EpisodeError
-from ajet.schema.call import conversations
-from ajet.schema.episode import Episode, Group
+from ajet.schema.episode import Episode, Group, conversations
 from ajet.schema.task import WorkflowTask
 from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge, Judge
 from ajet.task_runner.failures import failure_of

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
-
-if TYPE_CHECKING:
-    from ajet.schema.call import Conversation
 
 LoggedMetric = float | list[float] | dict[str, float | list[float] | dict[str, float]]
 """A value in `WorkflowOutput.log_metrics`."""
@@ -54,6 +52,15 @@ class WorkflowTask(BaseModel):
     """Not filled here; as above."""
     task_batch_index: int = 0
     """Not filled here; as above."""
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Conversation:
+    """All messages of one timeline of an agent, the last answer included."""
+
+    agent: str
+    messages: list[dict[str, Any]]
+    """In the form of the OpenAI API, with tool calls."""
 
 
 class WorkflowOutput(BaseModel):

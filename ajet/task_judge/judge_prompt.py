@@ -15,8 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ajet.errors import EpisodeError
-from ajet.schema.call import Conversation
-from ajet.schema.task import Task, WorkflowOutput
+from ajet.schema.task import Conversation, Task, WorkflowOutput
 
 SYSTEM = (
     "You judge the work of an agent. Texts between marks such as <answer {mark}> and "

@@ -20,8 +20,7 @@ from ajet.gateway.request import SamplingDefaults
 from ajet.monitor.episode_log import EpisodePhase
 from ajet.monitor.progress import Progress
 from ajet.monitor.records import Records
-from ajet.schema.call import Call, NewTimelineReason
-from ajet.schema.episode import Episode, Failure, Group, Waiting
+from ajet.schema.episode import Call, Episode, Failure, Group, NewTimelineReason, Waiting
 from ajet.schema.task import Task
 from ajet.task_judge.base_judge import BaseGroupJudge
 from ajet.task_rollout.group_judging import GroupJudging, waiting_groups

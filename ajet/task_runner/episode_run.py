@@ -38,8 +38,7 @@ from ajet.environment.messages import text_of
 from ajet.errors import EngineError, EnvironmentFault, EpisodeError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.gateway import Gateway
-from ajet.schema.call import conversations
-from ajet.schema.episode import Episode, Failure, FailureKind, Waiting
+from ajet.schema.episode import Episode, Failure, FailureKind, Waiting, conversations
 from ajet.schema.task import Task, WorkflowOutput, WorkflowTask, exceeds
 from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge, Judge
 from ajet.task_runner.failures import failure_of, is_context_overflow, place_of

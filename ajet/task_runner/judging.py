@@ -23,8 +23,7 @@ import numpy as np
 from ajet.background_loop import BackgroundLoop
 from ajet.boundary import caught_error, outside_the_loop, text_of
 from ajet.errors import EpisodeError
-from ajet.schema.call import Call, conversations
-from ajet.schema.episode import Episode
+from ajet.schema.episode import Call, Episode, conversations
 from ajet.schema.task import WorkflowOutput, WorkflowTask
 from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge, Judge
 from ajet.task_runner.failures import attribute_of, causes_of, failure_of

@@ -22,8 +22,7 @@ from ajet.context_tracker.chat_format import ChatFormat
 from ajet.engine.base import OnToken
 from ajet.errors import EngineError, RequestError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
-from ajet.schema.call import Generation, SamplingParams, max_new_tokens
-from ajet.schema.episode import Episode
+from ajet.schema.episode import Episode, Generation, SamplingParams, max_new_tokens
 from ajet.task_rollout.isolation.isolated_run import (
     IsolatedRunner,
     SharedByEpisodes,

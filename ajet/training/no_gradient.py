@@ -17,8 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ajet.errors import TrainingError
-from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Group
+from ajet.schema.episode import Call, Episode, Group
 
 LIMITS = {
     "max_prompt_length": "data.max_prompt_length: more tokens come before the first trained one",

@@ -20,7 +20,7 @@ from ajet.engine.base import OnToken
 from ajet.gateway.clients.http_endpoint import BaseUrlAndApiKey, HttpEndpoint
 from ajet.gateway.gateway import Gateway
 from ajet.gateway.request import SamplingDefaults
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 from ajet.tuner import AjetTuner
 
 TOKENIZER = load_tokenizer("ajet/tiny_model/calculator")

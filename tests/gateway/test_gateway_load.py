@@ -19,8 +19,7 @@ import pytest
 
 from ajet import AjetTuner, Task, Workflow, WorkflowOutput, WorkflowTask
 from ajet.engine.scripted import ScriptedEngine
-from ajet.schema.call import SamplingParams
-from ajet.schema.episode import Group
+from ajet.schema.episode import Group, SamplingParams
 from ajet.task_rollout.rollout import Rollout
 from ajet.task_runner.episode_run import EpisodeRunner
 from tests.gateway.server_fakes import ANSWER_IDS, CHAT_FORMAT, Served

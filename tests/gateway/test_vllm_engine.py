@@ -16,7 +16,7 @@ import pytest
 
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.errors import ContextLengthError, EngineError, RequestError
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 from tests.gateway.fake_vllm import FakeVllm, fakes
 from tests.gateway.server_fakes import WAIT_S, eventually
 

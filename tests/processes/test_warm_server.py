@@ -23,7 +23,7 @@ from ajet.backbone.debug.warm_engine.server import CompletionServer
 from ajet.engine.scripted import ScriptedEngine
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.errors import ContextLengthError, EngineError
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 from tests.processes.service_processes import eventually
 
 KEY = "secret"

@@ -21,7 +21,7 @@ from ajet.engine.base import OnToken
 from ajet.gateway.apis.chat_completions.api import completion_body
 from ajet.gateway.gateway import AgentSession, Gateway
 from ajet.gateway.request import SamplingDefaults, parse_chat_request
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 from tests.property.toy_tokenizer import ToyTokenizer
 
 FORMATS: list[tuple[str, dict[str, Any]]] = [

@@ -13,8 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from ajet.monitor.rollout_store import RolloutStore, read_rollouts
 from ajet.monitor.rollout_table import TOKEN_COLUMNS
-from ajet.schema.call import Call
-from ajet.schema.episode import Episode, GrammarSpan, Sample
+from ajet.schema.episode import Call, Episode, GrammarSpan, Sample
 from ajet.schema.task import Task
 
 NUM_CALLS = 3

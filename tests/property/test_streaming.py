@@ -31,7 +31,7 @@ from ajet.gateway.completion import Choice, Completion, PendingCompletion, make_
 from ajet.gateway.gateway import AgentSession
 from ajet.gateway.request import parse_chat_request
 from ajet.gateway.stable_text import StableText
-from ajet.schema.call import Generation, SamplingParams, finish_reason
+from ajet.schema.episode import Generation, SamplingParams, finish_reason
 from tests.property.random_agents import FORMATS, TOOL, programs, run_program
 from tests.property.toy_tokenizer import ToyTokenizer
 

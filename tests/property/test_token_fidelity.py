@@ -23,8 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ajet.context_tracker.samples import SampleLimits, build_samples
-from ajet.schema.call import Call
-from ajet.schema.episode import Sample
+from ajet.schema.episode import Call, Sample
 from tests.property.random_agents import FORMATS, programs, run_program
 
 formats = st.integers(0, len(FORMATS) - 1)

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from ajet.engine.embedded.engine import EmbeddedEngine
-from ajet.schema.call import Generation
+from ajet.schema.episode import Generation
 
 
 class Numbers:

@@ -37,8 +37,7 @@ from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.engine.vllm.engine import VllmEngine
 from ajet.gateway.gateway import AgentSession, Gateway
 from ajet.gateway.request import SamplingDefaults
-from ajet.schema.call import Call
-from ajet.schema.episode import Sample
+from ajet.schema.episode import Call, Sample
 from tests.gateway.gateway_fakes import Agent
 
 MODEL = Path(__file__).parents[2] / "ajet" / "tiny_model" / "calculator"

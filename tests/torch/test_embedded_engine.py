@@ -26,7 +26,7 @@ from transformers import PreTrainedModel
 from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.engine.embedded.load import load_model
 from ajet.errors import ContextLengthError, EngineError, ModelError, RequestError
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 from tests.torch.engine_fakes import own_logprobs, serving, with_engine
 from tests.torch.small_model import VOCABULARY, small_model
 

@@ -25,7 +25,7 @@ from transformers import (
 from ajet.backbone.local.forward import check_forward, trained_logits
 from ajet.backbone.local.micro_batches import SharedPrefix
 from ajet.engine.embedded.engine import EmbeddedEngine
-from ajet.schema.call import SamplingParams
+from ajet.schema.episode import SamplingParams
 from tests.torch.engine_fakes import own_logprobs, with_engine
 from tests.torch.test_slot_cache import Rows
 

@@ -21,7 +21,7 @@ import pytest
 from transformers import PreTrainedModel
 
 from ajet.engine.embedded.engine import EmbeddedEngine
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 from tests.torch.engine_fakes import with_engine
 from tests.torch.small_model import VOCABULARY, small_model
 

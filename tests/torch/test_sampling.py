@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ajet.engine.embedded.model_runner import sample
-from ajet.schema.call import SamplingParams
+from ajet.schema.episode import SamplingParams
 
 
 def params_of(temperature: float = 1.0, top_p: float = 1.0, top_k: int = 0) -> SamplingParams:

@@ -25,7 +25,7 @@ from ajet.backbone.trinity.cpu import vllm_worker
 from ajet.backbone.trinity.cpu.model import CpuPolicyModel
 from ajet.backbone.trinity.cpu.vllm_worker import CpuVllmPolicyWorker
 from ajet.errors import EngineError
-from ajet.schema.call import SamplingParams
+from ajet.schema.episode import SamplingParams
 from ajet.training.weight_sync_check import check_weights, probe_ids
 from tests.torch.small_model import VOCABULARY
 from tests.vllm.conftest import MODELS, save

@@ -19,7 +19,7 @@ from ajet.backbone.trinity.mailbox import Failed, loads, open_mailbox
 from ajet.backbone.trinity.tasks import TaskStream
 from ajet.backbone.trinity.workflow import BatchOfEpisodes
 from ajet.errors import TrainingError
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 from tests.trinity.test_pieces import batches_of, make_run_context
 
 pytestmark = [pytest.mark.trinity, pytest.mark.slow]

@@ -14,8 +14,7 @@ from ajet.context_tracker.chat_format import ParsedMessage
 from ajet.errors import EngineError
 from ajet.gateway.gateway import Gateway
 from ajet.gateway.request import SamplingDefaults
-from ajet.schema.call import Generation, SamplingParams
-from ajet.schema.episode import Episode
+from ajet.schema.episode import Episode, Generation, SamplingParams
 from ajet.schema.task import Task
 from ajet.task_judge.base_judge import BaseJudge
 from ajet.task_rollout.rollout import Rollout

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Sample
+from ajet.schema.episode import Call, Episode, Sample
 from ajet.schema.task import Task
 
 SYSTEM = "Use the calculator, one operation per call. Then give Answer: number"

@@ -13,8 +13,7 @@ import pytest
 from ajet.errors import DataError
 from ajet.monitor.call_store import CallStore, call_path, read_calls, recorded_steps
 from ajet.monitor.call_table import StoredStep
-from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Failure, Group
+from ajet.schema.episode import Call, Episode, Failure, Group
 from ajet.schema.task import Task, WorkflowOutput
 from tests.unit.monitor_records import make_episode
 

@@ -16,8 +16,7 @@ from ajet.config.loading.load import load_config
 from ajet.context_tracker.samples import SampleLimits, build_samples
 from ajet.errors import ConfigError
 from ajet.launcher.backbones import refuse_settings
-from ajet.schema.call import Call
-from ajet.schema.episode import GrammarSpan
+from ajet.schema.episode import Call, GrammarSpan
 
 DEMO = Path(__file__).resolve().parents[2] / "tutorial/example_math_agent/math_agent_cpu.yaml"
 

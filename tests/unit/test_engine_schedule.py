@@ -16,7 +16,7 @@ import pytest
 
 from ajet.engine.embedded import schedule as schedule_module
 from ajet.engine.embedded.schedule import ContinuousSchedule, LockstepSchedule, Request, uniforms
-from ajet.schema.call import SamplingParams
+from ajet.schema.episode import SamplingParams
 
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from ajet.engine.embedded.batch import MIN_SHARED, PrefillPlan, SlotTable
 from ajet.engine.embedded.schedule import Request
-from ajet.schema.call import SamplingParams
+from ajet.schema.episode import SamplingParams
 
 pytestmark = pytest.mark.filterwarnings("error")
 

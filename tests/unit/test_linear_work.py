@@ -20,7 +20,7 @@ import pytest
 
 from ajet.context_tracker.chat_format import ChatFormat
 from ajet.context_tracker.samples import TokenTree
-from ajet.schema.call import Call
+from ajet.schema.episode import Call
 from benchmarks.tracker import chat_format, run
 
 CHAT = chat_format()

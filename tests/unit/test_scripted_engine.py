@@ -14,7 +14,7 @@ import pytest
 from ajet.engine.base import Engine
 from ajet.engine.scripted import ScriptedEngine
 from ajet.errors import ContextLengthError, EngineError
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 
 MANY = SamplingParams(max_tokens=100)
 

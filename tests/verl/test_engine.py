@@ -20,7 +20,7 @@ from vllm.exceptions import VLLMValidationError
 
 from ajet.backbone.verl.engine import VerlEngine
 from ajet.errors import ContextLengthError, EngineError, RequestError
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 
 pytestmark = pytest.mark.verl
 

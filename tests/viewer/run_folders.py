@@ -14,8 +14,7 @@ from ajet.monitor.call_store import CallStore
 from ajet.monitor.episode_log import EpisodeLog
 from ajet.monitor.metrics_log import MetricsLog
 from ajet.monitor.rollout_store import RolloutStore
-from ajet.schema.call import Call
-from ajet.schema.episode import Episode, Failure, Group, Sample
+from ajet.schema.episode import Call, Episode, Failure, Group, Sample
 from ajet.schema.task import Task, WorkflowOutput
 
 TOKENIZER = Path(__file__).parents[2] / "ajet/tiny_model/calculator/tokenizer.json"

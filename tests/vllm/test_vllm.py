@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from transformers import PreTrainedModel
 
 from ajet.errors import EngineError, RequestError, ServiceError
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 from ajet.training.weight_sync_check import check_weights, probe_ids
 from tests.processes.service_processes import eventually
 from tests.torch.small_model import VOCABULARY

@@ -6,8 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from ajet.context_tracker.chat_format import ChatFormat
-from ajet.schema.call import Call
-from ajet.schema.episode import Episode
+from ajet.schema.episode import Call, Episode
 from ajet.training.no_gradient import LIMITS
 
 NOT_DECODABLE = "\ufffd"

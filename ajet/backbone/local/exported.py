@@ -23,8 +23,7 @@ from ajet.engine.embedded.engine import EmbeddedEngine
 from ajet.engine.embedded.load import load_model
 from ajet.errors import ModelError
 from ajet.model_files import ADAPTER_CONFIG, ADAPTER_PREFIX, ADAPTER_WEIGHTS
-from ajet.schema.call import Generation, SamplingParams
-from ajet.schema.episode import Sample
+from ajet.schema.episode import Generation, Sample, SamplingParams
 from ajet.training.model_folder import whole_model
 
 NUM_TOKENS = 24

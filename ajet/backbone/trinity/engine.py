@@ -14,7 +14,7 @@ from ajet.backbone.ray_common.cluster import cause_of, refused_by_vllm
 from ajet.backbone.trinity.run_context import TrinityRunContext
 from ajet.engine.base import OnToken
 from ajet.errors import EngineError
-from ajet.schema.call import Generation, SamplingParams, max_new_tokens
+from ajet.schema.episode import Generation, SamplingParams, max_new_tokens
 
 
 def rollout_models(context: TrinityRunContext) -> list[ActorHandle]:

@@ -6,7 +6,7 @@ from trinity.common.models.vllm_model import vLLMRolloutModel
 from vllm import SamplingParams as VllmParams
 from vllm.sampling_params import RequestOutputKind
 
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 
 
 class PolicyModel(vLLMRolloutModel):

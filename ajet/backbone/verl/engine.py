@@ -11,7 +11,7 @@ from verl.workers.rollout.llm_server import LLMServerClient
 from ajet.backbone.ray_common.cluster import refused_by_vllm
 from ajet.engine.base import OnToken
 from ajet.errors import EngineError
-from ajet.schema.call import FinishReason, Generation, SamplingParams, max_new_tokens
+from ajet.schema.episode import FinishReason, Generation, SamplingParams, max_new_tokens
 
 
 class VerlEngine:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from ajet.config.messages import value_error
-from ajet.schema.call import MIN_TEMPERATURE
+from ajet.schema.episode import MIN_TEMPERATURE
 
 Count = Annotated[int, Gt(0)]
 Positive = Annotated[float, Gt(0)]

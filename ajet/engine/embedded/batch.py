@@ -15,7 +15,7 @@ import numpy as np
 
 from ajet.engine.embedded.schedule import Request
 from ajet.errors import EngineError
-from ajet.schema.call import finish_reason
+from ajet.schema.episode import finish_reason
 
 if TYPE_CHECKING:
     import torch

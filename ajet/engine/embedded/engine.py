@@ -20,7 +20,7 @@ from ajet.engine.embedded.model_runner import ModelRunner, keeps_states
 from ajet.engine.embedded.schedule import ContinuousSchedule, LockstepSchedule, Request
 from ajet.engine.grammar import Grammars, GrammarState
 from ajet.errors import EngineError, ModelError, RequestError
-from ajet.schema.call import Generation, SamplingParams, max_new_tokens
+from ajet.schema.episode import Generation, SamplingParams, max_new_tokens
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from transformers import Cache, PreTrainedModel
 
 from ajet.engine.embedded.schedule import Request
 from ajet.errors import EngineError
-from ajet.schema.call import SamplingParams
+from ajet.schema.episode import SamplingParams
 
 logger = logging.getLogger(__name__)
 

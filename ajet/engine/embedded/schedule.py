@@ -17,7 +17,7 @@ import numpy as np
 from ajet.engine.base import OnToken
 from ajet.engine.grammar import GrammarState
 from ajet.errors import EngineError
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 
 logger = logging.getLogger(__name__)
 

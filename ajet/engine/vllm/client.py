@@ -12,7 +12,7 @@ import aiohttp
 
 from ajet.engine.base import OnToken
 from ajet.errors import AjetError, EngineError, RequestError
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 
 EXTENSION = "ajet.engine.vllm.worker.PolicyWorker"
 """Value of vLLM's `--worker-extension-cls` with which a server can take new weights."""

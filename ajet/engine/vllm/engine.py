@@ -15,7 +15,7 @@ from ajet.engine.vllm.client import ServerLost, VllmClient
 from ajet.engine.vllm.replica import Replica
 from ajet.engine.vllm.server import KEEPALIVE_S, VllmServer
 from ajet.errors import EngineError, ServiceError
-from ajet.schema.call import Generation, SamplingParams, max_new_tokens
+from ajet.schema.episode import Generation, SamplingParams, max_new_tokens
 
 logger = logging.getLogger(__name__)
 

@@ -27,8 +27,7 @@ from typing import Any
 from ajet.boundary import caught_error
 from ajet.errors import RequestError
 from ajet.gateway.request import SamplingDefaults
-from ajet.schema.call import SamplingParams
-from ajet.schema.episode import Episode, Failure, Waiting
+from ajet.schema.episode import Episode, Failure, SamplingParams, Waiting
 from ajet.task_rollout.isolation.processes import EpisodeProcess, EpisodeProcesses
 from ajet.task_runner.episode_run import Attempt, EpisodeRunner
 

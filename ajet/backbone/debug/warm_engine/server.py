@@ -26,7 +26,7 @@ from pydantic import BaseModel, Field, ValidationError
 from ajet.background_loop import start
 from ajet.engine.base import Engine
 from ajet.errors import AjetError, EngineError
-from ajet.schema.call import Generation, SamplingParams
+from ajet.schema.episode import Generation, SamplingParams
 
 MODEL_NAME = "policy"
 MAX_BODY_BYTES = 64 * 2**20
