@@ -132,10 +132,17 @@ def load_workflow(class_path: str) -> type[Workflow]:
         )
     if missing := sorted(getattr(found, "__abstractmethods__", ())):
         raise ConfigError(f"{key}: {class_path} is abstract: define {', '.join(missing)}")
+    if "__dataclass_fields__" in vars(found):
+        raise ConfigError(
+            f"{key}: {class_path} is a @dataclass, which takes the defaults of its fields away; a "
+            "Workflow has fields without it: remove the decorator"
+        )
     _require_fields(found, f"{key}: {class_path}")
     require_call(found, (), f"{key}: {class_path}()")
     called = f"{key}: {class_path}.execute(self, workflow_task, tuner)"
-    require_call(found.execute, (None, None, None), called)
+    stored = inspect.getattr_static(found, "execute")
+    needs_object = not isinstance(stored, staticmethod | classmethod)
+    require_call(found.execute, (None,) * (3 if needs_object else 2), called)
     return found
 
 

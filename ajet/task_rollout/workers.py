@@ -50,6 +50,8 @@ MOST_TOLD = 20
 """A run logs at most so many different errors of asyncio tasks that no code awaits."""
 CLEANUP_S = 1.0
 """Seconds that tasks which an episode left behind may take to end after they are cancelled."""
+LOOK_EVERY_S = 1.0
+"""Seconds after which an idle event loop looks at its queue."""
 
 
 def run_in_new_loop(main: Coroutine[Any, Any, T]) -> T:
@@ -60,11 +62,21 @@ def run_in_new_loop(main: Coroutine[Any, Any, T]) -> T:
     """
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(_tell_once)
+    _look_again(loop)
     try:
         return _run_to_end(loop, main)
     finally:
         _run_to_end(loop, _clean_up())
         loop.close()
+
+
+def _look_again(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep the loop from sleeping for ever.
+
+    A lock that user code shares between episodes is released in the thread of one and waited for in
+    another, whose loop asyncio does not wake then.
+    """
+    loop.call_later(LOOK_EVERY_S, _look_again, loop)
 
 
 def _run_to_end(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, T]) -> T:

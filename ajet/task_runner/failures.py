@@ -24,8 +24,9 @@ MAX_MESSAGE, MAX_TRACEBACK = 2_000, 20_000
 """Characters that are kept: a client may quote a whole response in its error."""
 OTHER_LOOP = re.compile(
     "Event loop is closed|bound to a different event loop|attached to a different loop"
+    "|Timeout context manager should be used inside a task"
 )
-"""What asyncio says when a client or lock of one event loop is used on another."""
+"""What asyncio and aiohttp say when a client or lock of one event loop is used on another."""
 OTHER_LOOP_HINT = (
     "each episode has an event loop of its own: make asynchronous clients and locks in execute(), "
     "not once for all episodes"

@@ -212,6 +212,16 @@ def test_sections_next_to_ajet_are_the_users(tmp_path):
         config.frozen_lake.is_slipery  # noqa: B018
 
 
+def test_settings_can_be_read_like_keys_of_a_mapping(tmp_path):
+    config = load(tmp_path, MINIMAL + "frozen_lake: {size: 4}\n")
+    assert config["frozen_lake"]["size"] == config.get("frozen_lake").get("size") == 4
+    assert config["ajet"]["rollout"].get("num_repeat") == 8
+    assert (config.get("nothing", 3), config.ajet.rollout.get("nothing")) == (3, None)
+    assert ("frozen_lake" in config, "lake" in config) == (True, False)
+    with pytest.raises(KeyError, match='there is no key "temprature"; did you mean "temperature"'):
+        config.ajet.rollout["temprature"]
+
+
 @pytest.mark.parametrize("name", ["3", "null", "copy", "model_dump"])
 def test_a_section_that_could_not_be_read_as_an_attribute_is_refused(tmp_path, name):
     [problem] = problems(tmp_path, MINIMAL + f"{name}: {{a: 1}}\n")

@@ -21,7 +21,9 @@ import pytest
 
 from ajet import Workflow, WorkflowOutput
 from ajet.schema.episode import Episode
+from ajet.task_rollout import workers
 from ajet.task_rollout.rollout import Rollout, rollout_metrics
+from ajet.task_rollout.workers import run_in_new_loop
 from tests.unit.episode_fakes import (
     FakeEngine,
     ask,
@@ -215,3 +217,32 @@ def test_the_run_stays_in_its_directory(
     assert [group.episodes[0].reward for group in groups] == [1.0, 1.0, 1.0]
     assert Path.cwd() == tmp_path
     assert caplog.text.count("user code changed the working directory") == 1
+
+
+def test_a_lock_that_another_loop_releases_lets_its_waiter_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "LOOK_EVERY_S", 0.01)
+    lock = asyncio.Lock()
+    taken, waits = threading.Event(), threading.Event()
+
+    async def holds() -> None:
+        async with lock:
+            taken.set()
+            while not waits.is_set():
+                await asyncio.sleep(0.01)
+
+    async def waits_for_it() -> None:
+        waiting = asyncio.ensure_future(lock.acquire())
+        await asyncio.sleep(0)  # until it is in the lock's queue
+        waits.set()
+        await waiting
+
+    holder = threading.Thread(target=lambda: run_in_new_loop(holds()), daemon=True)
+    holder.start()
+    assert taken.wait(60)
+    waiter = threading.Thread(target=lambda: run_in_new_loop(waits_for_it()), daemon=True)
+    waiter.start()
+    waiter.join(60)
+    assert not waiter.is_alive(), "the loop of the waiter sleeps for ever"
+    holder.join(60)

@@ -343,6 +343,26 @@ def test_properties_may_override_fields() -> None:
     assert episode.calls[0].trained
 
 
+class Static(Workflow):
+    @staticmethod
+    async def execute(workflow_task: Any, tuner: Any) -> WorkflowOutput:  # type: ignore[override]
+        await ask(tuner)
+        return WorkflowOutput(reward=1.0)
+
+
+class OfTheClass(Workflow):
+    @classmethod
+    async def execute(cls, workflow_task: Any, tuner: Any) -> WorkflowOutput:  # type: ignore[override]
+        await ask(tuner)
+        return WorkflowOutput(reward=1.0)
+
+
+@pytest.mark.parametrize("workflow", [Static, OfTheClass])
+def test_execute_may_need_no_object(workflow: type[Workflow]) -> None:
+    load_workflow(f"{__name__}->{workflow.__name__}")
+    assert run_episode(workflow).reward == 1.0
+
+
 # 4. Refusals at the start.
 
 
@@ -351,6 +371,15 @@ def test_properties_may_override_fields() -> None:
     [
         ("class W(Workflow):\n    pass", "has no execute()"),
         ("class W(Workflow):\n    def execute(self, task): ...", "too many positional"),
+        (
+            "class W(Workflow):\n    @staticmethod\n    def execute(task): ...",
+            "too many positional",
+        ),
+        (
+            "from dataclasses import dataclass\n@dataclass\nclass W(Workflow):\n    size: int = 3\n"
+            "    def execute(self, task, tuner): ...",
+            "is a @dataclass, which takes the defaults of its fields away",
+        ),
         (
             "class W(Workflow):\n    def __init__(self, url): ...\n"
             "    def execute(self, task, tuner): ...",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, PrivateAttr, Tag
+from pydantic import AfterValidator, ConfigDict, Discriminator, PrivateAttr, Tag
 
 from ajet.config.backbones import BACKBONES
 from ajet.config.loading.class_paths import ClassPath
@@ -16,7 +16,7 @@ from ajet.config.sections.environment import EnvironmentConfig
 from ajet.config.sections.interchange_server import InterchangeServerConfig
 from ajet.config.sections.model import LoraConfig, ModelConfig
 from ajet.config.sections.rollout import RolloutConfig
-from ajet.config.sections.section import BaseConfig, FreeConfig, free
+from ajet.config.sections.section import BaseConfig, FreeConfig, KeyAccess, free
 from ajet.config.sections.task_judge import TaskJudgeConfig
 from ajet.config.sections.task_reader import TaskReaderConfig
 from ajet.config.sections.task_runner import TaskRunnerConfig
@@ -81,7 +81,7 @@ class AjetConfig(BaseConfig):
     """Settings passed unchanged to verl; may also be a top-level section next to `ajet:`."""
 
 
-class RootConfig(BaseModel):
+class RootConfig(KeyAccess):
     """The resolved configuration. The user's own sections are attributes next to `ajet`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)

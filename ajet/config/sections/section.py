@@ -10,7 +10,24 @@ from pydantic_core import CoreSchema, core_schema
 from ajet.errors import did_you_mean
 
 
-class BaseConfig(BaseModel):
+class KeyAccess(BaseModel):
+    """Lets code read a setting like the key of a mapping, too: `config["game"]`, `config.get()`."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self:
+            known = [*type(self).model_fields, *(self.model_extra or {})]
+            raise KeyError(f'there is no key "{name}"{did_you_mean(name, known)}')
+        return getattr(self, name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in type(self).model_fields or name in (self.model_extra or {})
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The setting of that name, or the default where there is none."""
+        return getattr(self, name) if name in self else default
+
+
+class BaseConfig(KeyAccess):
     """A section under `ajet:`. Unknown keys are refused; instances are frozen."""
 
     model_config = ConfigDict(
