@@ -40,8 +40,10 @@ class AnswerCache:
 
         So two runs that share the file always agree on an answer, whoever asked first.
         """
-        self._execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", key, json.dumps(answer))
-        return self.get(key) or answer
+        kept = self._execute(
+            "INSERT OR IGNORE INTO answers VALUES (?, ?) RETURNING key", key, json.dumps(answer)
+        )
+        return answer if kept else self.get(key) or answer
 
     def close(self) -> None:
         """Close the file."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-_FENCE = re.compile(r"```(?:json)?[^\S\n]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"^[^\S\n]*(```|~~~)[^\S\n]*\w*\s*", re.MULTILINE)
 # The chat format of some models opens the thinking, so that their answer only closes it.
 _THINKING = re.compile(r"^\s*(?![\s{\[`])(?:<think>)?.*?</think>", re.DOTALL)
 SHOWN = 300
@@ -49,19 +49,48 @@ def read_form(text: str, form: type[BaseModel]) -> BaseModel | str:
     """The object in an answer, or in words why there is none.
 
     A fence around the object and thinking in front of it are left out. Nothing is guessed: of an
-    answer with two objects, or with a value outside of its limits, nothing is used.
+    answer with two objects, with two values for a key, or with a value outside of its limits,
+    nothing is used.
     """
-    body = _THINKING.sub("", text).strip()
-    fenced = _FENCE.findall(body)
-    if len(fenced) == 1:
-        body = fenced[0].strip()
+    body = _without_fence(_THINKING.sub("", text).strip().lstrip("\ufeff"))
     try:
-        return form.model_validate_json(body)
+        value = form.model_validate_json(body)
+        json.loads(body, object_pairs_hook=_once_each, parse_int=str)
+        return value
+    except _TwoValues as error:
+        why = str(error)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         why = f"{where}: {first['msg']}" if where else first["msg"]
     return f"{why}, in the answer {quoted(text)}"
+
+
+def _without_fence(text: str) -> str:
+    """The JSON between fences; the text itself if there is none, or more than one."""
+    opening = _FENCE.search(text)
+    if opening is None or text.startswith(("{", "[")):
+        return text
+    inside = text[opening.end() :]
+    try:
+        # Read to its end, and not to the next fence: a string may have one.
+        end = json.JSONDecoder().raw_decode(inside)[1]
+    except (ValueError, RecursionError):
+        return text
+    after = inside[end:].lstrip()
+    is_closed = not after or after.startswith(opening[1])
+    return inside[:end] if is_closed and not _FENCE.search(after[3:]) else text
+
+
+class _TwoValues(Exception):
+    pass
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> None:
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _TwoValues(f'"{twice}" has two values')
 
 
 def quoted(text: str) -> str:

@@ -16,6 +16,7 @@ import asyncio
 import json
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -29,10 +30,10 @@ from ajet.config.sections.model_client import ModelClientConfig
 from ajet.errors import ModelCallError
 from ajet.model_client.answer_form import quoted, read_form
 from ajet.model_client.call_log import CallBudget
-from ajet.model_client.endpoint import ModelEndpoint
+from ajet.model_client.endpoint import ChatSender, ModelEndpoint
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
+    import httpx2
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0
 _AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS}
@@ -73,14 +74,14 @@ class Attempts:
 
     def __init__(
         self,
-        client: AsyncOpenAI,
+        sender: ChatSender,
         config: ModelClientConfig,
         endpoint: ModelEndpoint,
         budget: CallBudget,
     ) -> None:
         self.number = 0
         """Attempts so far."""
-        self._client = client
+        self._sender = sender
         self._config = config
         self._endpoint = endpoint
         self._budget = budget
@@ -94,6 +95,7 @@ class Attempts:
         Raises:
             ModelCallError: there is none within the limits; the message names the last failure.
         """
+        body = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
         limit_s = self._config.deadline_s
         self._deadline = time.monotonic() + limit_s
         retrying = AsyncRetrying(
@@ -104,7 +106,7 @@ class Attempts:
         )
         try:
             async with asyncio.timeout(limit_s):
-                answer: RawAnswer = await retrying(self._one, request, form)
+                answer: RawAnswer = await retrying(self._one, body, form)
                 return answer
         except TimeoutError:
             last = f"; the last failure: {self._last}" if self._last else ""
@@ -131,7 +133,7 @@ class Attempts:
             return True  # waiting would end in the deadline, which explains less
         return self.number - self._num_unusable > self._config.max_retries
 
-    async def _one(self, request: dict[str, Any], form: type[BaseModel] | None) -> RawAnswer:
+    async def _one(self, request: bytes, form: type[BaseModel] | None) -> RawAnswer:
         self._budget.take_call()
         self.number += 1
         try:
@@ -144,34 +146,40 @@ class Attempts:
         self._last = str(error)
         raise error
 
-    async def _post(self, request: dict[str, Any]) -> bytes:
+    async def _post(self, request: bytes) -> bytes:
         """The body of the response, read up to the limit."""
-        from openai import APIConnectionError, APIStatusError
+        from aiohttp import ClientError
+        from httpx2 import RequestError
 
-        limit = self._config.max_answer_bytes
-        create = self._client.chat.completions.with_streaming_response.create
-        body = bytearray()
         try:
-            # As `extra_body`: the client would walk through each field to check its type, which
-            # costs more than the rest of the call.
-            async with create(model="", messages=[], extra_body=request) as response:
-                async for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > limit:
-                        raise ModelCallError(
-                            f"the response has more than {limit:,} bytes (max_answer_bytes); it "
-                            f"begins with {quoted(body[:200].decode(errors='replace'))}"
-                        )
-        except APIStatusError as error:
-            raise _status_error(error) from None
-        except APIConnectionError as error:
+            response = await self._sender.send(request)
+            try:
+                body = await self._body_of(response)
+            finally:
+                await response.aclose()
+        except RequestError as error:
             # httpx's error says less than that of aiohttp, which it was made from: a server that
             # breaks off is a ConnectTimeout there.
             reason = error.__cause__ or error
-            reason = reason.__cause__ or reason
             raise _Again(f"{type(reason).__name__}: {reason or error}") from None
-        except OSError as error:
+        except (OSError, ClientError) as error:  # a response that is no HTTP, among others
             raise _Again(f"{type(error).__name__}: {error}") from None
+        if not response.is_success:
+            raise _status_error(response, body)
+        return body
+
+    async def _body_of(self, response: httpx2.Response) -> bytes:
+        limit = self._config.max_answer_bytes
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > limit and not response.is_success:
+                break  # the status says enough
+            if len(body) > limit:
+                raise ModelCallError(
+                    f"the response has more than {limit:,} bytes (max_answer_bytes); it "
+                    f"begins with {quoted(body[:200].decode(errors='replace'))}"
+                )
         return bytes(body)
 
     def _usable(self, body: bytes, form: type[BaseModel] | None) -> RawAnswer:
@@ -183,6 +191,7 @@ class Attempts:
             choice = (completion.get("choices") or [{}])[0]
             message = choice.get("message") or {}
             text, refusal = message.get("content"), message.get("refusal")
+            error = completion.get("error")
         except _MALFORMED:
             raise _Again(
                 f"the response is no chat completion: {quoted(body.decode(errors='replace'))}"
@@ -190,12 +199,16 @@ class Attempts:
         self._budget.add_tokens(prompt_tokens + completion_tokens)
         if refusal or choice.get("finish_reason") == "content_filter":
             raise ModelCallError(f"the model refused to answer: {quoted(str(refusal or text))}")
-        if not isinstance(text, str) or not text.strip():
-            raise _Again("the answer is empty")
         is_cut = choice.get("finish_reason") == "length"
+        cut = ", which was cut off (max_tokens)" if is_cut else ""
+        if error and not text:
+            raise _Again(f"the response is an error: {quoted(str(error))}")
+        if text and not isinstance(text, str):
+            raise _Again(f"the answer is no text: {quoted(str(text))}")
+        if not text or not text.strip():
+            raise _Again(f"the answer is empty{cut}")
         value = read_form(text, form) if form else None
         if isinstance(value, str):
-            cut = ", which was cut off (max_tokens)" if is_cut else ""
             raise _Again(f"unusable answer{cut}: {value}", is_unusable=True)
         return RawAnswer(
             text=text,
@@ -210,34 +223,40 @@ def _number_of_tokens(given: Any) -> int:
     return min(max(0, int(given or 0)), MOST_TOKENS)
 
 
-def _status_error(error: APIStatusError) -> ModelCallError:
-    code = f" {error.code}" if error.code else ""
-    message = f"HTTP {error.status_code}{code}: {quoted(_words_of(error))}"
-    is_busy = error.status_code in _AGAIN or error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
-    if not is_busy or error.code == _QUOTA:
+def _status_error(response: httpx2.Response, body: bytes) -> ModelCallError:
+    status, said = response.status_code, _error_of(body)
+    code = said.get("code")
+    words = said.get("message") or body.decode(errors="replace").strip() or "no words"
+    shown = f" {code}" if code else ""
+    redirected = f" after a redirect to {response.url}" if response.history else ""
+    message = f"HTTP {status}{shown}{redirected}: {quoted(str(words))}"
+    is_busy = status in _AGAIN or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if not is_busy or code == _QUOTA:
         return ModelCallError(message)
-    return _Again(message, retry_after_s=_retry_after_s(error.response.headers))
+    return _Again(message, retry_after_s=_retry_after_s(response.headers))
 
 
-def _words_of(error: APIStatusError) -> str:
-    """What the server said, without the client's words around it."""
-    said = error.body.get("message") if isinstance(error.body, dict) else None
-    return str(said or error.message)
+def _error_of(body: bytes) -> dict[str, Any]:
+    """What the server says about an error; empty if it is not in the form of the API."""
+    try:
+        said = json.loads(body)
+    except _MALFORMED:
+        return {}
+    error = said.get("error", said) if isinstance(said, dict) else None
+    return error if isinstance(error, dict) else {}
 
 
 def _retry_after_s(headers: Any) -> float | None:
-    """The pause that a server asks for, in seconds or as a date."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
+    """The pause that a server asks for: in milliseconds, in seconds or as a date."""
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        with suppress(KeyError, ValueError):
+            return max(0.0, float(headers[name]) * unit_s)
     try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+        date = parsedate_to_datetime(headers.get("retry-after"))
+    except (ValueError, TypeError, OverflowError):
         return None
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(0.0, (date - datetime.now(UTC)).total_seconds())
 
 
 def _pause_s(state: RetryCallState) -> float:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -27,15 +27,13 @@ from ajet.model_client.attempts import Attempts
 from ajet.model_client.call_log import CallBudget, CallLog
 from ajet.model_client.endpoint import (
     POLICY,
+    ChatSender,
     ModelEndpoint,
     endpoint_of,
-    policy_client,
-    remote_client,
+    policy_sender,
+    remote_sender,
 )
 from ajet.model_client.place import PLACE
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
 
 _LOOP = BackgroundLoop("ajet-model-client")
 
@@ -189,8 +187,7 @@ class ModelClient:
                 f"model {self.config.model}: no kept answer to this question, and calls are "
                 "switched off (--offline)"
             )
-        client = self._client(question, state)
-        attempts = Attempts(client, self.config, self._endpoint, state.budget)
+        attempts = Attempts(await self._sender(question), self.config, self._endpoint, state.budget)
         started_s = time.monotonic()
         try:
             async with state.slots:
@@ -254,10 +251,10 @@ class ModelClient:
             )
         return state
 
-    def _client(self, question: _Question, state: _OnLoop) -> AsyncOpenAI:
+    async def _sender(self, question: _Question) -> ChatSender:
         if self.is_policy:
-            return policy_client(question.session)
-        return remote_client(self._endpoint, state.pid)
+            return await policy_sender(question.session)
+        return await remote_sender(self._endpoint)
 
     def _record(
         self,

@@ -1,4 +1,10 @@
-"""From the settings of a model to a client of the OpenAI SDK: its URL and its key."""
+"""From the settings of a model to the requests that the OpenAI SDK would send: URL, key, headers.
+
+The SDK makes each request anew: it walks through the types of the parameters, merges and checks
+headers, and parses the URL. That costs more than everything else in a call, and judges ask while
+the engine needs the processor. So a request of the SDK is made once per server, and the requests
+that are sent differ from it in their body only.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,6 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING
 
 from ajet.config.sections.model_client import ModelClientConfig
@@ -16,6 +21,7 @@ from ajet.errors import ConfigError, ModelCallError
 from ajet.model_client.place import PLACE
 
 if TYPE_CHECKING:
+    import httpx2
     from openai import AsyncOpenAI
 
 POLICY = "policy"
@@ -69,37 +75,43 @@ def _key(config: ModelClientConfig, default: str | None) -> str:
     return key
 
 
-@cache
-def remote_client(endpoint: ModelEndpoint, pid: int) -> AsyncOpenAI:
-    """A client of the OpenAI SDK without retries, which are ours to count; call it on its loop.
+@dataclass(slots=True, kw_only=True, frozen=True)
+class ChatSender:
+    """Sends bodies of chat requests to one server."""
+
+    http: httpx2.AsyncClient
+    first: httpx2.Request
+    """A request as the SDK makes it."""
+
+    async def send(self, body: bytes) -> httpx2.Response:
+        """The response, whose body has not been read; the caller closes it.
+
+        Raises:
+            httpx2.RequestError: no connection, or it broke.
+        """
+        import httpx2
+
+        made = self.first
+        request = httpx2.Request(
+            made.method, made.url, headers=made.headers, content=body, extensions=made.extensions
+        )
+        return await self.http.send(request, stream=True)
+
+
+async def remote_sender(endpoint: ModelEndpoint) -> ChatSender:
+    """Sends to a server; call it on the loop of all clients.
 
     It stays as long as the process, with its open connections. A forked child makes its own.
     """
-    from openai import AsyncOpenAI, DefaultAioHttpClient
-
-    client = AsyncOpenAI(
-        base_url=endpoint.url,
-        api_key=endpoint.key,
-        max_retries=0,
-        # A packed answer could be far larger than what is read of it.
-        default_headers={"accept-encoding": "identity"},
-        # httpx looks at each open connection twice per call: with 128 questions at a time, a call
-        # takes three times the CPU of one with aiohttp.
-        http_client=DefaultAioHttpClient(),
-    )
-    atexit.register(_close, client, asyncio.get_running_loop(), pid)
-    return client
+    place = endpoint, os.getpid()
+    if place not in _remote:
+        _remote[place] = asyncio.create_task(_remote_sender(endpoint))
+    # Shielded: others wait for it, too.
+    return await asyncio.shield(_remote[place])
 
 
-def _close(client: AsyncOpenAI, loop: asyncio.AbstractEventLoop, pid: int) -> None:
-    """Close the connections before the process ends: aiohttp warns of those that are open."""
-    if pid == os.getpid():
-        with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(client.close(), loop).result(CLOSE_S)
-
-
-def policy_client(session: str) -> AsyncOpenAI:
-    """A client of the policy, in process.
+async def policy_sender(session: str) -> ChatSender:
+    """Sends to the policy, in process; call it on the loop of all clients.
 
     Raises:
         ModelCallError: no policy is there, as in a replay.
@@ -109,4 +121,60 @@ def policy_client(session: str) -> AsyncOpenAI:
             'the model "policy" is the model under training, which is not running here: name '
             "another model, or ask it in a run"
         )
-    return PLACE.policy(session)
+    client, pid = PLACE.policy(session), os.getpid()
+    if pid not in _policy_requests:
+        _policy_requests[pid] = asyncio.create_task(_request_of(client))
+    request = await asyncio.shield(_policy_requests[pid])
+    return ChatSender(http=client._client, first=request)
+
+
+# Tasks, because many questions come first at the same time, and a client takes a while to make.
+_remote: dict[tuple[ModelEndpoint, int], asyncio.Task[ChatSender]] = {}
+_policy_requests: dict[int, asyncio.Task[httpx2.Request]] = {}
+
+
+async def _remote_sender(endpoint: ModelEndpoint) -> ChatSender:
+    client = _remote_client(endpoint)
+    sender = ChatSender(http=client._client, first=await _request_of(client))
+    atexit.register(_close, sender.http, asyncio.get_running_loop(), os.getpid())
+    return sender
+
+
+def _remote_client(endpoint: ModelEndpoint) -> AsyncOpenAI:
+    from openai import AsyncOpenAI, DefaultAioHttpClient
+
+    return AsyncOpenAI(
+        base_url=endpoint.url,
+        api_key=endpoint.key,
+        # A packed answer could be far larger than what is read of it.
+        default_headers={"accept-encoding": "identity"},
+        # httpx looks at each open connection twice per call: with 128 questions at a time, a call
+        # takes three times the CPU of one with aiohttp.
+        http_client=DefaultAioHttpClient(),
+    )
+
+
+async def _request_of(client: AsyncOpenAI) -> httpx2.Request:
+    """A chat request as the client makes it, which is not sent."""
+    import httpx2
+
+    made: list[httpx2.Request] = []
+
+    def keep(request: httpx2.Request) -> httpx2.Response:
+        made.append(request)
+        return httpx2.Response(200, json={})
+
+    nowhere = httpx2.MockTransport(keep)
+    async with httpx2.AsyncClient(transport=nowhere, trust_env=False) as http_client:
+        copied = client.with_options(http_client=http_client)
+        await copied.chat.completions.create(model="", messages=[])
+    request = made[0]
+    del request.headers["content-length"]  # that of each body takes its place
+    return request
+
+
+def _close(client: httpx2.AsyncClient, loop: asyncio.AbstractEventLoop, pid: int) -> None:
+    """Close the connections before the process ends: aiohttp warns of those that are open."""
+    if pid == os.getpid():
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(client.aclose(), loop).result(CLOSE_S)

@@ -8,9 +8,9 @@ from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
 from ajet.config.sections.model_client import ModelClientConfig
 from ajet.config.sections.task_judge import OneJudgeConfig, TaskJudgeConfig
@@ -76,8 +76,18 @@ def several_forms(name: str, low: float, high: float, keys: tuple[str, ...]) -> 
 def scored_form(low: float, high: float) -> type[BaseModel]:
     """A form with a reason and a score within limits. The reason comes first, to be thought of."""
     return create_model(
-        "Score", __base__=FormBase, reason=(str, ...), score=(float, Field(ge=low, le=high))
+        "Score", __base__=FormBase, reason=(str, ...), score=(_Number, Field(ge=low, le=high))
     )
+
+
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a number")
+    return value
+
+
+# Pydantic reads `true` as 1, which would be a score that nobody gave.
+_Number = Annotated[float, BeforeValidator(_no_truth)]
 
 
 def judge_model(config: OneJudgeConfig) -> ModelClientConfig:

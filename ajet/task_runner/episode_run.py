@@ -38,7 +38,14 @@ from ajet.environment.messages import text_of
 from ajet.errors import EngineError, EnvironmentFault, EpisodeError
 from ajet.gateway.clients.http_endpoint import HttpEndpoint
 from ajet.gateway.gateway import Gateway
-from ajet.schema.episode import Episode, Failure, FailureKind, Waiting, conversations
+from ajet.schema.episode import (
+    Episode,
+    Failure,
+    FailureKind,
+    Sample,
+    Waiting,
+    conversations,
+)
 from ajet.schema.task import Task, WorkflowOutput, WorkflowTask, exceeds
 from ajet.task_judge.base_judge import BaseGroupJudge, BaseJudge, Judge
 from ajet.task_runner.failures import failure_of, is_context_overflow, place_of
@@ -128,6 +135,8 @@ class EpisodeRun:
         self._output = WorkflowOutput()
         self._rewards: Rewards | None = None
         self._is_success: bool | None = None
+        self._samples: tuple[list[Sample], dict[str, int]] | None = None
+        self._num_sampled_calls = 0
         self._failure: Failure | None = None
         self._stopped: Failure | None = None
         self._user_code: asyncio.Task[None] | None = None
@@ -212,7 +221,9 @@ class EpisodeRun:
             episode.failure = failure
             episode.dropped_tokens = {"failed_episode": sampled} if sampled else {}
             return episode
-        episode.samples, episode.dropped_tokens = self._tracker.samples(self._runner.limits)
+        self._make_samples()
+        assert self._samples is not None, "they have just been made"
+        episode.samples, episode.dropped_tokens = self._samples
         episode.log_metrics = self._output.flat_metrics
         if self._rewards is None:
             assert isinstance(self._runner.judge, BaseGroupJudge), "there is a reward, or it comes"
@@ -357,11 +368,23 @@ class EpisodeRun:
         started_s, self._judged_since_s = time.monotonic(), time.time()
         try:
             verdict = await ask_judge(
-                judge, self._workflow_task, self._output, max_retries=self._runner.judge_retries
+                judge,
+                self._workflow_task,
+                self._output,
+                max_retries=self._runner.judge_retries,
+                # Training waits for the last answer: what needs no reward is done before.
+                meanwhile=self._make_samples,
             )
         finally:
             self._judge_s = time.monotonic() - started_s
         self._set_rewards(*verdict)
+
+    def _make_samples(self) -> None:
+        """Turn the calls into samples, unless that is already done."""
+        num_calls = len(self._tracker.calls)
+        if self._samples is None or self._num_sampled_calls != num_calls:
+            self._num_sampled_calls = num_calls
+            self._samples = self._tracker.samples(self._runner.limits)
 
     def _set_rewards(self, reward: Any, is_success: bool | None) -> None:
         debug_agents = self._tuner.debug_calls if self._tuner else {}

@@ -59,6 +59,7 @@ async def ask_judge(
     output: WorkflowOutput,
     *,
     max_retries: int = 0,
+    meanwhile: Callable[[], None] | None = None,
 ) -> tuple[Any, Any]:
     """Reward and success from a judge, asynchronous or not. The values are not checked yet.
 
@@ -67,13 +68,16 @@ async def ask_judge(
         workflow_task: what the workflow got.
         output: what the workflow returned.
         max_retries: how often to ask again after an error of the network or of a busy server.
+        meanwhile: called when an asynchronous judge has been asked; its answer comes later.
 
     Raises:
         EpisodeError: the judge did not return a pair.
     """
 
     async def ask() -> tuple[Any, Any]:
-        given = await _called(judge, lambda: judge.compute_reward(workflow_task, output))
+        given = await _called(
+            judge, lambda: judge.compute_reward(workflow_task, output), meanwhile=meanwhile
+        )
         if not isinstance(given, tuple) or len(given) != 2:
             raise EpisodeError(f"the judge returned {given!r}, expected (reward, is_success)")
         reward, is_success = given
@@ -166,18 +170,24 @@ def _is_of_transport(error: BaseException) -> bool:
     return bool(names & _TRANSPORT_ERRORS) or status in _TEMPORARY_STATUS
 
 
-async def _called(judge: Judge, call: Callable[[], Any]) -> Any:
+async def _called(
+    judge: Judge, call: Callable[[], Any], meanwhile: Callable[[], None] | None = None
+) -> Any:
     """What a judge's method returns, asynchronous or not."""
     with outside_the_loop():
         verdict = call()
     if inspect.iscoroutine(verdict):
-        return await _on_the_judges_loop(judge, verdict)
+        return await _on_the_judges_loop(judge, verdict, meanwhile)
     return await verdict if inspect.isawaitable(verdict) else verdict
 
 
-async def _on_the_judges_loop(judge: Judge, verdict: Coroutine[Any, Any, Any]) -> Any:
+async def _on_the_judges_loop(
+    judge: Judge, verdict: Coroutine[Any, Any, Any], meanwhile: Callable[[], None] | None
+) -> Any:
     asked = asyncio.wrap_future(_LOOP.start(_without_exit(verdict)))
     try:
+        if meanwhile:
+            meanwhile()
         await asyncio.wait([asked], timeout=BLOCKED_S)
         if not asked.done():
             await _warn_if_blocked(judge)

@@ -27,6 +27,8 @@ class Reply:
     finish_reason: str = "stop"
     raw: bytes | None = None
     """The body of the response instead of a chat completion."""
+    wire: bytes | None = None
+    """What is written instead of a response; then the connection is closed."""
     hangs_up: bool = False
     """Close the connection without an answer."""
 
@@ -54,6 +56,7 @@ class ModelServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.script = script
         self.requests: list[Body] = []
+        self.headers: list[dict[str, str]] = []
         self.keys: list[str | None] = []
         """The `Authorization` of each request."""
         self.times: list[float] = []
@@ -80,6 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         with server.lock:
             number = len(server.requests)
             server.requests.append(body)
+            server.headers.append({name.lower(): value for name, value in self.headers.items()})
             server.keys.append(self.headers["authorization"])
             server.times.append(time.monotonic())
             server.num_now += 1
@@ -90,14 +94,14 @@ class _Handler(BaseHTTPRequestHandler):
         finally:
             with server.lock:
                 server.num_now -= 1
-        if reply.hangs_up:
+        if reply.hangs_up or reply.wire is not None:
             self.close_connection = True
+            self.wfile.write(reply.wire or b"")
             return
         answer = reply.body()
         self.send_response(reply.status)
-        for name, value in reply.headers.items():
+        for name, value in {"content-type": "application/json", **reply.headers}.items():
             self.send_header(name, value)
-        self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)

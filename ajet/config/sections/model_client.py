@@ -45,7 +45,7 @@ class ModelClientConfig(BaseConfig):
     max_tokens: Count | None = None
     """Tokens of an answer at most. Null: the server decides."""
     options: FreeConfig = FreeConfig()
-    """Further fields of the request, such as `top_p` or `extra_body`."""
+    """Further fields of the request, such as `top_p`; those in `extra_body`, too."""
     structured: Literal["json_schema", "json_object", "prompt"] = "json_schema"
     """How a request asks for an answer in a given form. `json_schema`: the server gets the schema.
     `json_object`: the server is asked for JSON of any form. `prompt`: only the prompt says it."""
@@ -78,4 +78,7 @@ class ModelClientConfig(BaseConfig):
             fields["temperature"] = self.temperature
         if self.max_tokens is not None:
             fields["max_tokens"] = self.max_tokens
-        return fields | dict(self.options)
+        options = dict(self.options)
+        if isinstance(options.get("extra_body"), dict):
+            options |= options.pop("extra_body")
+        return fields | options
