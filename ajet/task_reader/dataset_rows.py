@@ -17,11 +17,10 @@ from pydantic import ValidationError
 from ajet.config.sections.task_reader import HuggingFaceConfig
 from ajet.errors import DataError
 from ajet.schema.task import Task
+from ajet.task_reader.chat_columns import chat_column, last_text, opening, with_system
 
 QUERY_COLUMNS = ("question", "query", "prompt", "problem", "main_query")
 """Where a query is looked for, in this order."""
-MESSAGE_COLUMNS = ("init_messages", "messages", "conversations", "prompt")
-"""Where chat messages are looked for: lists of objects with role and content."""
 MEDIA = {"Image": "images", "Audio": "audio", "Video": "videos", "Pdf": "PDF files"}
 """Feature types of `datasets` that have no JSON form."""
 
@@ -37,6 +36,8 @@ class TaskColumns:
     answer: str | None
     is_plain: bool
     """Whether every column holds texts, numbers or truth values."""
+    has_json: bool
+    """Whether a column holds JSON of any shape, which Arrow has as text."""
     section: str
     """The section of the configuration, for messages."""
 
@@ -68,7 +69,7 @@ class TaskColumns:
                     f'{section}: column "{name}" of {source} holds {media}, which have no JSON '
                     f"form: add it to {section}.drop_columns"
                 )
-        messages = next((x for x in MESSAGE_COLUMNS if _holds_messages(features.get(x))), None)
+        messages = chat_column(features, settings.query_key)
         query = settings.query_key or next(
             (name for name in QUERY_COLUMNS if name in features and name != messages), None
         )
@@ -86,6 +87,7 @@ class TaskColumns:
             answer=settings.answer_key,
             section=section,
             is_plain=all(_is_plain(kind) for kind in features.values()),
+            has_json=any("Json(" in repr(kind) for kind in features.values()),
         )
 
     def identities(
@@ -120,8 +122,11 @@ class TaskColumns:
         metadata = {
             name: _json_value(value, f'{place}: column "{name}"') for name, value in row.items()
         }
-        messages = _opening(metadata[self.messages] or []) if self.messages else []
-        query = metadata[self.query] if self.query else _text_of(messages)
+        messages = []
+        if self.messages:
+            messages = opening(metadata[self.messages], f'{place}: column "{self.messages}"')
+            messages = with_system(messages, metadata.get("system"))
+        query = metadata[self.query] if self.query else last_text(messages)
         if (query is None or query == "") and not messages:
             raise DataError(f'{place}: no query: column "{self.query or self.messages}" is empty')
         if self.answer:
@@ -162,23 +167,6 @@ def _media_in(kind: Any) -> str | None:
         return name
     inner = kind.values() if isinstance(kind, dict) else [getattr(kind, "feature", None)]
     return next((found for x in inner if x is not None and (found := _media_in(x))), None)
-
-
-def _holds_messages(kind: Any) -> bool:
-    inner = kind[0] if isinstance(kind, list) and kind else getattr(kind, "feature", None)
-    return isinstance(inner, dict) and {"role", "content"} <= inner.keys()
-
-
-def _opening(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages up to the last user message, without the nulls that tables fill in."""
-    users = [index for index, message in enumerate(messages) if message["role"] == "user"]
-    opening = messages[: users[-1] + 1] if users else messages
-    return [{key: x for key, x in message.items() if x is not None} for message in opening]
-
-
-def _text_of(messages: list[dict[str, Any]]) -> str:
-    content = messages[-1].get("content") if messages else ""
-    return content if isinstance(content, str) else ""
 
 
 def _json_value(value: Any, place: str) -> Any:

@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ajet.config.loading.paths import DATA_SUFFIXES
+from ajet.config.loading.paths import DATA_SUFFIXES, data_suffix
 from ajet.config.sections.task_reader import HuggingFaceConfig
 from ajet.errors import DataError, MissingExtraError
 from ajet.schema.task import Task
 from ajet.service.private_folder import private_folder
+from ajet.task_reader.dataset_files import SECTION, load_rows, not_utf8
 from ajet.task_reader.dataset_rows import TaskColumns
 from ajet.task_reader.task_index import IndexBuilder
 from ajet.task_reader.task_reader_base import BaseTaskReader
@@ -23,10 +24,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SECTION = "ajet.task_reader.huggingface_dat_repo"
 BATCH_SIZE = 1000
-PART = re.compile(r"(?P<split>[\w.-]+)(\[(?P<start>\d*):(?P<end>\d*)\])?")
-"""The split expressions that streaming understands: it does not know the number of rows."""
 
 
 class HuggingFaceTaskReader(BaseTaskReader):
@@ -59,6 +57,8 @@ class HuggingFaceTaskReader(BaseTaskReader):
         source = f"{self._settings.dataset_path} {split}"
         try:
             rows = load_rows(self._settings, split)
+            if not getattr(rows, "num_rows", 1):  # of streamed rows, the number is not known
+                raise _no_row(split, key)
             dropped = [name for name in self._settings.drop_columns if name in rows.features]
             rows = rows.remove_columns(dropped)  # now: reading a row decodes its images
             columns = TaskColumns.choose(
@@ -75,9 +75,13 @@ class HuggingFaceTaskReader(BaseTaskReader):
                 raise
             raise _data_error(error, self._settings, split, key) from error
         if not tasks:
-            raise DataError(f'{SECTION}.{key}: split "{split}" has no row; expected at least one')
+            raise _no_row(split, key)
         logger.info('%s: %d tasks, query from "%s"', source, len(tasks), columns.query)
         return tasks
+
+
+def _no_row(split: str, key: str) -> DataError:
+    return DataError(f'{SECTION}.{key}: split "{split}" has no row; expected at least one')
 
 
 def _give_memory_back() -> None:
@@ -109,9 +113,11 @@ class Rows:
         """
         builder = IndexBuilder()
         # Python objects of a batch cost a fraction of those of its rows one by one.
-        for number, batch in enumerate(self._rows.with_format("arrow").iter(BATCH_SIZE)):
-            start = number * BATCH_SIZE
-            builder.add(self._columns.identities(batch.to_pydict(), self.place, start))
+        is_arrow = not self._columns.has_json
+        rows = self._rows.with_format("arrow") if is_arrow else self._rows
+        for number, batch in enumerate(rows.iter(BATCH_SIZE)):
+            columns = batch.to_pydict() if is_arrow else batch
+            builder.add(self._columns.identities(columns, self.place, number * BATCH_SIZE))
         return builder.finish(self)
 
     def read(self, index: int) -> Task:
@@ -137,77 +143,6 @@ def _on_disk(rows: Dataset | IterableDataset) -> Dataset:
         )
 
 
-def load_rows(settings: HuggingFaceConfig, split: str) -> Dataset | IterableDataset:
-    """The rows of a split, or of a part of one.
-
-    Raises:
-        ImportError: `datasets` is not installed.
-        ValueError, OSError, DatasetsError: of the library; it has dozens.
-    """
-    import datasets
-
-    assert settings.dataset_path is not None, "the configuration refuses that"
-    path = Path(settings.dataset_path)
-    if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-        return _saved_rows(path, split)
-    # A progress bar per file would write over the run's own output.
-    datasets.disable_progress_bars()
-    options: dict[str, Any] = {"name": settings.dataset_name}
-    name = settings.dataset_path
-    if path.is_file():
-        if path.suffix not in DATA_SUFFIXES:
-            raise DataError(
-                f'{SECTION}.dataset_path: got a file "{path.suffix}", expected one of '
-                f"{', '.join(DATA_SUFFIXES)}"
-            )
-        name = DATA_SUFFIXES[path.suffix]
-        options = {"data_files": {split_name(split): str(path)}}
-        if path.suffix == ".tsv":
-            options["sep"] = "\t"
-    if settings.streaming:
-        return _streamed_rows(name, split, options)
-    return datasets.load_dataset(name, split=split, **options)
-
-
-def split_name(split: str) -> str:
-    """The split of an expression; a single file is whatever split the settings name."""
-    return split.split("[")[0]
-
-
-def _saved_rows(path: Path, split: str) -> Dataset:
-    """Rows of what `save_to_disk` wrote, which `load_dataset` does not read."""
-    import datasets
-
-    saved = datasets.load_from_disk(str(path))
-    if isinstance(saved, datasets.Dataset):
-        saved = datasets.DatasetDict({split_name(split): saved})
-    counts = {name: len(rows) for name, rows in saved.items()}
-    names = {split_name(part) for part in split.split("+")}
-    if missing := names - counts.keys():
-        raise ValueError(f'Unknown split "{missing.pop()}". Should be one of {list(counts)}.')
-    parts = datasets.ReadInstruction.from_spec(split).to_absolute(counts)
-    return datasets.concatenate_datasets(
-        [saved[part.splitname].select(range(part.from_, part.to)) for part in parts]
-    )
-
-
-def _streamed_rows(name: str, split: str, options: dict[str, Any]) -> IterableDataset:
-    import datasets
-
-    part = PART.fullmatch(split)
-    if part is None:
-        raise DataError(
-            f'{SECTION}: streaming cannot read split "{split}": expected a name, or rows of one '
-            "such as train[:1000]; percentages and sums need streaming: false"
-        )
-    rows = datasets.load_dataset(name, split=part["split"], streaming=True, **options)
-    if rows.features is None:  # not declared by the data set: the library reads a few rows
-        rows = rows._resolve_features()
-    start = int(part["start"] or 0)
-    rows = rows.skip(start) if start else rows
-    return rows.take(max(0, int(part["end"]) - start)) if part["end"] else rows
-
-
 def _is_known(error: Exception) -> bool:
     """Whether it says something about the data or the network, rather than about a defect."""
     from datasets.exceptions import DatasetsError
@@ -221,21 +156,44 @@ def _missing(error: ImportError) -> Exception:
 
 def _data_error(error: Exception, settings: HuggingFaceConfig, split: str, key: str) -> DataError:
     """The library's error, with the setting that is to be changed."""
-    import datasets.config
-    from datasets.exceptions import DatasetNotFoundError
-
     causes = list(islice(_causes(error), 8))
     # pyarrow names the row; for JSON, `datasets` then tries pandas, whose message says less.
     cause = next((each for each in causes if type(each).__name__ == "ArrowInvalid"), causes[-1])
     text = " ".join(str(cause).split()) or type(cause).__name__
-    path = settings.dataset_path
+    path = str(settings.dataset_path)
     if text.startswith("BatchSize must be greater than 0"):  # of a parquet file without rows
         return DataError(f"{SECTION}.dataset_path: {path} has no row; expected at least one")
-    if isinstance(error, ValueError) and re.search("split|Split|Instruction", str(error)):
+    if text.endswith("corresponds to no data!"):
+        return _no_row(split, key)
+    if any(isinstance(x, UnicodeDecodeError) for x in causes) or "Invalid UTF8" in text:
+        return not_utf8(path)
+    if isinstance(error, ValueError) and re.search(r"(?i)split|instruction|slice", str(error)):
         return DataError(f'{SECTION}.{key}: cannot read split "{split}" of {path}: {error}')
     if "onfig" in str(error) and isinstance(error, ValueError):
         return DataError(f"{SECTION}.dataset_name: cannot read {path}: {error}")
-    if datasets.config.HF_HUB_OFFLINE and not Path(str(path)).exists():
+    return _path_error(error, path, text)
+
+
+def _path_error(error: Exception, path: str, text: str) -> DataError:
+    """The error of a data set that is missing or cannot be read.
+
+    Args:
+        error: of the library.
+        path: of the data set.
+        text: the message of its cause.
+    """
+    import datasets.config
+    from datasets.data_files import EmptyDatasetError
+    from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
+
+    if isinstance(error, EmptyDatasetError | DataFilesNotFoundError) and Path(path).is_dir():
+        return DataError(
+            f"{SECTION}.dataset_path: {path} has no data file; expected one of "
+            f"{', '.join(DATA_SUFFIXES)}"
+        )
+    if data_suffix(Path(path)) in DATA_SUFFIXES and not Path(path).exists():
+        return DataError(f"{SECTION}.dataset_path: there is no file {path}")
+    if datasets.config.HF_HUB_OFFLINE and not Path(path).exists():
         return DataError(
             f"{SECTION}.dataset_path: {path} is not in the cache, and HF_HUB_OFFLINE forbids to "
             f"fetch it: load it once with a network, or name a local folder ({text})"
@@ -245,7 +203,7 @@ def _data_error(error: Exception, settings: HuggingFaceConfig, split: str, key: 
             f"{SECTION}.dataset_path: there is no data set {path}, or it is private (then set "
             f"HF_TOKEN): {text}"
         )
-    if not Path(str(path)).exists() and any(isinstance(x, OSError) for x in causes):
+    if not Path(path).exists() and any(isinstance(x, OSError) for x in _causes(error)):
         return DataError(
             f"{SECTION}.dataset_path: cannot fetch {path}: {text}. Check the network and "
             "HF_ENDPOINT, or name a local folder"

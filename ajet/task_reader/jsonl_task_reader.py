@@ -173,7 +173,12 @@ def _record(line: bytes, place: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise DataError(f"{place}: not valid JSON: {error.msg} (column {error.colno})") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{place}: not valid UTF-8: {error.reason} (byte {error.start})") from error
+        hint = "save the file as UTF-8"
+        if line.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"PAR1")):
+            hint = "type huggingface_dat_repo reads compressed files and tables"
+        raise DataError(
+            f"{place}: not valid UTF-8: {error.reason} (byte {error.start}); {hint}"
+        ) from error
     except RecursionError:
         raise _too_deep(place) from None
     except ValueError as error:  # an integer of more than 4,300 digits

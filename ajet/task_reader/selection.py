@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from ajet.class_path import class_path_in, load_function
 from ajet.config.sections.task_reader import TASK_FILTERS
 from ajet.errors import DataError
@@ -119,9 +121,9 @@ def _load(name: str, reader_config: Any) -> Filter:
 
 def _verdict(name: str, keep: Filter, task: Task) -> bool:
     verdict = keep(task)
-    if not isinstance(verdict, bool):
+    if not isinstance(verdict, bool | np.bool_):
         raise DataError(
             f"{KEY}: {name} returned {verdict!r} for task {task.task_id}; expected True to keep "
             "it, or False"
         )
-    return verdict
+    return bool(verdict)

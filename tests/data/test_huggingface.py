@@ -5,6 +5,9 @@
 3. Columns become JSON values, or the message names the column.
 4. What is missing is named: split, column, configuration, data set, network.
 5. Large sets are indexed, not listed.
+6. Files may be compressed, and CSV files have any usual separator; no text becomes null.
+7. Split expressions mean the same in every form.
+8. Chats are read in the shapes of OpenAI and ShareGPT.
 """
 
 from __future__ import annotations
@@ -354,3 +357,177 @@ def test_a_missing_number_and_nan_do_not_give_two_tasks_one_id(
     monkeypatch.setattr(task_index, "MAX_IN_MEMORY", at_most)
     tasks = reader_of(tmp_path / "rows.parquet").get_training_tasks()
     assert len({task.task_id for task in tasks}) == len(rows)
+
+
+# 6. Forms of files.
+
+
+@pytest.mark.parametrize("name", ["rows.CSV", "rows.csv.gz", "rows.jsonl.gz", "rows.jsonl.bz2"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_compressed_files_and_capitals_are_read(name: str, streaming: bool, tmp_path: Path) -> None:
+    import bz2
+    import gzip
+
+    text = b"question,n\na,1\n" if "csv" in name.lower() else b'{"question": "a", "n": 1}\n'
+    compress = {".gz": gzip.compress, ".bz2": bz2.compress}.get(Path(name).suffix, bytes)
+    (tmp_path / name).write_bytes(compress(text))
+    (task,) = tasks_of(tmp_path / name, streaming=streaming)
+    assert (task.main_query, task.metadata["n"]) == ("a", 1)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_the_separator_of_a_csv_file_is_found(separator: str, tmp_path: Path) -> None:
+    lines = separator.join(["question", "answer"]) + "\r\n" + separator.join(["a b", "1"]) + "\r\n"
+    (tmp_path / "rows.csv").write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    (task,) = tasks_of(tmp_path / "rows.csv")
+    assert task.metadata == {"question": "a b", "answer": 1}
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_words_of_a_csv_file_that_pandas_takes_for_nulls_are_texts(
+    is_folder: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "rows.csv").write_text("question,answer,n\nNA,None,1.5\nnull,n/a,\n")
+    tasks = tasks_of(tmp_path if is_folder else tmp_path / "rows.csv")
+    assert [task.main_query for task in tasks] == ["NA", "null"]
+    assert [task.metadata["answer"] for task in tasks] == ["None", "n/a"]
+    assert [task.metadata["n"] for task in tasks] == [1.5, None]
+
+
+def test_csv_rows_that_are_longer_than_the_header_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("question,answer\nAnn, has 3,5\nSam, has 2,4\n")
+    with pytest.raises(DataError, match="the first row has 3 fields, but the header names 2"):
+        tasks_of(tmp_path / "rows.csv")
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"question\n" + "grün\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"rows.csv is not UTF-8: save it in that encoding"):
+        tasks_of(tmp_path / "rows.csv")
+
+
+def test_splits_of_a_folder_may_have_different_formats(tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_list(ROWS)
+    rows.to_parquet(tmp_path / "train.parquet")
+    rows.select([0]).to_json(tmp_path / "test.jsonl")
+    assert len(tasks_of(tmp_path)) == 10
+    (task,) = tasks_of(tmp_path, training_split="test")
+    assert task.main_query == "0 + 1"
+
+
+def test_a_folder_without_data_files_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="has no data file; expected one of .parquet"):
+        tasks_of(tmp_path)
+
+
+# 7. Split expressions, the same in every form.
+
+EXPRESSIONS = {
+    "train[10%:20%]": [1],
+    "train[-2:]": [8, 9],
+    "train[:-8]": [0, 1],
+    "train[8:100]": [8, 9],
+    "train[80%:]+test[:1]": [8, 9, 0],
+    "all": [*range(10), 0, 1, 2],
+}
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_split_expressions(expression: str, tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_list(ROWS)
+    splits = {"train": rows, "test": rows.select(range(3))}
+    datasets.DatasetDict({**splits, "none": rows.select([])}).save_to_disk(tmp_path / "saved")
+    (tmp_path / "folder").mkdir()
+    for name, part in splits.items():
+        part.to_parquet(tmp_path / "folder" / f"{name}.parquet")
+    for form in ("saved", "folder"):
+        tasks = tasks_of(tmp_path / form, training_split=expression)
+        assert [task.metadata["level"] for task in tasks] == EXPRESSIONS[expression]
+
+
+@pytest.mark.parametrize("split", ["none", "train[20:30]", "train[5:5]"])
+def test_a_split_without_rows_is_named(split: str, tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_list(ROWS)
+    saved = {"train": rows, "none": rows.select([])}
+    datasets.DatasetDict(saved).save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match="training_split: split .* has no row"):
+        tasks_of(tmp_path / "saved", training_split=split)
+
+
+@pytest.mark.parametrize("split", ["train[abc]", "train[:200%]", "train[3]", "train[::2]"])
+def test_a_malformed_split_expression_names_the_setting(split: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="training_split: cannot read split"):
+        tasks_of(write("parquet", tmp_path), training_split=split)
+
+
+# 8. Chats.
+
+
+def jsonl_of(rows: list[dict[str, Any]], folder: Path, **settings: Any) -> list[Task]:
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tasks_of(folder / "rows.jsonl", **settings)
+
+
+def test_sharegpt_chats_get_the_names_of_chat_completions(tmp_path: Path) -> None:
+    turns = [("human", "hi"), ("gpt", "yes?"), ("human", "sum"), ("gpt", "3")]
+    chat = [{"from": name, "value": value} for name, value in turns]
+    (task,) = jsonl_of([{"system": "short", "conversations": chat}], tmp_path)
+    assert task.init_messages == [
+        {"role": "system", "content": "short"},
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "yes?"},
+        {"role": "user", "content": "sum"},
+    ]
+    assert task.main_query == "sum"
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+TOOL_CHAT = [
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "1", "content": "r"},
+    {"role": "user", "content": "again"},
+]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "saved"])
+@pytest.mark.parametrize("at_most", [0, 10_000])
+def test_chats_with_tool_calls_are_as_they_were(
+    form: str, at_most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_index, "MAX_IN_MEMORY", at_most)
+    read = jsonl_of if form == "jsonl" else rows_of
+    rows = [{"messages": [*TOOL_CHAT, {"role": "assistant", "content": "bye"}]}]
+    (task,) = read(rows, tmp_path)
+    assert task.init_messages == TOOL_CHAT
+
+
+@pytest.mark.parametrize("form", ["jsonl", "saved"])
+def test_the_query_is_the_text_of_content_parts(form: str, tmp_path: Path) -> None:
+    parts = [
+        {"type": "text", "text": "what is"},
+        {"type": "image_url", "image_url": {"url": "a"}},
+        {"type": "text", "text": "this?"},
+    ]
+    read = jsonl_of if form == "jsonl" else rows_of
+    (task,) = read([{"messages": [{"role": "user", "content": parts}]}], tmp_path)
+    assert task.main_query == "what is\nthis?"
+    assert task.init_messages[0]["content"] == parts
+
+
+def test_query_key_may_name_a_column_of_chats(tmp_path: Path) -> None:
+    row = {"dialog": [{"role": "user", "content": "x"}], "question": "q"}
+    (task,) = jsonl_of([row], tmp_path, query_key="dialog")
+    assert (task.main_query, len(task.init_messages)) == ("x", 1)
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ({"role": "assistant", "content": "x"}, "no message is of a user"),
+        ({"role": None, "content": "x"}, "expected a message with role and content"),
+    ],
+)
+def test_what_is_no_chat_is_named(message: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf'\[0\]: column "messages": .*{expected}'):
+        jsonl_of([{"messages": [message]}], tmp_path)

@@ -29,6 +29,8 @@ DATA_SUFFIXES = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv
     ".arrow": "arrow",
 }
 """Suffix of a data file -> the format's name in the library `datasets`."""
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+"""Suffixes that may follow those of data files."""
 
 
 class LookIn(TypedDict):
@@ -79,6 +81,12 @@ def _data_file(value: str, info: ValidationInfo) -> str:
     return _found_or_missing(value, info, Path.is_file)
 
 
+def data_suffix(path: Path) -> str:
+    """The suffix that tells a data file's format, in lower case: of `rows.CSV.gz`, `.csv`."""
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in COMPRESSED else suffix
+
+
 def _folder(value: str, info: ValidationInfo) -> str:
     return find_path(value, info, Path.is_dir)
 
@@ -86,7 +94,7 @@ def _folder(value: str, info: ValidationInfo) -> str:
 def _dataset_path(value: str, info: ValidationInfo) -> str:
     found, _ = _look_for(value, info, Path.exists)
     is_name = HUB_NAME.fullmatch(value) or re.fullmatch(r"[\w-]+", value)
-    if found is None and is_name and Path(value).suffix not in DATA_SUFFIXES:
+    if found is None and is_name and data_suffix(Path(value)) not in DATA_SUFFIXES:
         return value
     return _found_or_missing(value, info, Path.exists)
 
