@@ -171,6 +171,10 @@ class EnvironmentClient:
         where = f"{self.url}{route}"
         try:
             async with self._session().post(where, data=body, headers=headers) as response:
+                if response.method != "POST":
+                    raise EnvironmentFault(
+                        f"{where}: the service redirects to {response.url}: set that address"
+                    )
                 text = await _read(response, where)
                 return _data(where, response.status, text, is_release=route == protocol.RELEASE)
         except aiohttp.ClientConnectorError as error:

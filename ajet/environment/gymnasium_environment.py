@@ -68,7 +68,8 @@ class GymnasiumEnvironment(Environment):
         """The action in the agent's message.
 
         The default takes the last integer of the text for a `Discrete` space, the text itself for
-        a `Text` space, and a JSON value for others.
+        a `Text` space, and a JSON value for others: an object for a `Dict`, a list for a
+        `Tuple` or an array.
 
         Raises:
             InvalidActionError: there is none.
@@ -86,8 +87,8 @@ class GymnasiumEnvironment(Environment):
                 return int(numbers[-1])
             raise InvalidActionError(f"No action found. Answer with a number, {first} to {last}.")
         try:
-            action = np.asarray(json.loads(text), dtype=space.dtype)
-        except (ValueError, TypeError, OverflowError, RecursionError):
+            action = _in_space(json.loads(text), space)
+        except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
             raise InvalidActionError(f"No action found. Answer with JSON for {space}.") from None
         if not space.contains(action):
             raise InvalidActionError(f"The action is outside of {space}.")
@@ -111,3 +112,31 @@ class GymnasiumEnvironment(Environment):
     def close(self) -> None:
         """Close the environment."""
         self.env.close()
+
+
+def _in_space(value: Any, space: gymnasium.Space[Any]) -> Any:
+    """A JSON value as an element of a space; whether it is inside is not checked.
+
+    Raises:
+        ValueError, TypeError, LookupError, OverflowError: it has another form.
+    """
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict):
+        if not isinstance(value, dict) or value.keys() - space.spaces.keys():
+            raise ValueError("other keys than those of the space")
+        return {key: _in_space(value[key], part) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(_in_space(item, part) for item, part in zip(value, space.spaces, strict=True))
+    if isinstance(space, spaces.Sequence):
+        items = [_in_space(item, space.feature_space) for item in value]
+        return np.asarray(items, dtype=space.feature_space.dtype) if space.stack else tuple(items)
+    if isinstance(space, spaces.OneOf):
+        number, item = value
+        return np.int64(number), _in_space(item, space.spaces[number])
+    if isinstance(space, spaces.Text | spaces.Discrete):
+        return value
+    action = np.asarray(value, dtype=space.dtype)
+    if action.dtype.kind in "iu" and not np.array_equal(action, np.asarray(value)):
+        raise ValueError("numbers that are not whole")  # numpy cuts them off
+    return action

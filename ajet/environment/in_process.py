@@ -33,6 +33,7 @@ class InProcessEnvironment(EpisodeEnvironment):
         self._lock = threading.Lock()
         """Held while the user's object works: it is never closed in the middle of a call."""
         self._is_stopped = False
+        self._is_over = False
 
     def __getattr__(self, name: str) -> Any:
         """What else the user's object has, for the workflow."""
@@ -51,11 +52,13 @@ class InProcessEnvironment(EpisodeEnvironment):
         return self.messages
 
     def step(self, action: Message) -> StepResult:
-        """See the base class."""
+        """See the base class. After the last step, nothing is done and no reward is given."""
         message = checked_action(action)
 
         def act() -> StepResult:
             assert self._environment is not None
+            if self._is_over:
+                return text_of(self.messages), 0.0, True, {"was_over": True}
             try:
                 observation, reward, is_terminated, info = self._environment.step(message)
             except InvalidActionError as error:
@@ -64,7 +67,8 @@ class InProcessEnvironment(EpisodeEnvironment):
             reward = finite(reward, "reward")
             self._environment.total_reward += reward
             self.messages = as_messages(observation)
-            return text_of(self.messages), reward, bool(is_terminated), info
+            self._is_over = bool(is_terminated)
+            return text_of(self.messages), reward, self._is_over, info
 
         return self._guarded("step", act)
 

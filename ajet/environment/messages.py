@@ -21,7 +21,7 @@ def as_messages(observation: Any) -> list[Message]:
     """
     if isinstance(observation, str):
         return [{"role": "user", "content": observation}]
-    messages = observation if isinstance(observation, list) else [observation]
+    messages = observation if isinstance(observation, list) and observation else [observation]
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("content"), str | list):
             raise ValueError(

@@ -72,6 +72,8 @@ def read_task_ids(data: Any) -> list[str]:
     """
     if not isinstance(data, list) or not all(type(one) in (str, int) for one in data):
         raise ValueError(f"data: got {type(data).__name__}, expected a list of task ids")
+    if "" in data:
+        raise ValueError("data: a task id is empty")
     return [str(one) for one in data]
 
 

@@ -21,7 +21,7 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -93,7 +93,8 @@ class EnvironmentApp:
         for path in ("/health", "/healthz"):
             app.router.routes.append(Route(path, self._health, methods=["GET"]))
         if hosts is not None:
-            app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+            names = [f"[{host}]" if ":" in host else host for host in hosts]
+            app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts, *names])
         return app
 
     # HTTP.
@@ -166,7 +167,9 @@ class EnvironmentApp:
     async def _task_ids(self, request: ServiceRequest, key: str | None) -> bytes:
         split = str((request.params or {}).get("split", "train"))
         found = await self._user_code(self._service.task_ids, split)
-        return _body([str(one) for one in found])
+        # In a thread: the ids may be an iterator that reads a file.
+        loop = asyncio.get_running_loop()
+        return _body(await loop.run_in_executor(self._threads, _ids, found))
 
     async def _info(self, request: ServiceRequest, key: str | None) -> bytes:
         instance = self._known(request) if request.instance_id else None
@@ -194,7 +197,7 @@ class EnvironmentApp:
                 made = await self._user_code(
                     self._service.create, instance.task_id, request.params or {}
                 )
-                instance.value, observation = made
+                instance.value, observation = _values(made, "create", (2, 2))
                 instance.is_made = True
                 terms = {"lease_s": self._service.lease_s, "accepts_idempotency_key": True}
                 body = _state_body(instance, observation, 0.0, False, terms)
@@ -215,8 +218,8 @@ class EnvironmentApp:
             if key and instance.last_key == key:
                 return instance.last_answer
             result = await self._user_code(self._service.step, instance.value, action)
-            observation, reward, is_terminated, *more = result
-            info = more[0] if more else {}
+            observation, reward, is_terminated, *more = _values(result, "step", (3, 4))
+            info = (more[0] if more else None) or {}
             return _keep(
                 instance, key, _state_body(instance, observation, reward, is_terminated, info)
             )
@@ -290,7 +293,11 @@ class EnvironmentApp:
             async with self._calls:
                 return await function(*arguments)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, function, *arguments)
+        result = await loop.run_in_executor(self._threads, function, *arguments)
+        if not inspect.isawaitable(result):
+            return result
+        async with self._calls:  # of a decorated `async def`
+            return await result
 
 
 def serve_from_command_line(
@@ -341,13 +348,48 @@ def _keep(instance: Instance, key: str | None, body: bytes) -> bytes:
 
 
 def _body(data: Any) -> bytes:
-    return json.dumps({"success": True, "data": data}).encode()
+    return json.dumps({"success": True, "data": data}, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    """The value of a number or array of numpy."""
+    if callable(to_list := getattr(value, "tolist", None)):
+        return to_list()
+    raise TypeError(f"got {value!r:.200}, which has no JSON form")
+
+
+def _ids(found: Any) -> list[str]:
+    if isinstance(found, str | bytes | Mapping) or not isinstance(found, Iterable):
+        raise TypeError(f"task_ids() returned {found!r:.200}, expected a list of task ids")
+    ids = [_plain(one) if hasattr(one, "tolist") else one for one in found]
+    for one in ids:
+        if type(one) not in (str, int) or one == "":
+            raise TypeError(f"task_ids() has the id {one!r:.200}, expected a text or an integer")
+    return [str(one) for one in ids]
+
+
+def _values(result: Any, method: str, limits: tuple[int, int]) -> Sequence[Any]:
+    """What a method returned, as so many values."""
+    if isinstance(result, tuple | list) and limits[0] <= len(result) <= limits[1]:
+        return result
+    got = f"{len(result)} values" if isinstance(result, tuple | list) else f"{result!r:.200}"
+    raise TypeError(f"{method}() returned {got}, expected {_EXPECTED[method]}")
+
+
+_EXPECTED = {
+    "create": "an object and the first observation",
+    "step": "observation, reward, is_terminated and maybe info",
+}
 
 
 def _state_body(
-    instance: Instance, observation: Any, reward: Any, is_terminated: Any, info: dict[str, Any]
+    instance: Instance, observation: Any, reward: Any, is_terminated: Any, info: Any
 ) -> bytes:
     messages = as_messages(observation)
+    if type(is_terminated).__name__ not in ("bool", "bool_"):  # the second is numpy's
+        raise TypeError(f"is_terminated: got {is_terminated!r:.200}, expected True or False")
+    if not isinstance(info, Mapping):
+        raise TypeError(f"info: got {info!r:.200}, expected a dict")
     ids = {"instance_id": instance.instance_id, "task_id": instance.task_id}
     return _body(
         {

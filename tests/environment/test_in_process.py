@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from ajet import AjetTuner, Task, WorkflowOutput, WorkflowTask
 from ajet.environment import Environment, GymnasiumEnvironment, InvalidActionError
@@ -246,6 +248,64 @@ def test_the_default_adapter_reads_actions(id: str, text: str, action: Any) -> N
             assert environment.message_to_action({"content": text}) == action
     finally:
         environment.close()
+
+
+PAIR = spaces.Tuple((spaces.Discrete(2), spaces.Text(5)))
+LIMB = spaces.Box(-1, 1, (2,))
+SPACES: list[tuple[Any, str, Any]] = [
+    (spaces.Dict(go=spaces.Discrete(3), arm=LIMB), '{"go": 2, "arm": [0.5, 0]}', "go"),
+    (spaces.Dict(go=spaces.Discrete(3)), '{"go": 3}', None),
+    (spaces.Dict(go=spaces.Discrete(3)), '{"stop": 1, "go": 1}', None),
+    (spaces.Dict(go=spaces.Discrete(3)), "[1]", None),
+    (PAIR, '[1, "ab"]', (1, "ab")),
+    (PAIR, "[1]", None),
+    (spaces.MultiDiscrete([2, 3]), "[1, 2]", [1, 2]),
+    (spaces.MultiDiscrete([2, 3]), "[1, 1.5]", None),
+    (spaces.MultiBinary(3), "[1, 0, 1]", [1, 0, 1]),
+    (spaces.Sequence(spaces.Discrete(3)), "[0, 2]", (0, 2)),
+    (spaces.Sequence(spaces.Discrete(3), stack=True), "[0, 2]", [0, 2]),
+    (spaces.OneOf((spaces.Discrete(2), spaces.Discrete(9))), "[1, 5]", (1, 5)),
+    (spaces.OneOf((spaces.Discrete(2), spaces.Discrete(9))), "[2, 5]", None),
+]
+
+
+@pytest.mark.parametrize(("space", "text", "expected"), SPACES)
+def test_the_default_adapter_reads_actions_of_every_space(
+    space: Any, text: str, expected: Any
+) -> None:
+    class InSpace(GymnasiumEnvironment):
+        def make(self) -> Any:
+            return SimpleNamespace(action_space=space)
+
+    environment = InSpace(Task(task_id="a"))
+    if expected is None:
+        with pytest.raises(InvalidActionError):
+            environment.message_to_action({"content": text})
+        return
+    action = environment.message_to_action({"content": text})
+    assert space.contains(action)
+    assert expected == "go" or list(action) == list(expected)
+
+
+def test_a_step_after_the_last_one_gives_no_reward() -> None:
+    class Short(Environment):
+        def reset(self) -> str:
+            return "go"
+
+        def step(self, action: Any) -> Any:
+            return "done", 1.0, True, {}
+
+    class GoesOn(Workflow):
+        async def execute(self, workflow_task: WorkflowTask, tuner: AjetTuner) -> WorkflowOutput:
+            rewards = [workflow_task.gym_env.step("next")[1] for _ in range(3)]
+            assert workflow_task.gym_env.step("next")[2] is True
+            return WorkflowOutput(reward=sum(rewards))
+
+    from tests.environment.running_service import rollout_on
+
+    source = InProcessSource(Short, {})
+    [group] = rollout_on(source, GoesOn).run([Task(task_id="a")], num_repeat=1, tag="x")
+    assert group.episodes[0].reward == 1.0, group.episodes[0].failure
 
 
 def test_a_release_at_the_very_end_of_a_call_closes_the_environment() -> None:

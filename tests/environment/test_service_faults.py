@@ -249,7 +249,9 @@ def test_a_step_without_a_reward_is_not_a_reward_of_0(reward: bytes) -> None:
 
 
 @contextmanager
-def answering(answer: bytes, status: int = 200) -> Iterator[tuple[str, list[str]]]:
+def answering(
+    answer: bytes, status: int = 200, location: str | None = None
+) -> Iterator[tuple[str, list[str]]]:
     """A server that gives every call the same answer; and the paths that it was asked for."""
     paths: list[str] = []
 
@@ -259,6 +261,8 @@ def answering(answer: bytes, status: int = 200) -> Iterator[tuple[str, list[str]
             self.rfile.read(int(self.headers["content-length"]))
             self.send_response(status)
             self.send_header("content-length", str(len(answer)))
+            if location:
+                self.send_header("location", location)
             self.end_headers()
             self.wfile.write(answer)
 
@@ -274,6 +278,14 @@ def answering(answer: bytes, status: int = 200) -> Iterator[tuple[str, list[str]
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_a_redirect_that_loses_the_body_is_named() -> None:
+    with answering(b'{"data": []}') as (there, paths):
+        with answering(b"", 301, location=f"{there}/elsewhere") as (url, _):
+            [message] = failures_of(episodes_on(source_of(url), ["3"], max_retries=0))
+        assert f"the service redirects to {there}/elsewhere: set that address" in message
+        assert not paths, "a GET is no call of the protocol"
 
 
 def test_an_answer_of_500_is_final_and_a_busy_service_is_asked_again() -> None:

@@ -97,7 +97,10 @@ HOMES = {
     "fastapi": ("ajet/gateway/server/", "ajet/environment/serving.py", "ajet/viewer/server/"),
     "starlette": ("ajet/gateway/server/", "ajet/environment/serving.py", "ajet/viewer/server/"),
     "uvicorn": ("ajet/gateway/server/", "ajet/environment/serving.py", "ajet/viewer/server/"),
-    "datasets": ("ajet/task_reader/huggingface_dat_repo.py",),
+    "datasets": (
+        "ajet/task_reader/huggingface_dat_repo.py",
+        "ajet/task_reader/dataset_files.py",
+    ),
     "gymnasium": ("ajet/environment/gymnasium_environment.py",),
     "tenacity": ("ajet/environment/client.py", "ajet/model_client/attempts.py"),
     "httptools": ("ajet/gateway/server/",),

@@ -23,7 +23,7 @@ SERVICE_URL = Words('an address such as "http://127.0.0.1:8080"')
 
 
 def _service_url(value: str) -> str:
-    if re.fullmatch(r"https?://[^\s/:?#]+(:\d{1,5})?(/[^\s?#]*)?", value):
+    if re.fullmatch(r"https?://([^\s/:?#\[\]]+|\[[\da-fA-F:.]+\])(:\d{1,5})?(/[^\s?#]*)?", value):
         return value
     raise value_error(f'got "{value}", expected {SERVICE_URL.text}')
 
