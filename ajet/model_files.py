@@ -6,6 +6,7 @@ This module does not import torch, so `ajet check` uses it, too.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 """The names of an adapter's files in PEFT's format."""
 ADAPTER_PREFIX = "base_model.model."
 """Before each name in these files: PEFT saves an adapter from a model inside two others."""
+
+LOOKED_AT = 4_000_000_000
+"""Bytes of weights above which `check_values` leaves a file out: reading it takes too long."""
+_EXPONENTS = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
+"""Type of weights -> how its numbers are read as integers, and the bits of the exponent, which are
+all set in NaN and infinity only."""
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
@@ -43,6 +50,46 @@ def check_model_files(folder: Path) -> list[tuple[str, tuple[int, ...]]]:
         if file.suffix == ".safetensors":
             shapes += _shapes_in(file)
     return shapes
+
+
+def check_values(folder: Path) -> None:
+    """Check that no weight in the safetensors files is NaN or infinite.
+
+    Raises:
+        ModelError: one is.
+    """
+    names = [
+        name
+        for file in weight_files(folder)
+        if file.suffix == ".safetensors" and file.stat().st_size <= LOOKED_AT
+        for name in _not_finite(file)
+    ]
+    if names:
+        raise values_error(folder, names)
+
+
+def values_error(folder: Path | str, names: Sequence[str]) -> ModelError:
+    """The error for weights with such values."""
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return ModelError(
+        f"{folder}: weights have values that are NaN or infinite, {len(names)} in all: {shown}; "
+        "get the checkpoint again"
+    )
+
+
+def _not_finite(file: Path) -> Iterator[str]:
+    import numpy as np
+
+    header, begin = read_header(file)
+    data = np.memmap(file, dtype=np.uint8, mode="r")
+    for name, weight in header.items():
+        if weight["dtype"] in _EXPONENTS:
+            kind, exponent = _EXPONENTS[weight["dtype"]]
+            first, end = weight["data_offsets"]
+            numbers = data[begin + first : begin + end].view(kind)
+            parts = (numbers[at : at + 10_000_000] for at in range(0, len(numbers), 10_000_000))
+            if any(((part & exponent) == exponent).any() for part in parts):
+                yield name
 
 
 def read_json(file: Path) -> dict[str, Any]:

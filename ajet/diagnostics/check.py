@@ -18,7 +18,7 @@ from ajet.diagnostics.memory_estimate import ModelSize, estimate, size_of
 from ajet.diagnostics.torch_facts import ask_loading, ask_torch
 from ajet.errors import AjetError
 from ajet.launcher.backbones import check_engine, check_libraries, refuse_settings
-from ajet.model_files import adapter_base, check_model_files
+from ajet.model_files import adapter_base, check_model_files, check_values
 from ajet.schema.episode import Failure
 from ajet.schema.task import Task
 from ajet.task_judge import make_judge
@@ -98,6 +98,7 @@ class _Check:
         """Whether the model can be loaded, by the code that loads it; else an error is raised."""
         if adapter_base(folder) is None:
             check_model_files(folder)
+            check_values(folder)
         ajet = self._ajet
         is_embedded = ajet.rollout.name == "embedded" and not is_url(ajet.debug.engine)
         is_served = is_embedded and not backbone_entry(ajet.backbone).brings_engine

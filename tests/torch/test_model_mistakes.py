@@ -1,8 +1,8 @@
 """What is wrong with a model is one sentence, and the same from `ajet check` as at the start.
 
 1. Weights: a missing one, a Git LFS pointer, a truncated file, a missing shard, a broken link,
-   another shape, integers, a quantized model. Files of JSON that are none. NaN is found when the
-   weights are read, and weights that no layer takes are named then.
+   another shape, integers, a quantized model, NaN. Files of JSON that are none. Weights that no
+   layer takes are named when they are read.
 2. Architectures that the embedded engine cannot serve; attention that needs `eager`.
 3. What trains is not refused: GPT-2's names in config.json, PyTorch's weight files, tied weights.
 """
@@ -31,6 +31,7 @@ from transformers import (
 from ajet.diagnostics.memory_estimate import size_of
 from ajet.engine.embedded.load import check_loading, check_model, load_model, longest_sequence
 from ajet.errors import ModelError
+from ajet.model_files import check_values
 
 SIZE = {
     "vocab_size": 64,
@@ -143,6 +144,25 @@ def test_weights_that_are_no_numbers(qwen: Path, value: float) -> None:
     change_a_weight(lambda w: w.index_fill(0, torch.tensor([3]), value))(qwen / "model.safetensors")
     with pytest.raises(ModelError, match=f"NaN or infinite, 1 in all: {WEIGHT};"):
         at_start(qwen)
+    with pytest.raises(ModelError, match=f"NaN or infinite, 1 in all: {WEIGHT};"):
+        check_values(qwen)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_finite_weights_of_every_kind_are_fine_for_check(qwen: Path, kind: torch.dtype) -> None:
+    change_a_weight(lambda w: w.fill_(torch.finfo(torch.float16).max).to(kind))(
+        qwen / "model.safetensors"
+    )
+    check_values(qwen)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_infinite_weights_of_half_precision_are_bad_for_check(
+    qwen: Path, kind: torch.dtype
+) -> None:
+    change_a_weight(lambda w: w.fill_(float("-inf")).to(kind))(qwen / "model.safetensors")
+    with pytest.raises(ModelError, match=f"NaN or infinite, 1 in all: {WEIGHT};"):
+        check_values(qwen)
 
 
 def test_weights_that_no_layer_takes_are_named(

@@ -473,6 +473,15 @@ def test_environment_variables_are_replaced(tmp_path, monkeypatch):
     )
 
 
+def test_a_folder_in_place_of_a_file_is_named_as_that(tmp_path):
+    (tmp_path / "tasks").mkdir()
+    text = MINIMAL.replace(
+        "type: random_dummy", "jsonl_dataset_file: {training: {file_path: tasks}}"
+    )
+    [line] = load(tmp_path, text).unavailable
+    assert line.endswith('file_path: "tasks" is a folder, expected a file')
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

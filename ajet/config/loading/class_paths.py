@@ -28,7 +28,7 @@ def _class_path(value: str, info: ValidationInfo) -> str:
         raise value_error(f'got "{value}", expected {CLASS_PATH.text}{hint}')
     module, name = parts
     if module.endswith(".py"):
-        module = find_path(module, info, lambda path: path.is_file())
+        module = find_path(module, info, Path.is_file)
     elif info.context:
         _import_from_folder_of(module, info.context["folders"])
     return f"{module}->{name}"

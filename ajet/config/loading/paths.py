@@ -22,6 +22,9 @@ from ajet.config.sections.types import Words
 SHIPPED_PREFIX = "ajet:"
 SHIPPED_MODELS = Path(__file__).resolve().parents[2] / "tiny_model"
 
+KINDS: dict[Callable[[Path], bool], str] = {Path.is_file: "a file", Path.is_dir: "a folder"}
+"""What is looked for, in words."""
+
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 """What may be the id of a model or data set on a hub."""
 DATA_SUFFIXES = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"} | {
@@ -52,7 +55,7 @@ def find_path(name: str, info: ValidationInfo, exists: Callable[[Path], bool]) -
     """
     found, tried = _look_for(name, info, exists)
     if found is None:
-        raise value_error(_not_found(name, tried))
+        raise value_error(_not_found(name, tried, exists))
     return found
 
 
@@ -73,7 +76,11 @@ def _look_for(
         raise value_error(f'"{name[:80]}" names no file: {reason}') from error
 
 
-def _not_found(name: str, tried: list[Path]) -> str:
+def _not_found(name: str, tried: list[Path], exists: Callable[[Path], bool]) -> str:
+    for path in tried:
+        if name and path.exists():
+            kind = "a folder" if path.is_dir() else "a file" if path.is_file() else "no plain file"
+            return f'"{name}" is {kind}, expected {KINDS.get(exists, "a file or a folder")}'
     return f'"{name}" not found; looked for {" and ".join(map(str, tried))}'
 
 
@@ -117,7 +124,7 @@ def _model_path(value: str, info: ValidationInfo) -> str:
 def _found_or_missing(value: str, info: ValidationInfo, exists: Callable[[Path], bool]) -> str:
     found, tried = _look_for(value, info, exists)
     if found is None and not (info.context and info.context["accept_missing"]):
-        raise unavailable_error(_not_found(value, tried))
+        raise unavailable_error(_not_found(value, tried, exists))
     return found or value
 
 

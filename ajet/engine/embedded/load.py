@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from ajet.boundary import caught_error, text_of
 from ajet.engine.embedded.model_runner import STATE_LAYERS
 from ajet.errors import MissingExtraError, ModelError
-from ajet.model_files import adapter_base, check_model_files, read_json
+from ajet.model_files import adapter_base, check_model_files, read_json, values_error
 
 logger = logging.getLogger(__name__)
 
@@ -272,10 +272,7 @@ def _refuse_not_finite(path: str | Path, model: PreTrainedModel) -> None:
         if weight.numel() and not all(bound.isfinite() for bound in weight.detach().aminmax())
     ]
     if names:
-        raise ModelError(
-            f"{path}: weights have values that are NaN or infinite, {len(names)} in all: "
-            f"{_shown(names)}; get the checkpoint again"
-        )
+        raise values_error(path, names)
 
 
 def _refuse_quantized(folder: Path) -> None:
@@ -300,7 +297,8 @@ def _loading_error(path: str | Path, attention: str, error: BaseException) -> Mo
             f"{path}: transformers has no 'sdpa' attention for this model: set "
             "ajet.model.attn_implementation: eager"
         )
-    text = " ".join(text_of(error).split())
+    # Transformers appends the names of all its configurations.
+    text = " ".join(text_of(error).split()).partition(" Model type should be one of")[0]
     return ModelError(
         f"{path}: cannot be loaded as a causal language model: {text or type(error).__name__}"
     )
