@@ -55,7 +55,7 @@ class BackboneEntry:
 FALLBACK = "local"
 """The default backbone where no entry's `default_with` is installed."""
 
-ONLY_LOCAL = ("share_prefixes", "branch_cost", "gradient_checkpointing")
+ONLY_LOCAL = ("share_prefixes", "branch_cost", "gradient_checkpointing", "fused_loss")
 """Settings under `trainer_common` of the local trainer; verl has settings of its own for such."""
 
 BACKBONES = {

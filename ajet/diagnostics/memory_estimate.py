@@ -8,8 +8,9 @@ With P parameters of b bytes each:
   are kept, too; gradients A b; AdamW 8 A or 16 A; and no reference model. A is at most r times the
   sum of all widths of the layers;
 - activations, for the T tokens of a micro-batch: in each layer 4 T (2 h + q + k + i) b, with
-  hidden size h, attention's query size q and key size k, and intermediate size i; and 5 times T V
-  values of 4 bytes for the logits of a vocabulary of V, as if every token were trained;
+  hidden size h, attention's query size q and key size k, and intermediate size i;
+- logits, for a vocabulary of V: 5 times T V values of 4 bytes, as if every token were trained; with
+  the backbone local no more than the part that it has in memory at once;
 - keys and values for S sequences of L tokens: 2 S L k b in each layer;
 - Python and its libraries: half a GB.
 """
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ajet.backbone.local.micro_batches import MAX_LOGITS, MAX_LOGITS_ON_GPU
 from ajet.config.sections.root import AjetConfig
 from ajet.errors import ModelError
 from ajet.model_files import adapter_base, check_model_files, read_json, weight_files
@@ -114,13 +116,16 @@ def estimate(size: ModelSize, ajet: AjetConfig, *, on_gpu: bool) -> dict[str, fl
     tokens = max(common.micro_batch_tokens, length)
     wide = 2 * size.hidden + size.queries + size.keys + size.intermediate
     per_token = 4 * wide * width * size.layers
+    logits = tokens * size.vocabulary
+    if ajet.backbone == "local":
+        logits = min(logits, MAX_LOGITS_ON_GPU if on_gpu else MAX_LOGITS)
     rank = ajet.lora.lora_rank
     trained = rank * _widths(size) if rank else size.parameters
     parts: dict[str, float] = {
         "weights": size.parameters * width * (2 if rank or common.use_kl_loss else 1),
         "gradients": trained * width,
         "optimizer": trained * (8 if width == 4 else 16),
-        f"activations of {tokens:,} tokens": tokens * (per_token + 5 * 4 * size.vocabulary),
+        f"activations of {tokens:,} tokens": tokens * per_token + 5 * 4 * logits,
     }
     if rollout.name == "vllm":
         engines = rollout.vllm.num_engines if rollout.vllm.base_url is None else 0

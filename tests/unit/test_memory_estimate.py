@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,17 @@ def test_float32_on_a_cpu(tmp_path: Path) -> None:
         "key-values of 3 x 64 tokens": 2 * 3 * 64 * 6 * 4 * 2,
         "Python": GB / 2,
     }
+
+
+@pytest.mark.parametrize(("on_gpu", "most"), [(False, 2**24), (True, 2**26)])
+def test_logits_are_in_memory_only_in_part(tmp_path: Path, on_gpu: bool, most: int) -> None:
+    size = replace(SIZE, vocabulary=150_000, layers=0)
+    found = {}
+    for backbone in ("local", "verl"):
+        overrides = ("trainer_common.micro_batch_tokens=8192", f"backbone={backbone}")
+        found[backbone] = estimate(size, load(tmp_path, MINIMAL, *overrides).ajet, on_gpu=on_gpu)
+    assert found["local"]["activations of 8,192 tokens"] == 5 * 4 * most
+    assert found["verl"]["activations of 8,192 tokens"] == 5 * 4 * 8192 * 150_000
 
 
 def test_bfloat16_on_a_gpu_has_float32_copies(tmp_path: Path) -> None:

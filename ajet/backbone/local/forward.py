@@ -16,7 +16,15 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ajet.algorithm.policy_loss import token_logprobs
-from ajet.backbone.local.micro_batches import MicroBatch, PackedTree, SharedPrefix, pack_tree
+from ajet.backbone.local.fused_loss import FusedLoss
+from ajet.backbone.local.micro_batches import (
+    MAX_LOGITS,
+    MAX_LOGITS_ON_GPU,
+    MicroBatch,
+    PackedTree,
+    SharedPrefix,
+    pack_tree,
+)
 from ajet.backbone.local.tree_attention import KeyValues, TreeWork, tree_attention
 from ajet.engine.embedded.model_runner import keeps_states
 from ajet.errors import ModelError
@@ -30,9 +38,6 @@ CPU_BLOCK = 128
 """Queries of a causal span on a CPU. torch's kernel computes keys in blocks of 512, those that a
 causal span does not see included; for 1,000 tokens, smaller spans take 30% less time."""
 
-MAX_LOGITS = 2**24
-"""Most logits in memory at once: 64 MB in float32, and a few times that while they are used."""
-
 
 def trained_logprobs(
     model: PreTrainedModel,
@@ -41,6 +46,7 @@ def trained_logprobs(
     which: np.ndarray | slice = slice(None),
     *,
     with_entropy_gradient: bool = False,
+    fused: FusedLoss | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logprobs [M] and entropies [M] of trained tokens, from the hidden states [M, H] before them.
 
@@ -52,10 +58,16 @@ def trained_logprobs(
         batch: the tokens and their temperatures.
         which: the M of the micro-batch's tokens that `hidden` belongs to.
         with_entropy_gradient: keep the entropy in the graph.
+        fused: computes what it supports without logits.
     """
     head: nn.Module = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     targets = torch.from_numpy(batch.targets[which]).to(model.device)
     temperature = torch.from_numpy(batch.temperature[which]).to(model.device)
+
+    if fused is not None and batch.forbidden is None and not with_entropy_gradient:
+        values = batch.temperature[which]
+        if fused.supports(head, values):
+            return fused.logprobs(head, hidden, targets, values)
 
     forbidden = None if batch.forbidden is None else torch.from_numpy(batch.forbidden[which])
 
@@ -71,7 +83,8 @@ def trained_logprobs(
             with_entropy_gradient=with_entropy_gradient,
         )
 
-    size = max(1, MAX_LOGITS // model.config.get_text_config().vocab_size)
+    most = MAX_LOGITS if model.device.type == "cpu" else MAX_LOGITS_ON_GPU
+    size = max(1, most // model.config.get_text_config().vocab_size)
     if len(hidden) <= size:
         return part(hidden, slice(None))
     parts = []

@@ -22,6 +22,13 @@ import numpy as np
 
 from ajet.schema.episode import Sample
 
+MAX_LOGITS = 2**24
+"""Most logits in memory at once on a CPU: 64 MB in float32, and a few times that while they are
+used."""
+MAX_LOGITS_ON_GPU = 2**26
+"""The same on a GPU. With 150,000 tokens in the vocabulary, a part has 447 rows, so that starting
+its kernels and reading the output head take less time than computing."""
+
 PIECES_COST = 4 / 3
 """Cost of a position in a tree above the bound: pieces are computed forward once more."""
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from ajet.algorithm.policy_loss import PolicyLoss
 from ajet.backbone.local.forward import trained_logprobs, tree_hidden
+from ajet.backbone.local.fused_loss import FusedLoss
 from ajet.backbone.local.micro_batches import MicroBatch, PackedTree
 from ajet.backbone.local.tree_attention import KeyValues
 
@@ -41,6 +42,7 @@ def backward_in_pieces(
     *,
     bounds: list[tuple[int, int]],
     with_entropy_gradient: bool,
+    fused: FusedLoss | None = None,
 ) -> tuple[torch.Tensor, PolicyLoss]:
     """Add the gradient of a tree's loss to the weights; returns logprobs [N] and the loss.
 
@@ -49,7 +51,9 @@ def backward_in_pieces(
     tree = _tree_of(batch)
     memory: dict[int, KeyValues] = {}
     with torch.no_grad():
-        logprobs, entropy = logprobs_in_pieces(model, batch, bounds=bounds, memory=memory)
+        logprobs, entropy = logprobs_in_pieces(
+            model, batch, bounds=bounds, memory=memory, fused=fused
+        )
     outputs = [logprobs.requires_grad_(), entropy.requires_grad_(with_entropy_gradient)]
     result = loss_of(*outputs)
     result.loss.backward()  # type: ignore[no-untyped-call]
@@ -62,7 +66,12 @@ def backward_in_pieces(
         if len(which):
             position = torch.from_numpy(tree.predictor[which] - start).to(model.device)
             piece = trained_logprobs(
-                model, hidden[position], batch, which, with_entropy_gradient=with_entropy_gradient
+                model,
+                hidden[position],
+                batch,
+                which,
+                with_entropy_gradient=with_entropy_gradient,
+                fused=fused,
             )
             for own, whole in zip(piece, outputs, strict=True):
                 if own.requires_grad and whole.grad is not None:
@@ -79,6 +88,7 @@ def logprobs_in_pieces(
     *,
     bounds: list[tuple[int, int]],
     memory: dict[int, KeyValues] | None = None,
+    fused: FusedLoss | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logprobs [N] and entropies [N] of a tree's trained tokens; call it without gradients."""
     tree = _tree_of(batch)
@@ -90,7 +100,9 @@ def logprobs_in_pieces(
         which = _tokens_of(tree, start, end)
         position = torch.from_numpy(tree.predictor[which] - start).to(model.device)
         index = torch.from_numpy(which).to(model.device)
-        logprobs[index], entropy[index] = trained_logprobs(model, hidden[position], batch, which)
+        logprobs[index], entropy[index] = trained_logprobs(
+            model, hidden[position], batch, which, fused=fused
+        )
     return logprobs, entropy
 
 

@@ -24,6 +24,7 @@ from ajet.backbone.local.forward import (
     trained_hidden,
     trained_logprobs,
 )
+from ajet.backbone.local.fused_loss import fused_loss
 from ajet.backbone.local.micro_batches import MicroBatch, PackedTree, pack_as_tree, plan_trees
 from ajet.backbone.local.optimizer import PolicyOptimizer
 from ajet.backbone.local.packed_rows import pack, plan_micro_batches
@@ -62,12 +63,18 @@ class PolicyTrainer:
     ) -> None:
         self.model = model
         self._adapter = adapter
+        self._loss = loss_settings(settings)
         if settings.gradient_checkpointing:
             enable_checkpointing(model)
         with self._separate():
             check_forward(model)
             self._longest_in_tree = longest_in_tree(model)
             self.branch_cost = branch_cost(model, settings.branch_cost)
+            self._fused = fused_loss(
+                model,
+                settings.fused_loss,
+                with_entropy_gradient=self._loss.entropy_coef != 0,
+            )
         self.optimizer = PolicyOptimizer(
             model.parameters(), settings.optim, total_steps=total_steps
         )
@@ -75,7 +82,6 @@ class PolicyTrainer:
         self._grammars = grammars
         self._with_kl = settings.use_kl_loss
         self._reference = copy.deepcopy(model) if self._with_kl and adapter is None else None
-        self._loss = loss_settings(settings)
 
     @property
     def updates(self) -> int:
@@ -165,12 +171,14 @@ class PolicyTrainer:
                 partial(self._loss_of, batch),
                 bounds=piece_bounds(batch.num_positions, self._settings.micro_batch_tokens),
                 with_entropy_gradient=with_entropy_gradient,
+                fused=self._fused,
             )
         logprobs, entropy = trained_logprobs(
             self.model,
             trained_hidden(self.model, batch.inputs),
             batch,
             with_entropy_gradient=with_entropy_gradient,
+            fused=self._fused,
         )
         result = self._loss_of(batch, logprobs, entropy)
         result.loss.backward()  # type: ignore[no-untyped-call]
@@ -222,8 +230,9 @@ class PolicyTrainer:
         with without, attention_for(model, batch.inputs):
             if self._is_in_pieces(batch):
                 bounds = piece_bounds(batch.num_positions, self._settings.micro_batch_tokens)
-                return logprobs_in_pieces(model, batch, bounds=bounds)[0]
-            return trained_logprobs(model, trained_hidden(model, batch.inputs), batch)[0]
+                return logprobs_in_pieces(model, batch, bounds=bounds, fused=self._fused)[0]
+            hidden = trained_hidden(model, batch.inputs)
+            return trained_logprobs(model, hidden, batch, fused=self._fused)[0]
 
 
 class UpdateMetrics:

@@ -101,6 +101,10 @@ class TrainerCommonConfig(BaseConfig):
     gradient_checkpointing: bool = False
     """Keep only the inputs of each layer for the backward pass, and compute the rest again: less
     memory, about a third more time."""
+    fused_loss: Literal["auto"] | bool = "auto"
+    """Compute logprobs and their gradients by a kernel of Liger, which stores no logits. It needs a
+    GPU of the Hopper generation, bfloat16 and the extra `fused`. `auto`: where that is so, and a
+    check at the start confirms it; true: end with an error where it is not."""
     logprob_diff_bound: Positive = 1e-3
     """Warn if the engine's and the trainer's logprob of a token differ by more than this."""
     logger: LoggerNames = "auto"
