@@ -34,10 +34,15 @@ def _schema_of(form: type[BaseModel]) -> dict[str, Any]:
     return form.model_json_schema()
 
 
+@lru_cache(256)
+def _sentence(form: type[BaseModel]) -> str:
+    schema = json.dumps(_schema_of(form))
+    return f"Answer with one JSON object and nothing else. Its JSON schema is: {schema}"
+
+
 def with_form(messages: list[dict[str, Any]], form: type[BaseModel]) -> list[dict[str, Any]]:
     """The messages with a last sentence that asks for the form, for servers that ignore schemas."""
-    schema = json.dumps(_schema_of(form))
-    ask = f"Answer with one JSON object and nothing else. Its JSON schema is: {schema}"
+    ask = _sentence(form)
     *before, last = messages
     content = last.get("content")
     if isinstance(content, list):  # parts, of which some may be images

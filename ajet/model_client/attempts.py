@@ -98,16 +98,12 @@ class Attempts:
         body = json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
         limit_s = self._config.deadline_s
         self._deadline = time.monotonic() + limit_s
-        retrying = AsyncRetrying(
-            stop=self._is_last,
-            wait=_pause_s,
-            retry=retry_if_exception_type(_Again),
-            reraise=True,
-        )
         try:
             async with asyncio.timeout(limit_s):
-                answer: RawAnswer = await retrying(self._one, body, form)
-                return answer
+                try:
+                    return await self._one(body, form)
+                except _Again as error:
+                    return await self._again(body, form, error)
         except TimeoutError:
             last = f"; the last failure: {self._last}" if self._last else ""
             why = f"no answer within {limit_s:g} s (deadline_s){last}"
@@ -116,6 +112,27 @@ class Attempts:
         except ModelCallError as error:
             raise type(error)(self._said(str(error))) from None
         raise ModelCallError(self._said(why))
+
+    async def _again(
+        self, request: bytes, form: type[BaseModel] | None, first: _Again
+    ) -> RawAnswer:
+        """The first usable answer after an attempt that failed."""
+        failed = [first]
+
+        async def attempt() -> RawAnswer:
+            if failed:
+                raise failed.pop()  # counts as the first one
+            return await self._one(request, form)
+
+        # Made only after a failure: most questions are answered at once.
+        retrying = AsyncRetrying(
+            stop=self._is_last,
+            wait=_pause_s,
+            retry=retry_if_exception_type(_Again),
+            reraise=True,
+        )
+        answer: RawAnswer = await retrying(attempt)
+        return answer
 
     def _said(self, why: str) -> str:
         tries = "1 attempt" if self.number == 1 else f"{self.number} attempts"

@@ -60,6 +60,7 @@ class _Question:
     form: type[BaseModel] | None
     session: str
     key: str
+    """Of its kept answer; empty if answers are not kept."""
 
 
 @dataclass(slots=True, eq=False)
@@ -221,10 +222,10 @@ class ModelClient:
         request = {**self.config.request(), "messages": with_form(asked, form) if form else asked}
         if form and (wanted := response_format(form, self.config.structured)):
             request["response_format"] = wanted
-        content = json.dumps(
-            [self._endpoint.url, request, PLACE.first_sample + sample], sort_keys=True
-        )
-        key = hashlib.sha256(content.encode()).hexdigest()
+        key = ""
+        if self._keeps_answers:
+            content = [self._endpoint.url, request, PLACE.first_sample + sample]
+            key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return _Question(request=request, form=form, session=session, key=key)
 
     def _read(self, question: _Question, stored: dict[str, Any], **about: Any) -> ModelAnswer:

@@ -23,6 +23,9 @@ class BaseJudge:
     """True: the episode keeps its place and the engine's session while it is judged, because the
     judge asks the policy. By default another episode starts meanwhile."""
 
+    any_loop = False
+    """True: what it awaits belongs to no event loop, so it runs on that of the episode."""
+
     def __init__(self, config: Any) -> None:
         self.config = config
 

@@ -26,6 +26,8 @@ class CombinedJudge(ReasonedJudge):
         self._settings = config.ajet.task_judge.combined
         self._parts = [(part, _judge_of(part, config)) for part in self._settings.parts]
         self.holds_place = any(judge.holds_place for _, judge in self._parts)
+        are_any_loop = all(judge.any_loop for _, judge in self._parts)
+        self.any_loop = type(self) is CombinedJudge and are_any_loop
 
     def verdict(self, workflow_task: WorkflowTask, workflow_output: WorkflowOutput) -> Any:
         """The verdicts of the parts, which are in the reasons by their names.
@@ -56,7 +58,7 @@ class CombinedJudge(ReasonedJudge):
         for number, (part, judge) in enumerate(self._parts[first:]):
             if number:
                 output.metadata.pop(REASONS, None)
-                # In a thread: a part may block, and this coroutine runs on the loop of all judges.
+                # In a thread: a part may block, and this may be the loop of all judges.
                 given = await asyncio.to_thread(judge.compute_reward, task, output)
             if inspect.isawaitable(given):
                 given = await given

@@ -36,6 +36,7 @@ class LlmJudge(ReasonedJudge):
         self._settings = config.ajet.task_judge.llm
         self._client = judge_client(config.ajet.task_judge)
         self.holds_place = self._client.is_policy
+        self.any_loop = type(self) is LlmJudge
         self._form = scored_form(self._settings.min_score, self._settings.max_score)
 
     async def verdict(
@@ -74,6 +75,7 @@ class RubricJudge(ReasonedJudge):
         judge = config.ajet.task_judge
         self._client = judge_client(judge)
         self.holds_place = self._client.is_policy
+        self.any_loop = type(self) is RubricJudge
         self._settings = judge.rubric
 
     async def verdict(
@@ -161,4 +163,5 @@ async def ask_votes(
     questions = [
         client.ask(messages, form=form, sample=vote, session=session) for vote in range(votes)
     ]
-    return await asyncio.gather(*questions)
+    # A task for each is only needed if there are several.
+    return [await questions[0]] if votes == 1 else await asyncio.gather(*questions)

@@ -30,6 +30,7 @@ class RuleJudge(ReasonedJudge):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
+        self.any_loop = type(self) is RuleJudge
         self._settings: RuleJudgeConfig = config.ajet.task_judge.rule
         self._math = MathAnswerAsJudge(config)
         self._programs = _Programs(self._settings)

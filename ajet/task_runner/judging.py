@@ -2,7 +2,8 @@
 
 One judge serves all episodes. An asynchronous judge usually makes its client in `__init__`; the
 client's connections belong to the event loop that opened them. Episodes have a loop each, which
-ends with them, so the coroutines of judges run on one loop that stays. A judge that blocks is a
+ends with them, so the coroutines of judges run on one loop that stays, unless they say
+`any_loop`. A judge that blocks is a
 plain `def` and runs in the episode's own thread.
 """
 
@@ -176,8 +177,10 @@ async def _called(
     """What a judge's method returns, asynchronous or not."""
     with outside_the_loop():
         verdict = call()
-    if inspect.iscoroutine(verdict):
+    if inspect.iscoroutine(verdict) and not (isinstance(judge, BaseJudge) and judge.any_loop):
         return await _on_the_judges_loop(judge, verdict, meanwhile)
+    if inspect.iscoroutine(verdict) and meanwhile:
+        asyncio.get_running_loop().call_soon(meanwhile)  # when the question is on its way
     return await verdict if inspect.isawaitable(verdict) else verdict
 
 

@@ -251,6 +251,30 @@ class Half:
         assert (episode.reward, episode.is_success) == (float(is_open), is_open)
 
 
+def test_parts_may_block_in_the_thread_of_the_episode(tmp_path):
+    path = tmp_path / "where.py"
+    path.write_text(
+        "import threading\n"
+        "from ajet.task_judge.base_judge import BaseJudge\n"
+        "class Where(BaseJudge):\n"
+        "    def compute_reward(self, workflow_task, workflow_output):\n"
+        "        where = workflow_output.metadata.setdefault('where', [])\n"
+        "        where.append(threading.current_thread().name)\n"
+        "        return 1.0, True\n"
+    )
+    part = {"judge_type": f"{path}->Where"}
+    with serving(knowing(ANSWERS)) as server:
+        (all_block,) = judged(config_of(tmp_path, server, **combined(part, part)), ["2"])
+        (mixed,) = judged(config_of(tmp_path, server, **combined(part, LLM, part)), ["2"])
+    assert all_block.reward == mixed.reward == 1.0
+    assert len(mixed.metadata["judge"]) == 3
+    first, second = all_block.metadata["where"]
+    assert first == second and not first.startswith(("asyncio", "ajet"))
+    before, after = mixed.metadata["where"]
+    # Behind a part that is awaited, a part must not block the event loop.
+    assert not before.startswith(("asyncio", "ajet")) and after.startswith("asyncio")
+
+
 def test_a_part_that_fails_fails_the_whole(tmp_path):
     with serving(Reply(status=401, content="no credit left")) as server:
         (episode,) = judged(config_of(tmp_path, server, **combined(EXACT, LLM)), ["2"])

@@ -4,19 +4,23 @@
 2. A context overflow that nobody handles goes to the judge, if there is one.
 3. Nothing of a failed episode is trained, and all of it is counted as dropped.
 4. Stopping from outside decides the outcome, whatever the workflow does then.
+5. The samples are made while an asynchronous judge is awaited, once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
 
 from ajet import Workflow, WorkflowOutput
+from ajet.context_tracker.tracker import ContextTracker
 from ajet.errors import EngineError, EpisodeError
 from ajet.schema.episode import Episode, Failure
 from ajet.schema.task import Task
+from ajet.task_judge.base_judge import BaseJudge
 from tests.unit.episode_fakes import (
     ANSWER,
     FakeEngine,
@@ -260,3 +264,36 @@ def test_an_episode_that_is_stopped_before_it_begins_does_not_begin() -> None:
         return await run.run()
 
     assert_failed(asyncio.run(run_stopped()), "cancelled", "enough")
+
+
+class WaitingJudge(BaseJudge):
+    """Says yes when the samples of its episode have been made."""
+
+    def __init__(self, made: threading.Event, any_loop: bool) -> None:
+        super().__init__(None)
+        self.made, self.any_loop = made, any_loop
+
+    async def compute_reward(self, workflow_task: Any, workflow_output: Any) -> tuple[float, bool]:
+        async with asyncio.timeout(60):
+            while not self.made.is_set():
+                await asyncio.sleep(0.001)
+        return 1.0, True
+
+
+@pytest.mark.parametrize("any_loop", [False, True])
+def test_samples_are_made_while_a_judge_is_awaited(
+    monkeypatch: pytest.MonkeyPatch, any_loop: bool
+) -> None:
+    made, original = [], ContextTracker.samples
+    is_made = threading.Event()
+
+    def samples(tracker: ContextTracker, limits: Any) -> Any:
+        made.append(tracker)
+        is_made.set()
+        return original(tracker, limits)
+
+    monkeypatch.setattr(ContextTracker, "samples", samples)
+    judge = WaitingJudge(is_made, any_loop)
+    episode = run_episode(returning(WorkflowOutput()), judge=judge)
+    assert episode.reward == 1.0 and len(episode.samples) == 1
+    assert len(made) == 1
