@@ -46,6 +46,7 @@ NO_EXCERPT = "the excerpt is not in the document"
 NOT_ANSWERABLE = "the excerpt does not answer it"
 WRONG = "the answer is wrong"
 NO_VERDICT = "not checked"
+TWICE = "the same question again"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -114,6 +115,7 @@ class _Generation:
         self._filters = TaskFilters.load(_filters(settings), settings.model, f"{KEY}.filters")
         self._filters.remember(material.examples)
         self._result = GeneratedTasks()
+        self._ids: set[str] = set()
 
     def run(self) -> GeneratedTasks:
         result = self._result
@@ -173,7 +175,21 @@ class _Generation:
 
     def _kept(self, tasks: Sequence[Task]) -> list[Task]:
         """The tasks that filters and the check keep; the check is last, because it costs a call."""
-        kept = self._filters.kept(tasks)
+        kept = self._right(self._filters.kept(self._without_repeats(tasks)))
+        self._ids |= {task.task_id for task in kept}
+        return kept
+
+    def _without_repeats(self, tasks: Sequence[Task]) -> list[Task]:
+        """Tasks with new questions, also where no filter looks: an id stands for one task."""
+        new: dict[str, Task] = {}
+        for task in tasks:
+            if task.task_id not in self._ids:
+                new.setdefault(task.task_id, task)
+        self._result.dropped[TWICE] += len(tasks) - len(new)
+        return list(new.values())
+
+    def _right(self, kept: list[Task]) -> list[Task]:
+        """The tasks whose answer a second call confirms, or all where nothing is checked."""
         if not self._settings.check_answers or not self._chunks or not kept:
             return kept
         answered = self._ask([check_of(task) for task in kept], AnswerVerdict, "check of answers")

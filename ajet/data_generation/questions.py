@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from ajet.data_generation.chunks import Chunk
 from ajet.schema.task import Task
@@ -32,7 +32,9 @@ than the obvious ones.
 
 
 class WrittenQuestion(BaseModel):
-    """One question, as the model writes it."""
+    """One question, as the model writes it. A number as the answer becomes text."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     question: str
     answer: str = Field(description="short and checkable")

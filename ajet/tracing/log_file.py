@@ -9,6 +9,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import logging
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,21 +18,26 @@ from typing import Any, BinaryIO, cast
 
 from ajet.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 MAX_LINE = 64 * 1024 * 1024
 """Bytes of the longest line that is read; longer ones are left out."""
 MAX_DOCUMENT = 1024 * 1024 * 1024
 """Bytes of the largest file that is one document."""
 HEAD = 1024
+GZIP_MAGIC = b"\x1f\x8b"
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 BROKEN = "broken lines"
 TOO_LONG = "lines over 64 MiB"
+CUT_OFF = "packed files without an end"
 
 
 class LogFile:
     """The JSON documents of a file that earlier imports have not seen.
 
     Args:
-        path: the file; with the suffix `.gz` it is unpacked.
+        path: the file; one that gzip wrote is unpacked.
         position: what `position` was after the earlier import; None: read all of it.
     """
 
@@ -56,13 +63,29 @@ class LogFile:
                     yield from self._lines(file)
                 else:
                     yield from self._whole(file)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{self._path}: cannot be read: {error}") from error
 
     def _open(self) -> BinaryIO:
-        if self._path.suffix == ".gz":
+        file = self._path.open("rb")
+        start = file.read(2)
+        file.seek(0)
+        if start == GZIP_MAGIC:
+            file.close()
             return cast(BinaryIO, gzip.open(self._path, "rb"))
-        return self._path.open("rb")
+        if start in UTF_16_MARKS:
+            file.close()
+            raise DataError(f"{self._path}: is UTF-16, expected UTF-8: convert it")
+        return file
+
+    def _next_line(self, file: BinaryIO) -> bytes:
+        """The next line; nothing where a packed file ends that is still being written."""
+        try:
+            return file.readline(MAX_LINE)
+        except (EOFError, zlib.error) as error:
+            self.problems[CUT_OFF] += 1
+            logger.warning("%s: %s; what comes before is used", self._path, error)
+            return b""
 
     def _is_one_per_line(self, file: BinaryIO) -> bool:
         """Whether each line is a document: one of the first is, or the file as a whole is none."""
@@ -81,7 +104,7 @@ class LogFile:
 
     def _lines(self, file: BinaryIO) -> Iterator[tuple[str, Any]]:
         offset, number = self._resume(file)
-        while line := file.readline(MAX_LINE):
+        while line := self._next_line(file):
             number += 1
             start, offset = offset, offset + len(line)
             if len(line) == MAX_LINE and not line.endswith(b"\n"):

@@ -37,18 +37,26 @@ BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/_.~=-]{12,}")
 IN_URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://)[^\s/:@]+:[^\s/@]+@")
 ASSIGNED = re.compile(
     r"""(?ix)
-    ( (?: password | passwd | pwd | secret | api[_-]?key | access[_-]?key | auth[_-]?token
-        | access[_-]?token | private[_-]?key ) ["']? \s* (?: [:=] | \bis\b ) \s* ["']? )
-    [^\s"',;}{)(\[\]]{4,}
+    ( (?: password | passwd | pwd | passphrase | secret | api[_-]?key | access[_-]?key
+        | private[_-]?key | (?: access | auth | refresh | session | id | bearer | api ) [_-]? token
+        | (?<=["']) token (?=\\*["']) )
+      \\* ["']? \s* (?: [:=] | \bis\b ) \s* )
+    (?:
+        (?P<quote> \\+["'] ) (?: (?! (?P=quote) ) [^\n] ){1,1000} (?P=quote)   # JSON inside of JSON
+      | " (?: \\. | [^"\\\n] ){1,1000} "
+      | ' (?: \\. | [^'\\\n] ){1,1000} '
+      | (?P<open> \\* ["']? ) (?! (?: null | none | true | false ) \b ) [^\s"',;}{)(\[\]\\]{4,}
+    )
     """
 )
+"""A name of a secret, and its value: all of it between quotes, or up to a blank without them."""
 EMAILS = re.compile(r"(?i)\b[a-z0-9._%+-]{1,64}@[a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,}\b")
 PHONES = re.compile(r"(?<![\w.])(?:\+|00)\d[\d ()./-]{7,17}\d(?!\w)|\(\d{3}\)\s?\d{3}-\d{4}(?!\w)")
 ADDRESSES = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w.])")
 CARDS = re.compile(r"(?<![\w.])\d(?:[ -]?\d){12,18}(?![\w.])")
 SECRET_NAMES = re.compile(
-    r"(?i)(^|[_-])(password|passwd|pwd|secret|api_?key|access_?key|auth_?token|access_?token|"
-    r"authorization|private_?key)$"
+    r"(?i)(password|passwd|passphrase|secret|api[_-]?key|access[_-]?key|private[_-]?key|"
+    r"authorization|(^|[_-])(pwd|token)|(auth|access|refresh|session|id|bearer|api)_?token)$"
 )
 """Names of fields whose text is a secret as a whole."""
 REMOVED = "[secret]"
@@ -61,7 +69,14 @@ def secrets(text: str) -> str:
     text = SECRETS.sub(REMOVED, text)
     text = BEARER.sub(rf"\1 {REMOVED}", text)
     text = IN_URL.sub(rf"\1{REMOVED}@", text)
-    return ASSIGNED.sub(rf"\1{REMOVED}", text)
+    return ASSIGNED.sub(_assigned, text)
+
+
+def _assigned(match: re.Match[str]) -> str:
+    """The name with its value replaced, between the same quotes."""
+    value = match[0][len(match[1]) :]
+    quote = match["quote"] or (value[0] if value[0] in "\"'" and match["open"] is None else "")
+    return f"{match[1]}{match['open'] or quote}{REMOVED}{quote}"
 
 
 def emails(text: str) -> str:

@@ -110,6 +110,22 @@ def test_what_cannot_be_trusted_is_dropped_and_counted(fields, reason, folder):
     assert (report.training, report.validation) == (0, 0) and report.dropped[reason] >= 19
 
 
+def test_the_same_question_again_is_dropped_also_without_the_filter(folder):
+    with serving(changed(question="How high is it?")) as server:
+        given = {"deduplication_filter": {"enabled": False}, "check_answers": False}
+        files = TaskFiles(settings(folder, server.url, **given))
+        report = files.make()
+    assert (len(files.training()), len(files.validation())) == (1, 1)
+    assert report.dropped["the same question again"] > 19
+
+
+def test_a_number_is_an_answer(folder):
+    with serving(changed(answer=40)) as server:
+        files = TaskFiles(settings(folder, server.url, check_answers=False))
+        files.make()
+        assert {task.metadata["answer"] for task in files.training()} == {"40"}
+
+
 def test_an_excerpt_that_does_not_answer_is_dropped(folder):
     question = {"question": "How old is the Zyx tower and who built it?", "answer": "70"}
     with serving(changed(**question)) as server:

@@ -195,6 +195,20 @@ def test_a_secret_reaches_no_part_of_the_output(secret, tmp_path):
         ("my password: hunter2!, ok", "my password: [secret], ok"),
         ("API_KEY=abcd1234efgh", "API_KEY=[secret]"),
         ('{"db_password": "x9x9x9"}', '{"db_password": "[secret]"}'),
+        ('{"password": "pa,ss (wo)rd", "x": 1}', '{"password": "[secret]", "x": 1}'),
+        ('{"password": "a\\"b c", "x": 1}', '{"password": "[secret]", "x": 1}'),
+        ("{'passphrase': 'correct horse'}", "{'passphrase': '[secret]'}"),
+        (
+            '{"token": "ab", "clientSecret": "cd"}',
+            '{"token": "[secret]", "clientSecret": "[secret]"}',
+        ),
+        ('{"password": null, "secret": ""}', '{"password": null, "secret": ""}'),
+        ("refresh_token=abcd.efgh&x=1", "refresh_token=[secret]"),
+        ("The token is valid, id tokens: 12", "The token is valid, id tokens: 12"),
+        (
+            json.dumps({"a": json.dumps({"b": json.dumps({"api_key": "k, 1", "x": 1})})}),
+            json.dumps({"a": json.dumps({"b": json.dumps({"api_key": "[secret]", "x": 1})})}),
+        ),
         ("curl -H 'Authorization: Bearer abcdef123456.ghi'", None),
         ("postgres://me:pw123@db/x", "postgres://[secret]@db/x"),
         ("ann.lee+x@mail.example.co.uk wrote", "[email] wrote"),
@@ -295,6 +309,32 @@ def test_packed_files_and_folders_are_sources(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="the folder has no log"):
         imported(tmp_path, tmp_path / "empty")
+
+
+def test_a_packed_file_that_is_still_written_is_read_as_far_as_it_goes(tmp_path):
+    lines = [json.dumps(chat_request(f"Is {number} prime?")) + "\n" for number in range(100)]
+    whole = gzip.compress("".join(lines).encode())
+    path = tmp_path / "log.jsonl.gz"
+    path.write_bytes(whole[:-40])
+    tasks, report = imported(tmp_path, path)
+    assert 50 < len(tasks) < 100 and report.left_out["packed files without an end"] == 1
+    path.write_bytes(whole)
+    tasks, report = imported(tmp_path, path)
+    assert len(tasks) == 100 and not report.left_out
+
+
+def test_what_a_file_is_its_content_tells_and_not_its_name(tmp_path):
+    packed = tmp_path / "log.jsonl"
+    packed.write_bytes(gzip.compress(json.dumps(chat_request("Packed?")).encode() + b"\n"))
+    assert queries(imported(tmp_path, packed)[0]) == ["Packed?"]
+    damaged = tmp_path / "damaged.json.gz"
+    damaged.write_bytes(gzip.compress(b"{\n" * 9)[:12] + b"\xff" * 40)
+    with pytest.raises(DataError, match=r"damaged.json.gz: cannot be read"):
+        imported(tmp_path, damaged)
+    wide = tmp_path / "wide.jsonl"
+    wide.write_text(json.dumps(chat_request("Wide?")), encoding="utf-16")
+    with pytest.raises(DataError, match="is UTF-16, expected UTF-8"):
+        imported(tmp_path, wide)
 
 
 def test_lines_that_are_too_long_are_left_out_without_being_read(tmp_path, monkeypatch):
