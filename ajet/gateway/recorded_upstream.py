@@ -10,13 +10,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ajet.boundary import caught_error
 from ajet.context_tracker.chat_format import ChatFormat, Messages, Tools
 from ajet.context_tracker.tracker import EpisodeRecord
+from ajet.errors import EngineError
 from ajet.gateway.completion import Reply, parse_json
 from ajet.gateway.upstream import Upstream, UpstreamModel
 from ajet.schema.episode import Generation, SamplingParams
 
 CHAT_COMPLETIONS = "/v1/chat/completions"
+SHOWN = 200
+"""Bytes of a wrong answer in the error."""
 
 
 class TextOnly(ChatFormat):
@@ -50,7 +54,7 @@ class RecordedUpstream(Upstream):
 
         Raises:
             RequestError: a message that could not be used in training either.
-            EngineError: the model could not be reached.
+            EngineError: the model could not be reached, or its answer is no chat completion.
         """
         if path != CHAT_COMPLETIONS:
             return await super().forward(path, body)
@@ -60,12 +64,18 @@ class RecordedUpstream(Upstream):
         reply = await super().forward(path, body)
         if reply.status != 200:
             return reply
-        completion = (
-            _streamed_completion(reply.body) if body.get("stream") else parse_json(reply.body)
-        )
-        choice, usage = completion["choices"][0], completion.get("usage") or {}
+        # Of other bodies, the SDK's reader of streams raises errors of many classes.
+        with caught_error() as caught:
+            choice, usage = _answer_of(reply.body, is_stream=bool(body.get("stream")))
+        if caught.error:
+            fault = EngineError(
+                f"{self._model.model}: the server's answer is no chat completion: "
+                f"{reply.body[:SHOWN]!r}"
+            )
+            self._record.add_engine_error(fault)
+            raise fault from caught.error
         # The server says how many tokens there were, but not which: zeros keep the counts right.
-        ids = [0] * max(1, usage.get("completion_tokens", 0))
+        ids = [0] * max(1, usage.get("completion_tokens") or 0)
         call = tracker.record(
             prompt,
             Generation(token_ids=ids, logprobs=[0.0] * len(ids), policy_versions=[0] * len(ids)),
@@ -75,10 +85,19 @@ class RecordedUpstream(Upstream):
             trained=False,
             started_s=started_s,
             ended_s=time.time(),
-            finish_reason=choice["finish_reason"],
+            finish_reason=choice.get("finish_reason") or "stop",
         )
-        call.prompt_length = usage.get("prompt_tokens", 0)
+        call.prompt_length = usage.get("prompt_tokens") or 0
         return reply
+
+
+def _answer_of(body: bytes, *, is_stream: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The first choice of an answer, and its usage. Of another body it raises any error."""
+    completion = _streamed_completion(body) if is_stream else parse_json(body)
+    choice, usage = completion["choices"][0], completion.get("usage") or {}
+    if not isinstance(choice["message"], dict) or not isinstance(usage, dict):
+        raise TypeError("a message and the usage are objects")
+    return choice, usage
 
 
 def _streamed_completion(body: bytes) -> dict[str, Any]:
@@ -91,4 +110,5 @@ def _streamed_completion(body: bytes) -> dict[str, Any]:
         data = line.removeprefix(b"data:").strip()
         if line.startswith(b"data:") and data != b"[DONE]":
             state.handle_chunk(ChatCompletionChunk.model_validate_json(data))
-    return state.get_final_completion().model_dump(exclude_none=True)
+    # Not the final completion: the SDK refuses to make one of an answer that was cut by its limit.
+    return state.current_completion_snapshot.model_dump(exclude_none=True)

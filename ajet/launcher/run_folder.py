@@ -141,7 +141,10 @@ def checkpoint_of(run: Path, asked: str | None) -> tuple[int, Path | None]:
     elif asked is not None and asked.isdecimal() and int(asked) in there:
         step = int(asked)
     else:
-        raise ConfigError(f"{run}: no checkpoint of step {asked or 'any'}; there are: {steps}")
+        raise ConfigError(
+            f"{run}: no checkpoint of step {asked or 'any'}; there are: {steps}. {BASE}, {LATEST} "
+            f"and {BEST} are names, too"
+        )
     return step, there[step]
 
 

@@ -25,6 +25,8 @@ class Server(ThreadingHTTPServer):
         self.requests: list[tuple[str, str, dict[str, Any]]] = []
         """Path, `Authorization` and body of each request."""
         self.status = 200
+        self.answer: str | None = None
+        """Given to POST requests instead of a completion."""
 
     @property
     def url(self) -> str:
@@ -46,7 +48,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.requests.append((self.path, self.headers["authorization"], body))
-        if self.server.status != 200:
+        if self.server.answer is not None:
+            answer = self.server.answer
+        elif self.server.status != 200:
             answer = json.dumps({"error": {"message": "no", "code": "no_key"}})
         elif body.get("stream"):
             delta = {"index": 0, "delta": {"content": "strange"}, "finish_reason": "stop"}

@@ -7,14 +7,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from ajet import Workflow
+from ajet.backbone.debug.remote import open_remote
 from ajet.engine.scripted import ScriptedEngine
+from ajet.errors import ServiceError
 from ajet.gateway.clients.openai_client import http_client
 from ajet.gateway.gateway import Gateway
 from ajet.gateway.recorded_upstream import RecordedUpstream, TextOnly
@@ -22,7 +26,8 @@ from ajet.gateway.request import SamplingDefaults
 from ajet.schema.episode import Episode
 from ajet.task_runner.episode_run import EpisodeRunner
 from tests.gateway.gateway_fakes import HELLO, run
-from tests.gateway.openai_server import KEY, Server
+from tests.gateway.openai_server import KEY, Server, completion
+from tests.unit.config_files import MINIMAL, load
 from tests.unit.episode_fakes import assert_failed, attempt_of, rewarded
 
 Say = Callable[[Any], Any]
@@ -67,6 +72,61 @@ def test_what_was_said_is_recorded_and_goes_on_as_it_is(server: Server) -> None:
     assert [message["content"] for message in second.messages] == ["more"]
     assert second.response["content"] == "strange"
     assert (episode.reward, episode.samples, episode.debug_calls) == (1.0, [], {})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "<html>busy</html>",
+        "",
+        "null",
+        "[]",
+        '{"choices": []}',
+        '{"choices": [{"message": null}]}',
+        'data: {"choices": [{"del',
+    ],
+)
+def test_an_answer_that_is_no_completion_is_a_fault_of_the_server(
+    server: Server, answer: str, stream: bool
+) -> None:
+    async def say(tuner: Any) -> None:
+        async for _ in await chat(tuner, stream=True):
+            pass
+
+    server.answer = answer
+    episode = episode_of(server, say if stream else chat)
+    assert_failed(episode, "engine_error", "gpt-x: the server's answer is no chat completion")
+    assert episode.calls == []
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_a_stream_may_end_before_the_answer_does(server: Server, reason: str) -> None:
+    async def say(tuner: Any) -> None:
+        async for _ in await chat(tuner, stream=True):
+            pass
+
+    chunk = completion(
+        {"index": 0, "delta": {"content": "half"}, "finish_reason": reason}, "chat.completion.chunk"
+    )
+    server.answer = f"data: {json.dumps(chunk)}\n\ndata: [DONE]\n\n"
+    [call] = episode_of(server, say).calls
+    assert (call.response["content"], call.finish_reason) == ("half", reason)
+
+
+def test_numbers_of_tokens_may_be_missing(server: Server) -> None:
+    message = '{"message": {"role": "assistant", "content": "yes"}, "finish_reason": null}'
+    server.answer = f'{{"choices": [{message}], "usage": {{"completion_tokens": null}}}}'
+    [call] = episode_of(server, chat).calls
+    assert (call.response["content"], call.finish_reason) == ("yes", "stop")
+
+
+def test_a_key_that_is_refused_is_named(server: Server, tmp_path: Path) -> None:
+    server.status = 401
+    ajet = load(tmp_path, MINIMAL, f"debug.engine={server.url}").ajet
+    refused = pytest.raises(ServiceError, match="HTTP 401; expected its key .* OPENAI_API_KEY")
+    with refused, open_remote(ajet):
+        pass
 
 
 def test_a_stream_is_recorded_as_one_message(server: Server) -> None:

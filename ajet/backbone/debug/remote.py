@@ -54,7 +54,7 @@ def open_remote(ajet: AjetConfig) -> Iterator[DebugPolicyModel]:
     api_key = os.environ.get(ajet.debug.api_key_env)
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     with httpx2.Client(base_url=base_url, headers=headers, timeout=30.0) as http:
-        first = _first_model(http)
+        first = _first_model(http, ajet.debug.api_key_env)
         name = ajet.debug.model or first["id"]
         # The client of vLLM asks for the first model.
         chat_format = _format_in_common(ajet, first, http) if name == first["id"] else None
@@ -69,13 +69,22 @@ def open_remote(ajet: AjetConfig) -> Iterator[DebugPolicyModel]:
         asyncio.run(engine.aclose())
 
 
-def _first_model(http: httpx2.Client) -> dict[str, Any]:
+def _first_model(http: httpx2.Client, key_variable: str) -> dict[str, Any]:
     """The first entry of the server's list of models."""
     url = f"{http.base_url}models"
     try:
-        listed = http.get(url).raise_for_status().json()["data"]
-    except (httpx2.HTTPError, ValueError, KeyError) as error:
-        raise ServiceError(f"ajet.debug.engine: GET {url}: {error}") from error
+        response = http.get(url)
+        if response.status_code in (401, 403):
+            given = "with this key" if "authorization" in http.headers else "without a key"
+            raise ServiceError(
+                f"ajet.debug.engine: {url} refuses requests {given}: HTTP {response.status_code}; "
+                f"expected its key in the environment variable {key_variable}, which "
+                "ajet.debug.api_key_env names"
+            )
+        listed = response.raise_for_status().json()["data"]
+    except (httpx2.HTTPError, ValueError, KeyError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ServiceError(f"ajet.debug.engine: GET {url}: {reason}") from error
     if not listed:
         raise ServiceError(f"ajet.debug.engine: {url} lists no model")
     first: dict[str, Any] = listed[0]
