@@ -181,6 +181,8 @@ class Attempts:
             raise _Again(f"{type(reason).__name__}: {reason or error}") from None
         except (OSError, ClientError) as error:  # a response that is no HTTP, among others
             raise _Again(f"{type(error).__name__}: {error}") from None
+        except ValueError as error:  # a header that no request can carry
+            raise ModelCallError(f"the request cannot be sent: {error}") from None
         if not response.is_success:
             raise _status_error(response, body)
         return body

@@ -188,8 +188,13 @@ class ModelClient:
                 f"model {self.config.model}: no kept answer to this question, and calls are "
                 "switched off (--offline)"
             )
-        attempts = Attempts(await self._sender(question), self.config, self._endpoint, state.budget)
         started_s = time.monotonic()
+        try:
+            sender = await self._sender(question)
+        except ModelCallError as error:
+            self._record(question, None, str(error), started_s=started_s)
+            raise
+        attempts = Attempts(sender, self.config, self._endpoint, state.budget)
         try:
             async with state.slots:
                 started_s = time.monotonic()

@@ -102,12 +102,33 @@ async def remote_sender(endpoint: ModelEndpoint) -> ChatSender:
     """Sends to a server; call it on the loop of all clients.
 
     It stays as long as the process, with its open connections. A forked child makes its own.
+
+    Raises:
+        ModelCallError: the environment has a proxy or certificates that cannot be used.
     """
+    from httpx2 import InvalidURL
+    from openai import OpenAIError
+
     place = endpoint, os.getpid()
     if place not in _remote:
         _remote[place] = asyncio.create_task(_remote_sender(endpoint))
-    # Shielded: others wait for it, too.
-    return await asyncio.shield(_remote[place])
+    try:
+        # Shielded: others wait for it, too.
+        return await asyncio.shield(_remote[place])
+    except (OSError, ValueError, InvalidURL, OpenAIError) as error:
+        _remote.pop(place, None)
+        raise ModelCallError(
+            endpoint.without_key(
+                f"{endpoint.url} cannot be asked: {type(error).__name__}: {error}; expected usable "
+                f"values of {', '.join(_variables()) or 'the environment'}"
+            )
+        ) from None
+
+
+def _variables() -> list[str]:
+    """The variables of the environment that the client reads, without those with a key."""
+    ends = ("_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")
+    return sorted(name for name in os.environ if name.upper().endswith(ends))
 
 
 async def policy_sender(session: str) -> ChatSender:

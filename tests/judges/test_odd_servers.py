@@ -154,6 +154,32 @@ def test_what_is_wrong_with_a_connection_is_named(monkeypatch):
     assert server.requests == []
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("HTTP_PROXY", "nonsense://x"),
+        ("HTTP_PROXY", "::::"),
+        ("SSL_CERT_FILE", "/nowhere/cert.pem"),
+    ],
+)
+def test_an_environment_that_cannot_be_used_is_named(monkeypatch, place, variable, value):
+    with serving("yes") as server:
+        with monkeypatch.context() as changed:
+            changed.setenv(variable, value)
+            message = failing(server.url)
+        assert ask(server.url).text == "yes"
+    assert server.url in message and variable in message
+    assert len(server.requests) == 1
+    first, _ = (PLACE.run_folder / "model_calls.jsonl").read_text().splitlines()
+    assert json.loads(first)["error"] == message
+
+
+def test_a_header_that_no_request_can_carry_is_named(monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "two\nlines")
+    with serving("yes") as server:
+        assert "1 attempt: the request cannot be sent" in failing(server.url)
+
+
 def test_many_first_questions_make_one_client(monkeypatch):
     made = []
     original = endpoint._remote_client
