@@ -130,6 +130,10 @@ def keep_outcome() -> None:
         _before.clear()
         for number in (signal.SIGINT, *_ENDING):
             signal.signal(number, signal.SIG_IGN)
+        # Python notes a KeyboardInterrupt that leaves code given to `exec` as text (dataclasses do
+        # that), and then ends `python -m ...` with SIGINT although it was caught. This resets the
+        # note.
+        exec("")
 
 
 def _restore() -> None:

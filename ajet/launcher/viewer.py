@@ -45,7 +45,7 @@ def viewer_running(run_folder: Path) -> Iterator[None]:
     token = secrets.token_urlsafe(32)
     service = Service(
         "viewer",
-        [sys.executable, "-P", "-m", "ajet.cli", "view", str(run_folder), "--port", str(port)],
+        [sys.executable, "-P", "-m", "ajet", "view", str(run_folder), "--port", str(port)],
         log=run_folder / "logs" / "viewer.log",
         env={TOKEN_VARIABLE: token},
         on_started=service_recorder(run_folder),

@@ -168,7 +168,7 @@ class Place:
         process = subprocess.Popen(
             # What a shell script starts with `&` ignores Ctrl-C, and its children do so, too.
             ["env", "--default-signal=INT", str(self.settings.python)]
-            + ["-m", "ajet.cli", "--conf", str(CONF)]
+            + ["-m", "ajet", "--conf", str(CONF)]
             + ["--exp-dir", str(self.disk), *self.settings.args, *SMALL, *more],
             cwd=ROOT,
             env=environment,

@@ -29,7 +29,7 @@ SMALL = (
 """Four steps in a few seconds, on the demo's model and data."""
 
 _SCRIPT = Path(sys.executable).with_name("ajet")
-COMMAND = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "ajet.cli"]
+COMMAND = [str(_SCRIPT)] if _SCRIPT.exists() else [sys.executable, "-m", "ajet"]
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)

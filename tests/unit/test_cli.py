@@ -230,3 +230,27 @@ def test_the_command_runs_from_any_folder(tmp_path):
     )
     assert "Traceback" not in result.stderr
     assert "\x1b" not in result.stderr
+
+
+@pytest.mark.parametrize("module", ["typer", "ajet.diagnostics.doctor"])
+def test_ctrl_c_while_the_command_line_is_loaded_is_answered(tmp_path, module):
+    program = f"""
+import runpy, sys, types
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            exec("raise KeyboardInterrupt")
+
+sys.meta_path.insert(0, Interrupts())
+runpy.run_module("ajet", run_name="__main__", alter_sys=True)
+"""
+    (tmp_path / "program.py").write_text(program)
+    result = subprocess.run(
+        [sys.executable, "-m", "program", "doctor"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        capture_output=True,
+        text=True,
+    )
+    assert (result.returncode, result.stderr) == (130, "interrupted\n")

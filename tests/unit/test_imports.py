@@ -49,6 +49,7 @@ LAYERS = [
     ["ajet.commands", "ajet.job", "ajet.testing"],
     ["ajet.copilot", "ajet.utils"],
     ["ajet.cli"],
+    ["ajet.__main__"],
     ["ajet"],
 ]
 """Lowest first; what stands side by side does not import each other."""
