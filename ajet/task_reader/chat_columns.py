@@ -6,7 +6,7 @@ Known are messages with `role` and `content`, as chat completions have them, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ajet.errors import DataError
@@ -23,23 +23,25 @@ ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "
 """ShareGPT's names of roles -> those of chat completions."""
 
 
-def chat_column(features: Mapping[str, Any], named: str | None) -> str | None:
+def chat_column(
+    features: Mapping[str, Any], named: str | None, first_row: Callable[[], Mapping[str, Any]]
+) -> str | None:
     """The column with chat messages; None: there is none.
 
     Args:
         features: column name -> type, as `datasets` describes a table.
         named: the column that the settings name as the query.
+        first_row: asked for where a type does not tell what the column holds.
     """
-    if named and _holds_messages(features.get(named)):
-        return named
-    return next((x for x in MESSAGE_COLUMNS if _holds_messages(features.get(x))), None)
-
-
-def _holds_messages(kind: Any) -> bool:
-    inner = kind[0] if isinstance(kind, list) and kind else getattr(kind, "feature", None)
-    if type(inner).__name__ == "Json":  # objects of different shapes: the rows tell
-        return True
-    return isinstance(inner, dict) and any(shape <= inner.keys() for shape in SHAPES)
+    for name in (named, *MESSAGE_COLUMNS):
+        kind = features.get(name) if name else None
+        inner = kind[0] if isinstance(kind, list) and kind else getattr(kind, "feature", None)
+        if type(inner).__name__ == "Json":  # objects of different shapes
+            items = first_row().get(str(name))
+            inner = items[0] if isinstance(items, list) and items else None
+        if isinstance(inner, dict) and any(shape <= inner.keys() for shape in SHAPES):
+            return name
+    return None
 
 
 def opening(messages: Any, place: str) -> list[dict[str, Any]]:

@@ -43,13 +43,20 @@ class TaskColumns:
 
     @classmethod
     def choose(
-        cls, features: Mapping[str, Any], settings: HuggingFaceConfig, *, source: str, section: str
+        cls,
+        features: Mapping[str, Any],
+        settings: HuggingFaceConfig,
+        *,
+        first_row: Callable[[], Mapping[str, Any]],
+        source: str,
+        section: str,
     ) -> TaskColumns:
         """Find the columns in a table's schema.
 
         Args:
             features: column name -> type, as `datasets` describes a table.
             settings: names columns.
+            first_row: asked for where a type does not tell what a column holds.
             source: the table, for messages.
             section: the section of the configuration, for messages.
 
@@ -69,7 +76,7 @@ class TaskColumns:
                     f'{section}: column "{name}" of {source} holds {media}, which have no JSON '
                     f"form: add it to {section}.drop_columns"
                 )
-        messages = chat_column(features, settings.query_key)
+        messages = chat_column(features, settings.query_key, first_row)
         query = settings.query_key or next(
             (name for name in QUERY_COLUMNS if name in features and name != messages), None
         )

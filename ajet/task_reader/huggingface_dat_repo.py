@@ -62,7 +62,11 @@ class HuggingFaceTaskReader(BaseTaskReader):
             dropped = [name for name in self._settings.drop_columns if name in rows.features]
             rows = rows.remove_columns(dropped)  # now: reading a row decodes its images
             columns = TaskColumns.choose(
-                rows.features, self._settings, source=source, section=SECTION
+                rows.features,
+                self._settings,
+                first_row=lambda: next(iter(rows), {}),
+                source=source,
+                section=SECTION,
             )
             tasks = Rows(_on_disk(rows), columns, source).index()
             _give_memory_back()

@@ -515,6 +515,12 @@ def test_the_query_is_the_text_of_content_parts(form: str, tmp_path: Path) -> No
     assert task.init_messages[0]["content"] == parts
 
 
+def test_lists_of_other_objects_are_no_chats(tmp_path: Path) -> None:
+    rows = [{"question": "q", "prompt": [{"a": 1}, {"b": [2]}, {"b": {"c": 3}}, "text"]}]
+    (task,) = jsonl_of(rows, tmp_path)
+    assert (task.main_query, task.init_messages) == ("q", [])
+
+
 def test_query_key_may_name_a_column_of_chats(tmp_path: Path) -> None:
     row = {"dialog": [{"role": "user", "content": "x"}], "question": "q"}
     (task,) = jsonl_of([row], tmp_path, query_key="dialog")
