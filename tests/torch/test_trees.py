@@ -29,6 +29,7 @@ from ajet.backbone.local.branch_cost import branch_cost
 from ajet.backbone.local.forward import longest_in_tree, trained_logits
 from ajet.backbone.local.micro_batches import PackedTree, pack_tree, plan_trees
 from ajet.backbone.local.packed_rows import pack
+from ajet.backbone.local.tree_attention import TreeWork
 from ajet.schema.episode import Sample
 from ajet.training.updates import plan_updates
 from tests.make_samples import make_sample
@@ -296,6 +297,32 @@ def test_trees_on_cuda() -> None:
     for micro_batch_tokens in (10**6, 40):
         got = gradient_of(samples, model=model, micro_batch_tokens=micro_batch_tokens)
         assert difference(got.float().cpu(), expected) < 0.05
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("width", [8, 64, 128, 256])
+def test_attention_of_spans_on_cuda(width: int) -> None:
+    """The kernel of GPUs, given the softmax sums of all keys, returns the share of a few."""
+    rows = [np.arange(300), np.append(np.arange(200), [7]), np.append(np.arange(120), range(90))]
+    tree = pack_tree(rows, np.array([0, 200, 120]), [np.arange(len(row)) for row in rows])
+    work = TreeWork(start=0, spans=tree.spans(0, len(tree.ids)), num_positions=len(tree.ids))
+    assert any(span.query_end - span.query_start == 1 for span in work.spans)
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for device, dtype in (("cpu", torch.float64), ("cuda", torch.bfloat16)):
+        generator.manual_seed(0)
+        query, key, value, share = (
+            torch.randn(1, heads, len(tree.ids), width, generator=generator)
+            .bfloat16()
+            .to(device, dtype)
+            .requires_grad_()
+            for heads in (4, 2, 2, 4)
+        )
+        output = tree_attention._TreeAttention.apply(query, key, value, work, None, width**-0.5)
+        grads = torch.autograd.grad(output, (query, key, value), share)
+        found.append([each.detach().cpu().double() for each in (output, *grads)])
+    for expected, got in zip(*found, strict=True):
+        assert difference(got, expected) < 0.02
 
 
 PEAK = """

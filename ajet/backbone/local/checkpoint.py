@@ -124,4 +124,5 @@ def _set_random_state(state: dict[str, Any]) -> None:
     np.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        # A run may continue where fewer GPUs are visible.
+        torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
