@@ -5,7 +5,10 @@ Times are CPU seconds of one thread, medians of rounds in which the two ways tak
 the forward and backward pass, attention and output head included. `time_ratio` is separate over
 shared, and so is `flops_ratio`, the ideal. The model is random: 4 layers of 256.
 
-    python benchmarks/merging.py --json [--rounds N] [--only NAME]
+With `--device cuda`, the model has 0.6 billion parameters in bfloat16 (the shape of Qwen3-0.6B),
+times are seconds of the GPU's work, and memory is that of torch on the GPU.
+
+    python benchmarks/merging.py --json [--rounds N] [--only NAME] [--device cuda] [--fused true]
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,30 +32,68 @@ from ajet.backbone.local.trainer import PolicyTrainer
 from ajet.config.sections.trainer_common import TrainerCommonConfig
 from ajet.schema.episode import Sample
 
-VOCABULARY = 1000
-LAYERS, WIDTH, INNER = 4, 256, 768
-QUERY_WIDTH, KEY_WIDTH, HEAD_WIDTH = 256, 128, 32
+IDS = 1000
+"""Samples contain ids below this number."""
 PROMPT, COMPLETION, OBSERVATION = 60, 20, 40
+
+
+@dataclass(slots=True, kw_only=True, frozen=True)
+class Setup:
+    """The random model, and where it runs."""
+
+    device: str = "cpu"
+    vocabulary: int = IDS
+    layers: int = 4
+    width: int = 256
+    inner: int = 768
+    query_heads: int = 8
+    key_heads: int = 4
+    head_width: int = 32
+    fused_loss: Literal["auto"] | bool = "auto"
+
+    def wait(self) -> None:
+        """Until the device has done its work."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def clock(self) -> float:
+        """Seconds of work since some moment."""
+        self.wait()
+        return time.perf_counter() if self.device == "cuda" else time.process_time()
+
+
+CPU = Setup()
+GPU = Setup(
+    device="cuda",
+    vocabulary=151_936,
+    layers=28,
+    width=1024,
+    inner=3072,
+    query_heads=16,
+    key_heads=8,
+    head_width=128,
+)
 
 Case = tuple[list[Sample], list[Sample]]
 """One sample per call, and the merged samples."""
 
 
-def model() -> Qwen3ForCausalLM:
+def model(setup: Setup = CPU) -> Qwen3ForCausalLM:
     """The same random weights in every call."""
     torch.manual_seed(0)
     config = Qwen3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=WIDTH,
-        intermediate_size=INNER,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=QUERY_WIDTH // HEAD_WIDTH,
-        num_key_value_heads=KEY_WIDTH // HEAD_WIDTH,
-        head_dim=HEAD_WIDTH,
-        tie_word_embeddings=False,
+        vocab_size=setup.vocabulary,
+        hidden_size=setup.width,
+        intermediate_size=setup.inner,
+        num_hidden_layers=setup.layers,
+        num_attention_heads=setup.query_heads,
+        num_key_value_heads=setup.key_heads,
+        head_dim=setup.head_width,
+        tie_word_embeddings=setup.device == "cuda",
         max_position_embeddings=1 << 16,
     )
-    return Qwen3ForCausalLM(config).eval()
+    made = Qwen3ForCausalLM(config).eval()
+    return made if setup.device == "cpu" else made.to(setup.device, torch.bfloat16)
 
 
 def make_sample(ids: np.ndarray, trained: np.ndarray, episode: str, advantage: float) -> Sample:
@@ -64,7 +106,7 @@ def make_sample(ids: np.ndarray, trained: np.ndarray, episode: str, advantage: f
         agent_names=("agent",),
         ids=ids.astype(np.int32),
         loss_mask=mask,
-        logprobs=np.where(mask, -np.log(VOCABULARY), 0).astype(np.float32),
+        logprobs=np.where(mask, -np.log(IDS), 0).astype(np.float32),
         call_index=np.where(mask, 0, -1).astype(np.int32),
         policy_versions=np.where(mask, 0, -1).astype(np.int32),
         temperature=np.ones(len(ids), np.float32),
@@ -85,7 +127,7 @@ class Timeline:
     def call(self, observation: int = OBSERVATION) -> None:
         """One completion, after an observation of so many tokens."""
         start = len(self.ids) + observation
-        added = self._rng.integers(1, VOCABULARY, observation + COMPLETION)
+        added = self._rng.integers(1, IDS, observation + COMPLETION)
         self.ids = np.append(self.ids, added)
         here = np.arange(start, start + COMPLETION)
         self.separate.append(make_sample(self.ids, here, self._episode, self._advantage))
@@ -99,7 +141,7 @@ class Timeline:
 def timeline(calls: int) -> Case:
     """One agent whose history grows."""
     rng = np.random.default_rng(0)
-    agent = Timeline(rng, rng.integers(1, VOCABULARY, PROMPT))
+    agent = Timeline(rng, rng.integers(1, IDS, PROMPT))
     agent.call(0)
     for _ in range(calls - 1):
         agent.call()
@@ -112,9 +154,7 @@ def forks(levels: list[tuple[int, int]]) -> Case:
     paths = [np.zeros(0, np.int64)]
     for fan_out, tokens in levels:
         paths = [
-            np.append(path, rng.integers(1, VOCABULARY, tokens))
-            for path in paths
-            for _ in range(fan_out)
+            np.append(path, rng.integers(1, IDS, tokens)) for path in paths for _ in range(fan_out)
         ]
     own = min(COMPLETION, levels[-1][1])
     samples = [
@@ -134,7 +174,7 @@ def multi_agent() -> Case:
     """A group of 8 episodes: two agents, each of which forks two sub-agents from its history."""
     rng = np.random.default_rng(0)
     agents = []
-    prompts = [rng.integers(1, VOCABULARY, 300) for _ in range(2)]
+    prompts = [rng.integers(1, IDS, 300) for _ in range(2)]
     for episode in range(8):
         for prompt in prompts:
             lead = Timeline(rng, prompt, f"e{episode}")
@@ -186,32 +226,39 @@ class KeptGradient:
 class Way:
     """One way to train the same calls."""
 
-    def __init__(self, samples: list[Sample], **settings: Any) -> None:
+    def __init__(self, setup: Setup, samples: list[Sample], **settings: Any) -> None:
+        self._setup = setup
+        # A random model gives all its ids the same probability, so that no ratio is clipped.
+        probability = np.float32(-np.log(setup.vocabulary))
+        for sample in samples:
+            sample.logprobs[sample.loss_mask] = probability
         self._samples = samples
-        trained = model()
-        self.trainer = PolicyTrainer(trained, TrainerCommonConfig(**settings), total_steps=1)
+        trained = model(setup)
+        common = TrainerCommonConfig(fused_loss=setup.fused_loss, **settings)
+        self.trainer = PolicyTrainer(trained, common, total_steps=1)
         self.gradient = KeptGradient(trained)
         self.trainer.optimizer = self.gradient  # type: ignore[assignment]
         self.metrics: dict[str, float] = {}
 
     def seconds(self) -> float:
-        """CPU seconds of one update."""
-        started = time.process_time()
+        """Seconds of one update."""
+        started = self._setup.clock()
         self.metrics = self.trainer.update(self._samples, step=1, policy_version=0)
-        return time.process_time() - started
+        return self._setup.clock() - started
 
 
-def flops(samples: list[Sample], depths: Iterator[range]) -> float:
+def flops(setup: Setup, samples: list[Sample], depths: Iterator[range]) -> float:
     """Operations forward and backward for the depths of all computed positions."""
     positions = pairs = 0
     for part in depths:
         positions += len(part)
         pairs += (part.start + 1 + part.stop) * len(part) // 2
-    per_layer = WIDTH * (2 * QUERY_WIDTH + 2 * KEY_WIDTH) + 3 * WIDTH * INNER
+    queries, keys = (n * setup.head_width for n in (setup.query_heads, setup.key_heads))
+    per_layer = setup.width * (2 * queries + 2 * keys) + 3 * setup.width * setup.inner
     # The backward pass of attention computes the scores again: 2.5 times the forward pass.
-    attention = 3.5 * 4 * LAYERS * QUERY_WIDTH * pairs
-    head = 6 * WIDTH * VOCABULARY * sum(each.num_trained for each in samples)
-    return 6.0 * LAYERS * per_layer * positions + attention + head
+    attention = 3.5 * 4 * setup.layers * queries * pairs
+    head = 6 * setup.width * setup.vocabulary * sum(each.num_trained for each in samples)
+    return 6.0 * setup.layers * per_layer * positions + attention + head
 
 
 def separate_depths(samples: list[Sample]) -> Iterator[range]:
@@ -227,24 +274,35 @@ def shared_depths(samples: list[Sample]) -> Iterator[range]:
         before = ids
 
 
-def peak_mb(work: Callable[[], object]) -> float:
-    """Highest resident memory of this process while it works, in MB."""
+def peak_mb(setup: Setup, work: Callable[[], object]) -> float:
+    """Highest memory while it works, in MB: of this process, or of torch on the GPU."""
+    if setup.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        return torch.cuda.max_memory_allocated() / 2**20
     Path("/proc/self/clear_refs").write_text("5")
     work()
     status = Path("/proc/self/status").read_text().split()
     return int(status[status.index("VmHWM:") + 1]) / 1024
 
 
-def measure(name: str, make: Callable[[], Case], rounds: int) -> dict[str, Any]:
+def measure(setup: Setup, name: str, make: Callable[[], Case], rounds: int) -> dict[str, Any]:
     """One row of the table."""
     separate, merged = make()
-    ways = [Way(separate, share_prefixes=False), Way(merged, branch_cost="measure")]
-    peak = peak_mb(ways[1].seconds)
+    ways = [
+        Way(setup, separate, share_prefixes=False),
+        Way(setup, merged, branch_cost="measure"),
+    ]
+    peak = peak_mb(setup, ways[1].seconds)
     ways[0].seconds()
-    apart, together = (way.gradient.flat() for way in ways)
+    apart, together = (way.gradient.flat().float() for way in ways)
     times = [[way.seconds() for way in ways] for _ in range(rounds)]
     seconds = [median(column) for column in zip(*times, strict=True)]
-    ideal = flops(separate, separate_depths(separate)) / flops(merged, shared_depths(merged))
+    works = [
+        flops(setup, separate, separate_depths(separate)),
+        flops(setup, merged, shared_depths(merged)),
+    ]
+    ideal = works[0] / works[1]
     ratio = seconds[0] / seconds[1]
     return {
         "name": name,
@@ -253,6 +311,8 @@ def measure(name: str, make: Callable[[], Case], rounds: int) -> dict[str, Any]:
         "flops_ratio": round(ideal, 3),
         "seconds_separate": round(seconds[0], 4),
         "seconds_shared": round(seconds[1], 4),
+        "gflops_separate": round(works[0] / seconds[0] / 1e9, 1),
+        "gflops_shared": round(works[1] / seconds[1] / 1e9, 1),
         "time_ratio": round(ratio, 3),
         "of_ideal": round(ratio / ideal, 3),
         "grad_rel_diff": float((together - apart).norm() / apart.norm()),
@@ -266,16 +326,21 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--fused", choices=["auto", "true", "false"], default="auto")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    fused = {"auto": "auto", "true": True, "false": False}[options.fused]
+    setup = replace(GPU if options.device == "cuda" else CPU, fused_loss=fused)
     rows = []
     for name, make in CASES.items():
         if options.only in name:
-            rows.append(measure(name, make, options.rounds))
+            rows.append(measure(setup, name, make, options.rounds))
             if not options.json:
                 print(rows[-1], flush=True)
     if options.json:
-        print(json.dumps({"threads": 1, "rounds": options.rounds, "cases": rows}, indent=1))
+        head = {"device": options.device, "threads": 1, "rounds": options.rounds}
+        print(json.dumps(head | {"cases": rows}, indent=1))
 
 
 if __name__ == "__main__":
