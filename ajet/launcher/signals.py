@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
 import os
 import signal
@@ -116,6 +117,9 @@ def command_process() -> None:
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    # A crash in a compiled library would end the process without a word. By its number, since user
+    # code may replace sys.stderr.
+    faulthandler.enable(2)
 
 
 def keep_outcome() -> None:

@@ -2,7 +2,8 @@
 
 1. A run finishes whether its output is closed, full, lacks characters, or is a pipe nobody reads.
 2. Threads that user code left behind do not keep the process of a finished run.
-3. Ctrl-C, however often it comes, is exit code 130.
+3. Ctrl-C, however often it comes, is exit code 130. A crash in a compiled library shows the line
+   of user code that led to it.
 4. A limit that is too low, and a Python without docstrings, are one sentence and no traceback.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -22,9 +24,11 @@ from tests.end_to_end.command import CONF, ROOT
 
 BACKBONE = """
 import asyncio
+import ctypes
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 
@@ -52,6 +56,17 @@ def leaves_blocked_call(config, folder, resume, inputs):
 
     threading.Thread(target=episode).start()
     time.sleep(0.5)
+
+
+def crashes(config, folder, resume, inputs):
+    sys.stderr = None
+
+    def in_a_library():
+        ctypes.string_at(0)
+
+    thread = threading.Thread(target=in_a_library)
+    thread.start()
+    thread.join()
 
 
 def is_interrupted(config, folder, resume, inputs):
@@ -143,6 +158,14 @@ def test_threads_that_are_left_behind_keep_no_finished_run(tmp_path: Path) -> No
         processes[name] = start(tmp_path / name, name, subprocess.DEVNULL)
     for name, process in processes.items():
         assert_finished(tmp_path / name, process)
+
+
+def test_a_crash_in_a_compiled_library_shows_where_it_was(tmp_path: Path) -> None:
+    process = start(tmp_path, "crashes", subprocess.PIPE)
+    output, _ = process.communicate(timeout=BOUND_S)
+    assert process.returncode == -signal.SIGSEGV
+    assert b"Fatal Python error: Segmentation fault" in output
+    assert b'fake.py", line' in output and b"in in_a_library" in output
 
 
 def test_ctrl_c_again_and_again_is_still_an_interrupt(tmp_path: Path) -> None:
