@@ -26,6 +26,7 @@ from ajet.launcher.ray_choice import RayChoice, ray_for_run
 from ajet.launcher.ray_cluster import RayContext
 from ajet.launcher.run_folder import (
     code_of,
+    config_kept_if_refused,
     find_run_folder,
     keep_tokenizer,
     locked,
@@ -120,11 +121,11 @@ def _launch(
     try:
         logger.info("run folder: %s", folder)
         _log_notices(config, has_ray=ray is not None)
-        write_config(config, folder)
-        keep_tokenizer(ajet.model.path, folder)
         # Left in reverse order: the services and Ray end before the outcome is recorded, and
         # SIGTERM counts as Ctrl-C until all of them have ended.
         with (
+            config_kept_if_refused(folder),
+            _described(config, folder),
             nullcontext() if to_resume else locked(folder),
             sigterm_as_ctrl_c(),
             recorded(folder, command),
@@ -147,6 +148,14 @@ def _launch(
     finally:
         end_log(log)
     return folder
+
+
+@contextmanager
+def _described(config: RootConfig, folder: Path) -> Iterator[None]:
+    """Write what the folder says of the run before it begins."""
+    write_config(config, folder)
+    keep_tokenizer(config.ajet.model.path, folder)
+    yield
 
 
 def _log_notices(config: RootConfig, *, has_ray: bool) -> None:

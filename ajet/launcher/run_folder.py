@@ -173,6 +173,31 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def config_kept_if_refused(folder: Path) -> Iterator[None]:
+    """Put `config.yaml` back as it was if a resumed run fails before it changes the records.
+
+    One that fails later keeps the new configuration, with which it has worked.
+    """
+    path = folder / "config.yaml"
+    before, records = (path.read_bytes() if path.is_file() else None), _records_mark(folder)
+    try:
+        yield
+    except BaseException:
+        if before is not None and _records_mark(folder) == records:
+            path.write_bytes(before)
+        raise
+
+
+def _records_mark(folder: Path) -> tuple[int, int] | None:
+    """What changes as soon as a run writes a step, or drops one that will run again."""
+    try:
+        found = (folder / "metrics.jsonl").stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
 def write_config(config: RootConfig, folder: Path) -> None:
     """Write the resolved configuration; warn of every setting that a resumed run changes."""
     path, text = folder / "config.yaml", to_yaml(config)

@@ -131,11 +131,7 @@ class TaskBatches:
             CheckpointError: the state belongs to other tasks, another order or another seed, or
                 results are missing.
         """
-        if state.get("stream") != self._fingerprint or type(state.get("num_taken")) is not int:
-            raise CheckpointError(
-                "cannot resume: the training tasks, their order, trainer_common.seed or "
-                "data.shuffle changed since the checkpoint was written"
-            )
+        self.require_same(state)
         self._taken = list(state.get("taken", [state["num_taken"]]))
         for step, result in results:
             self._take_in(step, [result])
@@ -145,6 +141,18 @@ class TaskBatches:
                 f"cannot resume: the run's folder has {self._num_results} results of tasks, but "
                 f"the curriculum had {expected} when the checkpoint was written: put the file "
                 f"task_success.jsonl back, or set {CURRICULUM_KEY}.policy to null"
+            )
+
+    def require_same(self, state: dict[str, Any]) -> None:
+        """Check that `state` is a position in the stream of these tasks.
+
+        Raises:
+            CheckpointError: it belongs to other tasks, another order or another seed.
+        """
+        if state.get("stream") != self._fingerprint or type(state.get("num_taken")) is not int:
+            raise CheckpointError(
+                "cannot resume: the training tasks, their order, trainer_common.seed or "
+                "data.shuffle changed since the checkpoint was written"
             )
 
     def _next(self, step: int) -> Task:

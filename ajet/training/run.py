@@ -38,6 +38,8 @@ def make_loop(
     ajet, data = config.ajet, inputs.data
     step = position.step if position else 0
     resumed_step = step if position else -1
+    if position is not None:  # before `Records`: a refused run loses nothing
+        data.batches.require_same(position.reader_state)
     records = Records(run_folder, config, resumed_step=resumed_step if resume else None)
     if position is not None:  # after `Records`, which drops the results of later steps
         data.batches.restore(position.reader_state, read_task_results(run_folder))

@@ -3,7 +3,8 @@
 1. A new run gets a folder of its own; no run is ever written over.
 2. The folder says what ran: the configuration, each process and how it ended.
 3. What the user wrote is imported before the folder is made.
-4. A run may open as many files as the system allows, whatever the shell's own limit is.
+4. A resume that is refused changes nothing in the folder of its run.
+5. A run may open as many files as the system allows, whatever the shell's own limit is.
 """
 
 import errno
@@ -26,14 +27,18 @@ import ajet.launcher.launch as launch_module
 from ajet.config.backbones import BACKBONES
 from ajet.config.loading.load import load_config
 from ajet.config.sections.root import RootConfig
-from ajet.errors import ConfigError, DataError, MissingExtraError, TrainingError
+from ajet.errors import CheckpointError, ConfigError, DataError, MissingExtraError, TrainingError
 from ajet.launcher.backbones import load_backbone
 from ajet.launcher.launch import launch
 from ajet.launcher.run_folder import find_run_folder, new_run_folder
 from ajet.monitor.output import FileHandler, StderrHandler, log_to_console
 from ajet.monitor.run_record import read_processes, recorded
-from ajet.training.inputs import RunInputs
+from ajet.task_reader.read_tasks import TrainingData
+from ajet.training.checkpoints import Position
+from ajet.training.inputs import RunInputs, UserCode
 from ajet.training.protocols import Run
+from ajet.training.run import make_loop
+from ajet.workflow import Workflow
 from tests.unit.config_files import MINIMAL, load
 
 
@@ -157,6 +162,55 @@ def test_a_disk_that_is_full_at_the_start_is_told_in_one_sentence(tmp_path, back
     monkeypatch.setattr(launch_module, "write_config", fail)
     with pytest.raises(TrainingError, match="the run cannot continue: .* No space left on device"):
         start(tmp_path)
+
+
+def test_a_resume_that_is_refused_leaves_the_configuration_as_it_was(tmp_path, backbone):
+    def refuse(config: RootConfig, folder: Path, resume: bool, inputs: RunInputs) -> None:
+        raise TrainingError("these are other tasks")
+
+    folder = start(tmp_path)
+    (folder / "metrics.jsonl").write_text('{"step": 1}\n')
+    before = (folder / "config.yaml").read_bytes()
+    backbone(refuse)
+    with pytest.raises(TrainingError, match="these are other tasks"):
+        start(tmp_path, "trainer_common.seed=9", resume=True)
+    assert (folder / "config.yaml").read_bytes() == before
+
+
+def test_a_resumed_run_that_fails_at_work_keeps_its_configuration(tmp_path, backbone):
+    def work_and_fail(config: RootConfig, folder: Path, resume: bool, inputs: RunInputs) -> None:
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 2}\n')
+        raise TrainingError("too many failures")
+
+    folder = start(tmp_path)
+    backbone(work_and_fail)
+    with pytest.raises(TrainingError, match="too many failures"):
+        start(tmp_path, "trainer_common.seed=9", resume=True)
+    assert load_config(folder / "config.yaml").ajet.trainer_common.seed == 9
+
+
+def test_a_resume_with_other_tasks_drops_no_record(tmp_path):
+    config = load(tmp_path, MINIMAL)
+    data = TrainingData.read(config.ajet)
+    position = Position(
+        step=1, policy_version=1, reader_state=data.batches.state() | {"stream": "another"}
+    )
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text("".join(f'{{"step": {step}}}\n' for step in (1, 2, 3)))
+    before = metrics.read_bytes()
+    with pytest.raises(CheckpointError, match="cannot resume: the training tasks"):
+        make_loop(
+            config,
+            tmp_path,
+            RunInputs(code=UserCode(workflow_class=Workflow, judge=None), data=data),
+            policy=None,  # type: ignore[arg-type]
+            resume=True,
+            position=position,
+            progress=None,  # type: ignore[arg-type]
+            http_endpoint=None,  # type: ignore[arg-type]
+        )
+    assert metrics.read_bytes() == before
 
 
 def test_the_outcome_has_its_space_on_a_disk_that_becomes_full(tmp_path):

@@ -74,6 +74,8 @@ def _run(
         config, run_folder, device=device, total_steps=data.total_steps, resume=resume
     )
     step = context.position.step if context.position else 0
+    if context.position is not None:  # before `Records`: a refused run loses nothing
+        data.batches.require_same(context.position.reader_state)
     records = Records(
         run_folder,
         config,
