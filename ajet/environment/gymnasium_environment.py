@@ -62,7 +62,7 @@ class GymnasiumEnvironment(Environment):
 
     def observation_to_message(self, observation: Any, info: dict[str, Any]) -> Observation:
         """What the agent sees; the default is the observation as text."""
-        return str(observation)
+        return _text(observation)
 
     def message_to_action(self, message: Message) -> Any:
         """The action in the agent's message.
@@ -112,6 +112,15 @@ class GymnasiumEnvironment(Environment):
     def close(self) -> None:
         """Close the environment."""
         self.env.close()
+
+
+def _text(observation: Any) -> str:
+    """An observation in words: numbers and arrays of numpy as they print, also inside of others."""
+    if isinstance(observation, dict):
+        return "{" + ", ".join(f"{key}: {_text(x)}" for key, x in observation.items()) + "}"
+    if isinstance(observation, tuple):
+        return "(" + ", ".join(map(_text, observation)) + ")"
+    return str(observation)
 
 
 def _in_space(value: Any, space: gymnasium.Space[Any]) -> Any:

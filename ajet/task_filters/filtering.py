@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
+from ajet.boundary import caught_error, text_of
 from ajet.class_path import class_path_in, load_function
 from ajet.config.sections.model_client import ModelClientConfig
 from ajet.config.sections.task_filters import (
@@ -16,10 +20,13 @@ from ajet.config.sections.task_filters import (
     TaskFilterConfig,
     params_of,
 )
-from ajet.errors import DataError
+from ajet.errors import AjetError, DataError
 from ajet.schema.task import Task
 
 logger = logging.getLogger(__name__)
+
+MAX_ERROR = 500
+"""Characters of a filter's error that are shown."""
 
 
 @dataclass(slots=True, kw_only=True, frozen=True)
@@ -99,14 +106,34 @@ class TaskFilters:
     def _verdicts(self, name: str, keep: Any, tasks: Sequence[Task]) -> list[bool]:
         if isinstance(keep, BatchFilter):
             return keep.keep_all(tasks)
-        verdicts = [keep(task) for task in tasks]
+        verdicts = []
+        for task in tasks:
+            with _users_errors(f"{self.key}: {name} failed for task {task.task_id}"):
+                verdicts.append(keep(task))
         for task, verdict in zip(tasks, verdicts, strict=True):
-            if not isinstance(verdict, bool):
+            if not isinstance(verdict, bool | np.bool_):
                 raise DataError(
                     f"{self.key}: {name} returned {verdict!r} for task {task.task_id}; expected "
                     "True to keep it, or False"
                 )
-        return verdicts
+        return [bool(verdict) for verdict in verdicts]
+
+
+@contextmanager
+def _users_errors(what: str) -> Iterator[None]:
+    """An exception of the user's code as one line.
+
+    Args:
+        what: what failed.
+    """
+    with caught_error() as caught:
+        yield
+    error = caught.error
+    if isinstance(error, AjetError):
+        raise error
+    if error is not None:
+        text = " ".join(f"{type(error).__name__}: {text_of(error)}".split())
+        raise DataError(f"{what}: {text[:MAX_ERROR]}") from error
 
 
 def _make(config: TaskFilterConfig, model: ModelClientConfig, key: str) -> Any:
@@ -114,4 +141,7 @@ def _make(config: TaskFilterConfig, model: ModelClientConfig, key: str) -> Any:
     params_class = FILTER_PARAMS.get(config.type)
     if params_class is not None:
         return found(FilterContext(params=params_of(params_class, config.params), model=model))
-    return found(config.params) if isinstance(found, type) else found
+    if not isinstance(found, type):
+        return found
+    with _users_errors(f"{key}: {config.type} cannot be made"):
+        return found(config.params)

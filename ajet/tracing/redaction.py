@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
+from ajet.boundary import caught_error
 from ajet.class_path import class_path_in, load_function
 from ajet.config.sections.tracing import REDACTIONS
 from ajet.errors import DataError
@@ -155,7 +156,12 @@ class Redaction:
         """The text after all functions, and the names of those that changed it."""
         changed_by = []
         for name, function in self._functions.items():
-            redacted = function(text)
+            with caught_error() as caught:
+                redacted: Any = function(text)
+            if caught.error:  # the text is a user's: it is not shown
+                raise DataError(
+                    f"{KEY}: {name} failed: {type(caught.error).__name__}"
+                ) from caught.error
             if not isinstance(redacted, str):
                 raise DataError(f"{KEY}: {name} returned {redacted!r}, expected a text")
             if redacted != text:

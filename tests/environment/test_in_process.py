@@ -287,6 +287,16 @@ def test_the_default_adapter_reads_actions_of_every_space(
     assert expected == "go" or list(action) == list(expected)
 
 
+def test_an_observation_of_several_parts_is_text_without_types() -> None:
+    class Nothing(GymnasiumEnvironment):
+        def make(self) -> Any:
+            return None
+
+    seen = {"at": np.int64(3), "arm": np.array([0.5, 0], np.float32), "pair": (np.int8(1), "x")}
+    text = Nothing(Task(task_id="a")).observation_to_message(seen, {})
+    assert text == "{at: 3, arm: [0.5 0. ], pair: (1, x)}"
+
+
 def test_a_step_after_the_last_one_gives_no_reward() -> None:
     class Short(Environment):
         def reset(self) -> str:

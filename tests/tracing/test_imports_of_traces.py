@@ -292,6 +292,26 @@ def test_filters_drop_tasks_and_are_named_in_the_report(tmp_path):
     assert [report.left_out[name] for name in ("length", "pattern")] == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"filters": [{"type": "bad.py->keep"}]}, "keep failed for task .*: KeyError: 'nope'"),
+        ({"filters": [{"type": "bad.py->Made"}]}, "Made cannot be made: RuntimeError: no"),
+        ({"redaction": ["bad.py->redact"]}, "redact failed: ValueError$"),
+    ],
+)
+def test_what_the_users_code_raises_is_one_line(settings, message, tmp_path, monkeypatch):
+    (tmp_path / "bad.py").write_text(
+        "def keep(task):\n    return task.metadata['nope']\n"
+        "def redact(text):\n    raise ValueError(text)\n"
+        "class Made:\n    def __init__(self, params):\n        raise RuntimeError('no')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    path = write_lines(tmp_path / "log.jsonl", [chat_request("One?")])
+    with pytest.raises(DataError, match=message):
+        imported(tmp_path, path, **settings)
+
+
 def test_packed_files_and_folders_are_sources(tmp_path):
     logs = tmp_path / "logs" / "2026"
     logs.mkdir(parents=True)
