@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 import threading
 from enum import StrEnum
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ajet.commands.view import Host, Port
-from ajet.errors import RequestError
+from ajet.errors import ConfigError, RequestError
 
 if TYPE_CHECKING:
     from ajet.serving.models import ServedModel
@@ -60,7 +61,9 @@ def serve(
     from ajet.launcher.signals import sigterm_as_ctrl_c
     from ajet.serving.server import MODEL_ROUTE, ModelRouter
 
-    server_class()  # before a model is loaded, which may take minutes
+    # Before a model is loaded, which may take minutes.
+    server_class()
+    _refuse_taken(host, port)
     settings = InterchangeServerConfig(host=host, port=port)
     with sigterm_as_ctrl_c(), _models(run, step, engine, base, overrides) as models:
         router = ModelRouter(models)
@@ -96,9 +99,25 @@ def chat(
         typer.echo(f"models: {', '.join(model.name for model in models)}")
         typer.echo("/model: the next model   /new: a new conversation   /end or Ctrl-D: end")
         try:
-            asyncio.run(_talk(models, system))
+            _talk(models, system)
         except (EOFError, KeyboardInterrupt):
             typer.echo("")
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    """Find out early that the server could not listen there.
+
+    Raises:
+        ConfigError: another program has the port, or the host is no address of this machine.
+    """
+    try:
+        [family, *_], *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise ConfigError(
+            f"--host {host} --port {port}: cannot listen there: {error.strerror}; choose another "
+            "port, or 0 for a free one"
+        ) from error
 
 
 def _models(
@@ -119,24 +138,27 @@ def _models(
     )
 
 
-async def _talk(models: list[ServedModel], system: str | None) -> None:
-    """One conversation after the other, until the input ends."""
+def _talk(models: list[ServedModel], system: str | None) -> None:
+    """One conversation after the other, until the input ends.
+
+    The input is read outside the event loop: a thread that waits for it would keep Ctrl-C from
+    ending the command.
+    """
     from ajet.gateway.clients.openai_client import openai_client
 
     start = [{"role": "system", "content": system}] if system else []
     number, messages = 0, list(start)
     client = openai_client(models[0].session())
-    while True:
-        text = (await asyncio.to_thread(input, "> ")).strip()
-        if text == "/end":
-            return
-        if text in ("/model", "/new"):
-            number = (number + 1) % len(models) if text == "/model" else number
-            client, messages = openai_client(models[number].session()), list(start)
-            typer.echo(f"a new conversation with {models[number].name}")
-        elif text:
-            messages.append({"role": "user", "content": text})
-            messages.append({"role": "assistant", "content": await _answer(client, messages)})
+    with asyncio.Runner() as runner:
+        while (text := input("> ").strip()) not in ("/end", "/exit", "/quit"):
+            if text in ("/model", "/new"):
+                number = (number + 1) % len(models) if text == "/model" else number
+                client, messages = openai_client(models[number].session()), list(start)
+                typer.echo(f"a new conversation with {models[number].name}")
+            elif text:
+                messages.append({"role": "user", "content": text})
+                answer = runner.run(_answer(client, messages))
+                messages.append({"role": "assistant", "content": answer})
 
 
 async def _answer(client: Any, messages: list[dict[str, str]]) -> str:

@@ -3,11 +3,16 @@
 1. The request's `model` chooses; so do the names in answers. Without one, the first answers.
 2. Models are listed; an unknown one, a wrong key and an unknown path are errors of the API.
 3. Nothing is kept of a request when it is answered.
-4. A library that is not installed is named before a model is loaded.
+4. A library that is not installed, and a port that is taken, are named before a model is loaded.
+5. Ctrl-C ends a chat.
 """
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +22,11 @@ import pytest
 
 from ajet.commands.serve import serve
 from ajet.config.sections.interchange_server import InterchangeServerConfig
-from ajet.errors import MissingExtraError
+from ajet.errors import ConfigError, MissingExtraError
 from ajet.gateway.clients.http_endpoint import start_server
 from ajet.serving.models import ServedModel
 from ajet.serving.server import MODEL_ROUTE, ModelRouter
+from tests.end_to_end.command import ROOT
 from tests.gateway.gateway_fakes import HELLO, agent_of
 
 NAMES = ("mine@12", "owner/base")
@@ -85,6 +91,43 @@ def test_a_wrong_key_is_refused(client: openai.OpenAI) -> None:
     other = client.with_options(api_key="sk-other")
     with pytest.raises(openai.AuthenticationError):
         other.models.list()
+
+
+TALK = """
+from ajet.commands.serve import _talk
+from ajet.serving.models import ServedModel
+from tests.gateway.gateway_fakes import agent_of
+try:
+    _talk([ServedModel(name="mine", gateway=agent_of(["hello you"]).session._gateway)], None)
+except KeyboardInterrupt:
+    print("ended")
+"""
+
+
+def test_ctrl_c_ends_a_chat_that_waits_for_input() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-uc", TALK],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.read(2) == "> "
+        process.stdin.write("hi\n")
+        process.stdin.flush()
+        assert process.stdout.read(len("hello you\n> ")) == "hello you\n> "
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.read() == "ended\n"  # standard input is still open
+
+
+def test_a_taken_port_is_named_before_a_model_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"--port {port}: cannot listen there: Address alr"):
+            serve(Path("no run at all"), port=port)
 
 
 def test_a_missing_library_is_named_before_a_model_is_loaded(
