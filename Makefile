@@ -36,6 +36,9 @@ test: .venv/has-dev  ## run the fast tests: no test takes more than a few second
 test-slow: .venv/has-dev  ## run the tests that take longer
 	@$(BIN)/pytest tests -m "slow and not cuda and not vllm and not verl and not trinity and not install"
 
+test-cuda: .venv/has-dev  ## run the tests that need a GPU, which torch must have been built for
+	@$(BIN)/pytest tests -m cuda
+
 test-browser: .venv/has-browser  ## run the tests of the viewer in a real Chromium
 	@$(BIN)/pytest tests/viewer -m browser
 
