@@ -117,7 +117,7 @@ define install
 endef
 
 .venv/has-demo: pyproject.toml constraints.txt
-	$(call install,local$(comma)agentscope$(comma)view)
+	$(call install,local$(comma)agentscope$(comma)server)
 	@touch $@
 
 .venv/has-dev: pyproject.toml constraints.txt

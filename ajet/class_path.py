@@ -26,8 +26,16 @@ FILE_VARIABLE = "AJET_MODULE_"
 EXTRAS = {
     "agentscope": "agentscope",
     "datasets": "data",
+    "fastapi": "view",
+    "gymnasium": "environment",
+    "langchain": "langchain",
     "langchain_core": "langchain",
     "langchain_openai": "langchain",
+    "loguru": "agentscope",
+    "mcp": "agentscope",
+    "peft": "lora",
+    "ray": "ray",
+    "requests": "agentscope",
     "torch": "local",
     "transformers": "local",
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from ajet.config.backbones import backbone_entry
@@ -18,7 +20,9 @@ from ajet.diagnostics.memory_estimate import ModelSize, estimate, size_of
 from ajet.diagnostics.torch_facts import ask_loading, ask_torch
 from ajet.errors import AjetError
 from ajet.launcher.backbones import check_engine, check_libraries, refuse_settings
+from ajet.launcher.services import services_running
 from ajet.model_files import adapter_base, check_model_files, check_values
+from ajet.monitor.run_record import recorded
 from ajet.schema.episode import Failure
 from ajet.schema.task import Task
 from ajet.task_judge import make_judge
@@ -50,12 +54,32 @@ class _Check:
         self._findings: list[Finding] = []
 
     def run(self) -> list[Finding]:
+        self._look_at_configuration()
+        with ExitStack() as stack:
+            if self._ajet.task_runner.services:
+                self._try("services", lambda: self._start_services(stack))
+            self._look_at_parts()
+        return self._findings
+
+    def _look_at_configuration(self) -> None:
         ajet = self._ajet
         self._add(_configuration(self._config))
         self._try("configuration", lambda: refuse_settings(ajet))
         self._try("backbone", lambda: check_libraries(ajet.backbone))
         self._try("engine", lambda: check_engine(ajet))
         self._add(self._try("configuration", lambda: list(credit_of_one_episode(ajet))) or [])
+
+    def _start_services(self, stack: ExitStack) -> None:
+        """Start what the run would start: its tasks, episodes and judge may need it."""
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="ajet-check-")))
+        services = self._ajet.task_runner.services
+        stack.enter_context(recorded(folder, ["ajet", "check"]))
+        stack.enter_context(services_running(services, folder))
+        names = ", ".join(service.name for service in services)
+        self._add([Finding("ok", "services", f"started for this check: {names}")])
+
+    def _look_at_parts(self) -> None:
+        ajet = self._ajet
         path, judge = ajet.rollout.user_workflow, ajet.task_judge.judge_class
         workflow = self._try("workflow", lambda: load_workflow(path))
         if workflow:
@@ -69,14 +93,14 @@ class _Check:
             self._add([episodes_of_run(data.total_steps, len(data.validation), ajet)])
         found = self._try("model", lambda: (_folder_on_disk(ajet.model.path),))
         if found is None:
-            return self._findings
+            return
         (folder,) = found
         if folder is None:
             text = f"{ajet.model.path} is not on this machine, so its chat format, an episode and"
             self._add([Finding("warn", "model", f"{text} the memory are not checked")])
-            return self._findings
+            return
         if not self._try("model", lambda: self._loads(folder)):
-            return self._findings
+            return
         size = self._try("model", lambda: size_of(folder))
         if size:
             self._add(_too_long(size, ajet))
@@ -84,7 +108,6 @@ class _Check:
                 code = UserCode(workflow_class=workflow, judge=its_judge[0])
                 self._look_at_episode(folder, size, code, data.batches.tasks[0])
             self._add(self._try("model", lambda: [_memory(size, ajet)]) or [])
-        return self._findings
 
     def _data(self) -> TrainingData | None:
         """The tasks; None, with a warning, if they would have to be paid for first."""

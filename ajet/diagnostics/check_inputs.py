@@ -34,7 +34,7 @@ def look_at_tasks(
     text = f"{len(training):,} training tasks, {len(validation):,} for validation"
     yield Finding("ok", "data", f'{text}; the first, {task.task_id}: "{shown}"')
     empty = [t.task_id for t in training if not t.main_query.strip() and not t.init_messages]
-    if empty:
+    if empty and not ajet.environment.type:  # an environment's first observation is the query
         text = f"{len(empty)} training tasks have neither a query nor messages: {empty[0]}, ..."
         remedy = "check the settings of ajet.task_reader, for example query_key"
         yield Finding("warn", "data", text, remedy)

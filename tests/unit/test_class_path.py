@@ -82,10 +82,16 @@ def test_import_errors_name_file_and_line(tmp_path):
     )
 
 
-def test_a_missing_library_of_an_extra_is_reported_with_the_command(tmp_path, monkeypatch):
-    (tmp_path / "agent.py").write_text("import langchain_openai\n")
-    monkeypatch.setitem(sys.modules, "langchain_openai", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "agentjet\[langchain\]"'):
+@pytest.mark.parametrize(
+    ("library", "extra"),
+    [("langchain_openai", "langchain"), ("gymnasium", "environment"), ("peft", "lora")],
+)
+def test_a_missing_library_of_an_extra_is_reported_with_the_command(
+    tmp_path, monkeypatch, library, extra
+):
+    (tmp_path / "agent.py").write_text(f"import {library}\n")
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(MissingExtraError, match=rf'pip install "agentjet\[{extra}\]"'):
         load_class(f"{tmp_path}/agent.py->Agent", None, KEY)
 
 
