@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 KEY = "ajet.task_reader.data_generation.document_reader.document_path"
 VERSION = "1"
 """Changes when the same file gives another text: texts that were kept do not count any more."""
+HIDDEN = (".", "~$", "__MACOSX")
+"""How the names of files and folders begin that no person put there, such as `.git`."""
 MIN_CHARS = 20
 """A document with less text than this is empty."""
 
@@ -61,7 +63,7 @@ def read_documents(paths: Sequence[str], kept_in: Path | None) -> list[Document]
 
 
 def document_files(paths: Sequence[str]) -> Iterator[Path]:
-    """The files, and those files of the folders that have a known suffix.
+    """The files, and those files of the folders that have a known suffix and are not hidden.
 
     Raises:
         DataError: a path is missing, a file has an unknown suffix, or a folder has no document.
@@ -74,7 +76,12 @@ def document_files(paths: Sequence[str]) -> Iterator[Path]:
         files = [path]
         if path.is_dir():
             inside = sorted(entry for entry in path.rglob("*") if entry.is_file())
-            files = [file for file in inside if file.suffix.lower() in CONVERTERS]
+            files = [
+                file
+                for file in inside
+                if file.suffix.lower() in CONVERTERS
+                and not any(part.startswith(HIDDEN) for part in file.relative_to(path).parts)
+            ]
             if not files:
                 raise DataError(f"{KEY}: {path}: the folder has no document; known are {known}")
         elif path.suffix.lower() not in CONVERTERS:

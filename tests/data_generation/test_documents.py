@@ -124,6 +124,13 @@ def test_one_bad_document_of_several_is_left_out_with_a_warning(tmp_path, caplog
     assert document.name == "good.txt" and "left out" in caplog.text and "bad.pdf" in caplog.text
 
 
+def test_hidden_files_of_a_folder_are_no_documents(tmp_path):
+    for name in (".git/a.txt", "b/.cache/c.md", "b/~$d.docx", "__MACOSX/._e.txt", "b/seen.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(SENTENCE)
+    assert [path.name for path in document_files([str(tmp_path)])] == ["seen.txt"]
+
+
 def test_a_folder_or_path_without_documents_is_an_error(tmp_path):
     with pytest.raises(DataError, match="the folder has no document"):
         list(document_files([str(tmp_path)]))
