@@ -95,6 +95,8 @@ class ChatSender:
         request = httpx2.Request(
             made.method, made.url, headers=made.headers, content=body, extensions=made.extensions
         )
+        # Known already: else all headers are decoded to find it out, for each request.
+        request.headers.encoding = made.headers.encoding
         return await self.http.send(request, stream=True)
 
 
