@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from ajet.config.loading.paths import DATA_SUFFIXES, data_suffix
 from ajet.config.sections.task_reader import HuggingFaceConfig
@@ -48,7 +48,8 @@ def load_rows(settings: HuggingFaceConfig, split: str) -> Dataset | IterableData
         name = _format_of(path)
         options["data_files"] = {split_name(split): str(path)}
         del options["name"]
-    if path.exists():
+    # A folder with configurations of its own needs a name before it takes options.
+    if path.is_file() or (path.is_dir() and (settings.dataset_name or not _has_configs(path))):
         options |= _csv_options(path)
     try:
         return _load(name, split, options, streaming=settings.streaming)
@@ -145,6 +146,12 @@ def _named(split: str, known: Mapping[str, Any]) -> list[str]:
     return [name for name in known if name in names]
 
 
+def _has_configs(folder: Path) -> bool:
+    """Whether the folder's README says which files belong together."""
+    readme = folder / "README.md"
+    return readme.is_file() and "configs:" in readme.read_text("utf-8", "replace")
+
+
 def _csv_options(path: Path) -> dict[str, Any]:
     """How a CSV file, or a folder that has no other data files, is read.
 
@@ -157,25 +164,26 @@ def _csv_options(path: Path) -> dict[str, Any]:
         return {}
     separators = {_separator(each) for each in files}
     if len(separators) > 1:
-        raise DataError(f"{path}: its files have different separators: {sorted(separators)}")
+        raise DataError(
+            f"{path}: its files have different separators, {sorted(separators)}: expected one"
+        )
     return {"sep": separators.pop(), "na_values": CSV_NULLS, "keep_default_na": False}
 
 
 def _separator(path: Path) -> str:
-    import fsspec  # type: ignore[import-untyped]
-
-    is_tabs = data_suffix(path) == ".tsv"
+    """The one that gives the header and the first row the same number of fields."""
+    candidates = "\t" if data_suffix(path) == ".tsv" else SEPARATORS
     try:
-        with fsspec.open(
-            str(path), "rt", encoding="utf-8-sig", newline="", compression="infer"
-        ) as lines:
-            header = lines.readline()
-            candidates = "\t" if is_tabs else SEPARATORS
-            separator = next((each for each in candidates if each in header), candidates[0])
-            lines.seek(0)
-            names, fields = _first_rows(lines, separator)
+        rows = {separator: _first_rows(path, separator) for separator in candidates}
     except UnicodeDecodeError as error:
         raise not_utf8(path) from error
+    except csv.Error:  # a field that is too long for this check, and not for pandas
+        return candidates[0]
+    for separator, (names, fields) in rows.items():
+        if len(names) == len(fields) > 1:
+            return separator
+    separator = next((each for each in candidates if len(rows[each][0]) > 1), candidates[0])
+    names, fields = rows[separator]
     if len(fields) > len(names):
         raise DataError(
             f"{path}: the first row has {len(fields)} fields, but the header names {len(names)}: "
@@ -184,10 +192,15 @@ def _separator(path: Path) -> str:
     return separator
 
 
-def _first_rows(lines: TextIO, separator: str) -> tuple[list[str], list[str]]:
+def _first_rows(path: Path, separator: str) -> tuple[list[str], list[str]]:
     """The header and the first row; empty where the file has none."""
-    rows: Iterator[list[str]] = filter(None, csv.reader(lines, delimiter=separator))
-    return next(rows, []), next(rows, [])
+    import fsspec  # type: ignore[import-untyped]
+
+    with fsspec.open(
+        str(path), "rt", encoding="utf-8-sig", newline="", compression="infer"
+    ) as lines:
+        rows: Iterator[list[str]] = filter(None, csv.reader(lines, delimiter=separator))
+        return next(rows, []), next(rows, [])
 
 
 def not_utf8(path: Path | str) -> DataError:

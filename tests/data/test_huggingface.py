@@ -400,6 +400,29 @@ def test_csv_rows_that_are_longer_than_the_header_are_refused(tmp_path: Path) ->
         tasks_of(tmp_path / "rows.csv")
 
 
+@pytest.mark.parametrize("header", ["question;answer (m, kg)", '"question";"answer, long"'])
+def test_a_separator_in_a_name_is_none(header: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(f"{header}\na;1\n")
+    (task,) = tasks_of(tmp_path / "rows.csv")
+    assert len(task.metadata) == 2 and task.main_query == "a"
+
+
+def test_a_csv_field_may_be_long(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(f"question,n\n{'x' * 200_000},1\n")
+    (task,) = tasks_of(tmp_path / "rows.csv")
+    assert len(task.main_query) == 200_000
+
+
+def test_a_folder_of_csv_files_may_have_configurations(tmp_path: Path) -> None:
+    names = "".join(f"- config_name: {x}\n  data_files: {x}.csv\n" for x in ("a", "b"))
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{names}---\n")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text(f"question\n{name}\n")
+    assert tasks_of(tmp_path, dataset_name="b")[0].main_query == "b"
+    with pytest.raises(DataError, match="dataset_name: .*(a|b)"):
+        tasks_of(tmp_path)
+
+
 def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"question\n" + "grün\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"rows.csv is not UTF-8: save it in that encoding"):
