@@ -147,7 +147,8 @@ class _Check:
         try:
             result = call_user_code(function)
         except AjetError as error:
-            self._add([Finding("bad", name, str(error))])
+            text, _, more = str(error).partition("\n")
+            self._add([Finding("bad", name, text, more)])
             return None
         if isinstance(result, Failure):
             self._add([Finding("bad", name, result.message, result.traceback.rstrip())])

@@ -34,7 +34,7 @@ def ajet(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 NEEDS = {
     "countdown": "data/countdown/train.jsonl",
     "learn_to_ask": "data/realmedconv/train.jsonl",
-    "appworld": "cannot list the tasks",
+    "appworld": "AppWorld is not installed: run  pip install appworld",
     "werewolves": "agentjet[verl]",
 }
 """Shipped configurations that need data, a service or a model that this test has not."""

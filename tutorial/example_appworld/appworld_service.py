@@ -6,6 +6,8 @@ AppWorld stops the clock of the process that it runs in, so every instance has a
 """
 
 import re
+import sys
+from importlib.util import find_spec
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
@@ -122,4 +124,7 @@ class AppWorldService(EnvironmentService):
 
 
 if __name__ == "__main__":
+    if find_spec("appworld") is None:
+        commands = "pip install appworld && appworld install && appworld download data"
+        sys.exit(f"AppWorld is not installed: run  {commands}")
     AppWorldService.main()
