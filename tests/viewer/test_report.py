@@ -111,3 +111,14 @@ def test_the_command_prints_the_path(run, tmp_path):
 
 def test_markup_is_escaped_first():
     assert text_as_html("<b>\u202e&") == '&lt;b&gt;<span class="escape">\\u202e</span>&amp;'
+
+
+def test_steps_without_a_number_are_gaps_and_are_told(run, tmp_path):
+    before = page_of(run, tmp_path)
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        for step, loss in ((4, "NaN"), (5, "-0.5"), (6, "-0.4"), (7, "Infinity")):
+            file.write(f'{{"step": {step}, "policy/loss": {loss}}}\n')
+    page = page_of(run, tmp_path)
+    assert "policy/loss -0.4 at step 6; no number at 2 other steps" in page.text
+    assert "no number" not in before.text
+    assert len(page.attributes["points"]) == len(before.attributes["points"]) + 1

@@ -110,7 +110,7 @@ def _head(detail: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> Ht
     }
     rows = []
     for name, label, show in RESULTS:
-        points = _points(records, name)
+        points = _curve(records, name).points
         if points:
             (first, start), (last, end) = points[0], points[-1]
             cells = (show(start), show(end), f"{first} to {last}")
@@ -137,18 +137,18 @@ def _missing(missing: Sequence[str]) -> Html:
 def _charts(records: Sequence[Mapping[str, Any]]) -> Html:
     figures = []
     for title, names, unit in CHARTS:
-        curves = [
-            Curve(label=name, points=points) for name in names if (points := _points(records, name))
-        ]
+        curves = [curve for name in names if (curve := _curve(records, name)).points]
         if curves:
             figures.append(svg_chart(title, curves, is_share=unit == SHARE))
     return tag("div", *figures, class_="charts") if figures else Html()
 
 
-def _points(records: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, float]]:
+def _curve(records: Sequence[Mapping[str, Any]], name: str) -> Curve:
     found = {r["step"]: r[name] for r in records if isinstance(r.get(name), int | float)}
     # A larger number is of a damaged file, and no chart has room for it.
-    return sorted((step, float(value)) for step, value in found.items() if abs(value) < LARGEST)
+    drawn = {step: float(value) for step, value in found.items() if abs(value) < LARGEST}
+    gaps = sorted(found.keys() - drawn.keys())
+    return Curve(label=name, points=sorted(drawn.items()), gaps=gaps)
 
 
 def _failures(causes: Sequence[Mapping[str, Any]]) -> Html:

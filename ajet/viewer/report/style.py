@@ -28,7 +28,7 @@ th, td { text-align: left; font-weight: inherit; vertical-align: top;
 td { min-width: 4rem; }
 tr:first-child th[scope="col"] { color: var(--muted); }
 .num { text-align: right; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 380px), 1fr));
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 340px), 1fr));
   gap: 1.5rem 2rem; }
 figure { margin: 0; }
 figcaption { font-weight: 600; }

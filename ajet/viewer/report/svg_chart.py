@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ class Curve:
     label: str
     points: Sequence[tuple[int, float]]
     """(step, value), by step."""
+    gaps: Sequence[int] = ()
+    """Steps whose value is NaN, infinite, or larger than a chart can show, by step."""
 
 
 def svg_chart(title: str, curves: Sequence[Curve], *, is_share: bool = False) -> Html:
@@ -47,7 +50,11 @@ def svg_chart(title: str, curves: Sequence[Curve], *, is_share: bool = False) ->
         tag("text", str(step), x=f"{x(step):.1f}", y=HEIGHT - BOTTOM + 16, text_anchor="middle")
         for step in _step_ticks(first, last)
     ]
-    lines = [_line(number, curve, x, y) for number, curve in enumerate(curves)]
+    lines = [
+        _line(number, part, x, y)
+        for number, curve in enumerate(curves)
+        for part in _without_gaps(curve)
+    ]
     words = "; ".join(
         f"{c.label}: {show(c.points[0][1])} at step {c.points[0][0]}, "
         f"{show(c.points[-1][1])} at step {c.points[-1][0]}"
@@ -70,15 +77,24 @@ def svg_chart(title: str, curves: Sequence[Curve], *, is_share: bool = False) ->
             c.label,
             " ",
             tag("b", show(c.points[-1][1])),
+            f" at step {c.points[-1][0]}; no number at {len(c.gaps)} other steps" if c.gaps else "",
         )
         for n, c in enumerate(curves)
     ]
     return tag("figure", tag("figcaption", title), drawing, tag("ul", *legend, class_="legend"))
 
 
-def _line(number: int, curve: Curve, x: object, y: object) -> Html:
+def _without_gaps(curve: Curve) -> list[list[tuple[int, float]]]:
+    """The points between the gaps."""
+    parts: dict[int, list[tuple[int, float]]] = {}
+    for step, value in curve.points:
+        parts.setdefault(bisect(curve.gaps, step), []).append((step, value))
+    return list(parts.values())
+
+
+def _line(number: int, points: Sequence[tuple[int, float]], x: object, y: object) -> Html:
     assert callable(x) and callable(y)
-    places = [f"{x(step):.1f},{y(value):.1f}" for step, value in curve.points]
+    places = [f"{x(step):.1f},{y(value):.1f}" for step, value in points]
     if len(places) == 1:
         cx, _, cy = places[0].partition(",")
         return tag("circle", cx=cx, cy=cy, r=3, class_=f"dot c{number % 6}")
