@@ -98,7 +98,7 @@ tiny-models: .venv/has-dev tiny-model  ## build the tiny models of all examples 
 	$(if $(ONLY),,@$(BIN)/python -m tutorial.tiny_models.build \
 		tutorial.example_math_agent.python_teacher --out tutorial/example_math_agent/python_model)
 
-examples: .venv/has-dev  ## train the examples one after the other [ONLY="countdown appworld"] [SEED=n]
+examples: .venv/has-examples  ## train the examples one after the other [ONLY="countdown appworld"] [SEED=n]
 	@$(BIN)/python benchmarks/examples.py --seeds $(or $(SEED),0) $(if $(ONLY),--only $(ONLY))
 
 chaos: .venv/has-dev  ## kill, stop, fill and flood small runs [BACKBONE=local] [ROUNDS=50] [SEED=0]
@@ -120,9 +120,13 @@ endef
 	$(call install,local$(comma)agentscope$(comma)server)
 	@touch $@
 
+.venv/has-examples: pyproject.toml constraints.txt
+	$(call install,local$(comma)agentscope$(comma)server$(comma)environment)
+	@touch .venv/has-demo $@
+
 .venv/has-dev: pyproject.toml constraints.txt
 	$(call install,local$(comma)lora$(comma)agentscope$(comma)langchain$(comma)server$(comma)view$(comma)data$(comma)environment$(comma)trackers$(comma)dev)
-	@touch .venv/has-demo $@
+	@touch .venv/has-demo .venv/has-examples $@
 
 # Chromium is the system's own package; Playwright only drives it, and downloads no browser.
 .venv/has-browser: .venv/has-dev
