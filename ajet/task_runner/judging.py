@@ -2,9 +2,8 @@
 
 One judge serves all episodes. An asynchronous judge usually makes its client in `__init__`; the
 client's connections belong to the event loop that opened them. Episodes have a loop each, which
-ends with them, so the coroutines of judges run on one loop that stays, unless they say
-`any_loop`. A judge that blocks is a
-plain `def` and runs in the episode's own thread.
+ends with them, so the coroutines of judges run on one loop that stays, unless they say `any_loop`.
+A judge that blocks is a plain `def` and runs in the episode's own thread.
 """
 
 from __future__ import annotations
