@@ -154,6 +154,8 @@ def _request_error(body: dict[str, Any], problem: ErrorDetails) -> RequestError:
             param=param,
             code="unknown_parameter",
         )
+    if problem["type"] == "missing":  # its input is all that stands around it
+        return RequestError(f"{param}: missing", param=param, code="missing_parameter")
     return RequestError(
         f"{param}: got {_shown(problem['input'])}; {problem['msg']}",
         param=param,

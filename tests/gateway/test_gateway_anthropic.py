@@ -334,6 +334,12 @@ def test_what_cannot_be_honoured_is_refused_by_name(body: dict[str, Any], named:
     assert agent.engine.requests == []
 
 
+def test_what_is_missing_is_named_without_what_is_there() -> None:
+    agent = agent_of([])
+    reply = run(lambda: agent.post("/v1/messages", {"messages": USER}))
+    assert json.loads(reply.body)["error"]["message"] == "max_tokens: missing"
+
+
 def test_an_unknown_path_below_the_apis_is_its_error() -> None:
     agent = agent_of([])
     with pytest.raises(anthropic.NotFoundError) as caught:
