@@ -112,7 +112,13 @@ def test_a_judge_without_scores_fails_the_episode(tmp_path: Path) -> None:
 
 
 def test_no_case_is_in_two_splits() -> None:
-    keys = {split: {case.key for case in first_cases(split, 3000)} for split in Split}
+    keys = {
+        split: {
+            (case.complaint, frozenset(fact for fact, _ in case.known))
+            for case in first_cases(split, 3000)
+        }
+        for split in Split
+    }
     assert all(keys.values())
     assert not keys[Split.WARM_UP] & keys[Split.TRAIN]
     assert not keys[Split.WARM_UP] & keys[Split.VALIDATION]

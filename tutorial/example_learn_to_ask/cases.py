@@ -4,8 +4,8 @@
 
 writes the example's data. Rows have the fields that the preprocessing of real conversations
 writes: `session_id`, `main_query` (the conversation so far), and in `metadata` `decision_truth`
-(continue or stop) and `info_truth` (facts that are still to be asked). A patient with a complaint
-and a set of known facts is in one split only.
+(continue or stop) and `info_truth` (facts that are still to be asked). A complaint with a set of
+known facts is in one split only, whoever the patient is and whatever the patient answered.
 """
 
 import argparse
@@ -68,10 +68,8 @@ class Case:
 
     @property
     def key(self) -> str:
-        """What makes the case another one: patient, complaint and known facts, in any order."""
-        return (
-            f"{self.patient} {self.complaint}: {' '.join(sorted(fact for fact, _ in self.known))}"
-        )
+        """What decides the right answer: the complaint and the known facts, in any order."""
+        return f"{self.complaint} {' '.join(sorted(fact for fact, _ in self.known))}"
 
     @property
     def conversation(self) -> str:
