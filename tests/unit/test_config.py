@@ -556,7 +556,8 @@ def test_an_integer_with_a_leading_zero_is_decimal(tmp_path, text, seed):
             MINIMAL.replace("ajet:calculator", "~nobody-here/m"),
             "names no file: Could not determine",
         ),
-        ("{" * 5000, "not valid YAML: maximum recursion depth exceeded"),
+        ("{" * 5000, "math.yaml:1: not valid YAML: more than 100 levels"),
+        ("ajet: " + "[" * 99 + "]" * 99, "expected a section `ajet:`"),
     ],
 )
 def test_values_that_no_file_can_have_are_problems(tmp_path, text, problem):

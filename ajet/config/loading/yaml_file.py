@@ -7,14 +7,32 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from yaml.error import MarkedYAMLError
 
 from ajet.config.messages import config_error
 
 KeyPath = tuple[str | int, ...]
 
 
+MAX_DEPTH = 100
+"""Levels of nesting. PyYAML reads a level in several nested calls; thousands of brackets would use
+up the stack of Python, and whatever runs at its end, such as a finalizer, fails half done."""
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's YAML 1.1, except that `1e-6` is a number, as in YAML 1.2."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Read what begins here, unless it stands too deep."""
+        if self._depth == MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise MarkedYAMLError(problem=f"more than {MAX_DEPTH} levels", problem_mark=mark)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 _Loader.add_implicit_resolver(
@@ -35,9 +53,8 @@ def _decimal(loader: yaml.SafeLoader, node: yaml.Node) -> Any:
 _Loader.add_constructor("tag:yaml.org,2002:int", _decimal)
 
 
-_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
-"""The errors of invalid YAML; PyYAML raises ValueError for a date that does not exist, and
-RecursionError for thousands of brackets."""
+_NOT_YAML = (yaml.YAMLError, ValueError)
+"""The errors of invalid YAML; PyYAML raises ValueError for a date that does not exist."""
 
 
 def _problem(error: Exception) -> str:
