@@ -60,7 +60,7 @@ class _Question:
     form: type[BaseModel] | None
     session: str
     key: str
-    """Of its kept answer; empty if answers are not kept."""
+    """Key of its answer in the cache; empty if answers are not kept."""
 
 
 @dataclass(slots=True, eq=False)

@@ -73,7 +73,7 @@ class _Tally:
 
     def __init__(self, settings: CombinedJudgeConfig) -> None:
         self.is_closed = False
-        """Whether a gate is closed, which ends the list."""
+        """Whether a gate is closed. The parts after it are not asked."""
         self._success_at = settings.success_at
         self._reasons: dict[str, Any] = {}
         self._rewards: list[tuple[float, float]] = []

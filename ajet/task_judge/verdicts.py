@@ -86,7 +86,7 @@ def _no_truth(value: Any) -> Any:
     return value
 
 
-# Pydantic reads `true` as 1, which would be a score that nobody gave.
+# Pydantic reads `true` as 1, and the judge gave no such score.
 _Number = Annotated[float, BeforeValidator(_no_truth)]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from ajet.errors import DataError
 
 MESSAGE_COLUMNS = ("init_messages", "messages", "conversations", "conversation", "prompt")
-"""Where chat messages are looked for, in this order."""
+"""Columns that are searched for chat messages, in this order."""
 SHAPES = ({"role", "content"}, {"from", "value"})
 """The keys of a message."""
 ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant"} | {

@@ -37,7 +37,7 @@ class TaskColumns:
     is_plain: bool
     """Whether every column holds texts, numbers or truth values."""
     has_json: bool
-    """Whether a column holds JSON of any shape, which Arrow has as text."""
+    """Whether a column holds JSON of any shape, which Arrow stores as text."""
     section: str
     """The section of the configuration, for messages."""
 

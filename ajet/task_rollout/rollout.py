@@ -150,7 +150,7 @@ class Phases:
     progress: Progress
     num_repeat: int
     sampling: SamplingDefaults
-    """Of validation as sampled."""
+    """Sampling parameters of the sampled validation; the greedy one has its own."""
     val_pass_n: int = 1
     """Episodes of each task in validation as sampled."""
 

@@ -2,7 +2,7 @@
 
 1. A request has the body and the headers that the OpenAI SDK would send, also after the first.
 2. A response that breaks off, is no HTTP, or cannot be unpacked is tried again and named.
-3. A packed response counts unpacked, and an error of any size is told by its status.
+3. The size limit holds for a decompressed response; an error of any size keeps its status.
 4. A redirect is followed; another server does not get the key.
 5. A server without TLS, a name that does not exist and a proxy that is down are named.
 6. Of an answer of a given form, nothing is guessed.

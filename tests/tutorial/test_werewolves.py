@@ -3,7 +3,7 @@
 1. The rules: who wins, ties, tables made from a number.
 2. The scripted players answer every question of the moderator with a legal turn.
 3. A whole game: only the chosen side is trained, every player has its own reward.
-4. An answer that is no turn is a turn in which nothing happens; nobody can speak as the moderator.
+4. An unreadable answer counts as a turn without an action. No player can write as the moderator.
 """
 
 import asyncio

@@ -35,7 +35,8 @@ _HOPPER = (9, 0)
 _MOST_TEMPERATURES = 8
 """Each temperature of a micro-batch is one call of the kernel."""
 _MOST_DIFFERENCE = 0.05
-"""Of gradients at the start: far above rounding of bfloat16, far below a wrong gradient."""
+"""Relative difference that the check at the start accepts. Rounding in bfloat16 stays far below it;
+a wrong gradient lies far above it."""
 
 
 class FusedLoss:

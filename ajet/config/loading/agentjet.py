@@ -220,7 +220,7 @@ def _converted(settings: Settings, path: tuple[str, ...], value: Any, rule: Rena
 
 
 def _is_blocked(data: dict[str, Any], path: tuple[str, ...]) -> bool:
-    """Whether a section above the key is no section, so that the key cannot be set."""
+    """Whether a value stands where the key needs a section, so that the key cannot be set."""
     above = (_get(data, path[:end]) for end in range(1, len(path)))
     return any(value is not _MISSING and not isinstance(value, dict | None) for value in above)
 

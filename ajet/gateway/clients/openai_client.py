@@ -330,7 +330,7 @@ def _split(fields: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
 
 
 def is_json(value: Any) -> bool:
-    """Whether a value is JSON as it is; the encoder says so at the speed of C."""
+    """Whether a value can be written as JSON. The encoder decides, because it is fast."""
     try:
         json.dumps(value)
     except (TypeError, ValueError, RecursionError):
